@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Monotonic time, the only clock that durations are measured with. */
+#ifndef VGPU_CLOCK_H
+#define VGPU_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define NS_PER_US UINT64_C(1000)
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+
+/* Nanoseconds of CLOCK_MONOTONIC. */
+static inline uint64_t clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+#endif

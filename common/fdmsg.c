@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages with descriptors over Unix sockets, see fdmsg.h. */
+#include "fdmsg.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* The control buffer, aligned as cmsg(3) asks. */
+union control {
+    char bytes[CMSG_SPACE(FDMSG_MAX * sizeof(int))];
+    struct cmsghdr align;
+};
+
+ssize_t fdmsg_send(int socket, const void *bytes, size_t length, const int *fds, size_t count)
+{
+    union control control;
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t n;
+
+    if (count > FDMSG_MAX) {
+        return -EINVAL;
+    }
+    if (count > 0) {
+        memset(&control, 0, sizeof(control));
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+    }
+    do {
+        n = sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* Moves the descriptors of one control message to `fds`; returns how many did not fit. */
+static size_t take_fds(struct cmsghdr *c, int *fds, size_t *count)
+{
+    const size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    size_t left_over = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        int fd;
+
+        memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+        if (*count < FDMSG_MAX) {
+            fds[(*count)++] = fd;
+        } else {
+            close(fd);
+            left_over++;
+        }
+    }
+    return left_over;
+}
+
+ssize_t fdmsg_recv(int socket, void *bytes, size_t length, int *fds, size_t *count)
+{
+    union control control;
+    struct iovec iov = {.iov_base = bytes, .iov_len = length};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+    size_t left_over = 0;
+    ssize_t n;
+
+    do {
+        n = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return -errno;
+    }
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            left_over += take_fds(c, fds, count);
+        }
+    }
+    if (left_over > 0 || (msg.msg_flags & MSG_CTRUNC)) {
+        return -EMSGSIZE;
+    }
+    return n;
+}
+
+void fdmsg_close(int *fds, size_t *count)
+{
+    while (*count > 0) {
+        close(fds[--*count]);
+    }
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The host transport: this process attaches to the mediator by itself and does what the
+ * stub does for a guest (qemu/vgpu-stub.c), with the register page mapped.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "fdmsg.h"
+#include "internal.h"
+#include "shared.h"
+#include "vgpu-attach.h"
+
+#define ATTACH_LIMIT_MS 10000
+
+struct host_vgpu {
+    struct vgpu head;
+    int socket;
+    int fds[FDMSG_MAX];
+    size_t fd_count; /* VGPU_ATTACH_FDS when attached */
+    struct vgpu_attached attached;
+    struct vgpu_regs_page *page;
+    uint32_t reset_serial; /* of the RESET whose answer is awaited; 0: none */
+    uint32_t last_serial;
+};
+
+static bool readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) == 1;
+}
+
+/* Takes an answer to a reset, if one came. False when the mediator is gone. */
+static bool look_at_socket(struct host_vgpu *host)
+{
+    struct vgpu_msg msg;
+    int fds[FDMSG_MAX];
+    size_t count = 0;
+    ssize_t n;
+
+    if (host->socket < 0) {
+        return false;
+    }
+    n = fdmsg_recv(host->socket, &msg, sizeof(msg), fds, &count);
+    fdmsg_close(fds, &count);
+    if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_MSG_RESET_DONE &&
+        msg.serial == host->reset_serial) {
+        host->reset_serial = 0;
+    }
+    if (n == 0 || (n < 0 && n != -EAGAIN)) {
+        close(host->socket);
+        host->socket = -1;
+        return false;
+    }
+    return true;
+}
+
+/* As the stub does it: offline, then the eventfd, then the page. */
+static uint32_t read_status(struct host_vgpu *host)
+{
+    if (!look_at_socket(host)) {
+        return VGPU_STATUS_OFFLINE;
+    }
+    if (host->reset_serial != 0 || readable(host->fds[1])) {
+        return VGPU_STATUS_BUSY;
+    }
+    /* Partner: the store-release of STATUS in the worker. */
+    return shared_load_acquire(&host->page->status);
+}
+
+static uint32_t *page_word(struct host_vgpu *host, uint32_t offset)
+{
+    return (uint32_t *)((uint8_t *)host->page + offset);
+}
+
+static uint32_t host_read(struct vgpu *vgpu, uint32_t offset)
+{
+    struct host_vgpu *host = (struct host_vgpu *)vgpu;
+
+    switch (offset) {
+    case VGPU_REG_MAGIC:
+        return VGPU_MAGIC;
+    case VGPU_REG_VERSION:
+        return VGPU_VERSION;
+    case VGPU_REG_POOL_ID:
+        return host->attached.pool;
+    case VGPU_REG_PRIORITY:
+        return host->attached.priority;
+    case VGPU_REG_VM_ID:
+        return host->attached.vm_id;
+    case VGPU_REG_FEATURES:
+        return shared_load(&host->page->features) | VGPU_FEATURE_SHM;
+    case VGPU_REG_SHM_SIZE_LO:
+        return (uint32_t)vgpu->shm_size;
+    case VGPU_REG_SHM_SIZE_HI:
+        return (uint32_t)(vgpu->shm_size >> 32);
+    case VGPU_REG_STATUS:
+        return read_status(host);
+    case VGPU_REG_CONTROL:
+        look_at_socket(host);
+        return host->reset_serial != 0 ? VGPU_CONTROL_RESET : 0;
+    default:
+        return shared_load(page_word(host, offset));
+    }
+}
+
+static int send_message(struct host_vgpu *host, uint32_t type, struct vgpu_msg *msg)
+{
+    ssize_t n;
+
+    msg->magic = VGPU_MSG_MAGIC;
+    msg->version = VGPU_VERSION;
+    msg->type = type;
+    msg->serial = ++host->last_serial;
+    n = fdmsg_send(host->socket, msg, sizeof(*msg), NULL, 0);
+    return n == (ssize_t)sizeof(*msg) ? 0 : -EIO;
+}
+
+static void host_write(struct vgpu *vgpu, uint32_t offset, uint32_t value)
+{
+    struct host_vgpu *host = (struct host_vgpu *)vgpu;
+    struct vgpu_msg msg = {0};
+
+    switch (offset) {
+    case VGPU_REG_DOORBELL:
+        eventfd_write(host->fds[1], 1);
+        break;
+    case VGPU_REG_CONTROL:
+        if (host->socket >= 0 && host->reset_serial == 0 &&
+            send_message(host, VGPU_MSG_RESET, &msg) == 0) {
+            host->reset_serial = host->last_serial;
+        }
+        break;
+    default:
+        shared_store(page_word(host, offset), value);
+    }
+}
+
+static void *host_map_shm(struct vgpu *vgpu)
+{
+    struct host_vgpu *host = (struct host_vgpu *)vgpu;
+    void *shm = mmap(NULL, vgpu->shm_size, PROT_READ | PROT_WRITE, MAP_SHARED, host->fds[0], 0);
+
+    if (shm == MAP_FAILED) {
+        vgpu_fail(VGPU_SYSTEM, "cannot map the shared memory: %s", strerror(errno));
+        return NULL;
+    }
+    return shm;
+}
+
+static void host_close(struct vgpu *vgpu)
+{
+    struct host_vgpu *host = (struct host_vgpu *)vgpu;
+
+    if (vgpu->shm) {
+        munmap(vgpu->shm, vgpu->shm_size);
+    }
+    if (host->page) {
+        munmap(host->page, VGPU_REGS_SIZE);
+    }
+    fdmsg_close(host->fds, &host->fd_count);
+    if (host->socket >= 0) {
+        close(host->socket);
+    }
+    free(host);
+}
+
+static const struct vgpu_transport host_transport = {
+    .read = host_read,
+    .write = host_write,
+    .map_shm = host_map_shm,
+    .close = host_close,
+};
+
+static int connect_socket(struct host_vgpu *host, const char *name)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    const size_t length = strlen(name);
+    socklen_t size = sizeof(un);
+
+    if (length == 0 || length >= sizeof(un.sun_path)) {
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "the socket's name '%s' is empty or too long", name);
+    }
+    memcpy(un.sun_path, name, length);
+    if (name[0] == '@') {
+        un.sun_path[0] = '\0';
+        size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+    }
+    host->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (host->socket < 0 || connect(host->socket, (const struct sockaddr *)&un, size) < 0) {
+        const int error = errno;
+
+        return vgpu_fail(error == EACCES ? VGPU_NO_PERMISSION : VGPU_OFFLINE,
+                         "cannot reach the mediator at '%s': %s", name, strerror(error));
+    }
+    return VGPU_OK;
+}
+
+/* Receives one whole message and its descriptors. */
+static int receive_message(struct host_vgpu *host, struct vgpu_msg *msg)
+{
+    struct pollfd p = {.fd = host->socket, .events = POLLIN};
+    size_t length = 0;
+
+    while (length < sizeof(*msg)) {
+        ssize_t n;
+
+        if (poll(&p, 1, ATTACH_LIMIT_MS) != 1) {
+            return vgpu_fail(VGPU_TIMED_OUT, "the mediator does not answer");
+        }
+        n = fdmsg_recv(host->socket, (uint8_t *)msg + length, sizeof(*msg) - length, host->fds,
+                       &host->fd_count);
+        if (n <= 0) {
+            return vgpu_fail(VGPU_OFFLINE, "the mediator closed the connection");
+        }
+        length += (size_t)n;
+    }
+    return VGPU_OK;
+}
+
+static int attach(struct host_vgpu *host, const struct vgpu_host_options *options)
+{
+    struct vgpu_msg msg = {.hello = {
+                               .flags = VGPU_HELLO_HOST,
+                               .vm_id = options->vm_id,
+                               .pool = (uint32_t)options->pool,
+                               .priority = options->priority,
+                               .vectors = VGPU_ATTACH_VECTORS,
+                               .shm_size = options->shm_size,
+                           }};
+    int r;
+
+    snprintf(msg.hello.name, sizeof(msg.hello.name), "%s", program_invocation_short_name);
+    if (send_message(host, VGPU_MSG_HELLO, &msg) < 0) {
+        return vgpu_fail(VGPU_OFFLINE, "the mediator closed the connection");
+    }
+    r = receive_message(host, &msg);
+    if (r != VGPU_OK) {
+        return r;
+    }
+    if (msg.magic != VGPU_MSG_MAGIC || msg.version >> 16 != VGPU_VERSION_MAJOR) {
+        return vgpu_fail(VGPU_INCOMPATIBLE, "the mediator speaks another protocol version");
+    }
+    if (msg.type == VGPU_MSG_REFUSED) {
+        msg.refused.reason[sizeof(msg.refused.reason) - 1] = '\0';
+        return vgpu_fail(VGPU_NO_PERMISSION, "the mediator refused: %s", msg.refused.reason);
+    }
+    if (msg.type != VGPU_MSG_ATTACHED || host->fd_count != VGPU_ATTACH_FDS) {
+        return vgpu_fail(VGPU_INCOMPATIBLE, "the mediator answered with message %u and %zu "
+                         "descriptors", msg.type, host->fd_count);
+    }
+    host->attached = msg.attached;
+    host->head.shm_size = options->shm_size;
+    return VGPU_OK;
+}
+
+static int map_page(struct host_vgpu *host)
+{
+    void *page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, host->fds[0],
+                      (off_t)vgpu_regs_page_offset(host->head.shm_size));
+
+    if (page == MAP_FAILED) {
+        return vgpu_fail(VGPU_SYSTEM, "cannot map the register page: %s", strerror(errno));
+    }
+    host->page = page;
+    return VGPU_OK;
+}
+
+int vgpu_open_host(const struct vgpu_host_options *options, struct vgpu **vgpu)
+{
+    struct host_vgpu *host = calloc(1, sizeof(*host));
+    int r;
+
+    if (!host) {
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
+    }
+    host->head.transport = &host_transport;
+    host->head.timeout_ms = VGPU_DEFAULT_TIMEOUT_MS;
+    host->socket = -1;
+    r = connect_socket(host, options->socket);
+    if (r == VGPU_OK) {
+        r = attach(host, options);
+    }
+    if (r == VGPU_OK) {
+        r = map_page(host);
+    }
+    if (r != VGPU_OK) {
+        host_close(&host->head);
+        return r;
+    }
+    *vgpu = &host->head;
+    return VGPU_OK;
+}

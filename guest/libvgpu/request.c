@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Register mode from the client's side: write the request, ring, poll STATUS, read the
+ * response. The same over each transport.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "clock.h"
+#include "internal.h"
+
+/* Polls at full speed for this long, then in pauses that grow to the longest one. */
+#define SPIN_NS (200 * NS_PER_US)
+#define PAUSE_MIN_NS (20 * NS_PER_US)
+#define PAUSE_MAX_NS (2 * NS_PER_MS)
+
+static _Thread_local char last_message[256] = "no error";
+
+const char *vgpu_last_message(void)
+{
+    return last_message;
+}
+
+int vgpu_fail(enum vgpu_result result, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(last_message, sizeof(last_message), format, args);
+    va_end(args);
+    return result;
+}
+
+static const struct {
+    const char *name, *text;
+} errors[] = {
+#define VGPU_ERROR_ENTRY(value, name, text) [value] = {#name, text},
+    VGPU_ERRORS(VGPU_ERROR_ENTRY)
+#undef VGPU_ERROR_ENTRY
+};
+static_assert(sizeof(errors) / sizeof(errors[0]) == VGPU_ERROR_COUNT, "a text for each error");
+
+const char *vgpu_error_name(enum vgpu_error error)
+{
+    return (unsigned)error < VGPU_ERROR_COUNT ? errors[error].name : "UNKNOWN";
+}
+
+const char *vgpu_error_text(enum vgpu_error error)
+{
+    return (unsigned)error < VGPU_ERROR_COUNT ? errors[error].text
+                                              : "an error that this library does not know";
+}
+
+enum vgpu_error vgpu_device_error(const struct vgpu *vgpu)
+{
+    return vgpu->error;
+}
+
+void vgpu_set_timeout(struct vgpu *vgpu, uint32_t milliseconds)
+{
+    vgpu->timeout_ms = milliseconds;
+}
+
+void vgpu_close(struct vgpu *vgpu)
+{
+    if (vgpu) {
+        vgpu->transport->close(vgpu);
+    }
+}
+
+static uint32_t get(struct vgpu *vgpu, uint32_t offset)
+{
+    return vgpu->transport->read(vgpu, offset);
+}
+
+static void put(struct vgpu *vgpu, uint32_t offset, uint32_t value)
+{
+    vgpu->transport->write(vgpu, offset, value);
+}
+
+void vgpu_identify(struct vgpu *vgpu, struct vgpu_identity *identity)
+{
+    *identity = (struct vgpu_identity){
+        .version = get(vgpu, VGPU_REG_VERSION),
+        .pool = get(vgpu, VGPU_REG_POOL_ID),
+        .priority = get(vgpu, VGPU_REG_PRIORITY),
+        .vm_id = get(vgpu, VGPU_REG_VM_ID),
+        .features = get(vgpu, VGPU_REG_FEATURES),
+        .generation = get(vgpu, VGPU_REG_GENERATION),
+        .shm_size = get(vgpu, VGPU_REG_SHM_SIZE_LO) |
+                    (uint64_t)get(vgpu, VGPU_REG_SHM_SIZE_HI) << 32,
+        .status = (enum vgpu_status)get(vgpu, VGPU_REG_STATUS),
+    };
+}
+
+void *vgpu_shm(struct vgpu *vgpu, uint64_t *size)
+{
+    if (!vgpu->shm) {
+        vgpu->shm = vgpu->transport->map_shm(vgpu);
+    }
+    *size = vgpu->shm ? vgpu->shm_size : 0;
+    return vgpu->shm;
+}
+
+static void put_bytes(struct vgpu *vgpu, uint32_t offset, const void *bytes, uint32_t length)
+{
+    for (uint32_t i = 0; i < length; i += 4) {
+        uint32_t word;
+
+        memcpy(&word, (const uint8_t *)bytes + i, 4);
+        put(vgpu, offset + i, word);
+    }
+}
+
+static void get_bytes(struct vgpu *vgpu, uint32_t offset, void *bytes, uint32_t length)
+{
+    for (uint32_t i = 0; i < length; i += 4) {
+        const uint32_t word = get(vgpu, offset + i);
+
+        memcpy((uint8_t *)bytes + i, &word, length - i < 4 ? length - i : 4);
+    }
+}
+
+/* Waits between polls: not at all at first, then ever longer. */
+static void pause_poll(uint64_t waited_ns)
+{
+    struct timespec t = {0};
+
+    if (waited_ns < SPIN_NS) {
+        return;
+    }
+    t.tv_nsec = (long)(waited_ns / 16);
+    if (t.tv_nsec < (long)PAUSE_MIN_NS) {
+        t.tv_nsec = PAUSE_MIN_NS;
+    }
+    if (waited_ns / 16 > PAUSE_MAX_NS) {
+        t.tv_nsec = PAUSE_MAX_NS;
+    }
+    nanosleep(&t, NULL);
+}
+
+int vgpu_reset(struct vgpu *vgpu)
+{
+    const uint64_t start = clock_ns();
+    uint64_t waited = 0;
+
+    put(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
+    while (get(vgpu, VGPU_REG_CONTROL) & VGPU_CONTROL_RESET) {
+        if (get(vgpu, VGPU_REG_STATUS) == VGPU_STATUS_OFFLINE) {
+            return vgpu_fail(VGPU_OFFLINE, "the device is offline: the reset is done when the "
+                                           "host's mediator is back");
+        }
+        if (waited > vgpu->timeout_ms * NS_PER_MS) {
+            return vgpu_fail(VGPU_TIMED_OUT, "no reset within %u ms", vgpu->timeout_ms);
+        }
+        pause_poll(waited);
+        waited = clock_ns() - start;
+    }
+    return VGPU_OK;
+}
+
+/* Waits for the answer to the doorbell just rung. */
+static int await(struct vgpu *vgpu)
+{
+    const uint64_t start = clock_ns();
+    uint64_t waited = 0;
+
+    for (;;) {
+        switch (get(vgpu, VGPU_REG_STATUS)) {
+        case VGPU_STATUS_COMPLETE:
+            return VGPU_OK;
+        case VGPU_STATUS_ERROR:
+            vgpu->error = (enum vgpu_error)get(vgpu, VGPU_REG_ERROR);
+            return vgpu_fail(VGPU_REFUSED, "the host answered with error %u (%s): %s",
+                             (unsigned)vgpu->error, vgpu_error_name(vgpu->error),
+                             vgpu_error_text(vgpu->error));
+        case VGPU_STATUS_IDLE:
+            return vgpu_fail(VGPU_REFUSED, "the device was reset while the request ran");
+        default: /* busy, or offline until the next mediator takes over */
+            break;
+        }
+        if (waited > vgpu->timeout_ms * NS_PER_MS) {
+            put(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
+            return vgpu_fail(VGPU_TIMED_OUT, "no answer within %u ms; the request was dropped",
+                             vgpu->timeout_ms);
+        }
+        pause_poll(waited);
+        waited = clock_ns() - start;
+    }
+}
+
+int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *response,
+                 uint32_t *response_length)
+{
+    int r;
+
+    if (length > VGPU_REQUEST_MAX || length % 4 != 0) {
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "a request of %u bytes; at most %u, a multiple of 4",
+                         length, VGPU_REQUEST_MAX);
+    }
+    switch (get(vgpu, VGPU_REG_STATUS)) {
+    case VGPU_STATUS_OFFLINE:
+        return vgpu_fail(VGPU_OFFLINE,
+                         "the device is offline: no mediator is running on the host");
+    case VGPU_STATUS_BUSY:
+        /* Left behind by a process that ended midway. */
+        r = vgpu_reset(vgpu);
+        if (r != VGPU_OK) {
+            return r;
+        }
+        break;
+    default:
+        break;
+    }
+    put_bytes(vgpu, VGPU_REG_REQUEST, request, length);
+    put(vgpu, VGPU_REG_REQUEST_LEN, length);
+    put(vgpu, VGPU_REG_DOORBELL, 1);
+    r = await(vgpu);
+    if (r == VGPU_OK) {
+        *response_length = get(vgpu, VGPU_REG_RESPONSE_LEN);
+        if (*response_length > VGPU_RESPONSE_MAX) {
+            return vgpu_fail(VGPU_INCOMPATIBLE, "a response of %u bytes", *response_length);
+        }
+        get_bytes(vgpu, VGPU_REG_RESPONSE, response, *response_length);
+    }
+    return r;
+}
+
+/* The buffer of a request: a header, and room for operands. */
+struct buffer {
+    struct vgpu_request_header header;
+    uint8_t operands[VGPU_REQUEST_MAX - sizeof(struct vgpu_request_header)];
+};
+
+/* A request whose response must have exactly `expected` bytes. */
+static int exchange(struct vgpu *vgpu, const struct buffer *buffer, uint32_t operands, void *back,
+                    uint32_t expected)
+{
+    uint8_t response[VGPU_RESPONSE_MAX];
+    uint32_t length;
+    const int r = vgpu_request(vgpu, buffer, (uint32_t)sizeof(buffer->header) + operands,
+                               response, &length);
+
+    if (r != VGPU_OK) {
+        return r;
+    }
+    if (length != expected) {
+        return vgpu_fail(VGPU_INCOMPATIBLE, "a response of %u bytes, expected %u", length,
+                         expected);
+    }
+    if (expected > 0) {
+        memcpy(back, response, expected);
+    }
+    return VGPU_OK;
+}
+
+int vgpu_echo(struct vgpu *vgpu, const void *bytes, uint32_t length, void *back)
+{
+    struct buffer buffer = {.header.opcode = VGPU_OP_ECHO};
+
+    if (length > VGPU_ECHO_MAX) {
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "an echo of %u bytes; at most %u", length,
+                         VGPU_ECHO_MAX);
+    }
+    memcpy(buffer.operands, bytes, length);
+    return exchange(vgpu, &buffer, length, back, length);
+}
+
+int vgpu_device_info(struct vgpu *vgpu, struct vgpu_device_info *info)
+{
+    const struct buffer buffer = {.header.opcode = VGPU_OP_DEVICE_INFO};
+    const int r = exchange(vgpu, &buffer, 0, info, sizeof(*info));
+
+    if (r == VGPU_OK) {
+        info->name[sizeof(info->name) - 1] = '\0';
+    }
+    return r;
+}
+
+int vgpu_add(struct vgpu *vgpu, enum vgpu_type type, uint32_t count, const void *a, const void *b,
+             void *sum)
+{
+    struct buffer buffer = {.header = {.opcode = VGPU_OP_ADD_INLINE, .type = type}};
+    const uint32_t bytes = count * VGPU_ELEMENT_SIZE;
+
+    if (count == 0 || count > VGPU_INLINE_MAX) {
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "%u inline elements; 1 to %u", count,
+                         VGPU_INLINE_MAX);
+    }
+    buffer.header.count = count;
+    memcpy(buffer.operands, a, bytes);
+    memcpy(buffer.operands + bytes, b, bytes);
+    return exchange(vgpu, &buffer, 2 * bytes, sum, bytes);
+}
+
+int vgpu_add_shm(struct vgpu *vgpu, enum vgpu_type type, uint64_t count, uint64_t a, uint64_t b,
+                 uint64_t sum)
+{
+    struct buffer buffer = {.header = {.opcode = VGPU_OP_ADD_SHM, .type = type, .count = count}};
+    const struct vgpu_add_shm operands = {.a = a, .b = b, .sum = sum};
+
+    memcpy(buffer.operands, &operands, sizeof(operands));
+    return exchange(vgpu, &buffer, sizeof(operands), NULL, 0);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a client on the attach socket may do, and what a VM is granted. Pure: decides
+ * on copies of messages and on facts that the caller looked up.
+ */
+#ifndef VGPU_ATTACH_DECISION_H
+#define VGPU_ATTACH_DECISION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config.h"
+#include "vgpu-attach.h"
+
+enum attach_state {
+    ATTACH_NEW,      /* connected, or unplugged: only HELLO is allowed */
+    ATTACH_ATTACHED, /* has a VM */
+    ATTACH_REFUSED,  /* told why, about to be closed */
+};
+
+enum attach_action {
+    ATTACH_ACTION_HELLO,
+    ATTACH_ACTION_RESET,
+    ATTACH_ACTION_BYE,
+    ATTACH_ACTION_REFUSE, /* `reason` says why */
+};
+
+#define ATTACH_REASON_SIZE sizeof(((struct vgpu_refused *)0)->reason)
+
+/*
+ * What a message that came with `fds` descriptors asks for in this state. Everything but
+ * a HELLO's content is checked here.
+ */
+enum attach_action attach_check(enum attach_state state, const struct vgpu_msg *msg, size_t fds,
+                                char reason[ATTACH_REASON_SIZE]);
+
+struct attach_facts {
+    uid_t user;      /* the peer's, from the socket */
+    bool id_in_use;  /* another client has attached this VM id */
+    size_t vm_count; /* attached now */
+};
+
+struct attach_grant {
+    uint32_t pool;
+    enum vgpu_priority priority;
+    bool lowered; /* less than was asked for */
+};
+
+/* Whether a checked HELLO is granted, and what. False with a reason otherwise. */
+bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
+                   const struct attach_facts *facts, struct attach_grant *grant,
+                   char reason[ATTACH_REASON_SIZE]);
+
+#endif

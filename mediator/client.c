@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Connections on the attach socket. Each is read message by message and never beyond
+ * one, so that descriptors belong to the message they came with; attach.c decides what a
+ * message may do. A client that is refused is told why and closed soon after: closing
+ * at once could make its end of the socket lose the reason.
+ */
+#include "client.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "clock.h"
+#include "fdmsg.h"
+#include "log.h"
+#include "memory.h"
+#include "vm.h"
+
+#define HELLO_LIMIT_NS (10 * NS_PER_S) /* from connecting to the first complete HELLO */
+#define REFUSED_LINGER_NS NS_PER_S
+/* Connections beyond those with a VM: on their way in, or refused. */
+#define CLIENTS_SPARE 32u
+
+struct client {
+    struct client *next, **place; /* place: what points here */
+    struct mediator *mediator;
+    int fd;
+    struct ucred peer;
+    enum attach_state state;
+    struct vm *vm; /* in ATTACH_ATTACHED */
+    sd_event_source *source, *timer;
+    struct vgpu_msg rx;
+    size_t rx_length;
+    int fds[FDMSG_MAX]; /* that came with the message in rx */
+    size_t fd_count;
+};
+
+static void drop_vm(struct client *client)
+{
+    if (client->vm) {
+        log_info("VM %" PRIu32 ": detached", client->vm->id);
+        vm_destroy(client->vm);
+        client->vm = NULL;
+    }
+}
+
+void client_destroy(struct client *client)
+{
+    drop_vm(client);
+    *client->place = client->next;
+    if (client->next) {
+        client->next->place = client->place;
+    }
+    client->mediator->client_count--;
+    sd_event_source_disable_unref(client->source);
+    sd_event_source_disable_unref(client->timer);
+    fdmsg_close(client->fds, &client->fd_count);
+    close(client->fd);
+    free(client);
+}
+
+/* Returns 0 or -errno. A client that does not read its few answers is not worth waiting for. */
+static int send_message(struct client *client, uint32_t type, uint32_t serial,
+                        struct vgpu_msg *msg, const int *fds, size_t count)
+{
+    ssize_t n;
+
+    msg->magic = VGPU_MSG_MAGIC;
+    msg->version = VGPU_VERSION;
+    msg->type = type;
+    msg->serial = serial;
+    n = fdmsg_send(client->fd, msg, sizeof(*msg), fds, count);
+    if (n < 0) {
+        return (int)n;
+    }
+    return n == (ssize_t)sizeof(*msg) ? 0 : -EIO;
+}
+
+void client_reset_done(struct client *client, uint32_t serial)
+{
+    struct vgpu_msg msg = {0};
+
+    if (send_message(client, VGPU_MSG_RESET_DONE, serial, &msg, NULL, 0) < 0) {
+        /* Not destroyed here: the caller is that VM's own code. The end of file follows. */
+        shutdown(client->fd, SHUT_RDWR);
+    }
+}
+
+static void close_later(struct client *client, uint64_t delay_ns)
+{
+    sd_event_source_set_time_relative(client->timer, delay_ns / NS_PER_US);
+    sd_event_source_set_enabled(client->timer, SD_EVENT_ONESHOT);
+}
+
+static void refuse(struct client *client, const char *reason)
+{
+    struct vgpu_msg msg = {0};
+
+    log_warning("refused process %d of user %ld: %s", (int)client->peer.pid,
+                (long)client->peer.uid, reason);
+    drop_vm(client);
+    client->state = ATTACH_REFUSED;
+    snprintf(msg.refused.reason, sizeof(msg.refused.reason), "%s", reason);
+    send_message(client, VGPU_MSG_REFUSED, client->rx.serial, &msg, NULL, 0);
+    shutdown(client->fd, SHUT_WR);
+    close_later(client, REFUSED_LINGER_NS);
+}
+
+/*
+ * Whether another client holds this VM. One whose peer is gone, which the event loop just
+ * has not heard of yet, does not: QEMU reconnects at once after a connection breaks.
+ */
+static bool id_in_use(struct client *client, uint32_t vm_id)
+{
+    struct vm *vm = vm_find(client->mediator, vm_id);
+    struct pollfd p = {.events = POLLRDHUP};
+
+    if (!vm) {
+        return false;
+    }
+    p.fd = vm->client->fd;
+    if (poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR))) {
+        client_destroy(vm->client);
+        return false;
+    }
+    return true;
+}
+
+/* The descriptors for a new VM: the stub's, or new ones. Returns 0 or -errno with a reason. */
+static int take_memory(struct client *client, const struct vgpu_hello *hello,
+                       int fds[VGPU_ATTACH_FDS], char reason[ATTACH_REASON_SIZE])
+{
+    const char *problem;
+    int r;
+
+    if (!(hello->flags & VGPU_HELLO_HANDOVER)) {
+        r = memory_create(hello->vm_id, hello->shm_size, fds);
+        if (r < 0) {
+            snprintf(reason, ATTACH_REASON_SIZE, "cannot make shared memory: %s", strerror(-r));
+        }
+        return r;
+    }
+    problem = memory_check(hello->shm_size, client->fds);
+    if (problem) {
+        snprintf(reason, ATTACH_REASON_SIZE, "%s", problem);
+        return -EINVAL;
+    }
+    memcpy(fds, client->fds, VGPU_ATTACH_FDS * sizeof(fds[0]));
+    client->fd_count = 0;
+    return 0;
+}
+
+static void close_memory(const int fds[VGPU_ATTACH_FDS])
+{
+    for (size_t i = 0; i < VGPU_ATTACH_FDS; i++) {
+        close(fds[i]);
+    }
+}
+
+static void announce(const struct vm *vm, const struct attach_grant *grant, bool handover)
+{
+    log_info("%s %" PRIu32 "%s%s%s: attached to pool %c at priority %s%s, %" PRIu64
+             " MiB shared, process %d of user %ld%s",
+             vm->host ? "host client" : "VM", vm->id, vm->name[0] ? " (" : "", vm->name,
+             vm->name[0] ? ")" : "", vm->pool->id, config_priority_name(grant->priority),
+             grant->lowered ? " (lowered)" : "", vm->shm_size >> 20, (int)vm->peer,
+             (long)vm->user, handover ? ", back with its memory" : "");
+}
+
+static void handle_hello(struct client *client)
+{
+    struct mediator *mediator = client->mediator;
+    const struct vgpu_hello *hello = &client->rx.hello;
+    const bool handover = (hello->flags & VGPU_HELLO_HANDOVER) != 0;
+    struct attach_facts facts = {.user = client->peer.uid};
+    struct attach_grant grant;
+    struct vgpu_msg msg = {0};
+    char reason[ATTACH_REASON_SIZE];
+    int fds[VGPU_ATTACH_FDS];
+    int r;
+
+    facts.id_in_use = id_in_use(client, hello->vm_id);
+    facts.vm_count = mediator->vm_count;
+    if (!attach_decide(&mediator->config, hello, &facts, &grant, reason) ||
+        take_memory(client, hello, fds, reason) < 0) {
+        refuse(client, reason);
+        return;
+    }
+    r = vm_create(mediator, client, hello, &grant, fds, &client->vm);
+    if (r < 0) {
+        close_memory(fds);
+        snprintf(reason, sizeof(reason), "cannot start a worker: %s", strerror(-r));
+        refuse(client, reason);
+        return;
+    }
+    client->vm->user = client->peer.uid;
+    client->vm->peer = client->peer.pid;
+    client->state = ATTACH_ATTACHED;
+    sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
+    msg.attached = (struct vgpu_attached){
+        .vm_id = hello->vm_id,
+        .pool = grant.pool,
+        .priority = grant.priority,
+        .vectors = hello->vectors,
+        .shm_size = hello->shm_size,
+    };
+    announce(client->vm, &grant, handover);
+    if (send_message(client, VGPU_MSG_ATTACHED, client->rx.serial, &msg, fds,
+                     handover ? 0 : VGPU_ATTACH_FDS) < 0) {
+        /* The end of file follows. */
+        shutdown(client->fd, SHUT_RDWR);
+    }
+}
+
+static void handle_message(struct client *client)
+{
+    char reason[ATTACH_REASON_SIZE];
+
+    switch (attach_check(client->state, &client->rx, client->fd_count, reason)) {
+    case ATTACH_ACTION_HELLO:
+        handle_hello(client);
+        break;
+    case ATTACH_ACTION_RESET:
+        vm_reset(client->vm, client->rx.serial);
+        break;
+    case ATTACH_ACTION_BYE:
+        drop_vm(client);
+        client->state = ATTACH_NEW;
+        break;
+    case ATTACH_ACTION_REFUSE:
+        refuse(client, reason);
+        break;
+    }
+    fdmsg_close(client->fds, &client->fd_count);
+}
+
+/* What a refused client still sends is thrown away until it closes. */
+static ssize_t drain(struct client *client)
+{
+    char bytes[VGPU_MSG_SIZE];
+    const ssize_t n =
+        fdmsg_recv(client->fd, bytes, sizeof(bytes), client->fds, &client->fd_count);
+
+    fdmsg_close(client->fds, &client->fd_count);
+    return n;
+}
+
+static int on_readable(sd_event_source *source, int fd, uint32_t events, void *context)
+{
+    struct client *client = context;
+    ssize_t n;
+
+    (void)source;
+    (void)events;
+    if (client->state == ATTACH_REFUSED) {
+        n = drain(client);
+    } else {
+        n = fdmsg_recv(fd, (uint8_t *)&client->rx + client->rx_length,
+                       sizeof(client->rx) - client->rx_length, client->fds, &client->fd_count);
+    }
+    if (n == -EAGAIN) {
+        return 0;
+    }
+    if (n == -EMSGSIZE) {
+        refuse(client, "more than 16 descriptors came with one message");
+        return 0;
+    }
+    if (n <= 0) {
+        client_destroy(client);
+        return 0;
+    }
+    if (client->state == ATTACH_REFUSED) {
+        return 0;
+    }
+    client->rx_length += (size_t)n;
+    if (client->rx_length == sizeof(client->rx)) {
+        client->rx_length = 0;
+        handle_message(client);
+    }
+    return 0;
+}
+
+static int on_client_timer(sd_event_source *source, uint64_t usec, void *context)
+{
+    struct client *client = context;
+
+    (void)source;
+    (void)usec;
+    if (client->state == ATTACH_NEW) {
+        log_warning("process %d of user %ld connected and sent no HELLO; closing",
+                    (int)client->peer.pid, (long)client->peer.uid);
+    }
+    client_destroy(client);
+    return 0;
+}
+
+int client_create(struct mediator *mediator, int fd)
+{
+    struct client *client = NULL;
+    socklen_t length = sizeof(client->peer);
+    int r = -ENOMEM;
+
+    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE) {
+        log_warning("too many connections; closing one");
+        close(fd);
+        return -EMFILE;
+    }
+    client = calloc(1, sizeof(*client));
+    if (!client) {
+        close(fd);
+        return r;
+    }
+    client->mediator = mediator;
+    client->fd = fd;
+    client->next = mediator->clients;
+    client->place = &mediator->clients;
+    if (client->next) {
+        client->next->place = &client->next;
+    }
+    mediator->clients = client;
+    mediator->client_count++;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &client->peer, &length) < 0) {
+        r = -errno;
+    } else {
+        r = sd_event_add_io(mediator->event, &client->source, fd, EPOLLIN, on_readable, client);
+    }
+    if (r >= 0) {
+        r = sd_event_add_time_relative(mediator->event, &client->timer, CLOCK_MONOTONIC,
+                                       HELLO_LIMIT_NS / NS_PER_US, 0, on_client_timer, client);
+    }
+    if (r < 0) {
+        client_destroy(client);
+    }
+    return r;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections on the attach socket: QEMU's stubs and host processes. */
+#ifndef VGPU_CLIENT_H
+#define VGPU_CLIENT_H
+
+#include <stdint.h>
+
+#include "mediator.h"
+
+/* Takes over a connected socket. Returns 0 or -errno, and the socket is closed then. */
+int client_create(struct mediator *mediator, int fd);
+
+/* Closes the connection; its VM ends with it. */
+void client_destroy(struct client *client);
+
+/* Tells that a reset is done. */
+void client_reset_done(struct client *client, uint32_t serial);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Listening Unix sockets, see listen.h. */
+#include "listen.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define BACKLOG 128
+
+/* Fills in the address; its length, or 0 when the name is too long. */
+static socklen_t make_address(const char *address, struct sockaddr_un *un)
+{
+    const size_t length = strlen(address);
+
+    memset(un, 0, sizeof(*un));
+    un->sun_family = AF_UNIX;
+    if (length == 0 || length >= sizeof(un->sun_path)) {
+        return 0;
+    }
+    memcpy(un->sun_path, address, length);
+    if (address[0] == '@') {
+        un->sun_path[0] = '\0';
+        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+    }
+    return (socklen_t)sizeof(*un);
+}
+
+static int served(const struct sockaddr_un *un, socklen_t length)
+{
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int r = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)un, length);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return r == 0;
+}
+
+static void make_directory(const char *path)
+{
+    char *copy = strdup(path);
+
+    if (copy && mkdir(dirname(copy), 0755) < 0 && errno != EEXIST) {
+        log_debug("cannot make the directory of '%s': %s", path, strerror(errno));
+    }
+    free(copy);
+}
+
+static int bind_socket(int fd, const char *address, const struct sockaddr_un *un,
+                       socklen_t length, mode_t mode)
+{
+    mode_t before;
+    int r;
+
+    if (address[0] != '@') {
+        make_directory(address);
+        if (served(un, length)) {
+            return -EADDRINUSE;
+        }
+        unlink(address);
+    }
+    before = umask(0777 & ~mode);
+    r = bind(fd, (const struct sockaddr *)un, length) < 0 ? -errno : 0;
+    umask(before);
+    return r;
+}
+
+int listen_at(const char *address, mode_t mode)
+{
+    struct sockaddr_un un;
+    const socklen_t length = make_address(address, &un);
+    int fd, r;
+
+    if (length == 0) {
+        log_error("cannot listen at '%s': the name is empty or longer than %zu bytes", address,
+                  sizeof(un.sun_path) - 1);
+        return -ENAMETOOLONG;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    r = fd < 0 ? -errno : bind_socket(fd, address, &un, length, mode);
+    if (r == 0 && listen(fd, BACKLOG) < 0) {
+        r = -errno;
+    }
+    if (r < 0) {
+        log_error("cannot listen at '%s': %s", address,
+                  r == -EADDRINUSE ? "another mediator is serving it" : strerror(-r));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return r;
+    }
+    return fd;
+}

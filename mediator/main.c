@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgpu-mediator: shares this host's GPUs among VMs. Options, sockets, signals and the
+ * event loop; see mediator.h for the parts.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "clock.h"
+#include "control.h"
+#include "listen.h"
+#include "log.h"
+#include "mediator.h"
+#include "probe.h"
+#include "version.h"
+#include "vm.h"
+
+#define DEFAULT_CONFIG VGPU_SYSCONFDIR "/mediator.conf"
+/* How long running requests may take to finish when the mediator is stopped. */
+#define STOP_LIMIT_NS (20 * NS_PER_S)
+
+struct options {
+    const char *config; /* NULL: the default, which may be missing */
+    int listen_fd;      /* -1: none inherited by number */
+    bool check;
+};
+
+static void usage(FILE *out)
+{
+    fputs("usage: vgpu-mediator [--config FILE] [--check-config] [--listen-fd N] [--debug]\n"
+          "\n"
+          "Shares this host's NVIDIA GPUs among virtual machines that have a vGPU stub.\n"
+          "\n"
+          "  --config FILE   read FILE instead of " DEFAULT_CONFIG "\n"
+          "  --check-config  say what is wrong in the configuration, and end\n"
+          "  --listen-fd N   accept VMs on the inherited listening socket N\n"
+          "  --debug         log more\n"
+          "  --help          print this text\n"
+          "  --version       print the version\n"
+          "\n"
+          "Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage or configuration.\n",
+          out);
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'}, {"check-config", no_argument, NULL, 'k'},
+        {"listen-fd", required_argument, NULL, 'l'}, {"debug", no_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            o->config = optarg;
+            break;
+        case 'k':
+            o->check = true;
+            break;
+        case 'l':
+            o->listen_fd = atoi(optarg);
+            break;
+        case 'd':
+            log_set_level(LOG_LEVEL_DEBUG);
+            break;
+        case 'h':
+            usage(stdout);
+            exit(0);
+        case 'V':
+            puts("vgpu-mediator " VGPU_PACKAGE_VERSION);
+            exit(0);
+        default:
+            usage(stderr);
+            exit(2);
+        }
+    }
+    if (optind != argc) {
+        usage(stderr);
+        exit(2);
+    }
+}
+
+static void report(void *context, int line, const char *text)
+{
+    const char *file = context;
+
+    if (line > 0) {
+        log_error("%s:%d: %s", file, line, text);
+    } else {
+        log_error("%s: %s", file, text);
+    }
+}
+
+/* Ends the process with exit code 2 on a mistake. */
+static void read_config(struct mediator *m, const struct options *o)
+{
+    const char *name = o->config ? o->config : DEFAULT_CONFIG;
+    FILE *file = fopen(name, "re");
+    int mistakes;
+
+    if (!file && (o->config || errno != ENOENT)) {
+        log_error("cannot read the configuration '%s': %s", name, strerror(errno));
+        exit(2);
+    }
+    mistakes = config_read(&m->config, file, report, (void *)(uintptr_t)name);
+    if (file) {
+        fclose(file);
+    }
+    if (mistakes > 0) {
+        exit(2);
+    }
+}
+
+struct pool *mediator_pool(struct mediator *m, uint32_t letter)
+{
+    return &m->pools[letter - 'A'];
+}
+
+void mediator_watch_pool(struct mediator *m, struct pool *pool)
+{
+    sd_event_source *timer = m->pool_timer[pool->id - 'A'];
+    const uint64_t began = pool_turn_began(pool);
+
+    if (began == 0 || m->config.turn_limit_ns == 0) {
+        sd_event_source_set_enabled(timer, SD_EVENT_OFF);
+        return;
+    }
+    sd_event_source_set_time(timer, (began + m->config.turn_limit_ns) / NS_PER_US);
+    sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+}
+
+static int on_pool_timer(sd_event_source *source, uint64_t usec, void *context)
+{
+    struct pool *pool = context;
+
+    (void)source;
+    (void)usec;
+    if (pool_turn_began(pool) != 0) {
+        vm_turn_expired(vm_of_member(pool->holder));
+    }
+    return 0;
+}
+
+static int set_up_pools(struct mediator *m)
+{
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        const int device = m->config.pool_device[i];
+        int r;
+
+        if (!m->config.pool_defined[i]) {
+            continue;
+        }
+        pool_init(&m->pools[i], (char)('A' + i), device);
+        r = sd_event_add_time(m->event, &m->pool_timer[i], CLOCK_MONOTONIC, 0, 0, on_pool_timer,
+                              &m->pools[i]);
+        if (r < 0) {
+            return r;
+        }
+        sd_event_source_set_enabled(m->pool_timer[i], SD_EVENT_OFF);
+    }
+    return 0;
+}
+
+/* Finds out what computes. Returns 0 or -errno, logged. */
+static int look_for_gpus(struct mediator *m)
+{
+    char text[128];
+    int count = 0;
+
+    if (m->config.backend == CONFIG_BACKEND_CPU) {
+        snprintf(text, sizeof(text), "the configuration says 'backend = cpu'");
+    } else {
+        count = probe_gpus(m->config.worker, text, sizeof(text));
+    }
+    if (count < 0) {
+        return count;
+    }
+    m->has_gpu = count > 0;
+    if (count == 0 && m->config.backend == CONFIG_BACKEND_CUDA) {
+        log_error("the configuration says 'backend = cuda', but there is no GPU: %s", text);
+        return -ENODEV;
+    }
+    for (unsigned i = 0; count > 0 && i < CONFIG_POOLS; i++) {
+        if (m->config.pool_defined[i] && m->config.pool_device[i] >= count) {
+            log_error("pool %c is on GPU %d, but this host has %d, counted from 0", 'A' + (int)i,
+                      m->config.pool_device[i], count);
+            return -ENODEV;
+        }
+    }
+    if (count > 0) {
+        snprintf(m->computes_on, sizeof(m->computes_on), "%s", text);
+        log_info("computing on %d GPU%s: %s", count, count > 1 ? "s, the first is" : "", text);
+    } else {
+        snprintf(m->computes_on, sizeof(m->computes_on), "the CPU (%s)", text);
+        log_info("no GPU: computing on the CPU (%s)", text);
+    }
+    return 0;
+}
+
+static int on_attach(sd_event_source *source, int fd, uint32_t events, void *context)
+{
+    const int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    (void)source;
+    (void)events;
+    if (client >= 0) {
+        client_create(context, client);
+    }
+    return 0;
+}
+
+static int on_control(sd_event_source *source, int fd, uint32_t events, void *context)
+{
+    const int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    (void)source;
+    (void)events;
+    if (client >= 0) {
+        control_create(context, client);
+    }
+    return 0;
+}
+
+/* The socket that systemd passed under this name, or -1. A lone one is for attaching. */
+static int activated_socket(const char *wanted)
+{
+    char **names = NULL;
+    const int count = sd_listen_fds_with_names(0, &names);
+    int fd = -1;
+
+    for (int i = 0; i < count; i++) {
+        if (strcmp(names[i], wanted) == 0 || (count == 1 && strcmp(wanted, "attach") == 0)) {
+            fd = SD_LISTEN_FDS_START + i;
+        }
+        free(names[i]);
+    }
+    free(names);
+    return fd;
+}
+
+/* Returns 0 or -errno, logged. */
+static int open_sockets(struct mediator *m, const struct options *o)
+{
+    int attach = o->listen_fd >= 0 ? o->listen_fd : activated_socket("attach");
+    int control = activated_socket("control");
+    int r;
+
+    if (attach < 0) {
+        /* Everybody may connect: who may attach is decided by peer credentials. */
+        attach = listen_at(m->config.listen, 0666);
+    } else if (sd_is_socket_unix(attach, SOCK_STREAM, 1, NULL, 0) <= 0) {
+        log_error("descriptor %d is no listening Unix stream socket", attach);
+        return -EINVAL;
+    }
+    if (attach < 0) {
+        return attach;
+    }
+    if (control < 0) {
+        control = listen_at(m->config.control, 0660);
+    }
+    if (control < 0) {
+        return control;
+    }
+    r = sd_event_add_io(m->event, NULL, attach, EPOLLIN, on_attach, m);
+    return r < 0 ? r : sd_event_add_io(m->event, NULL, control, EPOLLIN, on_control, m);
+}
+
+static bool any_worker(const struct mediator *m)
+{
+    for (const struct vm *vm = m->vms; vm; vm = vm->next) {
+        if (vm->pid != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void mediator_worker_gone(struct mediator *m)
+{
+    if (m->stopping && !any_worker(m)) {
+        sd_event_exit(m->event, 0);
+    }
+}
+
+static int on_grace_over(sd_event_source *source, uint64_t usec, void *context)
+{
+    struct mediator *m = context;
+
+    (void)source;
+    (void)usec;
+    log_warning("requests still run after %" PRIu64 " s; ending them", STOP_LIMIT_NS / NS_PER_S);
+    return sd_event_exit(m->event, 0);
+}
+
+/* Finishes what runs. What waits is left in its journal, for the next mediator. */
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
+{
+    struct mediator *m = context;
+
+    (void)source;
+    (void)info;
+    if (m->stopping) {
+        return sd_event_exit(m->event, 0);
+    }
+    m->stopping = true;
+    sd_notify(0, "STOPPING=1");
+    log_info("stopping");
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        if (m->config.pool_defined[i]) {
+            pool_pause(&m->pools[i], clock_ns());
+        }
+    }
+    for (struct vm *vm = m->vms; vm; vm = vm->next) {
+        vm_finish(vm);
+    }
+    mediator_worker_gone(m);
+    return sd_event_add_time_relative(m->event, &m->grace_timer, CLOCK_MONOTONIC,
+                                      STOP_LIMIT_NS / NS_PER_US, 0, on_grace_over, m);
+}
+
+static int set_up_events(struct mediator *m)
+{
+    sigset_t mask;
+    int r = sd_event_default(&m->event);
+
+    if (r < 0) {
+        return r;
+    }
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    sigaddset(&mask, SIGINT);
+    sigaddset(&mask, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    r = sd_event_add_signal(m->event, NULL, SIGTERM, on_stop, m);
+    if (r >= 0) {
+        r = sd_event_add_signal(m->event, NULL, SIGINT, on_stop, m);
+    }
+    if (r >= 0) {
+        r = sd_event_set_watchdog(m->event, true);
+    }
+    return r < 0 ? r : set_up_pools(m);
+}
+
+static void release(struct mediator *m)
+{
+    while (m->clients) {
+        client_destroy(m->clients);
+    }
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        sd_event_source_disable_unref(m->pool_timer[i]);
+    }
+    sd_event_source_disable_unref(m->grace_timer);
+    sd_event_unref(m->event);
+    config_free(&m->config);
+}
+
+int main(int argc, char **argv)
+{
+    static struct mediator mediator;
+    struct options options = {.listen_fd = -1};
+    int r;
+
+    log_open("vgpu-mediator");
+    parse_options(argc, argv, &options);
+    read_config(&mediator, &options);
+    if (options.check) {
+        config_free(&mediator.config);
+        return 0;
+    }
+    r = set_up_events(&mediator);
+    if (r < 0) {
+        log_error("cannot set up the event loop: %s", strerror(-r));
+    } else {
+        r = look_for_gpus(&mediator);
+    }
+    if (r >= 0) {
+        r = open_sockets(&mediator, &options);
+    }
+    if (r >= 0) {
+        sd_notify(0, "READY=1");
+        log_info("ready at %s", options.listen_fd >= 0 ? "the inherited socket"
+                                                       : mediator.config.listen);
+        r = sd_event_loop(mediator.event);
+    }
+    release(&mediator);
+    return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mediator as a whole: what its parts share.
+ *
+ *   main.c     options, sockets, signals
+ *   client.c   connections on the attach socket
+ *   attach.c   what they may do
+ *   vm.c       an attached VM and its worker process
+ *   pool.c     whose turn it is
+ *   queue.c    the order of those who wait
+ *   control.c  vgpuctl's socket
+ *   config.c   the configuration
+ *   memory.c   memfds and eventfds
+ *
+ * One thread, one event loop (sd-event). Nothing here loads CUDA or reads a VM's memory.
+ */
+#ifndef VGPU_MEDIATOR_H
+#define VGPU_MEDIATOR_H
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "config.h"
+#include "pool.h"
+
+struct client;
+struct vm;
+
+struct mediator {
+    struct config config;
+    sd_event *event;
+    struct pool pools[CONFIG_POOLS]; /* those of config.pool_defined are valid */
+    sd_event_source *pool_timer[CONFIG_POOLS];
+    struct vm *vms; /* attached, ascending ids */
+    size_t vm_count;
+    struct client *clients;
+    size_t client_count;
+    sd_event_source *grace_timer; /* while stopping */
+    bool stopping;
+    char computes_on[192]; /* what computes, for people: a GPU's name or why there is none */
+    bool has_gpu;
+};
+
+/* The pool with this letter; it is defined. */
+struct pool *mediator_pool(struct mediator *mediator, uint32_t letter);
+
+/* To be called after anything that may have moved a pool's turn: its limit follows. */
+void mediator_watch_pool(struct mediator *mediator, struct pool *pool);
+
+/* A worker has ended while stopping: ends the event loop when it was the last. */
+void mediator_worker_gone(struct mediator *mediator);
+
+#endif

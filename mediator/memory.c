@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* The descriptors that a VM, its QEMU and its worker share, see memory.h. */
+#include "memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vgpu-worker.h"
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+/* A memfd that nobody can resize: its mappings never raise SIGBUS. */
+static int sealed_memfd(const char *name, uint64_t size)
+{
+    const int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0) {
+        const int r = -errno;
+
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+int memory_create(uint32_t vm_id, uint64_t shm_size, int fds[VGPU_ATTACH_FDS])
+{
+    char name[32];
+    size_t made = 0;
+
+    snprintf(name, sizeof(name), "vgpu-vm-%u", vm_id);
+    fds[MEMORY_MEMFD] = sealed_memfd(name, vgpu_memfd_size(shm_size));
+    if (fds[MEMORY_MEMFD] < 0) {
+        return fds[MEMORY_MEMFD];
+    }
+    for (made = 1; made < VGPU_ATTACH_FDS; made++) {
+        fds[made] = eventfd(0, EFD_CLOEXEC);
+        if (fds[made] < 0) {
+            const int r = -errno;
+
+            while (made > 0) {
+                close(fds[--made]);
+            }
+            return r;
+        }
+    }
+    return 0;
+}
+
+/* The kernel offers no other way to tell an eventfd. */
+static int is_eventfd(int fd)
+{
+    static const char expected[] = "anon_inode:[eventfd]";
+    char path[32], target[64];
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    n = readlink(path, target, sizeof(target));
+    return n == (ssize_t)strlen(expected) && memcmp(target, expected, (size_t)n) == 0;
+}
+
+const char *memory_check(uint64_t shm_size, const int fds[VGPU_ATTACH_FDS])
+{
+    const int seals = fcntl(fds[MEMORY_MEMFD], F_GET_SEALS);
+    struct stat st;
+
+    if (seals < 0 || (seals & SEALS) != SEALS) {
+        return "the memory handed over is no memfd sealed against resizing";
+    }
+    if (fstat(fds[MEMORY_MEMFD], &st) < 0 || (uint64_t)st.st_size != vgpu_memfd_size(shm_size)) {
+        return "the memory handed over has another size than the shared memory asked for";
+    }
+    for (size_t i = MEMORY_DOORBELL; i < VGPU_ATTACH_FDS; i++) {
+        if (!is_eventfd(fds[i])) {
+            return "a descriptor handed over as doorbell or interrupt is no eventfd";
+        }
+    }
+    return NULL;
+}
+
+int memory_create_turn_page(int *fd, void **page)
+{
+    const int memfd = sealed_memfd("vgpu-turn", VGPU_TURN_PAGE_SIZE);
+
+    if (memfd < 0) {
+        return memfd;
+    }
+    *page = mmap(NULL, VGPU_TURN_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+    if (*page == MAP_FAILED) {
+        const int r = -errno;
+
+        close(memfd);
+        return r;
+    }
+    *fd = memfd;
+    return 0;
+}

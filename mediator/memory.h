@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* The descriptors that a VM, its QEMU and its worker share. */
+#ifndef VGPU_MEMORY_H
+#define VGPU_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vgpu-attach.h"
+
+/* Their order in messages. */
+enum { MEMORY_MEMFD, MEMORY_DOORBELL, MEMORY_IRQ };
+
+/*
+ * Makes a sealed memfd and the eventfds, in the order of the protocol. Returns 0, and
+ * `fds` are the caller's; or -errno, and there are none.
+ */
+int memory_create(uint32_t vm_id, uint64_t shm_size, int fds[VGPU_ATTACH_FDS]);
+
+/*
+ * Whether descriptors that a stub brought from an earlier mediator are what they should
+ * be: a sealed memfd of the right size, and eventfds. NULL, or what is wrong.
+ */
+const char *memory_check(uint64_t shm_size, const int fds[VGPU_ATTACH_FDS]);
+
+/* Makes and maps a turn page; *fd is for the worker. Both are the caller's. */
+int memory_create_turn_page(int *fd, void **page);
+
+#endif

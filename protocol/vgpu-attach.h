@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Attach: how the stub in QEMU (or a host process) and the mediator get to share a
+ * VM's memory and eventfds.
+ *
+ * Both talk over a Unix stream socket in messages of VGPU_MSG_SIZE bytes, all fields
+ * little-endian. Descriptors travel by SCM_RIGHTS with the first byte of the message
+ * they belong to.
+ *
+ *   client                     mediator
+ *   HELLO                  ->            who I am and what I would like
+ *                          <-  ATTACHED  effective values; descriptors, see below
+ *                          <-  REFUSED   why; the mediator then closes
+ *   RESET                  ->            drop what runs
+ *                          <-  RESET_DONE
+ *   BYE                    ->            device unplugged; HELLO may follow
+ *
+ * The descriptors, VGPU_ATTACH_FDS of them in this order: the memfd (shared memory,
+ * then the register page), the doorbell eventfd, the interrupt eventfd of each
+ * vector. They come with ATTACHED, or, when the client keeps a set from an earlier
+ * mediator, with HELLO and VGPU_HELLO_HANDOVER; then ATTACHED brings none. The memfd
+ * is sealed against shrinking and growing: each side checks that before it maps it.
+ *
+ * Identity that a HELLO claims is a wish: the mediator's configuration and the
+ * socket's peer credentials decide.
+ */
+#ifndef VGPU_ATTACH_H
+#define VGPU_ATTACH_H
+
+#include "vgpu-regs.h"
+
+#define VGPU_MSG_MAGIC 0x4D475056u /* "VPGM" */
+#define VGPU_MSG_SIZE 256u         /* bytes, of every message */
+
+#define VGPU_ATTACH_VECTORS 1u
+#define VGPU_ATTACH_FDS (2u + VGPU_ATTACH_VECTORS)
+#define VGPU_ATTACH_FDS_MAX 16u /* QEMU's character devices take no more in one message */
+
+enum vgpu_msg_type {
+    VGPU_MSG_HELLO = 1,
+    VGPU_MSG_ATTACHED = 2,
+    VGPU_MSG_REFUSED = 3,
+    VGPU_MSG_RESET = 4,
+    VGPU_MSG_RESET_DONE = 5,
+    VGPU_MSG_BYE = 6,
+};
+
+/* struct vgpu_hello.flags */
+#define VGPU_HELLO_HANDOVER (1u << 0) /* the descriptors come with this message */
+#define VGPU_HELLO_HOST (1u << 1)     /* a host process, not a VM */
+
+struct vgpu_hello {
+    uint32_t flags;    /* VGPU_HELLO_* */
+    uint32_t vm_id;    /* not 0 */
+    uint32_t pool;     /* upper-case ASCII letter */
+    uint32_t priority; /* enum vgpu_priority */
+    uint32_t vectors;  /* VGPU_ATTACH_VECTORS */
+    uint32_t queues;   /* 0 in this version */
+    uint64_t shm_size; /* bytes, see vgpu_shm_size_valid() */
+    char name[64];     /* of the VM or process, for people; NUL-terminated, may be empty */
+};
+
+struct vgpu_attached {
+    uint32_t flags;    /* 0 */
+    uint32_t vm_id;    /* as asked */
+    uint32_t pool;     /* effective */
+    uint32_t priority; /* effective */
+    uint32_t vectors;  /* as asked */
+    uint32_t queues;   /* 0 in this version */
+    uint64_t shm_size; /* as asked */
+};
+
+struct vgpu_refused {
+    char reason[192]; /* NUL-terminated text for the administrator */
+};
+
+struct vgpu_msg {
+    uint32_t magic;   /* VGPU_MSG_MAGIC */
+    uint32_t version; /* VGPU_VERSION of the sender; a mediator refuses another major */
+    uint32_t type;    /* enum vgpu_msg_type */
+    uint32_t serial;  /* the client's choice; an answer carries that of what it answers */
+    union {
+        struct vgpu_hello hello;
+        struct vgpu_attached attached;
+        struct vgpu_refused refused;
+        uint8_t bytes[VGPU_MSG_SIZE - 16];
+    };
+};
+
+static_assert(sizeof(struct vgpu_hello) == 96, "ABI");
+static_assert(sizeof(struct vgpu_attached) == 32, "ABI");
+static_assert(sizeof(struct vgpu_refused) == 192, "ABI");
+static_assert(sizeof(struct vgpu_msg) == VGPU_MSG_SIZE, "ABI");
+
+/* Offset of the register page in the memfd, and the memfd's size, both in bytes. */
+static inline uint64_t vgpu_regs_page_offset(uint64_t shm_size)
+{
+    return shm_size;
+}
+static inline uint64_t vgpu_memfd_size(uint64_t shm_size)
+{
+    return shm_size + VGPU_REGS_SIZE;
+}
+
+#endif

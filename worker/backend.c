@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* The choice between backends, see backend.h. */
+#include "backend.h"
+
+#include <errno.h>
+
+int backend_open(enum backend_kind kind, int device, void *shm, uint64_t size,
+                 struct backend **backend, char *why, size_t why_size)
+{
+    int r;
+
+    why[0] = '\0';
+    if (kind != BACKEND_CPU) {
+        r = cuda_backend_open(device, shm, size, backend, why, why_size);
+        /* A GPU that is there but fails is an error, not a reason to compute elsewhere. */
+        if (r != -ENODEV || kind == BACKEND_CUDA) {
+            return r;
+        }
+    }
+    return cpu_backend_open(backend, why, why_size);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A register-mode session: one VM's register page, its doorbell and what runs for it.
+ *
+ * Theory of operation
+ * -------------------
+ *            doorbell, invalid or needs no turn
+ *               +-------+
+ *               v       |        TURN
+ *             IDLE -----+--> WAITING --> RUNNING --+
+ *               ^   doorbell                       |
+ *               +--------- backend finished -------+
+ *
+ * The doorbell's eventfd is listened to in IDLE alone: one request at a time, and a
+ * guest that floods it fills a counter in the kernel. On a doorbell the worker
+ *   1. stores BUSY in the page,
+ *   2. clears the eventfd (the partner: QEMU reads STATUS after the eventfd),
+ *   3. copies the request out of the page, once, and decodes the copy.
+ * A request that computes is noted in the page's journal before it waits. An answer is
+ * stored in this order: response and ERROR, STATUS, journal. So a worker that takes over
+ * finds STATUS BUSY exactly when an answer is owed, and the journal says what to do:
+ * session_start().
+ */
+#ifndef VGPU_WORKER_SESSION_H
+#define VGPU_WORKER_SESSION_H
+
+#include "backend.h"
+#include "request.h"
+#include "turn.h"
+#include "vgpu-regs.h"
+
+enum session_state {
+    SESSION_IDLE,    /* listens to the doorbell */
+    SESSION_WAITING, /* has asked for a turn */
+    SESSION_RUNNING, /* the backend works; its event ends it */
+};
+
+/* What a starting session does with an answer that is owed. */
+enum session_takeover {
+    SESSION_RESUME,  /* runs the request, or says WORKER_LOST where it must not run twice */
+    SESSION_DISCARD, /* forgets it: the guest was reset */
+    SESSION_FAIL,    /* answers with an error */
+};
+
+struct session {
+    /* Set by the caller; all of it outlives the session. */
+    struct vgpu_regs_page *page;
+    uint8_t *shm;
+    uint64_t shm_size; /* bytes */
+    int doorbell;      /* eventfd */
+    int irq;           /* eventfd */
+    struct backend *backend;
+    struct turn turn;
+
+    /* The session's own. */
+    enum session_state state;
+    struct request request;
+    uint64_t started_ns;
+    uint64_t published_ns; /* when the last answer was given */
+    uint32_t length;       /* of copy */
+    _Alignas(16) uint8_t copy[VGPU_REQUEST_MAX];
+    _Alignas(16) uint8_t response[VGPU_RESPONSE_MAX];
+};
+
+/*
+ * Begins to serve the page after another worker or as its first. `error` is the answer
+ * for SESSION_FAIL. All functions return 0 or -errno; an error ends the worker: the link or
+ * the backend is lost.
+ */
+int session_start(struct session *session, enum session_takeover takeover, enum vgpu_error error);
+
+/* The doorbell is readable; only in SESSION_IDLE. */
+int session_doorbell(struct session *session);
+
+/* The mediator has granted the turn; only in SESSION_WAITING. */
+int session_turn(struct session *session);
+
+/* The backend's event is readable; only in SESSION_RUNNING. */
+int session_backend(struct session *session);
+
+#endif
