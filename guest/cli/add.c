@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT */
+/* `vgpu add`: two numbers, two files of numbers, or generated vectors that are checked. */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "clock.h"
+
+static const char separators[] = ", \t\r\n;";
+
+struct add_options {
+    const char *file_a;   /* --file */
+    const char *out;      /* -o */
+    uint64_t n;           /* --n */
+    bool check;           /* --check */
+    enum vgpu_type type;  /* 0: as the numbers look */
+};
+
+static void print_element(FILE *out, enum vgpu_type type, uint32_t element)
+{
+    if (type == VGPU_TYPE_INT32) {
+        fprintf(out, "%" PRId32, (int32_t)element);
+    } else {
+        float value;
+
+        memcpy(&value, &element, sizeof(value));
+        fprintf(out, "%.9g", (double)value);
+    }
+}
+
+/* Reads the number at `text`; where it ends, or NULL when there is none of this type. */
+static const char *parse_element(const char *text, enum vgpu_type type, uint32_t *element)
+{
+    char *end;
+
+    errno = 0;
+    if (type == VGPU_TYPE_INT32) {
+        const long value = strtol(text, &end, 10);
+
+        if (errno != 0 || value < INT32_MIN || value > INT32_MAX) {
+            return NULL;
+        }
+        *element = (uint32_t)value;
+    } else {
+        const float value = strtof(text, &end);
+
+        memcpy(element, &value, sizeof(*element));
+    }
+    if (end == text || (*end != '\0' && !strchr(separators, *end))) {
+        return NULL;
+    }
+    return end;
+}
+
+/* Letters too: "nan", "inf" and hexadecimal floats are no integers either. */
+static enum vgpu_type guess_type(const char *text)
+{
+    return strpbrk(text, ".eEnNiIxXpP") ? VGPU_TYPE_FLOAT32 : VGPU_TYPE_INT32;
+}
+
+/* Two numbers --------------------------------------------------------------------- */
+
+static int add_numbers(struct vgpu *vgpu, enum vgpu_type type, const char *a, const char *b)
+{
+    uint32_t operands[2], sum;
+    const char *const texts[2] = {a, b};
+    int r;
+
+    if (type == 0) {
+        type = guess_type(a) == VGPU_TYPE_INT32 ? guess_type(b) : VGPU_TYPE_FLOAT32;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        const char *end = parse_element(texts[i], type, &operands[i]);
+
+        if (!end || *end != '\0') {
+            return cli_error(EXIT_USAGE, "'%s' is not a number of type %s", texts[i],
+                             type == VGPU_TYPE_INT32 ? "int32" : "float32");
+        }
+    }
+    r = vgpu_add(vgpu, type, 1, &operands[0], &operands[1], &sum);
+    if (r != VGPU_OK) {
+        return cli_fail(r);
+    }
+    print_element(stdout, type, sum);
+    putchar('\n');
+    return EXIT_OK;
+}
+
+/* Files --------------------------------------------------------------------------- */
+
+struct number_file {
+    const char *name;
+    char *text;
+    const char *next; /* where the next number or its separators begin */
+};
+
+struct file_job {
+    enum vgpu_type type;
+    struct number_file a, b;
+    const char *shape; /* what of a's text has been written out, but for its numbers */
+    FILE *out;
+};
+
+static int read_file(struct number_file *file, const char *name)
+{
+    FILE *f = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
+    size_t size = 0, length = 0, n = 1;
+
+    file->name = name;
+    if (!f) {
+        return cli_error(EXIT_SYSTEM, "cannot read '%s': %s", name, strerror(errno));
+    }
+    while (n > 0) {
+        if (length + 1 >= size) {
+            char *text = realloc(file->text, size = size * 2 + 65536);
+
+            if (!text) {
+                fclose(f);
+                return cli_error(EXIT_SYSTEM, "not enough memory for '%s'", name);
+            }
+            file->text = text;
+        }
+        n = fread(file->text + length, 1, size - 1 - length, f);
+        length += n;
+    }
+    file->text[length] = '\0';
+    file->next = file->text;
+    n = (size_t)ferror(f);
+    if (f != stdin) {
+        fclose(f);
+    }
+    return n ? cli_error(EXIT_SYSTEM, "cannot read '%s'", name) : EXIT_OK;
+}
+
+static uint64_t count_numbers(const char *text)
+{
+    uint64_t count = 0;
+
+    for (text += strspn(text, separators); *text; text += strspn(text, separators)) {
+        count++;
+        text += strcspn(text, separators);
+    }
+    return count;
+}
+
+static int parse_piece(struct number_file *file, enum vgpu_type type, uint32_t *elements,
+                       const struct cli_piece *piece)
+{
+    for (uint64_t i = 0; i < piece->count; i++) {
+        const char *start = file->next + strspn(file->next, separators);
+
+        file->next = parse_element(start, type, &elements[i]);
+        if (!file->next) {
+            return cli_error(EXIT_USAGE, "'%s': number %" PRIu64 ", '%.*s', is not a number of "
+                             "type %s", file->name, piece->first + i + 1,
+                             (int)strcspn(start, separators), start,
+                             type == VGPU_TYPE_INT32 ? "int32" : "float32");
+        }
+    }
+    return EXIT_OK;
+}
+
+static int fill_from_files(void *context, const struct cli_piece *piece)
+{
+    struct file_job *job = context;
+    const int r = parse_piece(&job->a, job->type, piece->a, piece);
+
+    return r == EXIT_OK ? parse_piece(&job->b, job->type, piece->b, piece) : r;
+}
+
+/* The sums take the places that the first file's numbers had, commas and lines kept. */
+static int write_sums(void *context, const struct cli_piece *piece)
+{
+    struct file_job *job = context;
+
+    for (uint64_t i = 0; i < piece->count; i++) {
+        const size_t gap = strspn(job->shape, separators);
+
+        fwrite(job->shape, 1, gap, job->out);
+        print_element(job->out, job->type, piece->sum[i]);
+        job->shape += gap + strcspn(job->shape + gap, separators);
+    }
+    return ferror(job->out) ? cli_error(EXIT_SYSTEM, "cannot write the sums") : EXIT_OK;
+}
+
+static int run_file_job(struct vgpu *vgpu, struct file_job *job)
+{
+    const uint64_t count = count_numbers(job->a.text);
+    const uint64_t count_b = count_numbers(job->b.text);
+    struct cli_stream stream = {
+        .count = count, .fill = fill_from_files, .take = write_sums, .context = job};
+    int r;
+
+    if (count == 0 || count != count_b) {
+        return cli_error(EXIT_USAGE, "'%s' has %" PRIu64 " numbers and '%s' has %" PRIu64
+                         "; both need the same, at least one", job->a.name, count, job->b.name,
+                         count_b);
+    }
+    if (job->type == 0) {
+        job->type = guess_type(job->a.text) == VGPU_TYPE_INT32 ? guess_type(job->b.text)
+                                                               : VGPU_TYPE_FLOAT32;
+    }
+    stream.type = job->type;
+    job->shape = job->a.text;
+    r = cli_add_stream(vgpu, &stream);
+    if (r == EXIT_OK) {
+        fputs(job->shape, job->out);
+    }
+    return r;
+}
+
+static int add_files(struct vgpu *vgpu, const struct add_options *o, const char *file_b)
+{
+    struct file_job job = {.type = o->type, .out = stdout};
+    int r = read_file(&job.a, o->file_a);
+
+    if (r == EXIT_OK) {
+        r = read_file(&job.b, file_b);
+    }
+    if (r == EXIT_OK && o->out) {
+        job.out = fopen(o->out, "we");
+        if (!job.out) {
+            r = cli_error(EXIT_SYSTEM, "cannot write '%s': %s", o->out, strerror(errno));
+        }
+    }
+    if (r == EXIT_OK) {
+        r = run_file_job(vgpu, &job);
+    }
+    if (o->out && job.out && fclose(job.out) != 0 && r == EXIT_OK) {
+        r = cli_error(EXIT_SYSTEM, "cannot write '%s': %s", o->out, strerror(errno));
+    }
+    free(job.a.text);
+    free(job.b.text);
+    return r;
+}
+
+/* Generated vectors --------------------------------------------------------------- */
+
+struct check_job {
+    enum vgpu_type type;
+    uint64_t filled_ns; /* when the operands of the piece were ready */
+    uint64_t add_ns;    /* from there to the result, summed */
+};
+
+/* Operand number `which` of pair `i`: spread over the type's range, the same every time. */
+static uint32_t operand(enum vgpu_type type, uint64_t i, uint64_t which)
+{
+    const uint64_t mixed = (2 * i + which + 1) * UINT64_C(0x9E3779B97F4A7C15);
+    const uint32_t bits = (uint32_t)(mixed >> 32);
+    float value;
+    uint32_t element;
+
+    if (type == VGPU_TYPE_INT32) {
+        return bits;
+    }
+    value = (float)(int32_t)bits / 1024.0F;
+    memcpy(&element, &value, sizeof(element));
+    return element;
+}
+
+static uint32_t expected_sum(enum vgpu_type type, uint32_t a, uint32_t b)
+{
+    float x, y;
+    uint32_t element;
+
+    if (type == VGPU_TYPE_INT32) {
+        return a + b;
+    }
+    memcpy(&x, &a, sizeof(x));
+    memcpy(&y, &b, sizeof(y));
+    x += y;
+    memcpy(&element, &x, sizeof(element));
+    return element;
+}
+
+static int fill_generated(void *context, const struct cli_piece *piece)
+{
+    struct check_job *job = context;
+
+    for (uint64_t i = 0; i < piece->count; i++) {
+        piece->a[i] = operand(job->type, piece->first + i, 0);
+        piece->b[i] = operand(job->type, piece->first + i, 1);
+        /* What is not a sum, so that one left out is found. */
+        piece->sum[i] = ~expected_sum(job->type, piece->a[i], piece->b[i]);
+    }
+    job->filled_ns = clock_ns();
+    return EXIT_OK;
+}
+
+static int check_sums(void *context, const struct cli_piece *piece)
+{
+    struct check_job *job = context;
+
+    job->add_ns += clock_ns() - job->filled_ns;
+    for (uint64_t i = 0; i < piece->count; i++) {
+        const uint32_t a = operand(job->type, piece->first + i, 0);
+        const uint32_t b = operand(job->type, piece->first + i, 1);
+
+        if (piece->sum[i] != expected_sum(job->type, a, b)) {
+            return cli_error(EXIT_WRONG, "pair %" PRIu64 ": the sum is 0x%08" PRIx32
+                             ", must be 0x%08" PRIx32, piece->first + i, piece->sum[i],
+                             expected_sum(job->type, a, b));
+        }
+    }
+    return EXIT_OK;
+}
+
+static int add_generated(struct vgpu *vgpu, const struct add_options *o)
+{
+    struct check_job job = {.type = o->type ? o->type : VGPU_TYPE_INT32};
+    const struct cli_stream stream = {.type = job.type,
+                                      .count = o->n,
+                                      .fill = fill_generated,
+                                      .take = check_sums,
+                                      .context = &job};
+    const int r = cli_add_stream(vgpu, &stream);
+
+    if (r == EXIT_OK) {
+        printf("%" PRIu64 " %s sums, all correct, in %.3f ms\n", o->n,
+               job.type == VGPU_TYPE_INT32 ? "int32" : "float32",
+               (double)job.add_ns / (double)NS_PER_MS);
+    }
+    return r;
+}
+
+/* Options ------------------------------------------------------------------------- */
+
+static int usage_error(const char *text)
+{
+    return cli_error(EXIT_USAGE, "add: %s; 'vgpu --help' shows its forms", text);
+}
+
+static int parse_type(const char *text, enum vgpu_type *type)
+{
+    if (strcmp(text, "int32") == 0) {
+        *type = VGPU_TYPE_INT32;
+    } else if (strcmp(text, "float32") == 0) {
+        *type = VGPU_TYPE_FLOAT32;
+    } else {
+        return cli_error(EXIT_USAGE, "--type is '%s', must be int32 or float32", text);
+    }
+    return EXIT_OK;
+}
+
+static int parse_count(const char *text, uint64_t *count)
+{
+    char *end;
+
+    errno = 0;
+    *count = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || *count == 0) {
+        return cli_error(EXIT_USAGE, "--n is '%s', must be a number of pairs, at least 1", text);
+    }
+    return EXIT_OK;
+}
+
+/* One option; getopt has put its argument into optarg. */
+static int take_option(int c, struct add_options *o)
+{
+    switch (c) {
+    case 'f':
+        o->file_a = optarg;
+        return EXIT_OK;
+    case 'o':
+        o->out = optarg;
+        return EXIT_OK;
+    case 'n':
+        return parse_count(optarg, &o->n);
+    case 'c':
+        o->check = true;
+        return EXIT_OK;
+    case 't':
+        return parse_type(optarg, &o->type);
+    default:
+        return usage_error("unknown option");
+    }
+}
+
+/* A word that looks like an option but is a negative number. */
+static bool negative_number(const char *word)
+{
+    return word && word[0] == '-' && ((word[1] >= '0' && word[1] <= '9') || word[1] == '.');
+}
+
+int cli_add(struct vgpu *vgpu, int argc, char **argv)
+{
+    static const struct option longs[] = {
+        {"file", required_argument, NULL, 'f'}, {"out", required_argument, NULL, 'o'},
+        {"n", required_argument, NULL, 'n'},    {"check", no_argument, NULL, 'c'},
+        {"type", required_argument, NULL, 't'}, {NULL, 0, NULL, 0},
+    };
+    struct add_options o = {0};
+    int c, r, words;
+
+    optind = 0;
+    /* getopt looks from the second word on; argv[-1] is our command's name. */
+    while (!negative_number(argv[optind > 0 ? optind - 1 : 0]) &&
+           (c = getopt_long(argc + 1, argv - 1, "+o:", longs, NULL)) != -1) {
+        r = take_option(c, &o);
+        if (r != EXIT_OK) {
+            return r;
+        }
+    }
+    optind = optind > 0 ? optind : 1;
+    argv += optind - 1;
+    words = argc - (optind - 1);
+    if (o.file_a) {
+        /* The second file may be followed by -o. */
+        if (words == 3 && strcmp(argv[1], "-o") == 0) {
+            o.out = argv[2];
+            words = 1;
+        }
+        return words == 1 ? add_files(vgpu, &o, argv[0]) : usage_error("--file takes two files");
+    }
+    if (o.n != 0) {
+        if (!o.check || words != 0) {
+            return usage_error("--n goes with --check and takes no numbers");
+        }
+        return add_generated(vgpu, &o);
+    }
+    return words == 2 ? add_numbers(vgpu, o.type, argv[0], argv[1])
+                      : usage_error("two numbers are needed");
+}

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: MIT
+"""What the wire, qtest and vm tests share: processes under test and the protocol's numbers.
+
+The numbers come from the golden dump of the headers (tests/unit/abi.golden), so that a test
+speaks the protocol that is checked in, not one of its own.
+
+Environment:
+  VGPU_OUT    the build tree (default build/out)
+  VGPU_BUILD  the directory with qemu/ and guest/ (default build)
+"""
+import json
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("VGPU_BUILD", os.path.join(TOP, "build"))
+OUT = os.environ.get("VGPU_OUT", os.path.join(BUILD, "out"))
+QEMU = os.path.join(BUILD, "qemu/minimal/qemu-system-x86_64")
+
+# Only a bound on what never happens: busy machines are slow.
+PATIENCE = 120.0
+
+MEDIATOR = os.path.join(OUT, "mediator/vgpu-mediator")
+VGPUCTL = os.path.join(OUT, "mediator/vgpuctl")
+WORKER = os.path.join(OUT, "worker/vgpu-worker")
+CLI = os.path.join(OUT, "guest/vgpu")
+
+
+def _read_abi():
+    numbers, fields = {}, {}
+    with open(os.path.join(TOP, "tests/unit/abi.golden"), encoding="ascii") as golden:
+        for line in golden:
+            words = line.split()
+            if words[0] == "number":
+                numbers[words[1]] = int(words[2], 0)
+            elif words[0] == "field":
+                fields[words[1]] = (int(words[2]), int(words[3]))
+    return numbers, fields
+
+
+N, FIELDS = _read_abi()
+
+
+def wait_until(what, condition, patience=PATIENCE):
+    """Polls until the condition holds and returns its value."""
+    end = time.monotonic() + patience
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {patience} s for: {what}")
+        time.sleep(0.005)
+
+
+def put(buffer, field, value):
+    """Stores a number or bytes in a field of a message, by its name in the dump."""
+    offset, size = FIELDS[field]
+    if isinstance(value, int):
+        value = value.to_bytes(size, "little")
+    buffer[offset:offset + len(value)] = value
+
+
+def get(buffer, field):
+    offset, size = FIELDS[field]
+    return int.from_bytes(buffer[offset:offset + size], "little")
+
+
+def text(buffer, field):
+    offset, size = FIELDS[field]
+    return bytes(buffer[offset:offset + size]).split(b"\0")[0].decode()
+
+
+def message(kind, **fields):
+    """An attach message; keywords are field names with '__' for '.'."""
+    buffer = bytearray(N["VGPU_MSG_SIZE"])
+    put(buffer, "vgpu_msg.magic", N["VGPU_MSG_MAGIC"])
+    put(buffer, "vgpu_msg.version", N["VGPU_VERSION"])
+    put(buffer, "vgpu_msg.type", N["VGPU_MSG_" + kind])
+    for name, value in fields.items():
+        put(buffer, "vgpu_msg." + name.replace("__", "."), value)
+    return buffer
+
+
+def hello(vm_id=1, pool="A", priority=1, shm=1 << 20, **fields):
+    return message("HELLO", **{
+        "hello__vm_id": vm_id, "hello__pool": ord(pool), "hello__priority": priority,
+        "hello__vectors": N["VGPU_ATTACH_VECTORS"], "hello__shm_size": shm, **fields})
+
+
+def descriptors(pid):
+    """The number of open descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
+class Mediator:
+    """A mediator of this test's own, with a configuration in a directory of its own."""
+
+    def __init__(self, config="", mediator="", listen=None):
+        self.dir = tempfile.TemporaryDirectory(prefix="vgpu-test-")
+        self.socket = listen or os.path.join(self.dir.name, "attach")
+        self.control = os.path.join(self.dir.name, "control")
+        self.config = os.path.join(self.dir.name, "conf")
+        self.log = os.path.join(self.dir.name, "log")
+        with open(self.config, "w", encoding="ascii") as file:
+            file.write(f"[mediator]\nlisten = {self.socket}\ncontrol = {self.control}\n"
+                       f"worker = {WORKER}\nbackend = cpu\n{mediator}\n{config}\n")
+        self.process = None
+        self.start()
+
+    def start(self):
+        with open(self.log, "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen([MEDIATOR, "--config", self.config, "--debug"],
+                                            stdin=subprocess.DEVNULL, stderr=log)
+        wait_until("the mediator listens", lambda: self.process.poll() is not None or
+                   os.path.exists(self.control))
+        if self.process.poll() is not None:
+            raise AssertionError("the mediator ended: " + self.read_log())
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def read_log(self):
+        with open(self.log, encoding="utf-8") as file:
+            return file.read()
+
+    def ask(self, command, **arguments):
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(PATIENCE)
+            control.connect(self.control)
+            control.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            answer = b""
+            while not answer.endswith(b"\n"):
+                piece = control.recv(65536)
+                if not piece:
+                    break
+                answer += piece
+        return json.loads(answer)
+
+    def vms(self):
+        return {vm["vm"]: vm for vm in self.ask("list")["vms"]}
+
+    def vm(self, vm_id, **expected):
+        """Waits until a VM is attached and in the expected state; its description."""
+        def look():
+            vm = self.vms().get(vm_id)
+            if vm and all(vm[key] == value for key, value in expected.items()):
+                return vm
+            return None
+        return wait_until(f"VM {vm_id} {expected}", look)
+
+    def stop(self, with_signal=signal.SIGTERM):
+        """Ends it; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(with_signal)
+        code = self.process.wait(PATIENCE)
+        try:
+            os.unlink(self.control)
+        except FileNotFoundError:
+            pass
+        return code
+
+    def close(self):
+        self.stop()
+        self.dir.cleanup()
+
+
+class Client:
+    """Raw bytes on the attach socket."""
+
+    def __init__(self, mediator):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(mediator.socket)
+        self.fds = []
+
+    def send(self, buffer, fds=()):
+        if fds:
+            socket.send_fds(self.socket, [bytes(buffer)], list(fds))
+        else:
+            self.socket.sendall(bytes(buffer))
+
+    def receive(self):
+        """A whole message, or what there was before the end of file."""
+        buffer = b""
+        while len(buffer) < N["VGPU_MSG_SIZE"]:
+            piece, fds, _, _ = socket.recv_fds(self.socket, N["VGPU_MSG_SIZE"] - len(buffer), 16)
+            self.fds += fds
+            if not piece:
+                break
+            buffer += piece
+        return bytearray(buffer)
+
+    def attach(self, **fields):
+        self.send(hello(**fields))
+        answer = self.receive()
+        if get(answer, "vgpu_msg.type") != N["VGPU_MSG_ATTACHED"]:
+            raise AssertionError("refused: " + text(answer, "vgpu_msg.refused.reason"))
+        return answer
+
+    def take_fds(self):
+        fds, self.fds = self.fds, []
+        return fds
+
+    def close(self):
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Guest:
+    """A real guest: QEMU with the stub, a Debian kernel, a shell on the serial line."""
+
+    def __init__(self, mediator, vm_id, priority="medium", pool="A", shm="256M", memory=256,
+                 extra=(), device=""):
+        self.name = f"guest{vm_id}"
+        guest = os.path.join(BUILD, "guest")
+        arguments = [
+            QEMU, "-L", os.path.join(guest, "firmware"), "-M", "q35", "-accel",
+            "kvm" if os.environ.get("VGPU_TEST_KVM") else "tcg", "-cpu", "max", "-m", str(memory),
+            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-name", self.name,
+            "-serial", "stdio", "-kernel", os.path.join(guest, "vmlinux"),
+            "-initrd", os.path.join(guest, "initramfs.cpio"),
+            "-append", "console=ttyS0 quiet nokaslr",
+            "-chardev", f"socket,id=mediator,path={mediator.socket},reconnect=1",
+            "-device", f"vgpu-stub,chardev=mediator,vm-id={vm_id},pool={pool},"
+                       f"priority={priority},shm={shm}{device}", *extra]
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
+        self.buffer = b""
+        self.count = 0
+
+    def _read_until(self, pattern, patience):
+        end = time.monotonic() + patience
+        while True:
+            match = re.search(pattern, self.buffer, re.S)
+            if match:
+                self.buffer = self.buffer[match.end():]
+                return match
+            ready, _, _ = select.select([self.process.stdout], [], [],
+                                        max(end - time.monotonic(), 0))
+            piece = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not piece:
+                # No error text of a QEMU that still runs: reading it would wait for its end.
+                error = b""
+                if self.process.poll() is not None:
+                    error = self.process.stderr.read()
+                raise AssertionError(f"{self.name}: no {pattern!r} in {self.buffer!r}; {error!r}")
+            self.buffer += piece
+
+    def wait_boot(self, patience=PATIENCE):
+        self._read_until(rb"guest ready\r?\n", patience)
+
+    def send(self, command):
+        """Starts a command; finish() waits for it."""
+        self.count += 1
+        line = f"{{ {command}\n}} 2>&1; echo \"[$?:{self.count}]\"\n"
+        self.process.stdin.write(line.encode())
+        self.process.stdin.flush()
+
+    def finish(self, patience=PATIENCE):
+        """The exit code and output of the command that send() started."""
+        match = self._read_until(rb"(.*?)\[(\d+):%d\]\r?\n" % self.count, patience)
+        output = match.group(1).decode(errors="replace").replace("\r\n", "\n")
+        return int(match.group(2)), output
+
+    def run(self, command, patience=PATIENCE):
+        self.send(command)
+        return self.finish(patience)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+class TestCase(unittest.TestCase):
+    """A test with a mediator of its own unless it makes one itself."""
+
+    def mediator(self, *arguments, **keywords):
+        mediator = Mediator(*arguments, **keywords)
+        self.addCleanup(mediator.close)
+        return mediator
+
+    def guest(self, *arguments, **keywords):
+        guest = Guest(*arguments, **keywords)
+        self.addCleanup(guest.kill)
+        return guest
+
+
+def main():
+    """Runs the tests of the calling module; one line `N passed, N failed` at the end."""
+    import __main__
+    suite = unittest.defaultTestLoader.loadTestsFromModule(__main__)
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    failed = len(result.failures) + len(result.errors)
+    skipped = len(result.skipped)
+    print(f"{result.testsRun - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    raise SystemExit(1 if failed else 0)
