@@ -233,7 +233,7 @@ class Guest:
     """A real guest: QEMU with the stub, a Debian kernel, a shell on the serial line."""
 
     def __init__(self, mediator, vm_id, priority="medium", pool="A", shm="256M", memory=256,
-                 extra=(), device=""):
+                 extra=(), device="", pass_fds=()):
         self.name = f"guest{vm_id}"
         guest = os.path.join(BUILD, "guest")
         arguments = [
@@ -247,7 +247,7 @@ class Guest:
             "-device", f"vgpu-stub,chardev=mediator,vm-id={vm_id},pool={pool},"
                        f"priority={priority},shm={shm}{device}", *extra]
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+                                        stderr=subprocess.PIPE, pass_fds=pass_fds)
         self.buffer = b""
         self.count = 0
 
@@ -271,6 +271,8 @@ class Guest:
 
     def wait_boot(self, patience=PATIENCE):
         self._read_until(rb"guest ready\r?\n", patience)
+        # The shell's greeting goes with this.
+        self.run("true", patience)
 
     def send(self, command):
         """Starts a command; finish() waits for it."""
