@@ -344,8 +344,9 @@ static int start_worker(struct vm *vm)
 
 static int on_orphan(sd_event_source *source, const siginfo_t *info, void *context)
 {
-    (void)source;
     (void)info;
+    /* The loop's own reference, the only one, would keep the source and its pidfd for good. */
+    sd_event_source_set_floating(source, false);
     mediator_worker_gone(context);
     return 0;
 }

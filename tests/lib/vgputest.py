@@ -9,6 +9,7 @@ Environment:
   VGPU_BUILD  the directory with qemu/ and guest/ (default build)
 """
 import json
+import mmap
 import os
 import re
 import select
@@ -26,7 +27,7 @@ OUT = os.environ.get("VGPU_OUT", os.path.join(BUILD, "out"))
 QEMU = os.path.join(BUILD, "qemu/minimal/qemu-system-x86_64")
 
 # Only a bound on what never happens: busy machines are slow.
-PATIENCE = 120.0
+PATIENCE = float(os.environ.get("VGPU_PATIENCE", "120"))
 
 MEDIATOR = os.path.join(OUT, "mediator/vgpu-mediator")
 VGPUCTL = os.path.join(OUT, "mediator/vgpuctl")
@@ -43,6 +44,8 @@ def _read_abi():
                 numbers[words[1]] = int(words[2], 0)
             elif words[0] == "field":
                 fields[words[1]] = (int(words[2]), int(words[3]))
+            elif words[0] == "error":
+                numbers["VGPU_ERROR_" + words[2]] = int(words[1])
     return numbers, fields
 
 
@@ -229,6 +232,79 @@ class Client:
         self.close()
 
 
+class Device:
+    """What a host process sees after it has attached: shared memory, registers, doorbell."""
+
+    def __init__(self, client, answer=None, fds=None, **fields):
+        self.client = client
+        self.answer = answer or client.attach(**fields)
+        self.memfd, self.doorbell, self.irq = self.fds = fds or client.take_fds()
+        self.shm_size = get(self.answer, "vgpu_msg.attached.shm_size")
+        self.map = mmap.mmap(self.memfd, self.shm_size + N["VGPU_REGS_SIZE"])
+
+    def word(self, name):
+        offset, size = FIELDS["vgpu_regs_page." + name]
+        offset += self.shm_size
+        return int.from_bytes(self.map[offset:offset + size], "little")
+
+    def set_word(self, name, value):
+        offset, size = FIELDS["vgpu_regs_page." + name]
+        offset += self.shm_size
+        self.map[offset:offset + size] = value.to_bytes(size, "little")
+
+    def ring(self, request, length=None):
+        """Writes a request and rings, without waiting."""
+        offset = self.shm_size + FIELDS["vgpu_regs_page.request"][0]
+        self.map[offset:offset + len(request)] = request
+        self.set_word("request_len", len(request) if length is None else length)
+        os.eventfd_write(self.doorbell, 1)
+
+    def status(self):
+        """As the stub computes it, but for OFFLINE."""
+        if select.select([self.doorbell], [], [], 0)[0]:
+            return N["VGPU_STATUS_BUSY"]
+        return self.word("status")
+
+    def finish(self):
+        """Waits for the answer; (ERROR, response)."""
+        wait_until("an answer", lambda: self.status() in (N["VGPU_STATUS_COMPLETE"],
+                                                          N["VGPU_STATUS_ERROR"]))
+        if self.status() == N["VGPU_STATUS_ERROR"]:
+            return self.word("error"), b""
+        offset = self.shm_size + FIELDS["vgpu_regs_page.response"][0]
+        return 0, self.map[offset:offset + self.word("response_len")]
+
+    def call(self, request, length=None):
+        self.ring(request, length)
+        return self.finish()
+
+    def close(self):
+        self.map.close()
+        for fd in self.fds:
+            os.close(fd)
+        self.client.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def request(opcode, kind=0, count=0, operands=b""):
+    return struct.pack("<IIQ", opcode, kind, count) + operands
+
+
+def add_inline(a, b):
+    return request(N["VGPU_OP_ADD_INLINE"], N["VGPU_TYPE_INT32"], len(a),
+                   struct.pack(f"<{2 * len(a)}i", *a, *b))
+
+
+def add_shm(count, a, b, total, kind=None):
+    return request(N["VGPU_OP_ADD_SHM"], kind or N["VGPU_TYPE_INT32"], count,
+                   struct.pack("<QQQ", a, b, total))
+
+
 class Guest:
     """A real guest: QEMU with the stub, a Debian kernel, a shell on the serial line."""
 
@@ -323,7 +399,8 @@ def main():
     import __main__
     suite = unittest.defaultTestLoader.loadTestsFromModule(__main__)
     result = unittest.TextTestRunner(verbosity=2).run(suite)
-    failed = len(result.failures) + len(result.errors)
     skipped = len(result.skipped)
+    # A test whose clean-up fails too counts once.
+    failed = len({test.id() for test, _ in result.failures + result.errors})
     print(f"{result.testsRun - failed - skipped} passed, {failed} failed, {skipped} skipped")
     raise SystemExit(1 if failed else 0)
