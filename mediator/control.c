@@ -291,7 +291,7 @@ static int on_question(sd_event_source *source, int fd, uint32_t events, void *c
     }
     control->length += (size_t)n;
     control->question[control->length] = '\0';
-    end = strchr(control->question, '\n');
+    end = memchr(control->question, '\n', control->length);
     if (!end && control->length < QUESTION_MAX - 1) {
         return 0;
     }

@@ -175,12 +175,16 @@ int isolation_final(uid_t user, gid_t group, bool gpu_driver)
     if (own_mounts) {
         empty_root();
     }
+    capng_clear(CAPNG_SELECT_ALL);
+    /* The bounding set while still allowed to; it needs CAP_SETPCAP, which others lack anyway. */
+    if (geteuid() == 0 && capng_apply(CAPNG_SELECT_BOUNDS) < 0) {
+        log_debug("the capability bounding set stays");
+    }
     r = change_user(user, group);
     if (r < 0) {
         log_error("cannot become user %ld: %s", (long)user, strerror(-r));
         return r;
     }
-    capng_clear(CAPNG_SELECT_ALL);
     if (capng_apply(CAPNG_SELECT_CAPS) < 0) {
         log_error("cannot drop capabilities");
         return -EPERM;

@@ -55,13 +55,15 @@ N, FIELDS = _read_abi()
 def wait_until(what, condition, patience=PATIENCE):
     """Polls until the condition holds and returns its value."""
     end = time.monotonic() + patience
+    pause = 0.00005
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
             raise AssertionError(f"waited {patience} s for: {what}")
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 def put(buffer, field, value):
