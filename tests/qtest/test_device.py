@@ -1,0 +1,620 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The device without a guest: QEMU's qtest plays the processor. The mediator is the real one,
+or this test itself where the mediator has to misbehave."""
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import vgputest as v  # noqa: E402
+from vgputest import N  # noqa: E402
+
+SLOT = 4
+BAR0, BAR2, BAR4 = 0xE0000000, 0xD0000000, 0xE0010000
+RAM = 0x1000  # where the test's MSI-X messages land
+STATUS = BAR0 + N["VGPU_REG_STATUS"]
+IDLE, BUSY, COMPLETE = N["VGPU_STATUS_IDLE"], N["VGPU_STATUS_BUSY"], N["VGPU_STATUS_COMPLETE"]
+ERROR, OFFLINE = N["VGPU_STATUS_ERROR"], N["VGPU_STATUS_OFFLINE"]
+
+
+class Machine:
+    """A QEMU whose processor is the test."""
+
+    def __init__(self, chardev=None, device="vm-id=7", extra=(), pass_fds=(), plug=True):
+        self.qtest, theirs = socket.socketpair()
+        self.qmp, qmp_theirs = socket.socketpair()
+        arguments = [v.QEMU, "-M", "q35", "-m", "64", "-accel", "qtest", "-nodefaults",
+                     "-no-user-config", "-display", "none",
+                     "-L", os.path.join(v.BUILD, "guest/firmware"),
+                     "-chardev", f"socket,id=qtest,fd={theirs.fileno()}",
+                     "-qtest", "chardev:qtest", "-qtest-log", "/dev/null",
+                     "-chardev", f"socket,id=qmp,fd={qmp_theirs.fileno()}", "-mon",
+                     "chardev=qmp,mode=control", *extra]
+        if chardev:
+            arguments += ["-chardev", "socket,id=mediator," + chardev]
+        if plug:
+            arguments += ["-device", f"vgpu-stub,id=gpu,chardev=mediator,addr={SLOT},{device}"]
+        self.process = subprocess.Popen(
+            arguments, pass_fds=(theirs.fileno(), qmp_theirs.fileno(), *pass_fds),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        theirs.close()
+        qmp_theirs.close()
+        self.buffers = {self.qtest: b"", self.qmp: b""}
+        self.events = []
+        self.greeted = False
+        for connection in self.buffers:
+            connection.settimeout(v.PATIENCE)
+
+    def _line(self, connection):
+        while b"\n" not in self.buffers[connection]:
+            piece = connection.recv(65536)
+            if not piece:
+                raise AssertionError("QEMU ended: " + self.process.stderr.read().decode())
+            self.buffers[connection] += piece
+        line, self.buffers[connection] = self.buffers[connection].split(b"\n", 1)
+        return line
+
+    def command(self, text):
+        self.qtest.sendall(text.encode() + b"\n")
+        while True:
+            line = self._line(self.qtest).decode().split()
+            if line[0] == "OK":
+                return int(line[1], 0) if len(line) > 1 else 0
+            if line[0] != "IRQ":
+                raise AssertionError(f"{text}: {line}")
+
+    def execute(self, name, **arguments):
+        """A QMP command."""
+        if not self.greeted:
+            self._line(self.qmp)
+            self.greeted = True
+            self.execute("qmp_capabilities")
+        self.qmp.sendall(json.dumps({"execute": name, "arguments": arguments}).encode())
+        while True:
+            answer = json.loads(self._line(self.qmp))
+            if "error" in answer:
+                raise AssertionError(answer["error"]["desc"])
+            if "return" in answer:
+                return answer["return"]
+            self.events.append(answer["event"])
+
+    def wait_event(self, name):
+        while name not in self.events:
+            self.events.append(json.loads(self._line(self.qmp))["event"])
+        self.events.clear()
+
+    def hmp(self, text):
+        return self.execute("human-monitor-command", **{"command-line": text})
+
+    def read(self, address, size="l"):
+        return self.command(f"read{size} {address:#x}")
+
+    def write(self, address, value, size="l"):
+        self.command(f"write{size} {address:#x} {value:#x}")
+
+    def config(self, register, slot=SLOT, bus=0):
+        self.command(f"outl 0xcf8 {0x80000000 | bus << 16 | slot << 11 | register:#x}")
+        return self.command("inl 0xcfc")
+
+    def set_config(self, register, value, slot=SLOT, bus=0):
+        self.command(f"outl 0xcf8 {0x80000000 | bus << 16 | slot << 11 | register:#x}")
+        self.command(f"outl 0xcfc {value:#x}")
+
+    def map(self, slot=SLOT, bus=0):
+        """Does the firmware's work."""
+        for register, address in ((0x10, BAR0), (0x18, BAR2), (0x1C, 0), (0x20, BAR4)):
+            self.set_config(register, address, slot, bus)
+        self.set_config(4, 6, slot, bus)
+        return self
+
+    def msix(self, on, masked=False):
+        """Vector 0 stores 0xabcd at RAM: there is no interrupt controller to ask."""
+        for offset, value in ((0, RAM), (4, 0), (8, 0xABCD), (12, int(masked))):
+            self.write(BAR4 + offset, value)
+        capability = self.config(0x34) & 0xFF
+        while self.config(capability) & 0xFF != 0x11:
+            capability = self.config(capability) >> 8 & 0xFF
+        self.set_config(capability, int(on) << 31)
+        self.write(RAM, 0)
+        return capability
+
+    def request(self, body):
+        for i in range(0, len(body), 4):
+            self.write(BAR0 + N["VGPU_REG_REQUEST"] + i, struct.unpack_from("<I", body, i)[0])
+        self.write(BAR0 + N["VGPU_REG_REQUEST_LEN"], len(body))
+
+    def ring(self):
+        self.write(BAR0 + N["VGPU_REG_DOORBELL"], 1)
+
+    def finish(self):
+        """Waits for the answer as a guest does: while busy."""
+        v.wait_until("an answer", lambda: self.read(STATUS) != BUSY)
+        if self.read(STATUS) == ERROR:
+            return self.read(BAR0 + N["VGPU_REG_ERROR"]), b""
+        length = self.read(BAR0 + N["VGPU_REG_RESPONSE_LEN"])
+        words = [self.read(BAR0 + N["VGPU_REG_RESPONSE"] + i) for i in range(0, length, 4)]
+        return 0, struct.pack(f"<{len(words)}I", *words)
+
+    def call(self, body):
+        self.request(body)
+        self.ring()
+        return self.finish()
+
+    def wait_status(self, *wanted):
+        v.wait_until(f"STATUS {wanted}", lambda: self.read(STATUS) in wanted)
+
+    def close(self):
+        self.qtest.close()
+        self.qmp.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait(v.PATIENCE)
+        self.process.stderr.close()
+
+
+class Device(v.TestCase):
+    def machine(self, *arguments, **keywords):
+        machine = Machine(*arguments, **keywords)
+        self.addCleanup(machine.close)
+        return machine
+
+    def attached(self, device="vm-id=7,pool=A,priority=high,shm=16M", **keywords):
+        """A mapped device with the real mediator behind it."""
+        self.m = self.mediator()
+        machine = self.machine(f"path={self.m.socket},reconnect=1", device, **keywords).map()
+        machine.wait_status(IDLE)
+        # The worker has started up: GENERATION and FEATURES are its own.
+        self.m.vm(7, state="idle")
+        return machine
+
+    def failing(self, device, chardev=None, plug=True, words=""):
+        m = self.mediator()
+        machine = self.machine(chardev or f"path={m.socket}", device, plug=plug)
+        machine.process.wait(v.PATIENCE)
+        self.assertEqual(machine.process.returncode, 1)
+        self.assertIn(words, machine.process.stderr.read().decode())
+
+
+class Identity(Device):
+    def test_pci_identity(self):
+        q = self.attached()
+        self.assertEqual(q.config(0), N["VGPU_PCI_DEVICE_ID"] << 16 | N["VGPU_PCI_VENDOR_ID"])
+        self.assertEqual(q.config(8), N["VGPU_PCI_CLASS"] << 16 | N["VGPU_PCI_REVISION"])
+        for bar, size, flags in ((0x10, 4096, 0), (0x18, 16 << 20, 0xC)):
+            q.set_config(bar, 0xFFFFFFFF)
+            self.assertEqual(q.config(bar), (-size & 0xFFFFFFF0) | flags)
+
+    def test_identity_registers(self):
+        q = self.attached()
+        for register, value in (("MAGIC", N["VGPU_MAGIC"]), ("VERSION", N["VGPU_VERSION"]),
+                                ("POOL_ID", ord("A")), ("PRIORITY", 2), ("VM_ID", 7),
+                                ("SHM_SIZE_LO", 16 << 20), ("SHM_SIZE_HI", 0),
+                                ("NUM_QUEUES", 0), ("GENERATION", 1), ("ERROR", 0)):
+            self.assertEqual(q.read(BAR0 + N["VGPU_REG_" + register]), value, register)
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_FEATURES"]),
+                         N["VGPU_FEATURE_SHM"] | N["VGPU_FEATURE_MSIX"] |
+                         N["VGPU_FEATURE_BACKEND_CPU"])
+
+    def test_what_the_mediator_grants_is_shown(self):
+        m = self.mediator("[pool A]\ndevice = 0\n[pool C]\ndevice = 0\n"
+                          "[vm 7]\npool = C\nmax-priority = low\n")
+        q = self.machine(f"path={m.socket}", "vm-id=7,priority=high").map()
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_POOL_ID"]), ord("C"))
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_PRIORITY"]), 0)
+
+
+class Registers(Device):
+    def test_access_rules(self):
+        """Every register and gap at every width and alignment."""
+        q = self.attached()
+        request = range(N["VGPU_REG_REQUEST"], N["VGPU_REG_REQUEST"] + N["VGPU_REQUEST_MAX"])
+        writable = {N["VGPU_REG_REQUEST_LEN"], *request}
+        special = {N["VGPU_REG_DOORBELL"], N["VGPU_REG_CONTROL"]}
+        offsets = [*range(0, 0x48), *range(0xFC, 0x104), *range(0x1FC, 0x204),
+                   *range(0x2FC, 0x304), *range(0x3FC, 0x404), 0x4FC, 0x500, 0x800, 0x840, 0x844,
+                   0xFFC]
+        bad = 0
+        for offset in offsets:
+            for size, letter in ((1, "b"), (2, "w"), (4, "l"), (8, "q")):
+                if offset + size > 4096:
+                    continue
+                if size == 4 and offset % 4 == 0:
+                    if offset in special:
+                        continue
+                    before = q.read(BAR0 + offset)
+                    q.write(BAR0 + offset, 0xA5A5A5A5)
+                    after = q.read(BAR0 + offset)
+                    self.assertEqual(after, 0xA5A5A5A5 if offset in writable else before,
+                                     hex(offset))
+                else:
+                    self.assertEqual(q.read(BAR0 + offset, letter), 0, f"{offset:#x} {letter}")
+                    q.write(BAR0 + offset, (1 << 8 * size) - 1, letter)
+                    bad += 2
+        for offset in request[::4]:
+            expected = q.read(BAR0 + offset)
+            self.assertIn(expected, (0, 0xA5A5A5A5))
+        self.assertEqual(q.execute("qom-get", path="/machine/peripheral/gpu",
+                                   property="bad-accesses"), bad)
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_DOORBELL"]), 0)
+
+    def test_what_lies_behind_bar0_is_out_of_reach(self):
+        """The journal and the interrupt flag share a page with the registers."""
+        q = self.attached()
+        q.call(v.add_inline([1], [2]))
+        for offset in range(0x800, 0x1000, 4):
+            q.write(BAR0 + offset, 0xFFFFFFFF)
+            self.assertEqual(q.read(BAR0 + offset), 0)
+        self.assertEqual(q.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
+
+    def test_buffers_and_doorbell(self):
+        q = self.attached()
+        self.assertEqual(q.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
+        self.assertEqual(q.call(v.request(99)), (N["VGPU_ERROR_BAD_OPCODE"], b""))
+        count = N["VGPU_INLINE_MAX"]
+        code, back = q.call(v.add_inline(range(count), range(count)))
+        self.assertEqual(code, 0)
+        self.assertEqual(struct.unpack(f"<{count}i", back), tuple(range(0, 2 * count, 2)))
+
+    def test_status_is_busy_from_the_doorbell_on(self):
+        """Never the last request's outcome after the next doorbell."""
+        q = self.attached()
+        for i in range(500):
+            q.request(v.add_inline([i], [1]))
+            q.ring()
+            status = q.read(STATUS)
+            if status == COMPLETE:
+                self.assertEqual(q.read(BAR0 + N["VGPU_REG_RESPONSE"]), i + 1)
+            else:
+                self.assertEqual(status, BUSY)
+            self.assertEqual(q.finish(), (0, (i + 1).to_bytes(4, "little")))
+
+    def test_doorbell_without_ioeventfd(self):
+        q = self.attached("vm-id=7,shm=16M,ioeventfd=off")
+        self.assertEqual(q.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
+
+    def test_shared_memory(self):
+        q = self.attached()
+        for i in range(16):
+            q.write(BAR2 + 4 * i, i)
+            q.write(BAR2 + 4096 + 4 * i, 100 * i)
+        self.assertEqual(q.call(v.add_shm(16, 0, 4096, (16 << 20) - 64)), (0, b""))
+        for i in range(16):
+            self.assertEqual(q.read(BAR2 + (16 << 20) - 64 + 4 * i), 101 * i)
+        # The register page behind it is not part of BAR2.
+        self.assertEqual(q.call(v.add_shm(16, 0, 4096, 16 << 20)), (N["VGPU_ERROR_BAD_RANGE"], b""))
+
+
+class Interrupts(Device):
+    def test_msix(self):
+        q = self.attached()
+        q.msix(on=True)
+        q.call(v.request(N["VGPU_OP_ECHO"]))
+        v.wait_until("the interrupt", lambda: q.read(RAM) == 0xABCD)
+        q.msix(on=False)
+        q.call(v.request(N["VGPU_OP_ECHO"]))
+        self.assertEqual(q.read(RAM), 0)
+
+    def test_masked_vector_is_pending(self):
+        q = self.attached()
+        q.msix(on=True, masked=True)
+        q.call(v.request(N["VGPU_OP_ECHO"]))
+        v.wait_until("the pending bit", lambda: q.read(BAR4 + 0x800) & 1)
+        self.assertEqual(q.read(RAM), 0)
+        q.write(BAR4 + 12, 0)
+        self.assertEqual(q.read(RAM), 0xABCD)
+
+
+class Resets(Device):
+    def reset(self, q):
+        q.write(BAR0 + N["VGPU_REG_CONTROL"], N["VGPU_CONTROL_RESET"])
+        v.wait_until("the reset", lambda: q.read(BAR0 + N["VGPU_REG_CONTROL"]) == 0)
+
+    def test_control_reset_drops_a_waiting_request(self):
+        q = self.attached()
+        self.m.ask("pause", pool="A")
+        q.request(v.add_inline([1], [2]))
+        q.ring()
+        self.m.vm(7, state="waiting")
+        self.reset(q)
+        self.assertEqual(q.read(STATUS), IDLE)
+        self.m.ask("resume", pool="A")
+        self.assertEqual(q.call(v.add_inline([3], [4])), (0, b"\7\0\0\0"))
+
+    def test_resets_without_end(self):
+        q = self.attached()
+        for _ in range(200):
+            q.write(BAR0 + N["VGPU_REG_CONTROL"], 0xFFFFFFFF)
+        v.wait_until("the reset", lambda: q.read(BAR0 + N["VGPU_REG_CONTROL"]) == 0)
+        self.assertEqual(q.call(v.add_inline([3], [4])), (0, b"\7\0\0\0"))
+
+    def test_system_reset(self):
+        q = self.attached()
+        self.m.ask("pause", pool="A")
+        q.request(v.add_inline([1], [2]))
+        q.ring()
+        self.m.vm(7, state="waiting")
+        q.execute("system_reset")
+        q.wait_event("RESET")
+        q.map()
+        q.wait_status(IDLE)
+        self.m.ask("resume", pool="A")
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_REQUEST_LEN"]), 0)
+        self.assertEqual(q.call(v.add_inline([3], [4])), (0, b"\7\0\0\0"))
+
+    def test_reset_at_start_leaves_the_worker_alone(self):
+        q = self.attached()
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_GENERATION"]), 1)
+        self.assertEqual(self.m.vm(7)["worker_starts"], 1)
+
+
+class Mediators(Device):
+    def test_absent_at_start(self):
+        m = self.mediator()
+        m.stop()
+        q = self.machine(f"path={m.socket},reconnect=1", "vm-id=7,shm=16M").map()
+        self.assertEqual(q.read(STATUS), OFFLINE)
+        self.assertEqual(q.read(BAR2), 0)
+        q.write(BAR2, 5)
+        self.assertEqual(q.read(BAR2), 0)
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_FEATURES"]), N["VGPU_FEATURE_MSIX"])
+        q.request(v.add_inline([1], [2]))
+        q.ring()
+        m.start()
+        q.wait_status(IDLE)  # what was rung while offline was ignored
+        self.assertEqual(q.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
+
+    def away_and_back(self, chardev):
+        q = self.attached() if chardev is None else chardev
+        q.write(BAR2 + 64, 0x12345678)
+        q.call(v.add_inline([1], [2]))
+        self.m.stop(signal.SIGKILL)
+        q.wait_status(OFFLINE)
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_VM_ID"]), 7)
+        q.ring()
+        self.assertEqual(q.read(STATUS), OFFLINE)
+        self.m.start()
+        q.wait_status(COMPLETE)  # the last answer is still there
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_RESPONSE"]), 3)
+        self.assertEqual(q.read(BAR2 + 64), 0x12345678)
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_GENERATION"]), 2)
+        self.assertEqual(q.call(v.add_inline([3], [4])), (0, b"\7\0\0\0"))
+
+    def test_away_and_back(self):
+        self.away_and_back(None)
+
+    def test_away_and_back_without_reconnect(self):
+        """The device looks for the mediator itself when the chardev does not."""
+        self.m = self.mediator()
+        q = self.machine(f"path={self.m.socket}", "vm-id=7,shm=16M").map()
+        q.wait_status(IDLE)
+        self.away_and_back(q)
+
+    def test_request_survives_the_mediator(self):
+        q = self.attached()
+        self.m.ask("pause", pool="A")
+        q.request(v.add_inline([1], [2]))
+        q.ring()
+        self.m.vm(7, state="waiting")
+        self.m.stop(signal.SIGKILL)
+        q.wait_status(OFFLINE)
+        self.m.start()
+        q.wait_status(BUSY, COMPLETE)
+        self.assertEqual(q.finish(), (0, b"\3\0\0\0"))
+
+    def test_reset_while_offline_is_done_later(self):
+        q = self.attached()
+        self.m.ask("pause", pool="A")
+        q.request(v.add_inline([1], [2]))
+        q.ring()
+        self.m.vm(7, state="waiting")
+        self.m.stop(signal.SIGKILL)
+        q.wait_status(OFFLINE)
+        q.write(BAR0 + N["VGPU_REG_CONTROL"], N["VGPU_CONTROL_RESET"])
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_CONTROL"]), N["VGPU_CONTROL_RESET"])
+        self.m.start()
+        q.wait_status(IDLE)
+
+    def test_inherited_descriptor(self):
+        """No path at all: what a chroot hides does not matter."""
+        self.m = self.mediator()
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(self.m.socket)
+        q = self.machine(f"fd={client.fileno()}", "vm-id=7,shm=16M",
+                         pass_fds=[client.fileno()]).map()
+        client.close()
+        self.assertEqual(q.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
+        self.m.stop()
+        q.wait_status(OFFLINE)
+
+    def test_worker_killed(self):
+        q = self.attached()
+        os.kill(self.m.vm(7, state="idle")["worker_pid"], signal.SIGKILL)
+        self.assertEqual(q.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
+
+    def test_qemu_gone_ends_its_worker(self):
+        q = self.attached()
+        worker = self.m.vm(7)["worker_pid"]
+        q.process.kill()
+        v.wait_until("the worker has ended", lambda: not os.path.exists(f"/proc/{worker}"))
+        self.assertEqual(self.m.vms(), {})
+
+
+class FalseMediators(Device):
+    """The test plays a mediator that breaks the rules; QEMU goes on with a device offline."""
+
+    def play(self, answers):
+        """Starts QEMU against us and sends an answer of ours; the machine."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(v.PATIENCE)
+        self.addCleanup(ours.close)
+        self.ours = ours
+        q = self.machine(f"fd={theirs.fileno()}", "vm-id=7,shm=1M", pass_fds=[theirs.fileno()])
+        theirs.close()
+        question = ours.recv(N["VGPU_MSG_SIZE"], socket.MSG_WAITALL)
+        for buffer, fds in answers:
+            v.put(buffer, "vgpu_msg.serial", v.get(question, "vgpu_msg.serial"))
+            socket.send_fds(ours, [bytes(buffer)], fds)
+        return q
+
+    def answer(self, **fields):
+        return v.message("ATTACHED", **{"attached__vm_id": 7, "attached__pool": 65,
+                                        "attached__vectors": 1, "attached__shm_size": 1 << 20,
+                                        **fields})
+
+    def memfd(self, size=(1 << 20) + 4096, seals=6):
+        fd = os.memfd_create("t", os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, 1033, seals)
+        self.addCleanup(os.close, fd)
+        return fd
+
+    def fails(self, answers, words):
+        q = self.play(answers)
+        q.process.wait(v.PATIENCE)
+        self.assertEqual(q.process.returncode, 1)
+        self.assertIn(words, q.process.stderr.read().decode())
+
+    def test_mediator_good(self):
+        events = [os.eventfd(0), os.eventfd(0)]
+        q = self.play([(self.answer(), [self.memfd(), *events])]).map()
+        self.assertEqual(q.read(STATUS), IDLE)
+        q.ring()
+        self.assertEqual(q.read(STATUS), BUSY)
+        self.assertEqual(os.eventfd_read(events[0]), 1)
+
+    def test_mediator_refuses(self):
+        self.fails([(v.message("REFUSED", refused__reason=b"not on a Sunday"), [])],
+                   "the mediator refused VM 7: not on a Sunday")
+
+    def test_mediator_wrong_version(self):
+        buffer = self.answer()
+        v.put(buffer, "vgpu_msg.version", 2 << 16)
+        self.fails([(buffer, [])], "no mediator of protocol version 1")
+
+    def test_mediator_unsealed_memory(self):
+        fds = [self.memfd(seals=0), os.eventfd(0), os.eventfd(0)]
+        self.fails([(self.answer(), fds)], "not sealed")
+
+    def test_mediator_short_memory(self):
+        fds = [self.memfd(size=1 << 20), os.eventfd(0), os.eventfd(0)]
+        self.fails([(self.answer(), fds)], "has 1048576 bytes")
+
+    def test_mediator_wrong_descriptors(self):
+        for count in (0, 1, 2, 4, 16):
+            fds = [self.memfd()] * count
+            self.fails([(self.answer(), fds)], f"sent {count} descriptors")
+
+    def test_mediator_wrong_sizes(self):
+        fds = [self.memfd(), os.eventfd(0), os.eventfd(0)]
+        self.fails([(self.answer(attached__shm_size=2 << 20), fds)], "2097152 bytes")
+
+    def test_mediator_silent(self):
+        """QEMU starts all the same, after a second, and hears the answer later."""
+        start = time.monotonic()
+        q = self.play([]).map()
+        self.assertEqual(q.read(STATUS), OFFLINE)
+        self.assertGreater(time.monotonic() - start, 0.9)
+        buffer = self.answer()
+        v.put(buffer, "vgpu_msg.serial", 1)
+        socket.send_fds(self.ours, [bytes(buffer)], [self.memfd(), os.eventfd(0), os.eventfd(0)])
+        q.wait_status(IDLE)
+
+    def test_mediator_sends_single_bytes(self):
+        q = self.play([]).map()
+        buffer = self.answer()
+        v.put(buffer, "vgpu_msg.serial", 1)
+        fds = [self.memfd(), os.eventfd(0), os.eventfd(0)]
+        for i, byte in enumerate(buffer):
+            socket.send_fds(self.ours, [bytes([byte])], fds if i == 0 else [])
+        q.wait_status(IDLE)
+
+
+class Plugging(Device):
+    def test_hot_plug_and_unplug(self):
+        self.m = self.mediator()
+        # On the root bus of q35 nothing can be plugged; behind a port it can.
+        q = self.machine(f"path={self.m.socket},reconnect=1", plug=False,
+                         extra=("-device", "pcie-root-port,id=port1,addr=5,chassis=1"))
+        idle = None
+        for _ in range(3):
+            q.execute("device_add", driver="vgpu-stub", id="gpu", bus="port1",
+                      chardev="mediator", **{"vm-id": 7, "shm": 16 << 20})
+            # Bus numbers, memory windows and memory decoding of the port.
+            q.set_config(0x18, 0x00010100, slot=5)
+            q.set_config(0x20, 0xE010E000, slot=5)
+            q.set_config(0x24, 0xDFF1D001, slot=5)
+            q.set_config(4, 6, slot=5)
+            q.map(slot=0, bus=1)
+            q.wait_status(IDLE)
+            self.assertEqual(q.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
+            q.execute("device_del", id="gpu")
+            # A reset completes the unplugging that no guest acknowledges.
+            q.execute("system_reset")
+            q.wait_event("DEVICE_DELETED")
+            v.wait_until("the mediator has let it go", lambda: self.m.vms() == {})
+            # The first round makes what QEMU keeps.
+            idle = idle or v.descriptors(q.process.pid)
+        v.wait_until("no descriptor is left", lambda: v.descriptors(q.process.pid) <= idle)
+
+    def test_two_devices(self):
+        m = self.mediator()
+        q = self.machine(f"path={m.socket}", "vm-id=7,shm=16M", extra=(
+            "-chardev", f"socket,id=other,path={m.socket}",
+            "-device", "vgpu-stub,chardev=other,addr=6,vm-id=8,shm=16M")).map()
+        self.assertEqual(sorted(m.vms()), [7, 8])
+        self.assertEqual(q.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
+
+
+class Properties(Device):
+    def test_bad_properties_are_named(self):
+        self.failing("vm-id=0", words="property 'vm-id' is missing")
+        self.failing("vm-id=1,pool=a", words="property 'pool' is 'a'")
+        self.failing("vm-id=1,pool=AB", words="property 'pool' is 'AB'")
+        self.failing("vm-id=1,priority=urgent", words="property 'priority' is 'urgent'")
+        self.failing("vm-id=1,shm=3M", words="property 'shm' is 3145728 bytes")
+        self.failing("vm-id=1,shm=512K", words="property 'shm' is 524288 bytes")
+
+    def test_refusal_stops_qemu_with_its_reason(self):
+        self.failing("vm-id=1,shm=4G", words="the mediator refused VM 1")
+        self.failing("vm-id=1,pool=Z", words="there is no pool Z on this host")
+
+    def test_chardev_is_missing(self):
+        machine = self.machine(plug=False, extra=("-device", "vgpu-stub,vm-id=1"))
+        machine.process.wait(v.PATIENCE)
+        self.assertIn("property 'chardev' is missing", machine.process.stderr.read().decode())
+
+    def test_info_qtree(self):
+        q = self.attached()
+        tree = q.hmp("info qtree")
+        for words in ('dev: vgpu-stub, id "gpu"', "vm-id = 7", 'pool = "A"', 'priority = "high"',
+                      "shm = 16777216"):
+            self.assertIn(words, tree)
+        self.assertEqual(q.execute("qom-get", path="/machine/peripheral/gpu", property="state"),
+                         "attached")
+
+    def test_migration_is_blocked(self):
+        q = self.attached()
+        with self.assertRaisesRegex(AssertionError, "VM 7 computes on this host's GPU"):
+            q.execute("migrate", uri="exec:cat >/dev/null")
+
+    def test_trace_events(self):
+        log = os.path.join(self.mediator().dir.name, "trace")
+        q = self.attached(extra=("--trace", "enable=vgpu_stub_*", "-D", log))
+        q.read(BAR0 + 1, "b")
+
+        def traced():
+            with open(log, encoding="ascii") as file:
+                text = file.read()
+            return "vgpu_stub_attached VM 7 pool A" in text and "vgpu_stub_bad_access" in text
+        v.wait_until("both events are in the log", traced)
+
+
+if __name__ == "__main__":
+    v.main()
