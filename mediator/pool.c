@@ -113,7 +113,7 @@ int pool_ask(struct pool_member *member, uint64_t now_ns)
 {
     struct pool *pool = member->pool;
 
-    if (!pool || queue_contains(&member->entry) || pool->holder == member) {
+    if (!pool || queue_contains(&member->entry) || pool->holder == member || member->asked) {
         return -EPROTO;
     }
     member->asked_ns = now_ns;
@@ -122,25 +122,26 @@ int pool_ask(struct pool_member *member, uint64_t now_ns)
     return 0;
 }
 
-int pool_done(struct pool_member *member, uint64_t now_ns)
+int pool_done(struct pool_member *member, bool returned, uint64_t now_ns)
 {
     struct pool *pool = member->pool;
 
-    if (!pool || pool->holder != member || (!member->asked && !pool->recalled)) {
+    if (!pool || (!returned && !member->asked)) {
+        return -EPROTO;
+    }
+    if (returned && (pool->holder != member || !pool->recalled ||
+                     shared_load_acquire(&member->page->turn) != VGPU_TURN_CLOSED)) {
         return -EPROTO;
     }
     if (member->asked) {
         remember(pool, member, now_ns);
         member->asked = false;
     }
-    if (shared_load_acquire(&member->page->turn) == VGPU_TURN_CLOSED) {
+    if (returned) {
         pool->holder = NULL;
         pool->recalled = false;
-    } else if (pool->recalled) {
-        /* It says done and holds on. */
-        return -EPROTO;
+        advance(pool, now_ns);
     }
-    advance(pool, now_ns);
     return 0;
 }
 

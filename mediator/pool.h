@@ -44,7 +44,7 @@ struct pool_member {
     /* The pool's own. */
     struct queue_entry entry; /* in the queue while it waits */
     struct pool *pool;        /* NULL when in none */
-    bool asked;               /* holds a turn that it asked for */
+    bool asked;               /* was granted a turn that it asked for; its DONE is to come */
     uint64_t sequence;
     uint64_t asked_ns;
     uint64_t granted_ns; /* also: when an unasked turn was recalled */
@@ -73,8 +73,11 @@ void pool_leave(struct pool_member *member, uint64_t now_ns);
 /* The worker asks for a turn. Returns 0 or -EPROTO. */
 int pool_ask(struct pool_member *member, uint64_t now_ns);
 
-/* The worker says that its turn is over. Returns 0 or -EPROTO. */
-int pool_done(struct pool_member *member, uint64_t now_ns);
+/*
+ * The worker says that a turn is over that it had asked for or that was recalled; `returned`
+ * tells whether it has closed the turn page's word. Returns 0 or -EPROTO.
+ */
+int pool_done(struct pool_member *member, bool returned, uint64_t now_ns);
 
 /* Stops granting; what runs goes on. */
 void pool_pause(struct pool *pool, uint64_t now_ns);

@@ -80,7 +80,6 @@ static void worker_ready(struct vm *vm, struct vgpu_link_msg *msg)
 {
     msg->text[sizeof(msg->text) - 1] = '\0';
     copy_printable(vm->device, sizeof(vm->device), msg->text);
-    vm->features = msg->features;
     vm->ready = true;
     sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
     log_debug("VM %" PRIu32 ": worker %d ready after %" PRIu64 " ms on %s", vm->id, (int)vm->pid,
@@ -107,7 +106,7 @@ static int worker_message(struct vm *vm, struct vgpu_link_msg *msg)
         r = pool_ask(&vm->member, clock_ns());
         break;
     case VGPU_LINK_DONE:
-        r = pool_done(&vm->member, clock_ns());
+        r = pool_done(&vm->member, msg->value != 0, clock_ns());
         break;
     default:
         return -EPROTO;

@@ -42,7 +42,6 @@ struct vm {
     sd_event_source *timer;  /* a delayed start, or the limit on starting up */
     bool ready;
     char device[sizeof(((struct vgpu_link_msg *)0)->text)]; /* printable */
-    uint32_t features;
     uint64_t started_ns;
     uint64_t starts;             /* workers started so far */
     uint64_t answered_before;    /* the turn page's count when the worker was started */

@@ -22,7 +22,9 @@
  *
  * All changes are compare-and-swap, so that a recall and a start cannot both win.
  * A granted worker finds RUNNING or RECALLED: it has work, it asked. It sends DONE
- * after a turn that it had asked for and after one that was recalled.
+ * after a turn that it had asked for and after one that was recalled; DONE says whether
+ * the worker itself returned the turn (RECALLED to CLOSED) or still had it then. By the
+ * time that a DONE is read, the mediator may have taken the turn from OPEN.
  *
  * A worker counts as hostile once guest code ran beside it: the mediator believes
  * its messages and counters no further than this file says, and killing a worker is
@@ -62,16 +64,15 @@ static_assert(sizeof(struct vgpu_turn_page) == 96, "ABI");
 enum vgpu_link_type {
     VGPU_LINK_READY = 1,  /* worker: start-up finished; features and text are valid */
     VGPU_LINK_ASK = 2,    /* worker: wants a turn */
-    VGPU_LINK_DONE = 3,   /* worker: turn over; ns is how long it ran */
+    VGPU_LINK_DONE = 3,   /* worker: an asked or recalled turn is over */
     VGPU_LINK_TURN = 4,   /* mediator: granted, look at the turn page */
     VGPU_LINK_FINISH = 5, /* mediator: finish what runs, then exit */
 };
 
 struct vgpu_link_msg {
-    uint32_t type;     /* enum vgpu_link_type */
-    uint32_t features; /* READY: VGPU_FEATURE_BACKEND_* */
-    uint64_t ns;       /* DONE */
-    char text[112];    /* READY: device name; NUL-terminated */
+    uint32_t type;  /* enum vgpu_link_type */
+    uint32_t value; /* READY: VGPU_FEATURE_BACKEND_*; DONE: 1 when the turn is returned, else 0 */
+    char text[120]; /* READY: device name; NUL-terminated */
 };
 static_assert(sizeof(struct vgpu_link_msg) == 128, "ABI");
 

@@ -220,7 +220,7 @@ static int listen_doorbell(struct worker *w, bool on)
 static int send_ready(struct worker *w)
 {
     const struct backend *backend = w->session.backend;
-    struct vgpu_link_msg msg = {.type = VGPU_LINK_READY, .features = backend->info.backend};
+    struct vgpu_link_msg msg = {.type = VGPU_LINK_READY, .value = backend->info.backend};
     ssize_t n;
 
     snprintf(msg.text, sizeof(msg.text), "%s", backend->info.name);

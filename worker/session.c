@@ -111,7 +111,7 @@ static int finish(struct session *s, int r)
             : r == -ENOMEM ? VGPU_ERROR_NO_MEMORY
                            : VGPU_ERROR_BACKEND,
             length);
-    link = turn_finish(&s->turn, ns);
+    link = turn_finish(&s->turn);
     /* Out of memory leaves the backend usable; after other failures a new worker is. */
     return r == 0 || r == -ENOMEM ? link : r;
 }

@@ -2,14 +2,12 @@
 /* The worker's side of the turn page: three transitions, all compare-and-swap. */
 #include "turn.h"
 
-#include <errno.h>
-
 #include "fdmsg.h"
 #include "shared.h"
 
-int link_send(int link, enum vgpu_link_type type, uint64_t ns)
+static int link_send(int link, enum vgpu_link_type type, uint32_t value)
 {
-    const struct vgpu_link_msg msg = {.type = type, .ns = ns};
+    const struct vgpu_link_msg msg = {.type = type, .value = value};
     const ssize_t n = fdmsg_send(link, &msg, sizeof(msg), NULL, 0);
 
     return n < 0 ? (int)n : 0;
@@ -26,7 +24,7 @@ int turn_ask(struct turn *turn)
     return link_send(turn->link, VGPU_LINK_ASK, 0);
 }
 
-int turn_finish(struct turn *turn, uint64_t ns)
+int turn_finish(struct turn *turn)
 {
     const bool stays = shared_swap(&turn->page->turn, VGPU_TURN_RUNNING, VGPU_TURN_OPEN);
 
@@ -37,5 +35,5 @@ int turn_finish(struct turn *turn, uint64_t ns)
         return 0;
     }
     turn->asked = false;
-    return link_send(turn->link, VGPU_LINK_DONE, ns);
+    return link_send(turn->link, VGPU_LINK_DONE, stays ? 0 : 1);
 }

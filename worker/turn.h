@@ -20,10 +20,7 @@ bool turn_try(struct turn *turn);
 /* Asks for a turn; VGPU_LINK_TURN announces it. Returns 0 or -errno of the link. */
 int turn_ask(struct turn *turn);
 
-/* Ends a turn that ran for `ns`. Returns 0 or -errno of the link. */
-int turn_finish(struct turn *turn, uint64_t ns);
-
-/* Sends a message without text. Returns 0 or -errno. */
-int link_send(int link, enum vgpu_link_type type, uint64_t ns);
+/* Ends a turn. Returns 0 or -errno of the link. */
+int turn_finish(struct turn *turn);
 
 #endif

@@ -349,13 +349,11 @@ class Guest:
 
     def wait_boot(self, patience=PATIENCE):
         self._read_until(rb"guest ready\r?\n", patience)
-        # The shell's greeting goes with this.
-        self.run("true", patience)
 
     def send(self, command):
         """Starts a command; finish() waits for it."""
         self.count += 1
-        line = f"{{ {command}\n}} 2>&1; echo \"[$?:{self.count}]\"\n"
+        line = f"( {command} ) </dev/null 2>&1; echo \"[$?:{self.count}]\"\n"
         self.process.stdin.write(line.encode())
         self.process.stdin.flush()
 

@@ -66,7 +66,7 @@
     X(vgpu_msg, attached.vectors) X(vgpu_msg, attached.queues) X(vgpu_msg, attached.shm_size)      \
     X(vgpu_msg, refused.reason) X(vgpu_turn_page, turn) X(vgpu_turn_page, requests)                \
     X(vgpu_turn_page, errors) X(vgpu_turn_page, busy_ns) X(vgpu_turn_page, elements)               \
-    X(vgpu_link_msg, type) X(vgpu_link_msg, features) X(vgpu_link_msg, ns) X(vgpu_link_msg, text)
+    X(vgpu_link_msg, type) X(vgpu_link_msg, value) X(vgpu_link_msg, text)
 
 int main(void)
 {

@@ -35,15 +35,13 @@ static int set_up(void **state)
     return 0;
 }
 
-/* What worker/turn.c does at the end of a turn; returns whether it sends DONE. */
+/* What worker/turn.c does at the end of a turn. */
 static int end_turn(struct worker *worker, uint64_t now)
 {
-    if (worker->page.turn == VGPU_TURN_RUNNING) {
-        worker->page.turn = VGPU_TURN_OPEN;
-    } else {
-        worker->page.turn = VGPU_TURN_CLOSED;
-    }
-    return pool_done(&worker->member, now);
+    const bool stays = worker->page.turn == VGPU_TURN_RUNNING;
+
+    worker->page.turn = stays ? VGPU_TURN_OPEN : VGPU_TURN_CLOSED;
+    return pool_done(&worker->member, !stays, now);
 }
 
 static void test_lone_worker_keeps_the_turn(void **state)
@@ -86,6 +84,38 @@ static void test_running_holder_is_waited_for(void **state)
     assert_int_equal(pool_turn_began(&pool), 30);
     assert_int_equal(end_turn(a, 40), 0);
     assert_int_equal(a->page.turn, VGPU_TURN_CLOSED);
+    assert_int_equal(b->grants, 1);
+}
+
+/* The worker kept the turn and sent DONE; the mediator takes it before it reads that. */
+static void test_turn_taken_before_its_done_is_read(void **state)
+{
+    struct worker *a = &workers[0], *b = &workers[1];
+
+    (void)state;
+    pool_ask(&a->member, 10);
+    a->page.turn = VGPU_TURN_OPEN;
+    pool_ask(&b->member, 20);
+    assert_int_equal(b->grants, 1);
+    assert_int_equal(pool_done(&a->member, false, 30), 0);
+    assert_int_equal(pool.history_count, 1);
+    assert_int_equal(pool_ask(&a->member, 40), 0);
+}
+
+/* Likewise, but it has started again by then, and ends that too. */
+static void test_two_dones_on_their_way(void **state)
+{
+    struct worker *a = &workers[0], *b = &workers[1];
+
+    (void)state;
+    pool_ask(&a->member, 10);
+    a->page.turn = VGPU_TURN_RUNNING; /* the second turn, by itself */
+    pool_ask(&b->member, 20);
+    assert_int_equal(a->page.turn, VGPU_TURN_RECALLED);
+    a->page.turn = VGPU_TURN_CLOSED;
+    assert_int_equal(pool_done(&a->member, false, 30), 0);
+    assert_int_equal(b->grants, 0);
+    assert_int_equal(pool_done(&a->member, true, 40), 0);
     assert_int_equal(b->grants, 1);
 }
 
@@ -179,10 +209,11 @@ static void test_worker_asks_twice(void **state)
 static void test_worker_is_done_without_a_turn(void **state)
 {
     (void)state;
-    assert_int_equal(pool_done(&workers[0].member, 10), -EPROTO);
+    assert_int_equal(pool_done(&workers[0].member, false, 10), -EPROTO);
+    assert_int_equal(pool_done(&workers[0].member, true, 10), -EPROTO);
     pool_ask(&workers[0].member, 20);
     end_turn(&workers[0], 30);
-    assert_int_equal(pool_done(&workers[0].member, 40), -EPROTO);
+    assert_int_equal(pool_done(&workers[0].member, false, 40), -EPROTO);
 }
 
 static void test_worker_says_done_and_holds_on(void **state)
@@ -192,7 +223,7 @@ static void test_worker_says_done_and_holds_on(void **state)
     (void)state;
     pool_ask(&a->member, 10);
     pool_ask(&b->member, 20);
-    assert_int_equal(pool_done(&a->member, 30), -EPROTO);
+    assert_int_equal(pool_done(&a->member, true, 30), -EPROTO);
     assert_int_equal(b->grants, 0);
     /* The caller kills it; then the other one goes on. */
     pool_leave(&a->member, 40);
@@ -236,6 +267,8 @@ int main(void)
         cmocka_unit_test_setup(test_lone_worker_keeps_the_turn, set_up),
         cmocka_unit_test_setup(test_idle_holder_loses_the_turn_at_once, set_up),
         cmocka_unit_test_setup(test_running_holder_is_waited_for, set_up),
+        cmocka_unit_test_setup(test_turn_taken_before_its_done_is_read, set_up),
+        cmocka_unit_test_setup(test_two_dones_on_their_way, set_up),
         cmocka_unit_test_setup(test_order_by_priority_then_arrival, set_up),
         cmocka_unit_test_setup(test_pause_takes_a_standing_turn, set_up),
         cmocka_unit_test_setup(test_holder_that_ends_frees_the_turn, set_up),
