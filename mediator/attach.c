@@ -13,22 +13,26 @@
 enum attach_action attach_check(enum attach_state state, const struct vgpu_msg *msg, size_t fds,
                                 char reason[ATTACH_REASON_SIZE])
 {
-    const bool handover =
-        msg->type == VGPU_MSG_HELLO && (msg->hello.flags & VGPU_HELLO_HANDOVER) != 0;
+    const bool handover = msg->type == VGPU_MSG_HELLO &&
+                          (msg->hello.flags & VGPU_HELLO_HANDOVER) != 0;
     const size_t expected = handover ? VGPU_ATTACH_FDS : 0;
 
     if (msg->magic != VGPU_MSG_MAGIC) {
-        return REFUSE(ATTACH_ACTION_REFUSE, "the message starts with 0x%08" PRIx32
-                      ", not with 0x%08x: this is no vGPU stub", msg->magic, VGPU_MSG_MAGIC);
+        return REFUSE(ATTACH_ACTION_REFUSE,
+                      "the message starts with 0x%08" PRIx32
+                      ", not with 0x%08x: this is no vGPU stub",
+                      msg->magic, VGPU_MSG_MAGIC);
     }
     if (msg->version >> 16 != VGPU_VERSION_MAJOR) {
-        return REFUSE(ATTACH_ACTION_REFUSE, "the stub speaks protocol version %" PRIu32
+        return REFUSE(ATTACH_ACTION_REFUSE,
+                      "the stub speaks protocol version %" PRIu32
                       ", this mediator %u: install stub and mediator of one release",
                       msg->version >> 16, VGPU_VERSION_MAJOR);
     }
     if (fds != expected) {
-        return REFUSE(ATTACH_ACTION_REFUSE, "%zu descriptors came with message %" PRIu32
-                      ", expected %zu", fds, msg->type, expected);
+        return REFUSE(ATTACH_ACTION_REFUSE,
+                      "%zu descriptors came with message %" PRIu32 ", expected %zu", fds, msg->type,
+                      expected);
     }
     switch (msg->type) {
     case VGPU_MSG_HELLO:
@@ -84,8 +88,10 @@ static bool well_formed(const struct vgpu_hello *hello, char reason[ATTACH_REASO
                       hello->vectors, hello->queues, VGPU_ATTACH_VECTORS);
     }
     if (!vgpu_shm_size_valid(hello->shm_size)) {
-        return REFUSE(false, "shared memory of %" PRIu64 " bytes is not a power of two from "
-                      "1 MiB to 64 GiB", hello->shm_size);
+        return REFUSE(false,
+                      "shared memory of %" PRIu64 " bytes is not a power of two from "
+                      "1 MiB to 64 GiB",
+                      hello->shm_size);
     }
     if (!memchr(hello->name, '\0', sizeof(hello->name))) {
         return REFUSE(false, "the name is not NUL-terminated");
@@ -106,25 +112,25 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
     vm = config_find_vm(config, hello->vm_id);
     limits = vm ? &vm->limits : &config->defaults;
     if (!may_attach(config, vm, facts->user)) {
-        return REFUSE(false, "user %ld may not attach VM %" PRIu32
+        return REFUSE(false,
+                      "user %ld may not attach VM %" PRIu32
                       ": see 'users' and 'user' in the mediator's configuration",
                       (long)facts->user, hello->vm_id);
     }
     if (!vm && !config->unknown_vms) {
-        return REFUSE(false, "VM %" PRIu32 " is not in the mediator's configuration",
-                      hello->vm_id);
+        return REFUSE(false, "VM %" PRIu32 " is not in the mediator's configuration", hello->vm_id);
     }
     if (facts->id_in_use) {
         return REFUSE(false, "VM %" PRIu32 " is attached already", hello->vm_id);
     }
     if (facts->vm_count >= config->max_vms) {
-        return REFUSE(false, "%" PRIu32 " VMs are attached, which is 'max-vms'",
-                      config->max_vms);
+        return REFUSE(false, "%" PRIu32 " VMs are attached, which is 'max-vms'", config->max_vms);
     }
     if (hello->shm_size > limits->shm) {
-        return REFUSE(false, "VM %" PRIu32 " asks for %" PRIu64 " MiB of shared memory, "
-                      "'max-shm' is %" PRIu64 " MiB", hello->vm_id, hello->shm_size >> 20,
-                      limits->shm >> 20);
+        return REFUSE(false,
+                      "VM %" PRIu32 " asks for %" PRIu64 " MiB of shared memory, "
+                      "'max-shm' is %" PRIu64 " MiB",
+                      hello->vm_id, hello->shm_size >> 20, limits->shm >> 20);
     }
     *grant = (struct attach_grant){.pool = hello->pool,
                                    .priority = (enum vgpu_priority)hello->priority};
@@ -137,10 +143,11 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
         grant->lowered = true;
     }
     if (grant->lowered && config->refuse_above) {
-        return REFUSE(false, "VM %" PRIu32 " asks for pool %c at priority %s, allowed are "
-                      "pool %c and at most %s", hello->vm_id, (int)hello->pool,
-                      config_priority_name(hello->priority), (int)grant->pool,
-                      config_priority_name(limits->priority));
+        return REFUSE(false,
+                      "VM %" PRIu32 " asks for pool %c at priority %s, allowed are "
+                      "pool %c and at most %s",
+                      hello->vm_id, (int)hello->pool, config_priority_name(hello->priority),
+                      (int)grant->pool, config_priority_name(limits->priority));
     }
     if (!config->pool_defined[grant->pool - 'A']) {
         return REFUSE(false, "there is no pool %c on this host", (int)grant->pool);

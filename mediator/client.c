@@ -67,8 +67,8 @@ void client_destroy(struct client *client)
 }
 
 /* Returns 0 or -errno. A client that does not read its few answers is not worth waiting for. */
-static int send_message(struct client *client, uint32_t type, uint32_t serial,
-                        struct vgpu_msg *msg, const int *fds, size_t count)
+static int send_message(struct client *client, uint32_t type, uint32_t serial, struct vgpu_msg *msg,
+                        const int *fds, size_t count)
 {
     ssize_t n;
 
@@ -103,8 +103,8 @@ static void refuse(struct client *client, const char *reason)
 {
     struct vgpu_msg msg = {0};
 
-    log_warning("refused process %d of user %ld: %s", (int)client->peer.pid,
-                (long)client->peer.uid, reason);
+    log_warning("refused process %d of user %ld: %s", (int)client->peer.pid, (long)client->peer.uid,
+                reason);
     drop_vm(client);
     client->state = ATTACH_REFUSED;
     snprintf(msg.refused.reason, sizeof(msg.refused.reason), "%s", reason);
@@ -170,8 +170,8 @@ static void announce(const struct vm *vm, const struct attach_grant *grant, bool
              " MiB shared, process %d of user %ld%s",
              vm->host ? "host client" : "VM", vm->id, vm->name[0] ? " (" : "", vm->name,
              vm->name[0] ? ")" : "", vm->pool->id, config_priority_name(grant->priority),
-             grant->lowered ? " (lowered)" : "", vm->shm_size >> 20, (int)vm->peer,
-             (long)vm->user, handover ? ", back with its memory" : "");
+             grant->lowered ? " (lowered)" : "", vm->shm_size >> 20, (int)vm->peer, (long)vm->user,
+             handover ? ", back with its memory" : "");
 }
 
 static void handle_hello(struct client *client)
@@ -245,8 +245,7 @@ static void handle_message(struct client *client)
 static ssize_t drain(struct client *client)
 {
     char bytes[VGPU_MSG_SIZE];
-    const ssize_t n =
-        fdmsg_recv(client->fd, bytes, sizeof(bytes), client->fds, &client->fd_count);
+    const ssize_t n = fdmsg_recv(client->fd, bytes, sizeof(bytes), client->fds, &client->fd_count);
 
     fdmsg_close(client->fds, &client->fd_count);
     return n;

@@ -38,8 +38,8 @@ struct config {
     char *control; /* likewise */
     char *worker;  /* path of vgpu-worker */
     enum config_backend backend;
-    bool unknown_vms;   /* VMs without a section may attach */
-    bool refuse_above;  /* a request above the limits is refused, not lowered */
+    bool unknown_vms;  /* VMs without a section may attach */
+    bool refuse_above; /* a request above the limits is refused, not lowered */
     uint32_t max_vms;
     uint64_t turn_limit_ns; /* a turn that somebody waits for, at most; 0: no limit */
     uid_t worker_user;      /* when the mediator is root; (uid_t)-1: stay root */

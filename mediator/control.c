@@ -329,8 +329,7 @@ int control_create(struct mediator *mediator, int fd)
     r = sd_event_add_io(mediator->event, &control->source, fd, EPOLLIN, on_question, control);
     if (r >= 0) {
         r = sd_event_add_time_relative(mediator->event, &control->timer, CLOCK_MONOTONIC,
-                                       QUESTION_LIMIT_NS / NS_PER_US, 0, on_control_timer,
-                                       control);
+                                       QUESTION_LIMIT_NS / NS_PER_US, 0, on_control_timer, control);
     }
     if (r < 0) {
         control_destroy(control);

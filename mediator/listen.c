@@ -56,8 +56,8 @@ static void make_directory(const char *path)
     free(copy);
 }
 
-static int bind_socket(int fd, const char *address, const struct sockaddr_un *un,
-                       socklen_t length, mode_t mode)
+static int bind_socket(int fd, const char *address, const struct sockaddr_un *un, socklen_t length,
+                       mode_t mode)
 {
     mode_t before;
     int r;

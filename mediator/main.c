@@ -54,9 +54,12 @@ static void usage(FILE *out)
 static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'}, {"check-config", no_argument, NULL, 'k'},
-        {"listen-fd", required_argument, NULL, 'l'}, {"debug", no_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
+        {"config", required_argument, NULL, 'c'},
+        {"check-config", no_argument, NULL, 'k'},
+        {"listen-fd", required_argument, NULL, 'l'},
+        {"debug", no_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -390,8 +393,8 @@ int main(int argc, char **argv)
     }
     if (r >= 0) {
         sd_notify(0, "READY=1");
-        log_info("ready at %s", options.listen_fd >= 0 ? "the inherited socket"
-                                                       : mediator.config.listen);
+        log_info("ready at %s",
+                 options.listen_fd >= 0 ? "the inherited socket" : mediator.config.listen);
         r = sd_event_loop(mediator.event);
     }
     release(&mediator);

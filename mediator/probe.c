@@ -17,8 +17,6 @@
 /* A driver that wakes a sleeping GPU takes seconds; one that hangs takes for ever. */
 #define PROBE_LIMIT_MS 30000
 
-extern char **environ;
-
 static int spawn_probe(const char *worker, int out, pid_t *pid)
 {
     char *const argv[] = {(char *)"vgpu-worker", (char *)"--probe", NULL};

@@ -56,8 +56,7 @@ static int connect_to(const char *path)
     }
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (const struct sockaddr *)&un, size) < 0) {
-        fprintf(stderr, "vgpuctl: cannot reach the mediator at '%s': %s%s\n", path,
-                strerror(errno),
+        fprintf(stderr, "vgpuctl: cannot reach the mediator at '%s': %s%s\n", path, strerror(errno),
                 errno == EACCES ? "; are you root?" : "; is vgpu-mediator running?");
         exit(3);
     }
@@ -142,7 +141,8 @@ static void print_list(struct json_object *answer)
 
 static void print_show(struct json_object *answer)
 {
-    json_object_object_foreach(answer, key, value) {
+    json_object_object_foreach(answer, key, value)
+    {
         printf("%-18s %s\n", key, json_object_get_string(value));
     }
 }
@@ -202,8 +202,10 @@ static struct json_object *make_question(const struct command *command, const ch
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
+        {"socket", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     const char *path = DEFAULT_SOCKET;

@@ -128,12 +128,13 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
     if (n == -EAGAIN) {
         return 0;
     }
-    if (n > 0 && n == (ssize_t)sizeof(msg) && worker_message(vm, &msg) == 0) {
+    if (n == (ssize_t)sizeof(msg) && worker_message(vm, &msg) == 0) {
         return 0;
     }
     if (n > 0) {
         log_warning("VM %" PRIu32 ": worker %d broke the protocol (message of %zd bytes, type "
-                    "%" PRIu32 "); ending it", vm->id, (int)vm->pid, n, msg.type);
+                    "%" PRIu32 "); ending it",
+                    vm->id, (int)vm->pid, n, msg.type);
         kill(vm->pid, SIGKILL);
     }
     /* Its end is handled when it is reaped. */
@@ -265,13 +266,11 @@ static int fork_worker(struct vm *vm, const char *takeover, int *link)
     const struct config *config = &vm->mediator->config;
     char size[32], device[16], user[32];
     char *const argv[] = {
-        (char *)"vgpu-worker", (char *)"--shm-size", size,
-        (char *)"--backend",   (char *)(uintptr_t)backends[config->backend],
-        (char *)"--device",    device,
-        (char *)"--takeover",  (char *)(uintptr_t)takeover,
+        (char *)"vgpu-worker", (char *)"--shm-size", size, (char *)"--backend",
+        (char *)(uintptr_t)backends[config->backend], (char *)"--device", device,
+        (char *)"--takeover", (char *)(uintptr_t)takeover,
         /* The last pair is left out when the worker stays what the mediator is. */
-        config->worker_user == (uid_t)-1 ? NULL : (char *)"--user", user,
-        NULL};
+        config->worker_user == (uid_t)-1 ? NULL : (char *)"--user", user, NULL};
     int pair[2];
     pid_t pid;
 
@@ -330,8 +329,7 @@ static int start_worker(struct vm *vm)
         r = sd_event_add_io(event, &vm->link_source, vm->link, EPOLLIN, on_link, vm);
     }
     if (r < 0) {
-        log_error("VM %" PRIu32 ": cannot watch worker %d: %s", vm->id, (int)vm->pid,
-                  strerror(-r));
+        log_error("VM %" PRIu32 ": cannot watch worker %d: %s", vm->id, (int)vm->pid, strerror(-r));
         kill(vm->pid, SIGKILL);
         waitpid(vm->pid, NULL, 0);
         release_worker(vm);
@@ -390,7 +388,7 @@ static void release(struct vm *vm)
 }
 
 int vm_create(struct mediator *mediator, struct client *client, const struct vgpu_hello *hello,
-              const struct attach_grant *grant, const int fds[VGPU_ATTACH_FDS], struct vm **result)
+              const struct attach_grant *grant, const int fds[VGPU_ATTACH_FDS], struct vm **created)
 {
     struct vm *vm = calloc(1, sizeof(*vm));
     void *page;
@@ -429,7 +427,7 @@ int vm_create(struct mediator *mediator, struct client *client, const struct vgp
         return r;
     }
     insert(mediator, vm);
-    *result = vm;
+    *created = vm;
     return 0;
 }
 
@@ -472,7 +470,8 @@ void vm_turn_expired(struct vm *vm)
 
     static_assert(VGPU_ERROR_TIMEOUT == 12, "as `fail` says");
     log_warning("VM %" PRIu32 ": a turn of more than %" PRIu64 " s while others wait; ending "
-                "worker %d", vm->id, vm->mediator->config.turn_limit_ns / NS_PER_S, (int)vm->pid);
+                "worker %d",
+                vm->id, vm->mediator->config.turn_limit_ns / NS_PER_S, (int)vm->pid);
     replace_worker(vm, fail);
 }
 

@@ -23,7 +23,7 @@ struct vm {
     struct client *client; /* whose socket it came through */
 
     uint32_t id;
-    bool host; /* a host process, not a VM */
+    bool host;                                         /* a host process, not a VM */
     char name[sizeof(((struct vgpu_hello *)0)->name)]; /* printable */
     uid_t user;
     pid_t peer; /* of QEMU */
@@ -39,15 +39,15 @@ struct vm {
     pid_t pid;
     int link; /* -1 without */
     sd_event_source *link_source, *child_source;
-    sd_event_source *timer;  /* a delayed start, or the limit on starting up */
+    sd_event_source *timer; /* a delayed start, or the limit on starting up */
     bool ready;
     char device[sizeof(((struct vgpu_link_msg *)0)->text)]; /* printable */
     uint64_t started_ns;
-    uint64_t starts;             /* workers started so far */
-    uint64_t answered_before;    /* the turn page's count when the worker was started */
-    unsigned failures;           /* workers in a row that ended without an answer */
-    const char *takeover;        /* for the next worker: a --takeover value, NULL: resume */
-    bool reset_asked;            /* the client waits for RESET_DONE */
+    uint64_t starts;          /* workers started so far */
+    uint64_t answered_before; /* the turn page's count when the worker was started */
+    unsigned failures;        /* workers in a row that ended without an answer */
+    const char *takeover;     /* for the next worker: a --takeover value, NULL: resume */
+    bool reset_asked;         /* the client waits for RESET_DONE */
     uint32_t reset_serial;
 };
 
@@ -56,7 +56,8 @@ struct vm {
  * success they are the VM's. Returns 0 or -errno.
  */
 int vm_create(struct mediator *mediator, struct client *client, const struct vgpu_hello *hello,
-              const struct attach_grant *grant, const int fds[VGPU_ATTACH_FDS], struct vm **vm);
+              const struct attach_grant *grant, const int fds[VGPU_ATTACH_FDS],
+              struct vm **created);
 
 /* Ends the worker and forgets the VM. */
 void vm_destroy(struct vm *vm);

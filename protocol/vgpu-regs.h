@@ -46,24 +46,24 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 #define VGPU_VERSION (VGPU_VERSION_MAJOR << 16 | VGPU_VERSION_MINOR)
 
 /* Register offsets in BAR0, in bytes. RO, RW and WO are the guest's access. */
-#define VGPU_REG_MAGIC 0x00u        /* RO VGPU_MAGIC */
-#define VGPU_REG_VERSION 0x04u      /* RO VGPU_VERSION */
-#define VGPU_REG_POOL_ID 0x08u      /* RO pool, an upper-case ASCII letter */
-#define VGPU_REG_PRIORITY 0x0Cu     /* RO enum vgpu_priority */
-#define VGPU_REG_VM_ID 0x10u        /* RO as the host set it */
-#define VGPU_REG_FEATURES 0x14u     /* RO VGPU_FEATURE_* */
-#define VGPU_REG_REQUEST_LEN 0x18u  /* RW bytes valid in the request buffer */
-#define VGPU_REG_RESPONSE_LEN 0x1Cu /* RO bytes valid in the response buffer */
-#define VGPU_REG_DOORBELL 0x20u     /* WO any write runs the request buffer */
-#define VGPU_REG_STATUS 0x24u       /* RO enum vgpu_status */
-#define VGPU_REG_ERROR 0x28u        /* RO enum vgpu_error, when STATUS is 3 */
-#define VGPU_REG_GENERATION 0x2Cu   /* RO counts the workers that served this device */
-#define VGPU_REG_SHM_SIZE_LO 0x30u  /* RO bytes of shared memory in BAR2, low word */
-#define VGPU_REG_SHM_SIZE_HI 0x34u  /* RO, high word */
-#define VGPU_REG_NUM_QUEUES 0x38u   /* RO command queues; 0 in this version */
-#define VGPU_REG_CONTROL 0x3Cu      /* RW VGPU_CONTROL_* */
-#define VGPU_REG_REQUEST 0x100u     /* RW request buffer */
-#define VGPU_REG_RESPONSE 0x200u    /* RO response buffer */
+#define VGPU_REG_MAGIC 0x00u           /* RO VGPU_MAGIC */
+#define VGPU_REG_VERSION 0x04u         /* RO VGPU_VERSION */
+#define VGPU_REG_POOL_ID 0x08u         /* RO pool, an upper-case ASCII letter */
+#define VGPU_REG_PRIORITY 0x0Cu        /* RO enum vgpu_priority */
+#define VGPU_REG_VM_ID 0x10u           /* RO as the host set it */
+#define VGPU_REG_FEATURES 0x14u        /* RO VGPU_FEATURE_* */
+#define VGPU_REG_REQUEST_LEN 0x18u     /* RW bytes valid in the request buffer */
+#define VGPU_REG_RESPONSE_LEN 0x1Cu    /* RO bytes valid in the response buffer */
+#define VGPU_REG_DOORBELL 0x20u        /* WO any write runs the request buffer */
+#define VGPU_REG_STATUS 0x24u          /* RO enum vgpu_status */
+#define VGPU_REG_ERROR 0x28u           /* RO enum vgpu_error, when STATUS is 3 */
+#define VGPU_REG_GENERATION 0x2Cu      /* RO counts the workers that served this device */
+#define VGPU_REG_SHM_SIZE_LO 0x30u     /* RO bytes of shared memory in BAR2, low word */
+#define VGPU_REG_SHM_SIZE_HI 0x34u     /* RO, high word */
+#define VGPU_REG_NUM_QUEUES 0x38u      /* RO command queues; 0 in this version */
+#define VGPU_REG_CONTROL 0x3Cu         /* RW VGPU_CONTROL_* */
+#define VGPU_REG_REQUEST 0x100u        /* RW request buffer */
+#define VGPU_REG_RESPONSE 0x200u       /* RO response buffer */
 #define VGPU_REG_QUEUE_DOORBELL 0x400u /* WO a word per queue, VGPU_MAX_QUEUES of them */
 
 #define VGPU_REQUEST_MAX 256u  /* bytes in the request buffer */

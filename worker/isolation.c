@@ -36,28 +36,61 @@ static bool own_mounts;
 
 /* Every worker: answer doorbells, wait, allocate, end. */
 static const int base_calls[] = {
-    SCMP_SYS(read),           SCMP_SYS(write),         SCMP_SYS(close),
-    SCMP_SYS(poll),           SCMP_SYS(ppoll),         SCMP_SYS(epoll_wait),
-    SCMP_SYS(epoll_pwait),    SCMP_SYS(epoll_ctl),     SCMP_SYS(recvmsg),
-    SCMP_SYS(sendmsg),        SCMP_SYS(futex),         SCMP_SYS(clock_gettime),
-    SCMP_SYS(brk),            SCMP_SYS(munmap),        SCMP_SYS(madvise),
-    SCMP_SYS(rt_sigreturn),   SCMP_SYS(exit),          SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(exit_group),     SCMP_SYS(gettid),        SCMP_SYS(getpid),
-    SCMP_SYS(sched_yield),    SCMP_SYS(tgkill),        SCMP_SYS(restart_syscall),
+    SCMP_SYS(read),
+    SCMP_SYS(write),
+    SCMP_SYS(close),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(futex),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(brk),
+    SCMP_SYS(munmap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(exit),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(gettid),
+    SCMP_SYS(getpid),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(tgkill),
+    SCMP_SYS(restart_syscall),
     SCMP_SYS(clock_nanosleep),
 };
 
 /* What NVIDIA's driver does besides once its context is made. */
 static const int driver_calls[] = {
-    SCMP_SYS(ioctl),        SCMP_SYS(mremap),           SCMP_SYS(mlock),
-    SCMP_SYS(munlock),      SCMP_SYS(clone),            SCMP_SYS(clone3),
-    SCMP_SYS(set_robust_list), SCMP_SYS(rseq),          SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(sched_setaffinity), SCMP_SYS(getcpu),      SCMP_SYS(eventfd2),
-    SCMP_SYS(pipe2),        SCMP_SYS(fcntl),            SCMP_SYS(lseek),
-    SCMP_SYS(fstat),        SCMP_SYS(newfstatat),       SCMP_SYS(rt_sigaction),
-    SCMP_SYS(sysinfo),      SCMP_SYS(nanosleep),        SCMP_SYS(get_mempolicy),
-    SCMP_SYS(set_mempolicy), SCMP_SYS(mbind),           SCMP_SYS(membarrier),
-    SCMP_SYS(prctl),        SCMP_SYS(sigaltstack),
+    SCMP_SYS(ioctl),
+    SCMP_SYS(mremap),
+    SCMP_SYS(mlock),
+    SCMP_SYS(munlock),
+    SCMP_SYS(clone),
+    SCMP_SYS(clone3),
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq),
+    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(sched_setaffinity),
+    SCMP_SYS(getcpu),
+    SCMP_SYS(eventfd2),
+    SCMP_SYS(pipe2),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(lseek),
+    SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(sysinfo),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(get_mempolicy),
+    SCMP_SYS(set_mempolicy),
+    SCMP_SYS(mbind),
+    SCMP_SYS(membarrier),
+    SCMP_SYS(prctl),
+    SCMP_SYS(sigaltstack),
 };
 
 /* What the sanitizers of a test build do; never in a release build. */
@@ -91,8 +124,8 @@ static int allow_data_memory(scmp_filter_ctx filter, int call)
 
 static int install_filter(bool gpu_driver)
 {
-    scmp_filter_ctx filter =
-        seccomp_init(gpu_driver ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS);
+    scmp_filter_ctx filter = seccomp_init(gpu_driver ? SCMP_ACT_ERRNO(EPERM)
+                                                     : SCMP_ACT_KILL_PROCESS);
     int r;
 
     if (!filter) {

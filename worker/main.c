@@ -25,8 +25,8 @@
 #include "isolation.h"
 #include "log.h"
 #include "session.h"
-#include "vgpu-attach.h"
 #include "version.h"
+#include "vgpu-attach.h"
 
 /* How long to poll after an answer. */
 #define SPIN_NS (200 * NS_PER_US)
@@ -126,10 +126,14 @@ static bool parse_takeover(const char *text, struct options *o)
 static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {
-        {"probe", no_argument, NULL, 'p'},          {"shm-size", required_argument, NULL, 's'},
-        {"backend", required_argument, NULL, 'b'},  {"device", required_argument, NULL, 'd'},
-        {"takeover", required_argument, NULL, 't'}, {"user", required_argument, NULL, 'u'},
-        {"help", no_argument, NULL, 'h'},           {"version", no_argument, NULL, 'V'},
+        {"probe", no_argument, NULL, 'p'},
+        {"shm-size", required_argument, NULL, 's'},
+        {"backend", required_argument, NULL, 'b'},
+        {"device", required_argument, NULL, 'd'},
+        {"takeover", required_argument, NULL, 't'},
+        {"user", required_argument, NULL, 'u'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     bool good = true;
@@ -172,8 +176,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 
 static void *map(int fd, uint64_t size, uint64_t offset, const char *what)
 {
-    void *address =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
+    void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
 
     if (address == MAP_FAILED) {
         log_error("cannot map the %s of %" PRIu64 " bytes: %s", what, size, strerror(errno));
@@ -347,8 +350,7 @@ static int start(struct worker *w, const struct options *o)
         log_error("epoll: %s", strerror(errno));
         return -errno;
     }
-    return isolation_final(o->user, o->group,
-                           s->backend->info.backend == VGPU_FEATURE_BACKEND_GPU);
+    return isolation_final(o->user, o->group, s->backend->info.backend == VGPU_FEATURE_BACKEND_GPU);
 }
 
 int main(int argc, char **argv)

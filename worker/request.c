@@ -11,8 +11,8 @@
 
 struct opcode_rule {
     bool known;
-    bool elements;     /* type and count are used; otherwise both are zero */
-    uint64_t max;      /* of count */
+    bool elements; /* type and count are used; otherwise both are zero */
+    uint64_t max;  /* of count */
     enum vgpu_error (*decode)(const uint8_t *operands, uint32_t length, uint64_t shm_size,
                               struct request *request);
 };

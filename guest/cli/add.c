@@ -13,11 +13,11 @@
 static const char separators[] = ", \t\r\n;";
 
 struct add_options {
-    const char *file_a;   /* --file */
-    const char *out;      /* -o */
-    uint64_t n;           /* --n */
-    bool check;           /* --check */
-    enum vgpu_type type;  /* 0: as the numbers look */
+    const char *file_a;  /* --file */
+    const char *out;     /* -o */
+    uint64_t n;          /* --n */
+    bool check;          /* --check */
+    enum vgpu_type type; /* 0: as the numbers look */
 };
 
 static void print_element(FILE *out, enum vgpu_type type, uint32_t element)
@@ -105,35 +105,43 @@ struct file_job {
     FILE *out;
 };
 
+/* Reads the whole stream; -1 when memory or the stream fails. */
+static int read_stream(struct number_file *file, FILE *f)
+{
+    size_t size = 65536, length = 0, n;
+    char *text = malloc(size);
+
+    while (text) {
+        n = fread(text + length, 1, size - 1 - length, f);
+        length += n;
+        file->text = text;
+        if (n == 0) {
+            text[length] = '\0';
+            file->next = text;
+            return ferror(f) ? -1 : 0;
+        }
+        if (length == size - 1) {
+            size *= 2;
+            text = realloc(text, size);
+        }
+    }
+    return -1;
+}
+
 static int read_file(struct number_file *file, const char *name)
 {
     FILE *f = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
-    size_t size = 0, length = 0, n = 1;
+    int r;
 
     file->name = name;
     if (!f) {
         return cli_error(EXIT_SYSTEM, "cannot read '%s': %s", name, strerror(errno));
     }
-    while (n > 0) {
-        if (length + 1 >= size) {
-            char *text = realloc(file->text, size = size * 2 + 65536);
-
-            if (!text) {
-                fclose(f);
-                return cli_error(EXIT_SYSTEM, "not enough memory for '%s'", name);
-            }
-            file->text = text;
-        }
-        n = fread(file->text + length, 1, size - 1 - length, f);
-        length += n;
-    }
-    file->text[length] = '\0';
-    file->next = file->text;
-    n = (size_t)ferror(f);
+    r = read_stream(file, f);
     if (f != stdin) {
         fclose(f);
     }
-    return n ? cli_error(EXIT_SYSTEM, "cannot read '%s'", name) : EXIT_OK;
+    return r < 0 ? cli_error(EXIT_SYSTEM, "cannot read '%s'", name) : EXIT_OK;
 }
 
 static uint64_t count_numbers(const char *text)
@@ -155,10 +163,11 @@ static int parse_piece(struct number_file *file, enum vgpu_type type, uint32_t *
 
         file->next = parse_element(start, type, &elements[i]);
         if (!file->next) {
-            return cli_error(EXIT_USAGE, "'%s': number %" PRIu64 ", '%.*s', is not a number of "
-                             "type %s", file->name, piece->first + i + 1,
-                             (int)strcspn(start, separators), start,
-                             type == VGPU_TYPE_INT32 ? "int32" : "float32");
+            return cli_error(EXIT_USAGE,
+                             "'%s': number %" PRIu64 ", '%.*s', is not a number of "
+                             "type %s",
+                             file->name, piece->first + i + 1, (int)strcspn(start, separators),
+                             start, type == VGPU_TYPE_INT32 ? "int32" : "float32");
         }
     }
     return EXIT_OK;
@@ -196,9 +205,10 @@ static int run_file_job(struct vgpu *vgpu, struct file_job *job)
     int r;
 
     if (count == 0 || count != count_b) {
-        return cli_error(EXIT_USAGE, "'%s' has %" PRIu64 " numbers and '%s' has %" PRIu64
-                         "; both need the same, at least one", job->a.name, count, job->b.name,
-                         count_b);
+        return cli_error(EXIT_USAGE,
+                         "'%s' has %" PRIu64 " numbers and '%s' has %" PRIu64
+                         "; both need the same, at least one",
+                         job->a.name, count, job->b.name, count_b);
     }
     if (job->type == 0) {
         job->type = guess_type(job->a.text) == VGPU_TYPE_INT32 ? guess_type(job->b.text)
@@ -301,9 +311,9 @@ static int check_sums(void *context, const struct cli_piece *piece)
         const uint32_t b = operand(job->type, piece->first + i, 1);
 
         if (piece->sum[i] != expected_sum(job->type, a, b)) {
-            return cli_error(EXIT_WRONG, "pair %" PRIu64 ": the sum is 0x%08" PRIx32
-                             ", must be 0x%08" PRIx32, piece->first + i, piece->sum[i],
-                             expected_sum(job->type, a, b));
+            return cli_error(EXIT_WRONG,
+                             "pair %" PRIu64 ": the sum is 0x%08" PRIx32 ", must be 0x%08" PRIx32,
+                             piece->first + i, piece->sum[i], expected_sum(job->type, a, b));
         }
     }
     return EXIT_OK;

@@ -21,9 +21,13 @@ static int compare(const void *a, const void *b)
 
 static void print_times(const char *what, uint64_t *ns, size_t count)
 {
+    uint64_t p50, p99;
+
     qsort(ns, count, sizeof(ns[0]), compare);
-    printf("%-34s %10.2f %10.2f %10.2f us\n", what, (double)ns[0] / 1e3,
-           (double)ns[count / 2] / 1e3, (double)ns[count * 99 / 100] / 1e3);
+    p50 = ns[count / 2];
+    p99 = ns[count * 99 / 100];
+    printf("%-34s %10.2f %10.2f %10.2f us\n", what, (double)ns[0] / 1e3, (double)p50 / 1e3,
+           (double)p99 / 1e3);
 }
 
 static int register_read(struct vgpu *vgpu)
@@ -77,9 +81,10 @@ static int time_vectors(struct vgpu *vgpu, uint64_t count)
         return cli_fail(VGPU_SYSTEM);
     }
     if (count > size / VGPU_ELEMENT_SIZE / 3) {
-        return cli_error(EXIT_USAGE, "bench: three vectors of %" PRIu64
-                         " elements do not fit %" PRIu64 " MiB of shared memory", count,
-                         size >> 20);
+        return cli_error(EXIT_USAGE,
+                         "bench: three vectors of %" PRIu64 " elements do not fit %" PRIu64
+                         " MiB of shared memory",
+                         count, size >> 20);
     }
     memset(shm, 1, 2 * bytes);
     for (unsigned i = 0; i < VECTOR_ROUNDS; i++) {

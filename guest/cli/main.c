@@ -61,7 +61,7 @@ int cli_error(enum exit_code code, const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
-    return code;
+    return (int)code;
 }
 
 int cli_fail(int result)
@@ -70,10 +70,10 @@ int cli_fail(int result)
         int result;
         enum exit_code code;
     } codes[] = {
-        {VGPU_NO_DEVICE, EXIT_NO_DEVICE},   {VGPU_NO_PERMISSION, EXIT_NO_PERMISSION},
-        {VGPU_OFFLINE, EXIT_OFFLINE},       {VGPU_BUSY, EXIT_BUSY},
-        {VGPU_TIMED_OUT, EXIT_TIMED_OUT},   {VGPU_REFUSED, EXIT_REFUSED},
-        {VGPU_BAD_ARGUMENT, EXIT_USAGE},    {VGPU_SYSTEM, EXIT_SYSTEM},
+        {VGPU_NO_DEVICE, EXIT_NO_DEVICE},  {VGPU_NO_PERMISSION, EXIT_NO_PERMISSION},
+        {VGPU_OFFLINE, EXIT_OFFLINE},      {VGPU_BUSY, EXIT_BUSY},
+        {VGPU_TIMED_OUT, EXIT_TIMED_OUT},  {VGPU_REFUSED, EXIT_REFUSED},
+        {VGPU_BAD_ARGUMENT, EXIT_USAGE},   {VGPU_SYSTEM, EXIT_SYSTEM},
         {VGPU_INCOMPATIBLE, EXIT_REFUSED},
     };
     enum exit_code code = EXIT_SYSTEM;
@@ -133,10 +133,8 @@ static int cli_info(struct vgpu *vgpu, int argc, char **argv)
     printf("computes   %s\n", info.name);
     if (info.backend == VGPU_FEATURE_BACKEND_GPU) {
         printf("capability %" PRIu32 ".%" PRIu32 ", %" PRIu32 " multiprocessors, %" PRIu64 " MiB\n",
-               info.compute >> 16, info.compute & 0xffff, info.processors,
-               info.memory_total >> 20);
-        printf("CUDA       %" PRIu32 ".%" PRIu32 "\n", info.driver / 1000,
-               info.driver % 1000 / 10);
+               info.compute >> 16, info.compute & 0xffff, info.processors, info.memory_total >> 20);
+        printf("CUDA       %" PRIu32 ".%" PRIu32 "\n", info.driver / 1000, info.driver % 1000 / 10);
     }
     return EXIT_OK;
 }
@@ -177,8 +175,8 @@ static const struct {
     const char *name;
     int (*run)(struct vgpu *vgpu, int argc, char **argv);
 } commands[] = {
-    {"info", cli_info}, {"add", cli_add}, {"echo", cli_echo}, {"reset", cli_reset},
-    {"bench", cli_bench},
+    {"info", cli_info},   {"add", cli_add},     {"echo", cli_echo},
+    {"reset", cli_reset}, {"bench", cli_bench},
 };
 
 /* A whole number from 1 to `max`; ends the process otherwise. */
@@ -211,11 +209,11 @@ static void set_priority(struct vgpu_host_options *host, const char *value)
 static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {
-        {"device", required_argument, NULL, 'd'},   {"timeout", required_argument, NULL, 't'},
-        {"socket", required_argument, NULL, 's'},   {"vm-id", required_argument, NULL, 'i'},
-        {"pool", required_argument, NULL, 'p'},     {"priority", required_argument, NULL, 'r'},
-        {"shm", required_argument, NULL, 'm'},      {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
+        {"device", required_argument, NULL, 'd'}, {"timeout", required_argument, NULL, 't'},
+        {"socket", required_argument, NULL, 's'}, {"vm-id", required_argument, NULL, 'i'},
+        {"pool", required_argument, NULL, 'p'},   {"priority", required_argument, NULL, 'r'},
+        {"shm", required_argument, NULL, 'm'},    {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
     };
     int c;
 

@@ -257,8 +257,10 @@ static int attach(struct host_vgpu *host, const struct vgpu_host_options *option
         return vgpu_fail(VGPU_NO_PERMISSION, "the mediator refused: %s", msg.refused.reason);
     }
     if (msg.type != VGPU_MSG_ATTACHED || host->fd_count != VGPU_ATTACH_FDS) {
-        return vgpu_fail(VGPU_INCOMPATIBLE, "the mediator answered with message %u and %zu "
-                         "descriptors", msg.type, host->fd_count);
+        return vgpu_fail(VGPU_INCOMPATIBLE,
+                         "the mediator answered with message %u and %zu "
+                         "descriptors",
+                         msg.type, host->fd_count);
     }
     host->attached = msg.attached;
     host->head.shm_size = options->shm_size;

@@ -207,9 +207,8 @@ static int map_regs(struct pci_vgpu *pci)
                          pci->address, pci->regs[VGPU_REG_MAGIC / 4]);
     }
     if (pci->regs[VGPU_REG_VERSION / 4] >> 16 != VGPU_VERSION_MAJOR) {
-        return vgpu_fail(VGPU_INCOMPATIBLE,
-                         "device %s speaks protocol version %u, this program %u", pci->address,
-                         pci->regs[VGPU_REG_VERSION / 4] >> 16, VGPU_VERSION_MAJOR);
+        return vgpu_fail(VGPU_INCOMPATIBLE, "device %s speaks protocol version %u, this program %u",
+                         pci->address, pci->regs[VGPU_REG_VERSION / 4] >> 16, VGPU_VERSION_MAJOR);
     }
     return VGPU_OK;
 }
@@ -254,8 +253,8 @@ static int choose(const char *wanted, char address[VGPU_ADDRESS_SIZE])
                          VGPU_PCI_VENDOR_ID, VGPU_PCI_DEVICE_ID);
     }
     if (count > 1) {
-        return vgpu_fail(VGPU_BAD_ARGUMENT,
-                         "this machine has %u vGPUs: say which, by PCI address", count);
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "this machine has %u vGPUs: say which, by PCI address",
+                         count);
     }
     memcpy(address, found[0], VGPU_ADDRESS_SIZE);
     return VGPU_OK;

@@ -89,8 +89,8 @@ void vgpu_identify(struct vgpu *vgpu, struct vgpu_identity *identity)
         .vm_id = get(vgpu, VGPU_REG_VM_ID),
         .features = get(vgpu, VGPU_REG_FEATURES),
         .generation = get(vgpu, VGPU_REG_GENERATION),
-        .shm_size = get(vgpu, VGPU_REG_SHM_SIZE_LO) |
-                    (uint64_t)get(vgpu, VGPU_REG_SHM_SIZE_HI) << 32,
+        .shm_size = get(vgpu, VGPU_REG_SHM_SIZE_LO) | (uint64_t)get(vgpu, VGPU_REG_SHM_SIZE_HI)
+                                                          << 32,
         .status = (enum vgpu_status)get(vgpu, VGPU_REG_STATUS),
     };
 }
@@ -202,8 +202,7 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
     }
     switch (get(vgpu, VGPU_REG_STATUS)) {
     case VGPU_STATUS_OFFLINE:
-        return vgpu_fail(VGPU_OFFLINE,
-                         "the device is offline: no mediator is running on the host");
+        return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
     case VGPU_STATUS_BUSY:
         /* Left behind by a process that ended midway. */
         r = vgpu_reset(vgpu);
@@ -239,9 +238,9 @@ static int exchange(struct vgpu *vgpu, const struct buffer *buffer, uint32_t ope
                     uint32_t expected)
 {
     uint8_t response[VGPU_RESPONSE_MAX];
-    uint32_t length;
-    const int r = vgpu_request(vgpu, buffer, (uint32_t)sizeof(buffer->header) + operands,
-                               response, &length);
+    uint32_t length = 0;
+    const int r = vgpu_request(vgpu, buffer, (uint32_t)sizeof(buffer->header) + operands, response,
+                               &length);
 
     if (r != VGPU_OK) {
         return r;
@@ -286,8 +285,7 @@ int vgpu_add(struct vgpu *vgpu, enum vgpu_type type, uint32_t count, const void 
     const uint32_t bytes = count * VGPU_ELEMENT_SIZE;
 
     if (count == 0 || count > VGPU_INLINE_MAX) {
-        return vgpu_fail(VGPU_BAD_ARGUMENT, "%u inline elements; 1 to %u", count,
-                         VGPU_INLINE_MAX);
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "%u inline elements; 1 to %u", count, VGPU_INLINE_MAX);
     }
     buffer.header.count = count;
     memcpy(buffer.operands, a, bytes);

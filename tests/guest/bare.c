@@ -72,15 +72,15 @@ int main(int argc, char **argv)
     if (!regs || memcmp((const void *)regs, "VGPU", 4) != 0) {
         return 1;
     }
-    regs[0x100 / 4] = 3;                             /* opcode: add inline */
-    regs[0x104 / 4] = 1;                             /* type: int32 */
-    regs[0x108 / 4] = 1;                             /* count, low word */
-    regs[0x10C / 4] = 0;                             /* count, high word */
+    regs[0x100 / 4] = 3; /* opcode: add inline */
+    regs[0x104 / 4] = 1; /* type: int32 */
+    regs[0x108 / 4] = 1; /* count, low word */
+    regs[0x10C / 4] = 0; /* count, high word */
     regs[0x110 / 4] = (uint32_t)strtol(argv[1], NULL, 10);
     regs[0x114 / 4] = (uint32_t)strtol(argv[2], NULL, 10);
-    regs[0x18 / 4] = 24;                             /* REQUEST_LEN */
-    regs[0x20 / 4] = 1;                              /* DOORBELL */
-    while (regs[0x24 / 4] == 1) {                    /* STATUS: busy */
+    regs[0x18 / 4] = 24;          /* REQUEST_LEN */
+    regs[0x20 / 4] = 1;           /* DOORBELL */
+    while (regs[0x24 / 4] == 1) { /* STATUS: busy */
     }
     if (regs[0x24 / 4] != 2 || regs[0x1C / 4] != 4) { /* complete, RESPONSE_LEN */
         return 3;

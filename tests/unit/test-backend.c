@@ -53,8 +53,8 @@ static void test_int32_wraps(void **state)
 
 static void test_float32_edges(void **state)
 {
-    const float a[] = {1.5F, INFINITY, 1e-45F, 3.4e38F, NAN}, b[] = {2.25F, -INFINITY, 1e-45F,
-                                                                     3.4e38F, 1.0F};
+    const float a[] = {1.5F, INFINITY, 1e-45F, 3.4e38F, NAN},
+                b[] = {2.25F, -INFINITY, 1e-45F, 3.4e38F, 1.0F};
     uint32_t sum[5];
 
     (void)state;

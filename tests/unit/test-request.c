@@ -41,8 +41,9 @@ static void test_every_length(void **state)
 {
     (void)state;
     for (uint32_t length = 0; length < 600; length++) {
-        const enum vgpu_error too_short_or_long =
-            length < 16 || length > 256 ? VGPU_ERROR_BAD_LENGTH : VGPU_ERROR_NONE;
+        const enum vgpu_error too_short_or_long = length < 16 || length > 256
+                                                      ? VGPU_ERROR_BAD_LENGTH
+                                                      : VGPU_ERROR_NONE;
 
         header(VGPU_OP_ECHO, 0, 0);
         assert_int_equal(decode(length), too_short_or_long);
@@ -53,8 +54,8 @@ static void test_every_length(void **state)
         assert_int_equal(decode(length), length == 40 ? VGPU_ERROR_NONE : VGPU_ERROR_BAD_LENGTH);
         for (uint32_t count = 1; count <= VGPU_INLINE_MAX; count++) {
             header(VGPU_OP_ADD_INLINE, VGPU_TYPE_INT32, count);
-            assert_int_equal(decode(length), length == 16 + 8 * count ? VGPU_ERROR_NONE
-                                                                      : VGPU_ERROR_BAD_LENGTH);
+            assert_int_equal(decode(length),
+                             length == 16 + 8 * count ? VGPU_ERROR_NONE : VGPU_ERROR_BAD_LENGTH);
         }
     }
     assert_int_equal(decode(UINT32_MAX), VGPU_ERROR_BAD_LENGTH);
@@ -95,8 +96,8 @@ static void test_types(void **state)
 
 static void test_counts(void **state)
 {
-    static const uint64_t bad[] = {0, VGPU_INLINE_MAX + 1, UINT32_MAX, UINT64_C(1) << 32,
-                                   (UINT64_C(1) << 62) + 1, UINT64_MAX};
+    static const uint64_t bad[] = {
+        0, VGPU_INLINE_MAX + 1, UINT32_MAX, UINT64_C(1) << 32, (UINT64_C(1) << 62) + 1, UINT64_MAX};
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -111,7 +112,7 @@ static void test_counts(void **state)
 
 static void test_ranges(void **state)
 {
-    static const uint64_t beyond[] = {SHM - 396, SHM, SHM + 4, UINT64_C(1) << 32,
+    static const uint64_t beyond[] = {SHM - 396,         SHM,           SHM + 4, UINT64_C(1) << 32,
                                       UINT64_C(1) << 63, UINT64_MAX - 3};
 
     (void)state;
@@ -166,10 +167,14 @@ static void test_what_may_run_twice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_length), cmocka_unit_test(test_opcodes),
-        cmocka_unit_test(test_reserved),     cmocka_unit_test(test_types),
-        cmocka_unit_test(test_counts),       cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_alignment),    cmocka_unit_test(test_overlap),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_opcodes),
+        cmocka_unit_test(test_reserved),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_what_may_run_twice),
     };
 

@@ -34,7 +34,8 @@ static int fake_start(struct backend *b, const struct backend_job *job)
     backend.starts++;
     if (backend.result == 0) {
         for (uint64_t i = 0; i < job->count; i++) {
-            ((uint32_t *)job->sum)[i] = ((const uint32_t *)job->a)[i] + ((const uint32_t *)job->b)[i];
+            ((uint32_t *)job->sum)[i] = ((const uint32_t *)job->a)[i] +
+                                        ((const uint32_t *)job->b)[i];
         }
     }
     return backend.result;

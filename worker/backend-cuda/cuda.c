@@ -40,14 +40,14 @@ struct cuda_backend {
     CUstream stream[STREAMS];
     CUevent joined; /* end of stream 1's part, for stream 0 to wait for */
     CUfunction add_int32, add_float32;
-    unsigned blocks_max;                   /* of a grid; enough to fill the GPU */
+    unsigned blocks_max; /* of a grid; enough to fill the GPU */
     void *shm;
     uint64_t shm_size;
-    bool shm_ready;                        /* registered, device buffers allocated */
+    bool shm_ready; /* registered, device buffers allocated */
     CUdeviceptr chunk[STREAMS][VECTORS];
-    uint32_t *staging;                     /* VECTORS times STAGING_MAX elements, pinned */
-    struct backend_job job;                /* the running one, where it is inline */
-    bool inline_pending;                   /* its sum is still in staging */
+    uint32_t *staging;      /* VECTORS times STAGING_MAX elements, pinned */
+    struct backend_job job; /* the running one, where it is inline */
+    bool inline_pending;    /* its sum is still in staging */
 };
 
 static struct cuda_api cu;
@@ -195,8 +195,8 @@ static int make_context(struct cuda_backend *cuda, int ordinal)
         CHECK(StreamCreate, (&cuda->stream[i], CU_STREAM_NON_BLOCKING));
     }
     CHECK(EventCreate, (&cuda->joined, CU_EVENT_DISABLE_TIMING));
-    CHECK(MemHostAlloc, (&staging, (size_t)VECTORS * STAGING_MAX * VGPU_ELEMENT_SIZE,
-                         CU_MEMHOSTALLOC_DEVICEMAP));
+    CHECK(MemHostAlloc,
+          (&staging, (size_t)VECTORS * STAGING_MAX * VGPU_ELEMENT_SIZE, CU_MEMHOSTALLOC_DEVICEMAP));
     cuda->staging = staging;
     return 0;
 }

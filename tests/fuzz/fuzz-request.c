@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A register page that a hostile guest has filled, before a session with the cpu backend:
+ * whatever it says, there is an answer, and no access outside the shared memory. The first
+ * four bytes are REQUEST_LEN; the rest is the request buffer.
+ */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "session.h"
+
+#define SHM (1u << 20)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct backend *backend;
+static uint8_t *shm; /* of exactly its size, so that a byte beyond is found */
+static int doorbell, irq;
+
+static void set_up(void)
+{
+    char why[256];
+
+    if (backend_open(BACKEND_CPU, 0, NULL, 0, &backend, why, sizeof(why)) < 0) {
+        abort();
+    }
+    shm = calloc(1, SHM);
+    doorbell = eventfd(0, EFD_NONBLOCK);
+    irq = eventfd(0, EFD_NONBLOCK);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct vgpu_regs_page page;
+    struct vgpu_turn_page turn = {.turn = VGPU_TURN_OPEN};
+    struct session session;
+
+    if (!backend) {
+        set_up();
+    }
+    if (size < 4) {
+        return 0;
+    }
+    memset(&page, 0, sizeof(page));
+    memcpy(&page.request_len, data, 4);
+    memcpy(page.request, data + 4, size - 4 < VGPU_REQUEST_MAX ? size - 4 : VGPU_REQUEST_MAX);
+    session = (struct session){
+        .page = &page,
+        .shm = shm,
+        .shm_size = SHM,
+        .doorbell = doorbell,
+        .irq = irq,
+        .backend = backend,
+        .turn = {.page = &turn, .link = -1},
+    };
+    eventfd_write(doorbell, 1);
+    if (session_doorbell(&session) < 0) {
+        abort();
+    }
+    while (session.state == SESSION_RUNNING) {
+        struct pollfd p = {.fd = backend->event_fd, .events = POLLIN};
+
+        poll(&p, 1, -1);
+        session_backend(&session);
+    }
+    if (page.status != VGPU_STATUS_COMPLETE && page.status != VGPU_STATUS_ERROR) {
+        abort();
+    }
+    return 0;
+}
