@@ -135,13 +135,18 @@ static int read_file(struct number_file *file, const char *name)
 
     file->name = name;
     if (!f) {
-        return cli_error(EXIT_SYSTEM, "cannot read '%s': %s", name, strerror(errno));
+        cli_error(EXIT_SYSTEM, "cannot read '%s': %s", name, strerror(errno));
+        return EXIT_SYSTEM;
     }
     r = read_stream(file, f);
     if (f != stdin) {
         fclose(f);
     }
-    return r < 0 ? cli_error(EXIT_SYSTEM, "cannot read '%s'", name) : EXIT_OK;
+    if (r < 0) {
+        cli_error(EXIT_SYSTEM, "cannot read '%s'", name);
+        return EXIT_SYSTEM;
+    }
+    return EXIT_OK;
 }
 
 static uint64_t count_numbers(const char *text)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""The demonstration behind ./demo: three guests, high, medium and low, each add vectors from
+files. The pool is paused until all have asked, low first, so that the order in which they are
+served is the mediator's choice and not chance."""
+import os
+import sys
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(TOP, "tests/lib"))
+import vgputest as v  # noqa: E402
+
+GUESTS = ((1, "high"), (2, "medium"), (3, "low"))
+LENGTH = 500
+
+
+def say(line):
+    print(line, flush=True)
+
+
+def write_vectors(guest, vm):
+    """Two files of numbers in the guest; the sums that should come out."""
+    guest.run(f"seq {vm} {vm} {vm * LENGTH} | tr '\\n' , >/tmp/a.csv; "
+              f"seq 1000 {vm + 1} {1000 + (vm + 1) * (LENGTH - 1)} | tr '\\n' , >/tmp/b.csv")
+    return [vm * (i + 1) + 1000 + (vm + 1) * i for i in range(LENGTH)]
+
+
+def show_table(turns, asked, results):
+    say("")
+    say("served   VM   priority   asked as   waited      ran         result")
+    for turn in turns:
+        vm = turn["vm"]
+        say(f"{turn['turn'] - turns[0]['turn'] + 1:>6}   {vm:>2}   {turn['priority']:<8}   "
+            f"{asked.index(vm) + 1:>8}   {turn['waited_seconds'] * 1e3:7.1f} ms   "
+            f"{turn['ran_seconds'] * 1e3:6.3f} ms   {results[vm]}")
+    say("")
+
+
+def run(mediator, guests):
+    computes = mediator.ask("list")
+    say("A GPU is used: " + computes["computes_on"] if computes["gpu"] else
+        "No GPU is used: requests are computed on " + computes["computes_on"])
+    start = time.monotonic()
+    for vm, guest in guests.items():
+        guest.wait_boot()
+        say(f"guest {vm} has booted after {time.monotonic() - start:.1f} s")
+    expected = {vm: write_vectors(guest, vm) for vm, guest in guests.items()}
+    say(f"each guest adds two files of {LENGTH} numbers; low asks first, then medium, then high")
+    mediator.ask("pause", pool="A")
+    asked = sorted(guests, reverse=True)
+    for vm in asked:
+        guests[vm].send("vgpu add --file /tmp/a.csv /tmp/b.csv")
+        mediator.vm(vm, state="waiting")
+    mediator.ask("resume", pool="A")
+    results = {}
+    for vm, guest in guests.items():
+        code, output = guest.finish()
+        sums = [int(word) for word in output.replace(",", " ").split()] if code == 0 else output
+        results[vm] = f"{LENGTH} sums, all right" if sums == expected[vm] else f"WRONG: {output}"
+    turns = v.wait_until("all turns are over", lambda: (
+        lambda all_turns: all_turns[-3:] if len(all_turns) >= 3 else None)(
+            mediator.ask("history", pool="A")["turns"]))
+    show_table(turns, asked, results)
+    code, output = guests[1].run("vgpu add --n 10000000 --check")
+    say("guest 1, vgpu add --n 10000000 --check: " + output.strip())
+    good = (code == 0 and [turn["vm"] for turn in turns] == [1, 2, 3] and
+            all(result.endswith("right") for result in results.values()))
+    say("Order and sums are right." if good else "Something is WRONG, see above.")
+    return 0 if good else 1
+
+
+def main():
+    backend = sys.argv[1] if len(sys.argv) > 1 else "auto"
+    mediator = v.Mediator(mediator=f"backend = {backend}")
+    guests = {}
+    try:
+        say("booting three guests from Debian's kernel ...")
+        for vm, priority in GUESTS:
+            guests[vm] = v.Guest(mediator, vm, priority)
+        return run(mediator, guests)
+    finally:
+        for guest in guests.values():
+            guest.kill()
+        mediator.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
