@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Runs the test layers, one after another, and adds up what passed and failed.
+
+A layer is a command whose output ends with "N passed, N failed" (", N skipped"), Meson's
+summary, or nothing: then its exit code counts as one test. Output is shown when a layer
+fails; all of it is in build/check-LAYER.log.
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(TOP, "build")
+# Debian's own python3 and meson, whatever else is installed.
+ENV = {**os.environ, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")}
+PY = "/usr/bin/python3 -B"
+FUZZ_SECONDS = 20
+
+# name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
+# builds are not errors: gcc gives false ones there.
+LAYERS = (
+    ("format", "clang-format leaves the sources as they are",
+     "git ls-files '*.c' '*.h' | grep -v -e ^qemu/ -e vgpu-former.c | "
+     "xargs clang-format --dry-run --Werror"),
+    ("build", "our programs, gcc, warnings are errors", "scripts/build"),
+    ("unit", "modules by themselves", "meson test -C build/out --no-rebuild"),
+    ("wire", "raw bytes at the mediator and worker",
+     f"{PY} tests/wire/test_attach.py && {PY} tests/wire/test_requests.py"),
+    ("clang", "our programs and the fuzz targets, clang",
+     "CC=clang scripts/build build/fuzz -Dfuzz=true -Db_sanitize=address,undefined "
+     "-Db_lundef=false"),
+    ("tidy", "clang-tidy finds nothing",
+     "git ls-files 'common/*.c' 'worker/*.c' 'mediator/*.c' 'guest/*.c' | "
+     "xargs clang-tidy -p build/fuzz --quiet"),
+    ("fuzz", f"hostile bytes, {FUZZ_SECONDS} s a target",
+     f"tests/fuzz/run build/fuzz {FUZZ_SECONDS}"),
+    ("asan", "unit and wire tests under ASan and UBSan",
+     "scripts/build build/asan -Dwerror=false -Db_sanitize=address,undefined && "
+     "meson test -C build/asan --no-rebuild && export VGPU_OUT=$PWD/build/asan && "
+     f"{PY} tests/wire/test_attach.py && {PY} tests/wire/test_requests.py"),
+    ("tsan", "unit tests under TSan",
+     "scripts/build build/tsan -Dwerror=false -Db_sanitize=thread && meson test -C build/tsan --no-rebuild"),
+    ("qemu", "the minimal QEMU 7.2 with the device", "qemu/build-minimal"),
+    ("guest", "what test guests boot from", "scripts/guest-image"),
+    ("qtest", "the device without a guest", f"{PY} tests/qtest/test_device.py"),
+    ("vm", "real guests", f"{PY} tests/vm/test_guests.py"),
+    ("gpu", "a real GPU, where there is one", f"{PY} tests/gpu/test_gpu.py"),
+    ("preload", "the device for the distribution's own QEMU", "tests/qemu/check-preload"),
+    ("qemu10", "the device against QEMU 10", "tests/qemu/check-qemu10"),
+    ("packaging", "the distribution's package and the RPM fragment", "tests/qemu/check-packaging"),
+)
+
+
+def count(output, code):
+    """(passed, failed, skipped) as the output tells it."""
+    passed = failed = skipped = found = 0
+    for match in re.finditer(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", output, re.M):
+        passed, failed = passed + int(match[1]), failed + int(match[2])
+        skipped += int(match[3] or 0)
+        found += 1
+    for match in re.finditer(r"^(Ok|Fail|Timeout|Skipped): +(\d+)", output, re.M):
+        number = int(match[2])
+        passed += number if match[1] == "Ok" else 0
+        failed += number if match[1] in ("Fail", "Timeout") else 0
+        skipped += number if match[1] == "Skipped" else 0
+        found += 1
+    if not found:
+        passed = 1 if code == 0 else 0
+    if code != 0 and failed == 0:
+        failed = 1
+    return passed, failed, skipped
+
+
+def run_layer(name, what, command):
+    start = time.monotonic()
+    print(f"{name:<10} {what} ...", flush=True)
+    process = subprocess.run(["bash", "-c", "set -e -o pipefail; " + command], cwd=TOP, env=ENV,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, check=False)
+    output = process.stdout.decode(errors="replace")
+    with open(os.path.join(BUILD, f"check-{name}.log"), "w", encoding="utf-8") as log:
+        log.write(output)
+    result = count(output, process.returncode)
+    if result[1]:
+        print("\n".join(output.splitlines()[-150:]))
+    print(f"{name:<10} {result[0]} passed, {result[1]} failed" +
+          (f", {result[2]} skipped" if result[2] else "") +
+          f" in {time.monotonic() - start:.0f} s", flush=True)
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="layers: " + " ".join(layer[0] for layer in LAYERS))
+    parser.add_argument("layers", nargs="*", help="only these")
+    arguments = parser.parse_args()
+    unknown = set(arguments.layers) - {layer[0] for layer in LAYERS}
+    if unknown:
+        parser.error(f"unknown layer: {' '.join(sorted(unknown))}")
+    os.makedirs(BUILD, exist_ok=True)
+    total = [0, 0, 0]
+    for layer in LAYERS:
+        if not arguments.layers or layer[0] in arguments.layers:
+            for i, number in enumerate(run_layer(*layer)):
+                total[i] += number
+    print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
+    return 1 if total[1] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
