@@ -27,10 +27,11 @@ ERROR, OFFLINE = N["VGPU_STATUS_ERROR"], N["VGPU_STATUS_OFFLINE"]
 class Machine:
     """A QEMU whose processor is the test."""
 
-    def __init__(self, chardev=None, device="vm-id=7", extra=(), pass_fds=(), plug=True):
+    def __init__(self, chardev=None, device="vm-id=7", extra=(), pass_fds=(), plug=True,
+                 accel="qtest"):
         self.qtest, theirs = socket.socketpair()
         self.qmp, qmp_theirs = socket.socketpair()
-        arguments = [v.QEMU, "-M", "q35", "-m", "64", "-accel", "qtest", "-nodefaults",
+        arguments = [v.QEMU, "-M", "q35", "-m", "64", "-accel", accel, "-nodefaults",
                      "-no-user-config", "-display", "none",
                      "-L", os.path.join(v.BUILD, "guest/firmware"),
                      "-chardev", f"socket,id=qtest,fd={theirs.fileno()}",
@@ -309,6 +310,24 @@ class Interrupts(Device):
         self.assertEqual(q.read(RAM), 0)
         q.write(BAR4 + 12, 0)
         self.assertEqual(q.read(RAM), 0xABCD)
+
+
+    def test_kvm_takes_the_eventfds(self):
+        """With KVM the kernel signals doorbell and interrupt: it accepts their setting up."""
+        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+            self.skipTest("no /dev/kvm")
+        m = self.mediator()
+        q = self.machine(f"path={m.socket}", "vm-id=7,shm=16M", accel="kvm", extra=("-S",)).map()
+        m.vm(7, state="idle")
+        for _ in range(3):
+            q.msix(on=True)
+            q.msix(on=True, masked=True)
+            q.write(BAR4 + 12, 0)
+            self.assertEqual(q.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
+            q.msix(on=False)
+        q.process.terminate()
+        q.process.wait(v.PATIENCE)
+        self.assertNotIn("vgpu-stub", q.process.stderr.read().decode())
 
 
 class Resets(Device):
