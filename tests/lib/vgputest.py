@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -395,9 +396,11 @@ class TestCase(unittest.TestCase):
 
 
 def main():
-    """Runs the tests of the calling module; one line `N passed, N failed` at the end."""
-    import __main__
-    suite = unittest.defaultTestLoader.loadTestsFromModule(__main__)
+    """Runs the calling module's tests, or those that the command line names, and adds up."""
+    module = sys.modules["__main__"]
+    loader = unittest.defaultTestLoader
+    suite = (loader.loadTestsFromNames(sys.argv[1:], module) if len(sys.argv) > 1 else
+             loader.loadTestsFromModule(module))
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     skipped = len(result.skipped)
     # A test whose clean-up fails too counts once.
