@@ -4,36 +4,17 @@
 
 #include <errno.h>
 #include <libgen.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "unixaddr.h"
 
 #define BACKLOG 128
-
-/* Fills in the address; its length, or 0 when the name is too long. */
-static socklen_t make_address(const char *address, struct sockaddr_un *un)
-{
-    const size_t length = strlen(address);
-
-    memset(un, 0, sizeof(*un));
-    un->sun_family = AF_UNIX;
-    if (length == 0 || length >= sizeof(un->sun_path)) {
-        return 0;
-    }
-    memcpy(un->sun_path, address, length);
-    if (address[0] == '@') {
-        un->sun_path[0] = '\0';
-        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    }
-    return (socklen_t)sizeof(*un);
-}
 
 static int served(const struct sockaddr_un *un, socklen_t length)
 {
@@ -78,7 +59,7 @@ static int bind_socket(int fd, const char *address, const struct sockaddr_un *un
 int listen_at(const char *address, mode_t mode)
 {
     struct sockaddr_un un;
-    const socklen_t length = make_address(address, &un);
+    const socklen_t length = unix_address(address, &un);
     int fd, r;
 
     if (length == 0) {

@@ -8,14 +8,13 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "unixaddr.h"
 #include "version.h"
 
 #define DEFAULT_SOCKET "/run/vgpu/control.sock"
@@ -40,22 +39,16 @@ static void usage(FILE *out)
 
 static int connect_to(const char *path)
 {
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    const size_t length = strlen(path);
-    socklen_t size = sizeof(un);
+    struct sockaddr_un address;
+    const socklen_t length = unix_address(path, &address);
     int fd;
 
-    if (length == 0 || length >= sizeof(un.sun_path)) {
+    if (length == 0) {
         fprintf(stderr, "vgpuctl: the socket's name '%s' is empty or too long\n", path);
         exit(2);
     }
-    memcpy(un.sun_path, path, length);
-    if (path[0] == '@') {
-        un.sun_path[0] = '\0';
-        size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    }
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&un, size) < 0) {
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, length) < 0) {
         fprintf(stderr, "vgpuctl: cannot reach the mediator at '%s': %s%s\n", path, strerror(errno),
                 errno == EACCES ? "; are you root?" : "; is vgpu-mediator running?");
         exit(3);

@@ -6,19 +6,18 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "fdmsg.h"
 #include "internal.h"
 #include "shared.h"
+#include "unixaddr.h"
 #include "vgpu-attach.h"
 
 #define ATTACH_LIMIT_MS 10000
@@ -185,20 +184,14 @@ static const struct vgpu_transport host_transport = {
 
 static int connect_socket(struct host_vgpu *host, const char *name)
 {
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    const size_t length = strlen(name);
-    socklen_t size = sizeof(un);
+    struct sockaddr_un address;
+    const socklen_t length = unix_address(name, &address);
 
-    if (length == 0 || length >= sizeof(un.sun_path)) {
+    if (length == 0) {
         return vgpu_fail(VGPU_BAD_ARGUMENT, "the socket's name '%s' is empty or too long", name);
     }
-    memcpy(un.sun_path, name, length);
-    if (name[0] == '@') {
-        un.sun_path[0] = '\0';
-        size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    }
     host->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (host->socket < 0 || connect(host->socket, (const struct sockaddr *)&un, size) < 0) {
+    if (host->socket < 0 || connect(host->socket, (const struct sockaddr *)&address, length) < 0) {
         const int error = errno;
 
         return vgpu_fail(error == EACCES ? VGPU_NO_PERMISSION : VGPU_OFFLINE,
