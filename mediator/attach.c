@@ -55,17 +55,29 @@ enum attach_action attach_check(enum attach_state state, const struct vgpu_msg *
     }
 }
 
-static bool may_attach(const struct config *config, const struct config_vm *vm, uid_t user)
+static bool listed(const struct config *config, uid_t user)
 {
-    if (vm && vm->user != (uid_t)-1) {
-        return vm->user == user;
-    }
     for (unsigned i = 0; i < config->user_count; i++) {
         if (config->users[i] == user) {
             return true;
         }
     }
     return false;
+}
+
+static bool may_attach(const struct config *config, const struct config_vm *vm, uid_t user)
+{
+    return vm && vm->user != (uid_t)-1 ? vm->user == user : listed(config, user);
+}
+
+bool attach_knows_user(const struct config *config, uid_t user)
+{
+    for (size_t i = 0; i < config->vm_count; i++) {
+        if (config->vms[i].user == user) {
+            return true;
+        }
+    }
+    return listed(config, user);
 }
 
 /* The form of a HELLO, before anybody's rights. */

@@ -34,6 +34,12 @@ enum attach_action {
 enum attach_action attach_check(enum attach_state state, const struct vgpu_msg *msg, size_t fds,
                                 char reason[ATTACH_REASON_SIZE]);
 
+/*
+ * Whether the configuration lets this user attach any VM at all. Others may connect, to be
+ * told, but not many at a time.
+ */
+bool attach_knows_user(const struct config *config, uid_t user);
+
 struct attach_facts {
     uid_t user;      /* the peer's, from the socket */
     bool id_in_use;  /* another client has attached this VM id */

@@ -27,6 +27,8 @@
 #define REFUSED_LINGER_NS NS_PER_S
 /* Connections beyond those with a VM: on their way in, or refused. */
 #define CLIENTS_SPARE 32u
+/* Of those, by users who may attach nothing. */
+#define STRANGERS_MAX 8u
 
 struct client {
     struct client *next, **place; /* place: what points here */
@@ -267,7 +269,7 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
     if (n == -EAGAIN) {
         return 0;
     }
-    if (n == -EMSGSIZE) {
+    if (n == -EMSGSIZE && client->state != ATTACH_REFUSED) {
         refuse(client, "more than 16 descriptors came with one message");
         return 0;
     }
@@ -300,14 +302,33 @@ static int on_client_timer(sd_event_source *source, uint64_t usec, void *context
     return 0;
 }
 
+/* Whether there is room for another connection of this user's. */
+static bool room_for(const struct mediator *mediator, uid_t user)
+{
+    unsigned strangers = 0;
+
+    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE) {
+        return false;
+    }
+    if (attach_knows_user(&mediator->config, user)) {
+        return true;
+    }
+    for (const struct client *client = mediator->clients; client; client = client->next) {
+        strangers += !attach_knows_user(&mediator->config, client->peer.uid);
+    }
+    return strangers < STRANGERS_MAX;
+}
+
 int client_create(struct mediator *mediator, int fd)
 {
     struct client *client = NULL;
-    socklen_t length = sizeof(client->peer);
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
     int r = -ENOMEM;
 
-    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE) {
-        log_warning("too many connections; closing one");
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
+        !room_for(mediator, peer.uid)) {
+        log_debug("too many connections; closing one");
         close(fd);
         return -EMFILE;
     }
@@ -318,6 +339,7 @@ int client_create(struct mediator *mediator, int fd)
     }
     client->mediator = mediator;
     client->fd = fd;
+    client->peer = peer;
     client->next = mediator->clients;
     client->place = &mediator->clients;
     if (client->next) {
@@ -325,11 +347,7 @@ int client_create(struct mediator *mediator, int fd)
     }
     mediator->clients = client;
     mediator->client_count++;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &client->peer, &length) < 0) {
-        r = -errno;
-    } else {
-        r = sd_event_add_io(mediator->event, &client->source, fd, EPOLLIN, on_readable, client);
-    }
+    r = sd_event_add_io(mediator->event, &client->source, fd, EPOLLIN, on_readable, client);
     if (r >= 0) {
         r = sd_event_add_time_relative(mediator->event, &client->timer, CLOCK_MONOTONIC,
                                        HELLO_LIMIT_NS / NS_PER_US, 0, on_client_timer, client);

@@ -124,6 +124,9 @@ static const char *read_size(const char *value, void *field)
         if (!suffix || end[1] != '\0') {
             return expected;
         }
+        if (size > VGPU_SHM_MAX >> (10 * (suffix - suffixes + 1))) {
+            return expected;
+        }
         size <<= 10 * (suffix - suffixes + 1);
     }
     if (!vgpu_shm_size_valid(size)) {
@@ -447,8 +450,9 @@ static void set_defaults(struct config *config)
     config->unknown_vms = true;
     config->max_vms = 64;
     config->turn_limit_ns = 30 * NS_PER_S;
-    config->worker_user = nobody ? nobody->pw_uid : (uid_t)-1;
-    config->worker_group = nobody ? nobody->pw_gid : (gid_t)-1;
+    /* Without that entry the number that it has everywhere: workers must not stay root. */
+    config->worker_user = nobody ? nobody->pw_uid : 65534;
+    config->worker_group = nobody ? nobody->pw_gid : 65534;
     config->users[0] = 0;
     config->users[1] = geteuid();
     config->user_count = 2;

@@ -78,10 +78,7 @@ static const char *vm_state(const struct vm *vm)
     if (queue_contains(&vm->member.entry)) {
         return "waiting";
     }
-    if (vm->pool->holder == &vm->member && vm->member.page->turn != VGPU_TURN_OPEN) {
-        return "running";
-    }
-    return "idle";
+    return pool_busy(&vm->member) ? "running" : "idle";
 }
 
 static struct json_object *describe_vm(const struct vm *vm)

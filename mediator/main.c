@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -27,6 +28,9 @@
 #define DEFAULT_CONFIG VGPU_SYSCONFDIR "/mediator.conf"
 /* How long running requests may take to finish when the mediator is stopped. */
 #define STOP_LIMIT_NS (20 * NS_PER_S)
+/* Connections that a socket takes in a second; the rest wait in its backlog. */
+#define ACCEPTS_PER_S 500u
+#define USEC_PER_S UINT64_C(1000000)
 
 struct options {
     const char *config; /* NULL: the default, which may be missing */
@@ -134,13 +138,13 @@ struct pool *mediator_pool(struct mediator *m, uint32_t letter)
 void mediator_watch_pool(struct mediator *m, struct pool *pool)
 {
     sd_event_source *timer = m->pool_timer[pool->id - 'A'];
-    const uint64_t began = pool_turn_began(pool);
+    const uint64_t since = pool_wanted_since(pool);
 
-    if (began == 0 || m->config.turn_limit_ns == 0) {
+    if (since == 0 || m->config.turn_limit_ns == 0) {
         sd_event_source_set_enabled(timer, SD_EVENT_OFF);
         return;
     }
-    sd_event_source_set_time(timer, (began + m->config.turn_limit_ns) / NS_PER_US);
+    sd_event_source_set_time(timer, (since + m->config.turn_limit_ns) / NS_PER_US);
     sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
 }
 
@@ -150,7 +154,7 @@ static int on_pool_timer(sd_event_source *source, uint64_t usec, void *context)
 
     (void)source;
     (void)usec;
-    if (pool_turn_began(pool) != 0) {
+    if (pool_wanted_since(pool) != 0) {
         vm_turn_expired(vm_of_member(pool->holder));
     }
     return 0;
@@ -212,6 +216,13 @@ static int look_for_gpus(struct mediator *m)
     return 0;
 }
 
+static void log_accept_failure(void)
+{
+    if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+        log_error("cannot accept a connection: %s", strerror(errno));
+    }
+}
+
 static int on_attach(sd_event_source *source, int fd, uint32_t events, void *context)
 {
     const int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -220,6 +231,8 @@ static int on_attach(sd_event_source *source, int fd, uint32_t events, void *con
     (void)events;
     if (client >= 0) {
         client_create(context, client);
+    } else {
+        log_accept_failure();
     }
     return 0;
 }
@@ -232,6 +245,8 @@ static int on_control(sd_event_source *source, int fd, uint32_t events, void *co
     (void)events;
     if (client >= 0) {
         control_create(context, client);
+    } else {
+        log_accept_failure();
     }
     return 0;
 }
@@ -244,7 +259,9 @@ static int activated_socket(const char *wanted)
     int fd = -1;
 
     for (int i = 0; i < count; i++) {
-        if (strcmp(names[i], wanted) == 0 || (count == 1 && strcmp(wanted, "attach") == 0)) {
+        const bool lone = count == 1 && strcmp(names[i], "control") != 0;
+
+        if (strcmp(names[i], wanted) == 0 || (lone && strcmp(wanted, "attach") == 0)) {
             fd = SD_LISTEN_FDS_START + i;
         }
         free(names[i]);
@@ -263,6 +280,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
     if (attach < 0) {
         /* Everybody may connect: who may attach is decided by peer credentials. */
         attach = listen_at(m->config.listen, 0666);
+        m->owns_listen = attach >= 0;
     } else if (sd_is_socket_unix(attach, SOCK_STREAM, 1, NULL, 0) <= 0) {
         log_error("descriptor %d is no listening Unix stream socket", attach);
         return -EINVAL;
@@ -272,12 +290,21 @@ static int open_sockets(struct mediator *m, const struct options *o)
     }
     if (control < 0) {
         control = listen_at(m->config.control, 0660);
+        m->owns_control = control >= 0;
     }
     if (control < 0) {
         return control;
     }
-    r = sd_event_add_io(m->event, NULL, attach, EPOLLIN, on_attach, m);
-    return r < 0 ? r : sd_event_add_io(m->event, NULL, control, EPOLLIN, on_control, m);
+    r = sd_event_add_io(m->event, &m->attach_source, attach, EPOLLIN, on_attach, m);
+    if (r >= 0) {
+        r = sd_event_add_io(m->event, &m->control_source, control, EPOLLIN, on_control, m);
+    }
+    if (r >= 0) {
+        /* Also when accepting fails for want of descriptors, which leaves the socket readable. */
+        sd_event_source_set_ratelimit(m->attach_source, USEC_PER_S, ACCEPTS_PER_S);
+        sd_event_source_set_ratelimit(m->control_source, USEC_PER_S, ACCEPTS_PER_S);
+    }
+    return r;
 }
 
 static bool any_worker(const struct mediator *m)
@@ -320,6 +347,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
     m->stopping = true;
     sd_notify(0, "STOPPING=1");
     log_info("stopping");
+    sd_event_source_set_enabled(m->attach_source, SD_EVENT_OFF);
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         if (m->config.pool_defined[i]) {
             pool_pause(&m->pools[i], clock_ns());
@@ -331,6 +359,17 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
     mediator_worker_gone(m);
     return sd_event_add_time_relative(m->event, &m->grace_timer, CLOCK_MONOTONIC,
                                       STOP_LIMIT_NS / NS_PER_US, 0, on_grace_over, m);
+}
+
+/* A VM takes some seven descriptors; the customary limit of 1024 is for select(2). */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 static int set_up_events(struct mediator *m)
@@ -365,6 +404,14 @@ static void release(struct mediator *m)
         sd_event_source_disable_unref(m->pool_timer[i]);
     }
     sd_event_source_disable_unref(m->grace_timer);
+    sd_event_source_disable_unref(m->attach_source);
+    sd_event_source_disable_unref(m->control_source);
+    if (m->owns_listen && m->config.listen[0] != '@') {
+        unlink(m->config.listen);
+    }
+    if (m->owns_control && m->config.control[0] != '@') {
+        unlink(m->config.control);
+    }
     sd_event_unref(m->event);
     config_free(&m->config);
 }
@@ -382,6 +429,7 @@ int main(int argc, char **argv)
         config_free(&mediator.config);
         return 0;
     }
+    raise_descriptor_limit();
     r = set_up_events(&mediator);
     if (r < 0) {
         log_error("cannot set up the event loop: %s", strerror(-r));
@@ -394,7 +442,7 @@ int main(int argc, char **argv)
     if (r >= 0) {
         sd_notify(0, "READY=1");
         log_info("ready at %s",
-                 options.listen_fd >= 0 ? "the inherited socket" : mediator.config.listen);
+                 mediator.owns_listen ? mediator.config.listen : "the inherited socket");
         r = sd_event_loop(mediator.event);
     }
     release(&mediator);

@@ -11,9 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "memfd.h"
 #include "vgpu-worker.h"
-
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
 /* A memfd that nobody can resize: its mappings never raise SIGBUS. */
 static int sealed_memfd(const char *name, uint64_t size)
@@ -23,7 +22,7 @@ static int sealed_memfd(const char *name, uint64_t size)
     if (fd < 0) {
         return -errno;
     }
-    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0) {
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, MEMFD_SEALS | F_SEAL_SEAL) < 0) {
         const int r = -errno;
 
         close(fd);
@@ -70,13 +69,12 @@ static int is_eventfd(int fd)
 
 const char *memory_check(uint64_t shm_size, const int fds[VGPU_ATTACH_FDS])
 {
-    const int seals = fcntl(fds[MEMORY_MEMFD], F_GET_SEALS);
-    struct stat st;
+    const int r = memfd_check(fds[MEMORY_MEMFD], vgpu_memfd_size(shm_size));
 
-    if (seals < 0 || (seals & SEALS) != SEALS) {
+    if (r == -EPERM) {
         return "the memory handed over is no memfd sealed against resizing";
     }
-    if (fstat(fds[MEMORY_MEMFD], &st) < 0 || (uint64_t)st.st_size != vgpu_memfd_size(shm_size)) {
+    if (r < 0) {
         return "the memory handed over has another size than the shared memory asked for";
     }
     for (size_t i = MEMORY_DOORBELL; i < VGPU_ATTACH_FDS; i++) {

@@ -17,7 +17,7 @@ static struct pool_member *member_of(struct queue_entry *entry)
  * Wants the turn back from its holder. True when it is free now. A word that is none of
  * the states counts as running: the limit on a turn's length ends such a worker.
  */
-static bool recall(struct pool *pool, uint64_t now_ns)
+static bool recall(struct pool *pool)
 {
     struct pool_member *holder = pool->holder;
 
@@ -27,9 +27,6 @@ static bool recall(struct pool *pool, uint64_t now_ns)
     }
     if (!pool->recalled) {
         pool->recalled = true;
-        if (!holder->asked) {
-            holder->granted_ns = now_ns;
-        }
         /* Fails where the worker has ended its turn in between: its DONE is under way. */
         if (!shared_swap(&holder->page->turn, VGPU_TURN_RUNNING, VGPU_TURN_RECALLED) &&
             shared_swap(&holder->page->turn, VGPU_TURN_OPEN, VGPU_TURN_CLOSED)) {
@@ -59,11 +56,16 @@ static void advance(struct pool *pool, uint64_t now_ns)
 {
     const bool wanted = pool->paused || !queue_empty(&pool->queue);
 
-    if (wanted && pool->holder && !recall(pool, now_ns)) {
-        return;
-    }
-    if (!pool->holder && !pool->paused && !queue_empty(&pool->queue)) {
+    if (wanted && pool->holder && !recall(pool)) {
+        /* It is running; its DONE brings us here again. */
+    } else if (!pool->holder && !pool->paused && !queue_empty(&pool->queue)) {
         grant(pool, member_of(queue_pop(&pool->queue)), now_ns);
+        pool->wanted_ns = 0;
+    }
+    if (!pool->holder || pool->paused || queue_empty(&pool->queue)) {
+        pool->wanted_ns = 0;
+    } else if (pool->wanted_ns == 0) {
+        pool->wanted_ns = now_ns;
     }
 }
 
@@ -105,8 +107,8 @@ void pool_leave(struct pool_member *member, uint64_t now_ns)
     if (pool->holder == member) {
         pool->holder = NULL;
         pool->recalled = false;
-        advance(pool, now_ns);
     }
+    advance(pool, now_ns);
 }
 
 int pool_ask(struct pool_member *member, uint64_t now_ns)
@@ -157,10 +159,15 @@ void pool_resume(struct pool *pool, uint64_t now_ns)
     advance(pool, now_ns);
 }
 
-uint64_t pool_turn_began(const struct pool *pool)
+uint64_t pool_wanted_since(const struct pool *pool)
 {
-    if (!pool->holder || (!pool->holder->asked && !pool->recalled)) {
-        return 0;
-    }
-    return pool->holder->granted_ns;
+    return pool->wanted_ns;
+}
+
+bool pool_busy(const struct pool_member *member)
+{
+    const bool holds = member->pool && member->pool->holder == member;
+
+    return queue_contains(&member->entry) ||
+           (holds && shared_load(&member->page->turn) != VGPU_TURN_OPEN);
 }

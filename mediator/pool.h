@@ -47,7 +47,7 @@ struct pool_member {
     bool asked;               /* was granted a turn that it asked for; its DONE is to come */
     uint64_t sequence;
     uint64_t asked_ns;
-    uint64_t granted_ns; /* also: when an unasked turn was recalled */
+    uint64_t granted_ns;
 };
 
 struct pool {
@@ -57,6 +57,7 @@ struct pool {
     struct queue queue;
     struct pool_member *holder; /* NULL: the turn is free */
     bool recalled;              /* the holder is running and was asked to return the turn */
+    uint64_t wanted_ns;         /* since when others wait for the holder's turn; 0: they don't */
     uint64_t sequence;
     struct pool_turn history[POOL_HISTORY]; /* a ring; the newest is at history_count - 1 */
     uint64_t history_count;
@@ -84,9 +85,12 @@ void pool_pause(struct pool *pool, uint64_t now_ns);
 void pool_resume(struct pool *pool, uint64_t now_ns);
 
 /*
- * When a turn that somebody waits for, or that was asked for, began: for a limit on its
- * length. 0 when there is none.
+ * Since when others have been waiting for the holder to end its turn, for a limit on that.
+ * 0 when nobody is, or when the pool is paused.
  */
-uint64_t pool_turn_began(const struct pool *pool);
+uint64_t pool_wanted_since(const struct pool *pool);
+
+/* Whether the worker waits for a turn or is using one. */
+bool pool_busy(const struct pool_member *member);
 
 #endif

@@ -21,11 +21,19 @@ static int spawn_probe(const char *worker, int out, pid_t *pid)
 {
     char *const argv[] = {(char *)"vgpu-worker", (char *)"--probe", NULL};
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
     int r;
 
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    r = posix_spawn(pid, worker, &actions, NULL, argv, environ);
+    /* The mediator's signals are blocked for its event loop. */
+    sigemptyset(&none);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    r = posix_spawn(pid, worker, &actions, &attributes, argv, environ);
+    posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return -r;
 }

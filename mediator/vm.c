@@ -28,7 +28,7 @@
 #define START_LIMIT_NS (60 * NS_PER_S)
 /* Workers in a row that may end on one request before it is answered with an error. */
 #define FAILURES_MAX 2u
-/* One that lived this long did not end on the request that it was started with. */
+/* An idle worker that lived this long did not end on the request that it was started with. */
 #define GOOD_LIFE_NS (5 * NS_PER_S)
 
 static int start_worker(struct vm *vm);
@@ -95,6 +95,10 @@ static int worker_message(struct vm *vm, struct vgpu_link_msg *msg)
 {
     int r;
 
+    if (vm->takeover) {
+        /* It is being replaced; its READY must not answer for the next one's. */
+        return 0;
+    }
     switch (msg->type) {
     case VGPU_LINK_READY:
         if (vm->ready) {
@@ -195,6 +199,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *context)
 
     (void)source;
     (void)usec;
+    if (vm->mediator->stopping) {
+        return 0;
+    }
     if (vm->pid == 0) {
         start_later(vm);
     } else if (!vm->ready) {
@@ -220,8 +227,9 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
 {
     struct vm *vm = context;
     const bool expected = vm->reset_asked || vm->takeover || vm->mediator->stopping;
+    /* Did it get its first request done, or live long with nothing to do? */
     const bool good = vm->member.page->requests != vm->answered_before ||
-                      clock_ns() - vm->started_ns > GOOD_LIFE_NS;
+                      (!pool_busy(&vm->member) && clock_ns() - vm->started_ns > GOOD_LIFE_NS);
 
     (void)source;
     if (!expected) {
@@ -469,6 +477,9 @@ void vm_turn_expired(struct vm *vm)
     static const char fail[] = "fail:12";
 
     static_assert(VGPU_ERROR_TIMEOUT == 12, "as `fail` says");
+    if (vm->takeover) {
+        return; /* it is being ended already, for a reset */
+    }
     log_warning("VM %" PRIu32 ": a turn of more than %" PRIu64 " s while others wait; ending "
                 "worker %d",
                 vm->id, vm->mediator->config.turn_limit_ns / NS_PER_S, (int)vm->pid);

@@ -20,7 +20,8 @@
  *                                     |  ^----- grant, nobody waits --+    |
  *                                     +------------------------------------+
  *
- * All changes are compare-and-swap, so that a recall and a start cannot both win.
+ * Changes that race are compare-and-swap, so that a recall and a start cannot both win; a
+ * word that only one side may leave (CLOSED the mediator, RECALLED the worker) is stored.
  * A granted worker finds RUNNING or RECALLED: it has work, it asked. It sends DONE
  * after a turn that it had asked for and after one that was recalled; DONE says whether
  * the worker itself returned the turn (RECALLED to CLOSED) or still had it then. By the
@@ -62,7 +63,7 @@ struct vgpu_turn_page {
 static_assert(sizeof(struct vgpu_turn_page) == 96, "ABI");
 
 enum vgpu_link_type {
-    VGPU_LINK_READY = 1,  /* worker: start-up finished; features and text are valid */
+    VGPU_LINK_READY = 1,  /* worker: start-up finished, what was owed is taken over */
     VGPU_LINK_ASK = 2,    /* worker: wants a turn */
     VGPU_LINK_DONE = 3,   /* worker: an asked or recalled turn is over */
     VGPU_LINK_TURN = 4,   /* mediator: granted, look at the turn page */

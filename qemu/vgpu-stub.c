@@ -27,6 +27,7 @@
 #include "qemu/osdep.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include "qapi/error.h"
@@ -275,6 +276,20 @@ static void vgpu_stub_vector_poll(PCIDevice *dev, unsigned first, unsigned end)
     }
 }
 
+static void vgpu_stub_release_routes(VgpuStub *s)
+{
+    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
+        VgpuVector *v = &s->vector[i];
+
+        vgpu_stub_vector_mask(PCI_DEVICE(s), i);
+        if (v->virq >= 0) {
+            kvm_irqchip_release_virq(kvm_state, v->virq);
+            v->virq = -1;
+            event_notifier_set_handler(&v->notifier, vgpu_stub_interrupt);
+        }
+    }
+}
+
 static void vgpu_stub_irqfds_on(VgpuStub *s)
 {
     PCIDevice *dev = PCI_DEVICE(s);
@@ -296,26 +311,18 @@ static void vgpu_stub_irqfds_on(VgpuStub *s)
     }
     if (msix_set_vector_notifiers(dev, vgpu_stub_vector_unmask, vgpu_stub_vector_mask,
                                   vgpu_stub_vector_poll) < 0) {
-        warn_report("vgpu-stub: VM %" PRIu32 ": KVM refused the interrupt's eventfd", s->vm_id);
+        warn_report("vgpu-stub: VM %" PRIu32 ": KVM refused the interrupt's eventfd; interrupts "
+                    "go through QEMU's main loop", s->vm_id);
+        s->irqfds_on = false;
+        vgpu_stub_release_routes(s);
     }
 }
 
 static void vgpu_stub_irqfds_off(VgpuStub *s)
 {
-    PCIDevice *dev = PCI_DEVICE(s);
-
     s->irqfds_on = false;
-    msix_unset_vector_notifiers(dev);
-    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
-        VgpuVector *v = &s->vector[i];
-
-        vgpu_stub_vector_mask(dev, i);
-        if (v->virq >= 0) {
-            kvm_irqchip_release_virq(kvm_state, v->virq);
-            v->virq = -1;
-            event_notifier_set_handler(&v->notifier, vgpu_stub_interrupt);
-        }
-    }
+    msix_unset_vector_notifiers(PCI_DEVICE(s));
+    vgpu_stub_release_routes(s);
 }
 
 /* Follows the guest's switching of MSI-X; the worker signals only while it is on. */
@@ -462,6 +469,7 @@ static void vgpu_stub_close_rx_fds(VgpuStub *s)
 static void vgpu_stub_refused(VgpuStub *s, const char *reason)
 {
     trace_vgpu_stub_refused(s->vm_id, reason);
+    vgpu_stub_wire_doorbell(s, false);
     s->link = LINK_OFFLINE;
     if (g_strcmp0(reason, s->last_refusal)) {
         g_free(s->last_refusal);
@@ -565,6 +573,8 @@ static void vgpu_stub_receive(void *opaque, const uint8_t *buf, int size)
     s->rx_len = 0;
     vgpu_stub_message(s, &err);
     if (err) {
+        /* Whoever is at the other end is of no use; the next connection may be. */
+        qemu_chr_fe_disconnect(&s->chr);
         if (g_strcmp0(known, s->last_refusal)) {
             error_reportf_err(err, "vgpu-stub: ");
         } else {
@@ -638,7 +648,15 @@ static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
         struct pollfd p = { .fd = SOCKET_CHARDEV(chr)->sioc->fd, .events = POLLIN };
         Error *err = NULL;
 
-        if (poll(&p, 1, left) != 1) {
+        int queued = 0;
+
+        if (poll(&p, 1, left) == 1 && ioctl(p.fd, FIONREAD, &queued) == 0 && queued > 0 &&
+            queued < (int)sizeof(s->rx) && left > 0) {
+            /* Reading blocks until the whole message is there, so that is awaited here. */
+            g_usleep(1000);
+            continue;
+        }
+        if (!(p.revents & (POLLIN | POLLHUP)) || (queued > 0 && queued < (int)sizeof(s->rx))) {
             warn_report("vgpu-stub: VM %" PRIu32 ": the mediator has not answered within %d ms; "
                         "the device stays offline until it does", s->vm_id,
                         HANDSHAKE_TIMEOUT_MS);

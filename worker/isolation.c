@@ -166,7 +166,12 @@ int isolation_early(int last_fd)
         log_error("cannot restrict this process: %s", strerror(-r));
         return r;
     }
-    close_range((unsigned)last_fd + 1, ~0u, 0);
+    if (close_range((unsigned)last_fd + 1, ~0u, 0) < 0) {
+        const int r = -errno;
+
+        log_error("cannot close stray descriptors: %s", strerror(-r));
+        return r;
+    }
     if (geteuid() == 0) {
         own_mounts = unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) == 0;
         if (!own_mounts) {

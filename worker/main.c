@@ -24,6 +24,7 @@
 #include "fdmsg.h"
 #include "isolation.h"
 #include "log.h"
+#include "memfd.h"
 #include "session.h"
 #include "version.h"
 #include "vgpu-attach.h"
@@ -329,6 +330,12 @@ static int start(struct worker *w, const struct options *o)
     s->doorbell = VGPU_WORKER_FD_DOORBELL;
     s->irq = VGPU_WORKER_FD_IRQ;
     s->shm_size = o->shm_size;
+    r = memfd_check(VGPU_WORKER_FD_MEMFD, vgpu_memfd_size(o->shm_size));
+    if (r < 0) {
+        log_error("the VM's memory is not sealed or has another size than %" PRIu64 " bytes",
+                  vgpu_memfd_size(o->shm_size));
+        return r;
+    }
     s->shm = map(VGPU_WORKER_FD_MEMFD, o->shm_size, 0, "shared memory");
     s->page = map(VGPU_WORKER_FD_MEMFD, VGPU_REGS_SIZE, vgpu_regs_page_offset(o->shm_size),
                   "register page");
@@ -364,9 +371,10 @@ int main(int argc, char **argv)
     if (start(&worker, &options) < 0) {
         return 1;
     }
-    r = send_ready(&worker);
+    /* First what was owed or is to be dropped: READY tells the stub that a reset is done. */
+    r = session_start(&worker.session, options.takeover, options.error);
     if (r == 0) {
-        r = session_start(&worker.session, options.takeover, options.error);
+        r = send_ready(&worker);
     }
     if (r == 0) {
         r = serve(&worker);

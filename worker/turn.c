@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker's side of the turn page: three transitions, all compare-and-swap. */
+/* The worker's side of the turn page, see protocol/vgpu-worker.h. */
 #include "turn.h"
 
 #include "fdmsg.h"

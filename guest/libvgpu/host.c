@@ -16,6 +16,7 @@
 
 #include "fdmsg.h"
 #include "internal.h"
+#include "memfd.h"
 #include "shared.h"
 #include "unixaddr.h"
 #include "vgpu-attach.h"
@@ -262,9 +263,14 @@ static int attach(struct host_vgpu *host, const struct vgpu_host_options *option
 
 static int map_page(struct host_vgpu *host)
 {
-    void *page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, host->fds[0],
-                      (off_t)vgpu_regs_page_offset(host->head.shm_size));
+    void *page;
 
+    if (memfd_check(host->fds[0], vgpu_memfd_size(host->head.shm_size)) < 0) {
+        return vgpu_fail(VGPU_INCOMPATIBLE,
+                         "the mediator's memory is not sealed or has a wrong size");
+    }
+    page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, host->fds[0],
+                (off_t)vgpu_regs_page_offset(host->head.shm_size));
     if (page == MAP_FAILED) {
         return vgpu_fail(VGPU_SYSTEM, "cannot map the register page: %s", strerror(errno));
     }

@@ -89,7 +89,13 @@ unsigned vgpu_list(char addresses[][VGPU_ADDRESS_SIZE], unsigned max)
 
 static uint32_t pci_read(struct vgpu *vgpu, uint32_t offset)
 {
-    return ((struct pci_vgpu *)vgpu)->regs[offset / 4];
+    const uint32_t value = ((struct pci_vgpu *)vgpu)->regs[offset / 4];
+
+    if (offset == VGPU_REG_STATUS) {
+        /* Loads of the result from write-combining memory could run ahead of this one. */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    }
+    return value;
 }
 
 static void pci_write(struct vgpu *vgpu, uint32_t offset, uint32_t value)

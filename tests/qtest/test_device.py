@@ -478,7 +478,8 @@ class FalseMediators(Device):
         theirs.close()
         question = ours.recv(N["VGPU_MSG_SIZE"], socket.MSG_WAITALL)
         for buffer, fds in answers:
-            v.put(buffer, "vgpu_msg.serial", v.get(question, "vgpu_msg.serial"))
+            if len(buffer) == N["VGPU_MSG_SIZE"]:
+                v.put(buffer, "vgpu_msg.serial", v.get(question, "vgpu_msg.serial"))
             socket.send_fds(ours, [bytes(buffer)], fds)
         return q
 
@@ -544,6 +545,11 @@ class FalseMediators(Device):
         v.put(buffer, "vgpu_msg.serial", 1)
         socket.send_fds(self.ours, [bytes(buffer)], [self.memfd(), os.eventfd(0), os.eventfd(0)])
         q.wait_status(IDLE)
+
+    def test_mediator_stops_midway(self):
+        """One byte of an answer must not make QEMU wait for the rest."""
+        q = self.play([(bytearray(b"V"), [])]).map()
+        self.assertEqual(q.read(STATUS), OFFLINE)
 
     def test_mediator_sends_single_bytes(self):
         q = self.play([]).map()

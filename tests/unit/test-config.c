@@ -123,6 +123,9 @@ static const struct {
      "users on this host\n"},
     {"[defaults]\nmax-shm = 3M\n",
      "2: section [defaults]: key 'max-shm' is '3M', must be a power of two from 1M to 64G\n"},
+    {"[defaults]\nmax-shm = 17179869185G\n",
+     "2: section [defaults]: key 'max-shm' is '17179869185G', must be a power of two from 1M to "
+     "64G\n"},
     {"[defaults]\nmax-shm = 99999999999999999999\n",
      "2: section [defaults]: key 'max-shm' is '99999999999999999999', must be a power of two "
      "from 1M to 64G\n"},

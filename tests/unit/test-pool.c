@@ -54,7 +54,7 @@ static void test_lone_worker_keeps_the_turn(void **state)
     assert_int_equal(a->page.turn, VGPU_TURN_RUNNING);
     assert_int_equal(end_turn(a, 20), 0);
     assert_int_equal(a->page.turn, VGPU_TURN_OPEN);
-    assert_int_equal(pool_turn_began(&pool), 0);
+    assert_int_equal(pool_wanted_since(&pool), 0);
 }
 
 static void test_idle_holder_loses_the_turn_at_once(void **state)
@@ -81,7 +81,7 @@ static void test_running_holder_is_waited_for(void **state)
     pool_ask(&b->member, 30);
     assert_int_equal(a->page.turn, VGPU_TURN_RECALLED);
     assert_int_equal(b->grants, 0);
-    assert_int_equal(pool_turn_began(&pool), 30);
+    assert_int_equal(pool_wanted_since(&pool), 30);
     assert_int_equal(end_turn(a, 40), 0);
     assert_int_equal(a->page.turn, VGPU_TURN_CLOSED);
     assert_int_equal(b->grants, 1);
@@ -241,9 +241,34 @@ static void test_worker_stores_garbage(void **state)
     pool_ask(&b->member, 30);
     /* As good as running: whoever watches the limit ends it. */
     assert_int_equal(b->grants, 0);
-    assert_int_equal(pool_turn_began(&pool), 30);
+    assert_int_equal(pool_wanted_since(&pool), 30);
     pool_leave(&a->member, 40);
     assert_int_equal(b->grants, 1);
+}
+
+/* The limit on a turn counts from when others wait for it, and only while they do. */
+static void test_since_when_a_turn_is_wanted(void **state)
+{
+    struct worker *a = &workers[0], *b = &workers[1], *c = &workers[2];
+
+    (void)state;
+    pool_ask(&a->member, 10);
+    assert_int_equal(pool_wanted_since(&pool), 0); /* alone, for as long as it likes */
+    pool_ask(&b->member, 1000);
+    assert_int_equal(pool_wanted_since(&pool), 1000);
+    pool_ask(&c->member, 2000);
+    assert_int_equal(pool_wanted_since(&pool), 1000);
+    pool_pause(&pool, 3000);
+    assert_int_equal(pool_wanted_since(&pool), 0); /* what runs goes on */
+    pool_resume(&pool, 4000);
+    assert_int_equal(pool_wanted_since(&pool), 4000);
+    end_turn(a, 5000);
+    assert_int_equal(c->grants, 1);
+    assert_int_equal(pool_wanted_since(&pool), 5000); /* b goes on waiting */
+    pool_leave(&b->member, 6000);
+    assert_int_equal(pool_wanted_since(&pool), 0);
+    assert_true(pool_busy(&c->member));
+    assert_false(pool_busy(&a->member));
 }
 
 static void test_history_wraps(void **state)
@@ -277,6 +302,7 @@ int main(void)
         cmocka_unit_test_setup(test_worker_is_done_without_a_turn, set_up),
         cmocka_unit_test_setup(test_worker_says_done_and_holds_on, set_up),
         cmocka_unit_test_setup(test_worker_stores_garbage, set_up),
+        cmocka_unit_test_setup(test_since_when_a_turn_is_wanted, set_up),
         cmocka_unit_test_setup(test_history_wraps, set_up),
     };
 

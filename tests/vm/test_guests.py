@@ -106,8 +106,9 @@ class Guests(v.TestCase):
         """`reboot` with a request waiting: -no-reboot makes QEMU end, and its worker with it."""
         guest, = self.boot(1)
         self.m.ask("pause", pool="A")
-        guest.send("vgpu add 2 3 & sleep 0.3; reboot -f")
+        guest.run("vgpu add 2 3 >/dev/null 2>&1 &")
         worker = self.m.vm(1, state="waiting")["worker_pid"]
+        guest.send("reboot -f")
         guest.process.wait(v.PATIENCE)
         v.wait_until("the worker has ended", lambda: not os.path.exists(f"/proc/{worker}"))
         self.assertEqual(self.m.vms(), {})
@@ -147,6 +148,38 @@ class Guests(v.TestCase):
         self.assertEqual(guests[1].finish(), (0, "9\n"))
         self.good(guests[2], "vgpu add --n 100000 --check")
         v.wait_until("VM 1 is gone", lambda: sorted(self.m.vms()) == [2, 3])
+
+
+class Rebooting(v.TestCase):
+    def test_guest_reboots_and_the_device_stays(self):
+        """With a request waiting, which the reset drops; the kernel boots again by PVH."""
+        m = self.mediator()
+        guest = self.guest(m, 1, reboot=True)
+        guest.wait_boot()
+        m.ask("pause", pool="A")
+        guest.run("vgpu add 2 3 >/dev/null 2>&1 &")
+        m.vm(1, state="waiting")
+        guest.send("reboot -f")
+        guest.wait_boot()
+        m.vm(1, state="idle")
+        m.ask("resume", pool="A")
+        self.assertEqual(guest.run("vgpu add 4 5"), (0, "9\n"))
+
+    def test_two_devices_in_one_guest(self):
+        m = self.mediator()
+        guest = self.guest(m, 1, extra=(
+            "-chardev", f"socket,id=other,path={m.socket}",
+            "-device", "vgpu-stub,chardev=other,vm-id=2,priority=low,shm=16M"))
+        guest.wait_boot()
+        code, output = guest.run("vgpu add 1 2")
+        self.assertEqual(code, 2)
+        self.assertIn("has 2 vGPUs: say which", output)
+        addresses = guest.run("vgpu list")[1].split()
+        self.assertEqual(len(addresses), 2)
+        vms = [guest.run(f"vgpu --device {address} info")[1].split()[1] for address in addresses]
+        self.assertEqual(sorted(vms), ["1", "2"])
+        for address in addresses:
+            self.assertEqual(guest.run(f"vgpu --device {address} add 2 3"), (0, "5\n"))
 
 
 class ManyGuests(v.TestCase):

@@ -30,7 +30,7 @@
 #define BLOCK 256u                /* threads */
 #define SPIN_NS (40 * NS_PER_US)  /* several times what a small job takes */
 
-/* kernels.ptx, NUL-terminated by ptx.S. */
+/* kernels.ptx, by scripts/embed. */
 extern const char cuda_kernels_ptx[];
 
 enum { VECTOR_A, VECTOR_B, VECTOR_SUM, VECTORS };
@@ -260,13 +260,10 @@ static int prepare_shm(struct cuda_backend *cuda)
     return 0;
 }
 
-static int start_shm(struct cuda_backend *cuda, const struct backend_job *job)
+static int enqueue_chunks(struct cuda_backend *cuda, const struct backend_job *job)
 {
-    int r = prepare_shm(cuda);
+    int r;
 
-    if (r < 0) {
-        return r;
-    }
     for (uint64_t done = 0, turn = 0; done < job->count; done += CHUNK, turn++) {
         const uint64_t left = job->count - done;
         const uint64_t count = left < CHUNK ? left : CHUNK;
@@ -287,6 +284,18 @@ static int start_shm(struct cuda_backend *cuda, const struct backend_job *job)
     CHECK(EventRecord, (cuda->joined, cuda->stream[1]));
     CHECK(StreamWaitEvent, (cuda->stream[0], cuda->joined, 0));
     return 0;
+}
+
+static int start_shm(struct cuda_backend *cuda, const struct backend_job *job)
+{
+    int r = prepare_shm(cuda);
+
+    if (r == 0) {
+        r = enqueue_chunks(cuda, job);
+        /* Chunks may be on their way: only the end of this process stops them for sure. */
+        r = r < 0 ? -EIO : 0;
+    }
+    return r;
 }
 
 /* Runs on a thread of the driver; may not call CUDA. */
