@@ -62,11 +62,16 @@ unsigned vgpu_list(char addresses[][VGPU_ADDRESS_SIZE], unsigned max);
  */
 int vgpu_open(const char *address, struct vgpu **vgpu);
 
-/* Attaches this process to the mediator of its own host. */
+/*
+ * Attaches this process to the mediator of its own host. VGPU_OFFLINE when none is there,
+ * VGPU_NO_PERMISSION when it refuses, whatever for: the message has its reason.
+ */
 int vgpu_open_host(const struct vgpu_host_options *options, struct vgpu **vgpu);
 
+/* Gives the device back; NULL is allowed. A request must not be running. */
 void vgpu_close(struct vgpu *vgpu);
 
+/* Reads the registers that identify the device. Cannot fail, also while offline. */
 void vgpu_identify(struct vgpu *vgpu, struct vgpu_identity *identity);
 
 /* How long requests may take, in milliseconds; 60,000 unless set. */
@@ -78,14 +83,15 @@ void *vgpu_shm(struct vgpu *vgpu, uint64_t *size);
 /* The ERROR register after VGPU_REFUSED. */
 enum vgpu_error vgpu_device_error(const struct vgpu *vgpu);
 
-/* Name and text of an ERROR value; "unknown" for one of a newer host. */
+/* Name and text of an ERROR value; "UNKNOWN" for one of a newer host. */
 const char *vgpu_error_name(enum vgpu_error error);
 const char *vgpu_error_text(enum vgpu_error error);
 
 /*
  * One request in register mode: `length` bytes, at most VGPU_REQUEST_MAX, a multiple of 4;
  * the response has room for VGPU_RESPONSE_MAX. A mediator that goes away meanwhile
- * is waited for until the timeout.
+ * is waited for until the timeout. VGPU_OFFLINE when there is none to begin with,
+ * VGPU_TIMED_OUT, VGPU_REFUSED, VGPU_BAD_ARGUMENT for a bad length.
  */
 int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *response,
                  uint32_t *response_length);
@@ -93,6 +99,7 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
 /* Has `length` bytes, at most VGPU_ECHO_MAX, a multiple of 4, come back in `back`. */
 int vgpu_echo(struct vgpu *vgpu, const void *bytes, uint32_t length, void *back);
 
+/* What computes behind the device; the errors of vgpu_request(). */
 int vgpu_device_info(struct vgpu *vgpu, struct vgpu_device_info *info);
 
 /* sum[i] = a[i] + b[i] for `count` elements, at most VGPU_INLINE_MAX. */

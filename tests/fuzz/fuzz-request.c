@@ -2,7 +2,8 @@
 /*
  * A register page that a hostile guest has filled, before a session with the cpu backend:
  * whatever it says, there is an answer, and no access outside the shared memory. The first
- * four bytes are REQUEST_LEN; the rest is the request buffer.
+ * byte tells how the request arrives: by the doorbell, or (odd) as the journal, in the state of
+ * the next byte, of a worker that is taken over. Then come four bytes of length, and the request.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -36,16 +37,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct vgpu_regs_page page;
     struct vgpu_turn_page turn = {.turn = VGPU_TURN_OPEN};
     struct session session;
+    bool takeover;
+    uint8_t *to;
 
     if (!backend) {
         set_up();
     }
-    if (size < 4) {
+    if (size < 6) {
         return 0;
     }
     memset(&page, 0, sizeof(page));
-    memcpy(&page.request_len, data, 4);
-    memcpy(page.request, data + 4, size - 4 < VGPU_REQUEST_MAX ? size - 4 : VGPU_REQUEST_MAX);
+    takeover = data[0] & 1;
+    to = takeover ? page.journal.request : page.request;
+    memcpy(takeover ? &page.journal.length : &page.request_len, data + 2, 4);
+    memcpy(to, data + 6, size - 6 < VGPU_REQUEST_MAX ? size - 6 : VGPU_REQUEST_MAX);
+    page.journal.state = takeover ? data[1] : VGPU_JOURNAL_EMPTY;
+    page.status = takeover ? VGPU_STATUS_BUSY : VGPU_STATUS_IDLE;
     session = (struct session){
         .page = &page,
         .shm = shm,
@@ -55,8 +62,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .backend = backend,
         .turn = {.page = &turn, .link = -1},
     };
-    eventfd_write(doorbell, 1);
-    if (session_doorbell(&session) < 0) {
+    if (!takeover) {
+        eventfd_write(doorbell, 1);
+    }
+    if ((takeover ? session_start(&session, SESSION_RESUME, VGPU_ERROR_NONE)
+                  : session_doorbell(&session)) < 0) {
         abort();
     }
     while (session.state == SESSION_RUNNING) {
