@@ -112,6 +112,16 @@ def children(pid):
         return [int(word) for word in file.read().split()]
 
 
+def listens(path):
+    """Whether a connection is taken: a socket's file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
 class Mediator:
     """A mediator of this test's own, with a configuration in a directory of its own."""
 
@@ -132,7 +142,7 @@ class Mediator:
             self.process = subprocess.Popen([MEDIATOR, "--config", self.config, "--debug"],
                                             stdin=subprocess.DEVNULL, stderr=log)
         wait_until("the mediator listens", lambda: self.process.poll() is not None or
-                   os.path.exists(self.control))
+                   listens(self.control))
         if self.process.poll() is not None:
             raise AssertionError("the mediator ended: " + self.read_log())
 

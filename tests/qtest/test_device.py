@@ -402,7 +402,7 @@ class Mediators(Device):
         q.wait_status(COMPLETE)  # the last answer is still there
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_RESPONSE"]), 3)
         self.assertEqual(q.read(BAR2 + 64), 0x12345678)
-        self.assertEqual(q.read(BAR0 + N["VGPU_REG_GENERATION"]), 2)
+        v.wait_until("another worker", lambda: q.read(BAR0 + N["VGPU_REG_GENERATION"]) == 2)
         self.assertEqual(q.call(v.add_inline([3], [4])), (0, b"\7\0\0\0"))
 
     def test_away_and_back(self):

@@ -215,7 +215,7 @@ class ManyGuests(v.TestCase):
             self.assertEqual(code, 0, output)
             self.assertTrue(output.startswith(f"{vm + 1000}\n"), output)
         v.wait_until("no worker is left", lambda: v.children(m.pid) == [])
-        self.assertEqual(v.descriptors(m.pid), descriptors)
+        v.wait_until("no descriptor is left", lambda: v.descriptors(m.pid) == descriptors)
         self.assertLess(resident(), pages + 256, "pages of the mediator")
 
 

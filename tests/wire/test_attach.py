@@ -287,7 +287,7 @@ class Sockets(v.TestCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         m.socket = os.path.join(m.dir.name, "other")
-        v.wait_until("it serves", lambda: os.path.exists(m.control))
+        v.wait_until("it serves", lambda: v.listens(m.control))
         with v.Device(v.Client(m)) as device:
             self.assertEqual(device.call(v.add_inline([1], [2]))[0], 0)
 
