@@ -25,6 +25,7 @@
 
 #define HELLO_LIMIT_NS (10 * NS_PER_S) /* from connecting to the first complete HELLO */
 #define REFUSED_LINGER_NS NS_PER_S
+#define REFUSAL_LOG_NS (10 * NS_PER_S) /* between two lines about one user's refusals */
 /* Connections beyond those with a VM: on their way in, or refused. */
 #define CLIENTS_SPARE 32u
 /* Of those, by users who may attach nothing. */
@@ -101,12 +102,27 @@ static void close_later(struct client *client, uint64_t delay_ns)
     sd_event_source_set_enabled(client->timer, SD_EVENT_ONESHOT);
 }
 
+/* A VM that was refused tries again each second; a line now and then will do. */
+static void log_refusal(const struct client *client, const char *reason)
+{
+    struct mediator *mediator = client->mediator;
+    const uint64_t now = clock_ns();
+    const bool again = mediator->refusal_user == client->peer.uid &&
+                       now - mediator->refusal_logged_ns < REFUSAL_LOG_NS;
+
+    log_line(again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "refused process %d of user %ld: %s",
+             (int)client->peer.pid, (long)client->peer.uid, reason);
+    if (!again) {
+        mediator->refusal_logged_ns = now;
+        mediator->refusal_user = client->peer.uid;
+    }
+}
+
 static void refuse(struct client *client, const char *reason)
 {
     struct vgpu_msg msg = {0};
 
-    log_warning("refused process %d of user %ld: %s", (int)client->peer.pid, (long)client->peer.uid,
-                reason);
+    log_refusal(client, reason);
     drop_vm(client);
     client->state = ATTACH_REFUSED;
     snprintf(msg.refused.reason, sizeof(msg.refused.reason), "%s", reason);
@@ -188,6 +204,10 @@ static void handle_hello(struct client *client)
     int fds[VGPU_ATTACH_FDS];
     int r;
 
+    if (mediator->stopping) {
+        refuse(client, "the mediator is stopping");
+        return;
+    }
     facts.id_in_use = id_in_use(client, hello->vm_id);
     facts.vm_count = mediator->vm_count;
     if (!attach_decide(&mediator->config, hello, &facts, &grant, reason) ||

@@ -26,6 +26,7 @@ struct parser {
     int mistakes;
     config_report *report;
     void *context;
+    bool entered;     /* a section was seen */
     char section[64]; /* the one that `target` belongs to */
     void *target;     /* what the section's keys are set in */
 };
@@ -373,8 +374,9 @@ static void enter_vm(struct parser *p, const char *name)
 /* Finds the section's keys and, where it is not the one before, its target. */
 static const struct key *enter_section(struct parser *p, const char *section)
 {
-    const bool again = strcmp(section, p->section) == 0;
+    const bool again = p->entered && strcmp(section, p->section) == 0;
 
+    p->entered = true;
     snprintf(p->section, sizeof(p->section), "%s", section);
     if (strcmp(section, "mediator") == 0) {
         p->target = p->config;
@@ -467,6 +469,18 @@ static void check_whole(struct parser *p)
     bool any = false;
 
     p->line = 0;
+    if (p->file && ferror(p->file)) {
+        mistake(p, "cannot be read to its end");
+    }
+    if (config->control[0] == '@') {
+        mistake(p,
+                "section [mediator]: 'control' is '%s', must be a path: an abstract name has no "
+                "permissions",
+                config->control);
+    }
+    if (strcmp(config->listen, config->control) == 0) {
+        mistake(p, "section [mediator]: 'listen' and 'control' are both '%s'", config->listen);
+    }
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         any |= config->pool_defined[i];
     }

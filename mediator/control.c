@@ -15,6 +15,7 @@
 #include "vm.h"
 
 #define QUESTION_MAX 1024u
+#define ANSWER_MAX (4 << 20) /* bytes; some 450 a VM */
 #define QUESTION_LIMIT_NS (10 * NS_PER_S)
 
 struct control {
@@ -323,6 +324,10 @@ int control_create(struct mediator *mediator, int fd)
     }
     control->mediator = mediator;
     control->fd = fd;
+    /* For the list of many VMs, which is sent at once; forced where root. */
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &(int){ANSWER_MAX}, sizeof(int)) < 0) {
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ANSWER_MAX}, sizeof(int));
+    }
     r = sd_event_add_io(mediator->event, &control->source, fd, EPOLLIN, on_question, control);
     if (r >= 0) {
         r = sd_event_add_time_relative(mediator->event, &control->timer, CLOCK_MONOTONIC,

@@ -40,6 +40,7 @@ static void make_directory(const char *path)
 static int bind_socket(int fd, const char *address, const struct sockaddr_un *un, socklen_t length,
                        mode_t mode)
 {
+    struct stat st;
     mode_t before;
     int r;
 
@@ -48,7 +49,12 @@ static int bind_socket(int fd, const char *address, const struct sockaddr_un *un
         if (served(un, length)) {
             return -EADDRINUSE;
         }
-        unlink(address);
+        if (lstat(address, &st) == 0) {
+            if (!S_ISSOCK(st.st_mode)) {
+                return -EEXIST;
+            }
+            unlink(address);
+        }
     }
     before = umask(0777 & ~mode);
     r = bind(fd, (const struct sockaddr *)un, length) < 0 ? -errno : 0;
@@ -74,7 +80,9 @@ int listen_at(const char *address, mode_t mode)
     }
     if (r < 0) {
         log_error("cannot listen at '%s': %s", address,
-                  r == -EADDRINUSE ? "another mediator is serving it" : strerror(-r));
+                  r == -EADDRINUSE ? "another mediator is serving it"
+                  : r == -EEXIST   ? "there is a file of that name that is no socket"
+                                   : strerror(-r));
         if (fd >= 0) {
             close(fd);
         }

@@ -66,6 +66,7 @@ static void parse_options(int argc, char **argv, struct options *o)
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
+    char *end;
     int c;
 
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -77,7 +78,11 @@ static void parse_options(int argc, char **argv, struct options *o)
             o->check = true;
             break;
         case 'l':
-            o->listen_fd = atoi(optarg);
+            o->listen_fd = (int)strtol(optarg, &end, 10);
+            if (end == optarg || *end != '\0' || o->listen_fd < 0) {
+                log_error("--listen-fd is '%s', must be a descriptor's number", optarg);
+                exit(2);
+            }
             break;
         case 'd':
             log_set_level(LOG_LEVEL_DEBUG);
@@ -270,6 +275,22 @@ static int activated_socket(const char *wanted)
     return fd;
 }
 
+/* Whether the configuration names users other than root and the mediator's own. */
+static bool others_may_attach(const struct config *config)
+{
+    for (unsigned i = 0; i < config->user_count; i++) {
+        if (config->users[i] != 0 && config->users[i] != geteuid()) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < config->vm_count; i++) {
+        if (config->vms[i].user != (uid_t)-1) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Returns 0 or -errno, logged. */
 static int open_sockets(struct mediator *m, const struct options *o)
 {
@@ -278,8 +299,8 @@ static int open_sockets(struct mediator *m, const struct options *o)
     int r;
 
     if (attach < 0) {
-        /* Everybody may connect: who may attach is decided by peer credentials. */
-        attach = listen_at(m->config.listen, 0666);
+        /* Peer credentials decide who may attach; nobody else need reach the socket. */
+        attach = listen_at(m->config.listen, others_may_attach(&m->config) ? 0666 : 0600);
         m->owns_listen = attach >= 0;
     } else if (sd_is_socket_unix(attach, SOCK_STREAM, 1, NULL, 0) <= 0) {
         log_error("descriptor %d is no listening Unix stream socket", attach);
@@ -361,6 +382,16 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
                                       STOP_LIMIT_NS / NS_PER_US, 0, on_grace_over, m);
 }
 
+/* Customary for reading the configuration again, which this version cannot. */
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
+{
+    (void)source;
+    (void)info;
+    (void)context;
+    log_warning("SIGHUP: the configuration is read at the start alone; restart to have it read");
+    return 0;
+}
+
 /* A VM takes some seven descriptors; the customary limit of 1024 is for select(2). */
 static void raise_descriptor_limit(void)
 {
@@ -383,11 +414,15 @@ static int set_up_events(struct mediator *m)
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
+    sigaddset(&mask, SIGHUP);
     sigaddset(&mask, SIGCHLD);
     sigprocmask(SIG_BLOCK, &mask, NULL);
     r = sd_event_add_signal(m->event, NULL, SIGTERM, on_stop, m);
     if (r >= 0) {
         r = sd_event_add_signal(m->event, NULL, SIGINT, on_stop, m);
+    }
+    if (r >= 0) {
+        r = sd_event_add_signal(m->event, NULL, SIGHUP, on_hangup, m);
     }
     if (r >= 0) {
         r = sd_event_set_watchdog(m->event, true);

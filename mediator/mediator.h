@@ -36,7 +36,9 @@ struct mediator {
     struct client *clients;
     size_t client_count;
     sd_event_source *attach_source, *control_source;
-    sd_event_source *grace_timer;   /* while stopping */
+    sd_event_source *grace_timer; /* while stopping */
+    uint64_t refusal_logged_ns;   /* when one was logged last, and whose it was */
+    uid_t refusal_user;
     bool owns_listen, owns_control; /* bound by us: to be unlinked */
     bool stopping;
     char computes_on[192]; /* what computes, for people: a GPU's name or why there is none */

@@ -81,6 +81,7 @@ static void worker_ready(struct vm *vm, struct vgpu_link_msg *msg)
     msg->text[sizeof(msg->text) - 1] = '\0';
     copy_printable(vm->device, sizeof(vm->device), msg->text);
     vm->ready = true;
+    vm->takeover = NULL;
     sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
     log_debug("VM %" PRIu32 ": worker %d ready after %" PRIu64 " ms on %s", vm->id, (int)vm->pid,
               (clock_ns() - vm->started_ns) / NS_PER_MS, vm->device);
@@ -95,8 +96,8 @@ static int worker_message(struct vm *vm, struct vgpu_link_msg *msg)
 {
     int r;
 
-    if (vm->takeover) {
-        /* It is being replaced; its READY must not answer for the next one's. */
+    if (vm->replacing) {
+        /* Its READY must not answer for the next one's. */
         return 0;
     }
     switch (msg->type) {
@@ -226,7 +227,7 @@ static void log_end(const struct vm *vm, const siginfo_t *info)
 static int on_child(sd_event_source *source, const siginfo_t *info, void *context)
 {
     struct vm *vm = context;
-    const bool expected = vm->reset_asked || vm->takeover || vm->mediator->stopping;
+    const bool expected = vm->replacing || vm->mediator->stopping;
     /* Did it get its first request done, or live long with nothing to do? */
     const bool good = vm->member.page->requests != vm->answered_before ||
                       (!pool_busy(&vm->member) && clock_ns() - vm->started_ns > GOOD_LIFE_NS);
@@ -325,7 +326,7 @@ static int start_worker(struct vm *vm)
         log_error("VM %" PRIu32 ": cannot start a worker: %s", vm->id, strerror(-r));
         return r;
     }
-    vm->takeover = NULL;
+    vm->replacing = false;
     vm->answered_before = vm->member.page->requests;
     if (takeover == fail) {
         /* The answer with the error is no progress of the worker's. */
@@ -460,6 +461,7 @@ static void replace_worker(struct vm *vm, const char *takeover)
 {
     vm->takeover = takeover;
     if (vm->pid != 0) {
+        vm->replacing = true;
         kill(vm->pid, SIGKILL);
     }
 }
@@ -478,7 +480,7 @@ void vm_turn_expired(struct vm *vm)
 
     static_assert(VGPU_ERROR_TIMEOUT == 12, "as `fail` says");
     if (vm->takeover) {
-        return; /* it is being ended already, for a reset */
+        return; /* it is being ended already */
     }
     log_warning("VM %" PRIu32 ": a turn of more than %" PRIu64 " s while others wait; ending "
                 "worker %d",

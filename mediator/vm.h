@@ -46,7 +46,8 @@ struct vm {
     uint64_t starts;          /* workers started so far */
     uint64_t answered_before; /* the turn page's count when the worker was started */
     unsigned failures;        /* workers in a row that ended without an answer */
-    const char *takeover;     /* for the next worker: a --takeover value, NULL: resume */
+    const char *takeover;     /* a --takeover value, until a worker has done it; NULL: resume */
+    bool replacing;           /* the worker was killed for that, and is not heard any more */
     bool reset_asked;         /* the client waits for RESET_DONE */
     uint32_t reset_serial;
 };

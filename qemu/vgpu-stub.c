@@ -29,6 +29,8 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "qapi/error.h"
 #include "qemu/error-report.h"
@@ -223,6 +225,16 @@ static bool vgpu_stub_doorbell_pending(VgpuStub *s)
     struct pollfd p = { .fd = event_notifier_get_fd(&s->doorbell), .events = POLLIN };
 
     return poll(&p, 1, 0) == 1;
+}
+
+/*
+ * Takes the mediator's eventfd. Others hold it too and could empty or fill it at any moment:
+ * without O_NONBLOCK, which QEMU's sockets clear on what they receive, that would stop QEMU.
+ */
+static void vgpu_stub_init_notifier(EventNotifier *n, int fd)
+{
+    g_unix_set_fd_nonblocking(fd, true, NULL);
+    event_notifier_init_fd(n, fd);
 }
 
 /* Interrupts ----------------------------------------------------------------------- */
@@ -435,11 +447,11 @@ static bool vgpu_stub_map(VgpuStub *s, const int *fds, Error **errp)
 
     s->memfd = fds[0];
     s->page = page;
-    event_notifier_init_fd(&s->doorbell, fds[1]);
+    vgpu_stub_init_notifier(&s->doorbell, fds[1]);
     for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
         VgpuVector *v = &s->vector[i];
 
-        event_notifier_init_fd(&v->notifier, fds[2 + i]);
+        vgpu_stub_init_notifier(&v->notifier, fds[2 + i]);
         event_notifier_set_handler(&v->notifier, vgpu_stub_interrupt);
     }
     return true;
@@ -598,12 +610,29 @@ static bool vgpu_stub_reconnects(VgpuStub *s)
            socket->addr->type == SOCKET_ADDRESS_TYPE_UNIX;
 }
 
+/* Whether somebody listens and has room: a full backlog would block QEMU's own connect. */
+static bool vgpu_stub_mediator_listens(VgpuStub *s)
+{
+    const char *path = SOCKET_CHARDEV(qemu_chr_fe_get_driver(&s->chr))->addr->u.q_unix.path;
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool listens;
+
+    g_strlcpy(un.sun_path, path, sizeof(un.sun_path));
+    listens = fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof(un)) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return listens;
+}
+
 static void vgpu_stub_reconnect(void *opaque)
 {
     VgpuStub *s = opaque;
 
     /* Success arrives as CHR_EVENT_OPENED. */
-    if (!qemu_chr_fe_backend_open(&s->chr) && qemu_chr_fe_wait_connected(&s->chr, NULL) < 0) {
+    if (!qemu_chr_fe_backend_open(&s->chr) &&
+        (!vgpu_stub_mediator_listens(s) || qemu_chr_fe_wait_connected(&s->chr, NULL) < 0)) {
         timer_mod(s->reconnect, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + RECONNECT_MS);
     }
 }

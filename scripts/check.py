@@ -85,7 +85,8 @@ def run_layer(name, what, command):
         log.write(output)
     result = count(output, process.returncode)
     if result[1]:
-        print("\n".join(output.splitlines()[-150:]))
+        # unittest tells of failures behind its first rule; others at their end.
+        print(output[max(output.find("=" * 70), 0):][-12000:])
     print(f"{name:<10} {result[0]} passed, {result[1]} failed" +
           (f", {result[2]} skipped" if result[2] else "") +
           f" in {time.monotonic() - start:.0f} s", flush=True)
@@ -102,11 +103,15 @@ def main():
     if unknown:
         parser.error(f"unknown layer: {' '.join(sorted(unknown))}")
     os.makedirs(BUILD, exist_ok=True)
-    total = [0, 0, 0]
+    total, failed = [0, 0, 0], []
     for layer in LAYERS:
         if not arguments.layers or layer[0] in arguments.layers:
-            for i, number in enumerate(run_layer(*layer)):
-                total[i] += number
+            result = run_layer(*layer)
+            total = [sum(pair) for pair in zip(total, result)]
+            if result[1]:
+                failed.append(layer[0])
+    if failed:
+        print("failed: " + " ".join(failed))
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
     return 1 if total[1] else 0
 

@@ -233,6 +233,9 @@ static void parse_options(int argc, char **argv, struct options *o)
             o->host.vm_id = (uint32_t)number_option("vm-id", optarg, UINT32_MAX);
             break;
         case 'p':
+            if (optarg[0] < 'A' || optarg[0] > 'Z' || optarg[1] != '\0') {
+                exit(cli_error(EXIT_USAGE, "--pool is '%s', must be a letter from A to Z", optarg));
+            }
             o->host.pool = optarg[0];
             break;
         case 'r':

@@ -3,10 +3,13 @@
 #ifndef VGPU_INTERNAL_H
 #define VGPU_INTERNAL_H
 
+#include <stdbool.h>
+
 #include "vgpu.h"
 
 /* How registers are reached. */
 struct vgpu_transport {
+    bool comes_back; /* after OFFLINE, when the next mediator runs */
     uint32_t (*read)(struct vgpu *vgpu, uint32_t offset);
     void (*write)(struct vgpu *vgpu, uint32_t offset, uint32_t value);
     void *(*map_shm)(struct vgpu *vgpu); /* NULL with a message on failure */

@@ -152,6 +152,7 @@ static void pci_close(struct vgpu *vgpu)
 }
 
 static const struct vgpu_transport pci_transport = {
+    .comes_back = true,
     .read = pci_read,
     .write = pci_write,
     .map_shm = pci_map_shm,

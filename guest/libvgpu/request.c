@@ -178,7 +178,12 @@ static int await(struct vgpu *vgpu)
                              vgpu_error_text(vgpu->error));
         case VGPU_STATUS_IDLE:
             return vgpu_fail(VGPU_REFUSED, "the device was reset while the request ran");
-        default: /* busy, or offline until the next mediator takes over */
+        case VGPU_STATUS_OFFLINE:
+            if (!vgpu->transport->comes_back) {
+                return vgpu_fail(VGPU_OFFLINE, "the mediator went away while the request ran");
+            }
+            break;
+        default: /* busy */
             break;
         }
         if (waited > vgpu->timeout_ms * NS_PER_MS) {

@@ -320,6 +320,8 @@ class Interrupts(Device):
         q = self.machine(f"path={m.socket}", "vm-id=7,shm=16M", accel="kvm", extra=("-S",)).map()
         m.vm(7, state="idle")
         for _ in range(3):
+            q.msix(on=True, masked=True)
+            q.read(BAR4 + 0x800)
             q.msix(on=True)
             q.msix(on=True, masked=True)
             q.write(BAR4 + 12, 0)

@@ -141,6 +141,10 @@ static const struct {
     {"[vm 1]\npool = B\n", "0: section [vm 1]: pool B has no section [pool B]\n"},
     {"[vms]\na = b\n",
      "2: unknown section [vms]: known are [mediator], [defaults], [pool X] and [vm N]\n"},
+    {"backend = cpu\n",
+     "1: unknown section []: known are [mediator], [defaults], [pool X] and [vm N]\n"},
+    {"[mediator]\nlisten = /a\ncontrol = /a\n",
+     "0: section [mediator]: 'listen' and 'control' are both '/a'\n"},
     {"[mediator]\nbackend\n", "2: neither a [section] nor a line of the form 'key = value'\n"},
     {"[mediator]\nbackend = a\nmax-vms = b\n",
      "2: section [mediator]: key 'backend' is 'a', must be auto, cpu or cuda\n"
