@@ -41,7 +41,6 @@ struct backend {
 };
 
 struct backend_ops {
-    const char *name;
     int (*start)(struct backend *backend, const struct backend_job *job);
     int (*finish)(struct backend *backend);
     void (*close)(struct backend *backend);

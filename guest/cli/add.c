@@ -160,12 +160,28 @@ static uint64_t count_numbers(const char *text)
     return count;
 }
 
+/* Whether the separators before a number leave out another one: 1,,3 or a leading comma. */
+static bool empty_field(const struct number_file *file, size_t gap)
+{
+    unsigned commas = file->next == file->text ? 1 : 0;
+
+    for (size_t i = 0; i < gap; i++) {
+        commas += file->next[i] == ',' || file->next[i] == ';';
+    }
+    return commas > 1;
+}
+
 static int parse_piece(struct number_file *file, enum vgpu_type type, uint32_t *elements,
                        const struct cli_piece *piece)
 {
     for (uint64_t i = 0; i < piece->count; i++) {
-        const char *start = file->next + strspn(file->next, separators);
+        const size_t gap = strspn(file->next, separators);
+        const char *start = file->next + gap;
 
+        if (empty_field(file, gap)) {
+            return cli_error(EXIT_USAGE, "'%s': there is an empty field before number %" PRIu64,
+                             file->name, piece->first + i + 1);
+        }
         file->next = parse_element(start, type, &elements[i]);
         if (!file->next) {
             return cli_error(EXIT_USAGE,

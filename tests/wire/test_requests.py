@@ -412,7 +412,7 @@ class Commands(v.TestCase):
         self.assertEqual((result.returncode, result.stdout), (0, ""))
         with open(out, encoding="ascii") as file:
             self.assertEqual(file.read(), "11,22,33\n44;55 66\n")
-        for text in ("1 2 3", "1 2 3 4 5 x", "", "1 2 3 4 5 6 7"):
+        for text in ("1 2 3", "1 2 3 4 5 x", "", "1 2 3 4 5 6 7", "1,,2,3,4,5,6", ",1,2,3,4,5,6"):
             result = self.vgpu("add", "--file", a, self.write("c", text))
             self.assertEqual(result.returncode, 2, text)
             self.assertIn("c'", result.stderr)

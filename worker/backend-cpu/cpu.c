@@ -109,7 +109,6 @@ static void cpu_close(struct backend *backend)
 }
 
 static const struct backend_ops cpu_ops = {
-    .name = "cpu",
     .start = cpu_start,
     .finish = cpu_finish,
     .close = cpu_close,

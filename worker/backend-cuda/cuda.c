@@ -367,7 +367,6 @@ static void cuda_close(struct backend *backend)
 }
 
 static const struct backend_ops cuda_ops = {
-    .name = "cuda",
     .start = cuda_start,
     .finish = cuda_finish,
     .close = cuda_close,
