@@ -14,28 +14,24 @@ static struct pool_member *member_of(struct queue_entry *entry)
 }
 
 /*
- * Wants the turn back from its holder. True when it is free now. A word that is none of
- * the states counts as running: the limit on a turn's length ends such a worker.
+ * Wants the turn back from its holder, who is none any more when that can be at once. A word
+ * that is none of the states counts as running: the limit on waiting ends such a worker.
  */
-static bool recall(struct pool *pool)
+static void recall(struct pool *pool)
 {
-    struct pool_member *holder = pool->holder;
+    uint32_t *turn = &pool->holder->page->turn;
+    bool freed = shared_swap(turn, VGPU_TURN_OPEN, VGPU_TURN_CLOSED);
 
-    if (shared_swap(&holder->page->turn, VGPU_TURN_OPEN, VGPU_TURN_CLOSED)) {
-        pool->holder = NULL;
-        return true;
-    }
-    if (!pool->recalled) {
+    if (!freed && !pool->recalled) {
         pool->recalled = true;
-        /* Fails where the worker has ended its turn in between: its DONE is under way. */
-        if (!shared_swap(&holder->page->turn, VGPU_TURN_RUNNING, VGPU_TURN_RECALLED) &&
-            shared_swap(&holder->page->turn, VGPU_TURN_OPEN, VGPU_TURN_CLOSED)) {
-            pool->holder = NULL;
-            pool->recalled = false;
-            return true;
-        }
+        /* The first fails where the worker has ended its turn in between. */
+        freed = !shared_swap(turn, VGPU_TURN_RUNNING, VGPU_TURN_RECALLED) &&
+                shared_swap(turn, VGPU_TURN_OPEN, VGPU_TURN_CLOSED);
     }
-    return false;
+    if (freed) {
+        pool->holder = NULL;
+        pool->recalled = false;
+    }
 }
 
 static void grant(struct pool *pool, struct pool_member *member, uint64_t now_ns)
@@ -56,9 +52,11 @@ static void advance(struct pool *pool, uint64_t now_ns)
 {
     const bool wanted = pool->paused || !queue_empty(&pool->queue);
 
-    if (wanted && pool->holder && !recall(pool)) {
-        /* It is running; its DONE brings us here again. */
-    } else if (!pool->holder && !pool->paused && !queue_empty(&pool->queue)) {
+    if (wanted && pool->holder) {
+        /* Where it is running, its DONE brings us here again. */
+        recall(pool);
+    }
+    if (!pool->holder && !pool->paused && !queue_empty(&pool->queue)) {
         grant(pool, member_of(queue_pop(&pool->queue)), now_ns);
         pool->wanted_ns = 0;
     }

@@ -595,16 +595,23 @@ static void vgpu_stub_receive(void *opaque, const uint8_t *buf, int size)
     }
 }
 
+/* The socket behind the chardev; NULL when it is of another kind. */
+static SocketChardev *vgpu_stub_socket(VgpuStub *s)
+{
+    Object *chr = object_dynamic_cast(OBJECT(qemu_chr_fe_get_driver(&s->chr)),
+                                      TYPE_CHARDEV_SOCKET);
+
+    return chr ? SOCKET_CHARDEV(chr) : NULL;
+}
+
 /*
- * The socket behind the chardev when this device itself has to look for a lost mediator: a
+ * Whether this device itself has to look for a lost mediator: its socket is a
  * client of a Unix path that QEMU would not connect again. An inherited descriptor has
  * no path to go back to.
  */
 static bool vgpu_stub_reconnects(VgpuStub *s)
 {
-    Object *chr = object_dynamic_cast(OBJECT(qemu_chr_fe_get_driver(&s->chr)),
-                                      TYPE_CHARDEV_SOCKET);
-    SocketChardev *socket = chr ? SOCKET_CHARDEV(chr) : NULL;
+    SocketChardev *socket = vgpu_stub_socket(s);
 
     return socket && !socket->is_listen && !chr_reconnects(socket) && socket->addr &&
            socket->addr->type == SOCKET_ADDRESS_TYPE_UNIX;
@@ -613,7 +620,7 @@ static bool vgpu_stub_reconnects(VgpuStub *s)
 /* Whether somebody listens and has room: a full backlog would block QEMU's own connect. */
 static bool vgpu_stub_mediator_listens(VgpuStub *s)
 {
-    const char *path = SOCKET_CHARDEV(qemu_chr_fe_get_driver(&s->chr))->addr->u.q_unix.path;
+    const char *path = vgpu_stub_socket(s)->addr->u.q_unix.path;
     struct sockaddr_un un = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     bool listens;
@@ -664,17 +671,16 @@ static void vgpu_stub_event(void *opaque, QEMUChrEvent event)
 static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
 {
     int64_t end = g_get_monotonic_time() + HANDSHAKE_TIMEOUT_MS * 1000;
-    Object *chr = object_dynamic_cast(OBJECT(qemu_chr_fe_get_driver(&s->chr)),
-                                      TYPE_CHARDEV_SOCKET);
+    SocketChardev *socket = vgpu_stub_socket(s);
 
-    if (!chr) {
+    if (!socket) {
         error_setg(errp, "vgpu-stub: property 'chardev': must be a socket");
         return false;
     }
     vgpu_stub_send_hello(s);
     while (s->link == LINK_HELLO_SENT && qemu_chr_fe_backend_open(&s->chr)) {
         int64_t left = MAX(end - g_get_monotonic_time(), 0) / 1000;
-        struct pollfd p = { .fd = SOCKET_CHARDEV(chr)->sioc->fd, .events = POLLIN };
+        struct pollfd p = { .fd = socket->sioc->fd, .events = POLLIN };
         Error *err = NULL;
 
         int queued = 0;

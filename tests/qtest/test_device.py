@@ -175,6 +175,13 @@ class Device(v.TestCase):
         self.m.vm(7, state="idle")
         return machine
 
+    def leave_waiting(self, q):
+        """A request whose turn does not come before the pool is resumed."""
+        self.m.ask("pause", pool="A")
+        q.request(v.add_inline([1], [2]))
+        q.ring()
+        self.m.vm(7, state="waiting")
+
     def failing(self, device, chardev=None, plug=True, words=""):
         m = self.mediator()
         machine = self.machine(chardev or f"path={m.socket}", device, plug=plug)
@@ -339,10 +346,7 @@ class Resets(Device):
 
     def test_control_reset_drops_a_waiting_request(self):
         q = self.attached()
-        self.m.ask("pause", pool="A")
-        q.request(v.add_inline([1], [2]))
-        q.ring()
-        self.m.vm(7, state="waiting")
+        self.leave_waiting(q)
         self.reset(q)
         self.assertEqual(q.read(STATUS), IDLE)
         self.m.ask("resume", pool="A")
@@ -357,10 +361,7 @@ class Resets(Device):
 
     def test_system_reset(self):
         q = self.attached()
-        self.m.ask("pause", pool="A")
-        q.request(v.add_inline([1], [2]))
-        q.ring()
-        self.m.vm(7, state="waiting")
+        self.leave_waiting(q)
         q.execute("system_reset")
         q.wait_event("RESET")
         q.map()
@@ -419,10 +420,7 @@ class Mediators(Device):
 
     def test_request_survives_the_mediator(self):
         q = self.attached()
-        self.m.ask("pause", pool="A")
-        q.request(v.add_inline([1], [2]))
-        q.ring()
-        self.m.vm(7, state="waiting")
+        self.leave_waiting(q)
         self.m.stop(signal.SIGKILL)
         q.wait_status(OFFLINE)
         self.m.start()
@@ -431,10 +429,7 @@ class Mediators(Device):
 
     def test_reset_while_offline_is_done_later(self):
         q = self.attached()
-        self.m.ask("pause", pool="A")
-        q.request(v.add_inline([1], [2]))
-        q.ring()
-        self.m.vm(7, state="waiting")
+        self.leave_waiting(q)
         self.m.stop(signal.SIGKILL)
         q.wait_status(OFFLINE)
         q.write(BAR0 + N["VGPU_REG_CONTROL"], N["VGPU_CONTROL_RESET"])
