@@ -39,14 +39,30 @@ static inline int shared_swap(uint32_t *word, uint32_t from, uint32_t to)
     return __atomic_compare_exchange_n(word, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-/* Copies `length` bytes, a multiple of 4 at word alignment, each word read once. */
-static inline void shared_copy_in(void *to, const void *from, size_t length)
+/* Orders a store before it against a load behind it, on both sides of a wake-up. */
+static inline void shared_fence(void)
 {
-    const volatile uint32_t *words = from;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* What the poison build (meson -Dpoison=true) leaves where bytes were copied from. */
+#define SHARED_POISON 0xdbdbdbdbu
+
+/*
+ * Copies `length` bytes, a multiple of 4 at word alignment, each word read once. With the poison
+ * build the source is overwritten, so that code which looks there again is found by its tests.
+ */
+static inline void shared_copy_in(void *to, void *from, size_t length)
+{
+    volatile uint32_t *words = from;
 
     for (size_t i = 0; i < length / 4; i++) {
-        uint32_t word = words[i];
+        const uint32_t word = words[i];
+
         memcpy((uint8_t *)to + 4 * i, &word, 4);
+#ifdef VGPU_POISON
+        words[i] = SHARED_POISON;
+#endif
     }
 }
 

@@ -10,12 +10,64 @@
 /* `result` lets a caller refuse in one statement. */
 #define REFUSE(result, ...) (snprintf(reason, ATTACH_REASON_SIZE, __VA_ARGS__), (result))
 
-enum attach_action attach_check(enum attach_state state, const struct vgpu_msg *msg, size_t fds,
-                                char reason[ATTACH_REASON_SIZE])
+/* The descriptors that must come with a message. */
+static size_t expected_fds(const struct attach_progress *progress, const struct vgpu_msg *msg)
 {
-    const bool handover = msg->type == VGPU_MSG_HELLO &&
-                          (msg->hello.flags & VGPU_HELLO_HANDOVER) != 0;
-    const size_t expected = handover ? VGPU_ATTACH_FDS : 0;
+    size_t left = 0;
+
+    if (msg->type == VGPU_MSG_HELLO && (msg->hello.flags & VGPU_HELLO_HANDOVER) != 0) {
+        left = vgpu_attach_fds(msg->hello.queues);
+    } else if (msg->type == VGPU_MSG_FDS && progress->state == ATTACH_HANDOVER) {
+        left = vgpu_attach_fds(progress->queues) - progress->fds;
+    }
+    return left < VGPU_MSG_FDS_MAX ? left : VGPU_MSG_FDS_MAX;
+}
+
+/* What a message of the right form, with the right descriptors, asks for. */
+static enum attach_action check_type(const struct attach_progress *progress,
+                                     const struct vgpu_msg *msg, size_t fds,
+                                     char reason[ATTACH_REASON_SIZE])
+{
+    static const struct {
+        const char *name;
+        enum attach_action action;
+    } attached[] = {
+        [VGPU_MSG_RESET] = {"RESET", ATTACH_ACTION_RESET},
+        [VGPU_MSG_BYE] = {"BYE", ATTACH_ACTION_BYE},
+        [VGPU_MSG_QUEUE] = {"QUEUE", ATTACH_ACTION_QUEUE},
+    };
+
+    if (msg->type == VGPU_MSG_HELLO) {
+        if (progress->state != ATTACH_NEW) {
+            return REFUSE(ATTACH_ACTION_REFUSE, "a second HELLO on one connection");
+        }
+        return fds != 0 && fds < vgpu_attach_fds(msg->hello.queues) ? ATTACH_ACTION_MORE
+                                                                    : ATTACH_ACTION_HELLO;
+    }
+    if (msg->type == VGPU_MSG_FDS) {
+        if (progress->state != ATTACH_HANDOVER) {
+            return REFUSE(ATTACH_ACTION_REFUSE, "FDS without a HELLO that needs them");
+        }
+        return progress->fds + fds < vgpu_attach_fds(progress->queues) ? ATTACH_ACTION_MORE
+                                                                       : ATTACH_ACTION_HELLO;
+    }
+    if (msg->type >= sizeof(attached) / sizeof(attached[0]) || !attached[msg->type].name) {
+        return REFUSE(ATTACH_ACTION_REFUSE, "unknown message type %" PRIu32, msg->type);
+    }
+    if (progress->state != ATTACH_ATTACHED) {
+        return REFUSE(ATTACH_ACTION_REFUSE, "%s before HELLO", attached[msg->type].name);
+    }
+    if (msg->type == VGPU_MSG_QUEUE && msg->queue.queue >= progress->queues) {
+        return REFUSE(ATTACH_ACTION_REFUSE, "queue %" PRIu32 " of a device with %" PRIu32,
+                      msg->queue.queue, progress->queues);
+    }
+    return attached[msg->type].action;
+}
+
+enum attach_action attach_check(const struct attach_progress *progress, const struct vgpu_msg *msg,
+                                size_t fds, char reason[ATTACH_REASON_SIZE])
+{
+    size_t expected;
 
     if (msg->magic != VGPU_MSG_MAGIC) {
         return REFUSE(ATTACH_ACTION_REFUSE,
@@ -29,30 +81,17 @@ enum attach_action attach_check(enum attach_state state, const struct vgpu_msg *
                       ", this mediator %u: install stub and mediator of one release",
                       msg->version >> 16, VGPU_VERSION_MAJOR);
     }
+    if (msg->type == VGPU_MSG_HELLO && msg->hello.queues > VGPU_MAX_QUEUES) {
+        return REFUSE(ATTACH_ACTION_REFUSE, "%" PRIu32 " queues; there can be %u",
+                      msg->hello.queues, VGPU_MAX_QUEUES);
+    }
+    expected = expected_fds(progress, msg);
     if (fds != expected) {
         return REFUSE(ATTACH_ACTION_REFUSE,
                       "%zu descriptors came with message %" PRIu32 ", expected %zu", fds, msg->type,
                       expected);
     }
-    switch (msg->type) {
-    case VGPU_MSG_HELLO:
-        if (state == ATTACH_NEW) {
-            return ATTACH_ACTION_HELLO;
-        }
-        return REFUSE(ATTACH_ACTION_REFUSE, "a second HELLO on one connection");
-    case VGPU_MSG_RESET:
-        if (state == ATTACH_ATTACHED) {
-            return ATTACH_ACTION_RESET;
-        }
-        return REFUSE(ATTACH_ACTION_REFUSE, "RESET before HELLO");
-    case VGPU_MSG_BYE:
-        if (state == ATTACH_ATTACHED) {
-            return ATTACH_ACTION_BYE;
-        }
-        return REFUSE(ATTACH_ACTION_REFUSE, "BYE before HELLO");
-    default:
-        return REFUSE(ATTACH_ACTION_REFUSE, "unknown message type %" PRIu32, msg->type);
-    }
+    return check_type(progress, msg, fds, reason);
 }
 
 static bool listed(const struct config *config, uid_t user)
@@ -95,15 +134,21 @@ static bool well_formed(const struct vgpu_hello *hello, char reason[ATTACH_REASO
     if (hello->priority >= VGPU_PRIORITIES) {
         return REFUSE(false, "priority %" PRIu32 " is not 0, 1 or 2", hello->priority);
     }
-    if (hello->vectors != VGPU_ATTACH_VECTORS || hello->queues != 0) {
-        return REFUSE(false, "%" PRIu32 " vectors and %" PRIu32 " queues, expected %u and 0",
-                      hello->vectors, hello->queues, VGPU_ATTACH_VECTORS);
-    }
     if (!vgpu_shm_size_valid(hello->shm_size)) {
         return REFUSE(false,
                       "shared memory of %" PRIu64 " bytes is not a power of two from "
                       "1 MiB to 64 GiB",
                       hello->shm_size);
+    }
+    if (hello->queues > vgpu_queues_max(hello->shm_size)) {
+        return REFUSE(false,
+                      "%" PRIu32 " queues do not fit shared memory of %" PRIu64
+                      " MiB, which has room for %" PRIu32,
+                      hello->queues, hello->shm_size >> 20, vgpu_queues_max(hello->shm_size));
+    }
+    if (hello->vectors != vgpu_attach_vectors(hello->queues)) {
+        return REFUSE(false, "%" PRIu32 " vectors for %" PRIu32 " queues, expected %" PRIu32,
+                      hello->vectors, hello->queues, vgpu_attach_vectors(hello->queues));
     }
     if (!memchr(hello->name, '\0', sizeof(hello->name))) {
         return REFUSE(false, "the name is not NUL-terminated");

@@ -14,25 +14,35 @@
 
 enum attach_state {
     ATTACH_NEW,      /* connected, or unplugged: only HELLO is allowed */
+    ATTACH_HANDOVER, /* has said HELLO, whose other descriptors are to come in FDS */
     ATTACH_ATTACHED, /* has a VM */
     ATTACH_REFUSED,  /* told why, about to be closed */
 };
 
 enum attach_action {
-    ATTACH_ACTION_HELLO,
+    ATTACH_ACTION_MORE,  /* keep the HELLO and its descriptors, go on to ATTACH_HANDOVER */
+    ATTACH_ACTION_HELLO, /* the HELLO and its descriptors are complete */
     ATTACH_ACTION_RESET,
+    ATTACH_ACTION_QUEUE,
     ATTACH_ACTION_BYE,
     ATTACH_ACTION_REFUSE, /* `reason` says why */
 };
 
 #define ATTACH_REASON_SIZE sizeof(((struct vgpu_refused *)0)->reason)
 
+/* How far a client has got. */
+struct attach_progress {
+    enum attach_state state;
+    uint32_t queues; /* of the HELLO; in ATTACH_HANDOVER and ATTACH_ATTACHED */
+    size_t fds;      /* descriptors kept so far; in ATTACH_HANDOVER */
+};
+
 /*
- * What a message that came with `fds` descriptors asks for in this state. Everything but
- * a HELLO's content is checked here.
+ * What a message that came with `fds` descriptors asks for. Everything but a HELLO's content is
+ * checked here.
  */
-enum attach_action attach_check(enum attach_state state, const struct vgpu_msg *msg, size_t fds,
-                                char reason[ATTACH_REASON_SIZE]);
+enum attach_action attach_check(const struct attach_progress *progress, const struct vgpu_msg *msg,
+                                size_t fds, char reason[ATTACH_REASON_SIZE]);
 
 /*
  * Whether the configuration lets this user attach any VM at all. Others may connect, to be

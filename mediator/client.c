@@ -36,13 +36,15 @@ struct client {
     struct mediator *mediator;
     int fd;
     struct ucred peer;
-    enum attach_state state;
+    struct attach_progress progress;
     struct vm *vm; /* in ATTACH_ATTACHED */
     sd_event_source *source, *timer;
     struct vgpu_msg rx;
     size_t rx_length;
-    int fds[FDMSG_MAX]; /* that came with the message in rx */
-    size_t fd_count;
+    int rx_fds[FDMSG_MAX]; /* that came with the message in rx */
+    size_t rx_fd_count;
+    struct vgpu_msg hello;        /* that is being answered */
+    int fds[VGPU_ATTACH_FDS_MAX]; /* progress.fds of them, handed over so far */
 };
 
 static void drop_vm(struct client *client)
@@ -64,7 +66,8 @@ void client_destroy(struct client *client)
     client->mediator->client_count--;
     sd_event_source_disable_unref(client->source);
     sd_event_source_disable_unref(client->timer);
-    fdmsg_close(client->fds, &client->fd_count);
+    fdmsg_close(client->rx_fds, &client->rx_fd_count);
+    fdmsg_close(client->fds, &client->progress.fds);
     close(client->fd);
     free(client);
 }
@@ -124,9 +127,10 @@ static void refuse(struct client *client, const char *reason)
 
     log_refusal(client, reason);
     drop_vm(client);
-    client->state = ATTACH_REFUSED;
+    client->progress.state = ATTACH_REFUSED;
     snprintf(msg.refused.reason, sizeof(msg.refused.reason), "%s", reason);
     send_message(client, VGPU_MSG_REFUSED, client->rx.serial, &msg, NULL, 0);
+    fdmsg_close(client->fds, &client->progress.fds);
     shutdown(client->fd, SHUT_WR);
     close_later(client, REFUSED_LINGER_NS);
 }
@@ -152,32 +156,32 @@ static bool id_in_use(struct client *client, uint32_t vm_id)
 }
 
 /* The descriptors for a new VM: the stub's, or new ones. Returns 0 or -errno with a reason. */
-static int take_memory(struct client *client, const struct vgpu_hello *hello,
-                       int fds[VGPU_ATTACH_FDS], char reason[ATTACH_REASON_SIZE])
+static int take_memory(struct client *client, int fds[], char reason[ATTACH_REASON_SIZE])
 {
+    const struct vgpu_hello *hello = &client->hello.hello;
     const char *problem;
     int r;
 
     if (!(hello->flags & VGPU_HELLO_HANDOVER)) {
-        r = memory_create(hello->vm_id, hello->shm_size, fds);
+        r = memory_create(hello->vm_id, hello->shm_size, hello->queues, fds);
         if (r < 0) {
             snprintf(reason, ATTACH_REASON_SIZE, "cannot make shared memory: %s", strerror(-r));
         }
         return r;
     }
-    problem = memory_check(hello->shm_size, client->fds);
+    problem = memory_check(hello->shm_size, hello->queues, client->fds);
     if (problem) {
         snprintf(reason, ATTACH_REASON_SIZE, "%s", problem);
         return -EINVAL;
     }
-    memcpy(fds, client->fds, VGPU_ATTACH_FDS * sizeof(fds[0]));
-    client->fd_count = 0;
+    memcpy(fds, client->fds, client->progress.fds * sizeof(fds[0]));
+    client->progress.fds = 0;
     return 0;
 }
 
-static void close_memory(const int fds[VGPU_ATTACH_FDS])
+static void close_memory(const int fds[], uint32_t queues)
 {
-    for (size_t i = 0; i < VGPU_ATTACH_FDS; i++) {
+    for (uint32_t i = 0; i < vgpu_attach_fds(queues); i++) {
         close(fds[i]);
     }
 }
@@ -187,21 +191,64 @@ static void announce(const struct vm *vm, const struct attach_grant *grant, bool
     log_info("%s %" PRIu32 "%s%s%s: attached to pool %c at priority %s%s, %" PRIu64
              " MiB shared, process %d of user %ld%s",
              vm->host ? "host client" : "VM", vm->id, vm->name[0] ? " (" : "", vm->name,
-             vm->name[0] ? ")" : "", vm->pool->id, config_priority_name(grant->priority),
+             vm->name[0] ? ")" : "", vm->worker.pool->id, config_priority_name(grant->priority),
              grant->lowered ? " (lowered)" : "", vm->shm_size >> 20, (int)vm->peer, (long)vm->user,
              handover ? ", back with its memory" : "");
 }
 
+/* ATTACHED, and the descriptors of new memory: as many with it as a message takes. */
+static int send_attached(struct client *client, struct vgpu_msg *msg, const int fds[])
+{
+    const uint32_t count = fds ? vgpu_attach_fds(client->vm->queues) : 0;
+    uint32_t type = VGPU_MSG_ATTACHED, sent = 0;
+    int r;
+
+    do {
+        const uint32_t left = count - sent;
+        const uint32_t now = left < VGPU_MSG_FDS_MAX ? left : VGPU_MSG_FDS_MAX;
+
+        r = send_message(client, type, client->hello.serial, msg, fds ? fds + sent : NULL, now);
+        sent += now;
+        type = VGPU_MSG_FDS;
+        *msg = (struct vgpu_msg){0};
+    } while (r == 0 && sent < count);
+    return r;
+}
+
+static void accept_vm(struct client *client, const struct attach_grant *grant, const int fds[])
+{
+    const struct vgpu_hello *hello = &client->hello.hello;
+    const bool handover = (hello->flags & VGPU_HELLO_HANDOVER) != 0;
+    struct vgpu_msg msg = {.attached = {
+                               .vm_id = hello->vm_id,
+                               .pool = grant->pool,
+                               .priority = grant->priority,
+                               .vectors = hello->vectors,
+                               .queues = hello->queues,
+                               .shm_size = hello->shm_size,
+                           }};
+
+    client->vm->user = client->peer.uid;
+    client->vm->peer = client->peer.pid;
+    client->progress.state = ATTACH_ATTACHED;
+    client->progress.queues = hello->queues;
+    sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
+    announce(client->vm, grant, handover);
+    if (send_attached(client, &msg, handover ? NULL : fds) < 0) {
+        /* The end of file follows. */
+        shutdown(client->fd, SHUT_RDWR);
+    }
+}
+
+/* Answers the HELLO in client->hello. */
 static void handle_hello(struct client *client)
 {
     struct mediator *mediator = client->mediator;
-    const struct vgpu_hello *hello = &client->rx.hello;
-    const bool handover = (hello->flags & VGPU_HELLO_HANDOVER) != 0;
+    const struct vgpu_hello *hello = &client->hello.hello;
     struct attach_facts facts = {.user = client->peer.uid};
     struct attach_grant grant;
-    struct vgpu_msg msg = {0};
     char reason[ATTACH_REASON_SIZE];
-    int fds[VGPU_ATTACH_FDS];
+    int fds[VGPU_ATTACH_FDS_MAX];
     int r;
 
     if (mediator->stopping) {
@@ -211,65 +258,71 @@ static void handle_hello(struct client *client)
     facts.id_in_use = id_in_use(client, hello->vm_id);
     facts.vm_count = mediator->vm_count;
     if (!attach_decide(&mediator->config, hello, &facts, &grant, reason) ||
-        take_memory(client, hello, fds, reason) < 0) {
+        take_memory(client, fds, reason) < 0) {
         refuse(client, reason);
         return;
     }
     r = vm_create(mediator, client, hello, &grant, fds, &client->vm);
     if (r < 0) {
-        close_memory(fds);
+        close_memory(fds, hello->queues);
         snprintf(reason, sizeof(reason), "cannot start a worker: %s", strerror(-r));
         refuse(client, reason);
         return;
     }
-    client->vm->user = client->peer.uid;
-    client->vm->peer = client->peer.pid;
-    client->state = ATTACH_ATTACHED;
-    sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
-    msg.attached = (struct vgpu_attached){
-        .vm_id = hello->vm_id,
-        .pool = grant.pool,
-        .priority = grant.priority,
-        .vectors = hello->vectors,
-        .shm_size = hello->shm_size,
-    };
-    announce(client->vm, &grant, handover);
-    if (send_message(client, VGPU_MSG_ATTACHED, client->rx.serial, &msg, fds,
-                     handover ? 0 : VGPU_ATTACH_FDS) < 0) {
-        /* The end of file follows. */
-        shutdown(client->fd, SHUT_RDWR);
+    accept_vm(client, &grant, fds);
+}
+
+/* Keeps what came with a HELLO, or with an FDS behind it. */
+static void keep(struct client *client)
+{
+    if (client->rx.type == VGPU_MSG_HELLO) {
+        client->hello = client->rx;
+        client->progress.queues = client->rx.hello.queues;
     }
+    memcpy(client->fds + client->progress.fds, client->rx_fds,
+           client->rx_fd_count * sizeof(client->fds[0]));
+    client->progress.fds += client->rx_fd_count;
+    client->rx_fd_count = 0;
 }
 
 static void handle_message(struct client *client)
 {
     char reason[ATTACH_REASON_SIZE];
 
-    switch (attach_check(client->state, &client->rx, client->fd_count, reason)) {
+    switch (attach_check(&client->progress, &client->rx, client->rx_fd_count, reason)) {
+    case ATTACH_ACTION_MORE:
+        keep(client);
+        client->progress.state = ATTACH_HANDOVER;
+        break;
     case ATTACH_ACTION_HELLO:
+        keep(client);
         handle_hello(client);
         break;
     case ATTACH_ACTION_RESET:
-        vm_reset(client->vm, client->rx.serial);
+        vm_reset(client->vm, client->rx.reset.flags, client->rx.serial);
+        break;
+    case ATTACH_ACTION_QUEUE:
+        vm_act_on_queue(client->vm, client->rx.queue.queue, client->rx.queue.action);
         break;
     case ATTACH_ACTION_BYE:
         drop_vm(client);
-        client->state = ATTACH_NEW;
+        client->progress.state = ATTACH_NEW;
         break;
     case ATTACH_ACTION_REFUSE:
         refuse(client, reason);
         break;
     }
-    fdmsg_close(client->fds, &client->fd_count);
+    fdmsg_close(client->rx_fds, &client->rx_fd_count);
 }
 
 /* What a refused client still sends is thrown away until it closes. */
 static ssize_t drain(struct client *client)
 {
     char bytes[VGPU_MSG_SIZE];
-    const ssize_t n = fdmsg_recv(client->fd, bytes, sizeof(bytes), client->fds, &client->fd_count);
+    const ssize_t n = fdmsg_recv(client->fd, bytes, sizeof(bytes), client->rx_fds,
+                                 &client->rx_fd_count);
 
-    fdmsg_close(client->fds, &client->fd_count);
+    fdmsg_close(client->rx_fds, &client->rx_fd_count);
     return n;
 }
 
@@ -280,16 +333,17 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
 
     (void)source;
     (void)events;
-    if (client->state == ATTACH_REFUSED) {
+    if (client->progress.state == ATTACH_REFUSED) {
         n = drain(client);
     } else {
         n = fdmsg_recv(fd, (uint8_t *)&client->rx + client->rx_length,
-                       sizeof(client->rx) - client->rx_length, client->fds, &client->fd_count);
+                       sizeof(client->rx) - client->rx_length, client->rx_fds,
+                       &client->rx_fd_count);
     }
     if (n == -EAGAIN) {
         return 0;
     }
-    if (n == -EMSGSIZE && client->state != ATTACH_REFUSED) {
+    if (n == -EMSGSIZE && client->progress.state != ATTACH_REFUSED) {
         refuse(client, "more than 16 descriptors came with one message");
         return 0;
     }
@@ -297,7 +351,7 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
         client_destroy(client);
         return 0;
     }
-    if (client->state == ATTACH_REFUSED) {
+    if (client->progress.state == ATTACH_REFUSED) {
         return 0;
     }
     client->rx_length += (size_t)n;
@@ -314,8 +368,8 @@ static int on_client_timer(sd_event_source *source, uint64_t usec, void *context
 
     (void)source;
     (void)usec;
-    if (client->state == ATTACH_NEW) {
-        log_warning("process %d of user %ld connected and sent no HELLO; closing",
+    if (client->progress.state != ATTACH_REFUSED) {
+        log_warning("process %d of user %ld connected and sent no whole HELLO; closing",
                     (int)client->peer.pid, (long)client->peer.uid);
     }
     client_destroy(client);

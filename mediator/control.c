@@ -71,39 +71,71 @@ static void add_pool(struct json_object *object, const struct pool *pool)
     add_string(object, "pool", name);
 }
 
-static const char *vm_state(const struct vm *vm)
+static const char *worker_state(const struct process *worker)
 {
-    if (!vm->ready) {
+    if (!worker->ready) {
         return "starting";
     }
-    if (queue_contains(&vm->member.entry)) {
+    if (queue_contains(&worker->member.entry)) {
         return "waiting";
     }
-    return pool_busy(&vm->member) ? "running" : "idle";
+    return pool_busy(&worker->member) ? "running" : "idle";
+}
+
+/* The counters are the worker's claims. */
+static void add_counters(struct json_object *object, const struct process *worker)
+{
+    const struct vgpu_turn_page *counters = worker->member.page;
+
+    add_number(object, "requests", counters->requests);
+    add_number(object, "errors", counters->errors);
+    add_number(object, "elements", counters->elements);
+    add_seconds(object, "busy_seconds", counters->busy_ns);
+    add_number(object, "worker_pid", (uint64_t)worker->pid);
+    add_number(object, "worker_starts", worker->starts);
+}
+
+/* The sessions that have a worker now. */
+static struct json_object *describe_sessions(const struct vm *vm)
+{
+    struct json_object *sessions = json_object_new_array();
+
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        const struct session *session = vm->sessions[i];
+        struct json_object *object;
+
+        if (!session || session->worker.pid == 0) {
+            continue;
+        }
+        object = json_object_new_object();
+        add_number(object, "queue", i);
+        add_string(object, "state", worker_state(&session->worker));
+        add_string(object, "device", session->worker.ready ? session->worker.device : "");
+        add_counters(object, &session->worker);
+        json_object_array_add(sessions, object);
+    }
+    return sessions;
 }
 
 static struct json_object *describe_vm(const struct vm *vm)
 {
     struct json_object *object = json_object_new_object();
-    const struct vgpu_turn_page *counters = vm->member.page;
+    const struct process *worker = &vm->worker;
 
     add_number(object, "vm", vm->id);
     add_string(object, "name", vm->name);
     add_string(object, "kind", vm->host ? "host" : "vm");
-    add_pool(object, vm->pool);
-    add_string(object, "priority", config_priority_name(vm->member.priority));
-    add_string(object, "state", vm_state(vm));
-    add_string(object, "device", vm->ready ? vm->device : "");
+    add_pool(object, worker->pool);
+    add_string(object, "priority", config_priority_name(worker->member.priority));
+    add_string(object, "state", worker_state(worker));
+    add_string(object, "device", worker->ready ? worker->device : "");
     add_number(object, "shm_bytes", vm->shm_size);
-    add_number(object, "requests", counters->requests);
-    add_number(object, "errors", counters->errors);
-    add_number(object, "elements", counters->elements);
-    add_seconds(object, "busy_seconds", counters->busy_ns);
+    add_counters(object, worker);
     add_seconds(object, "attached_seconds", clock_ns() - vm->attached_ns);
-    add_number(object, "worker_pid", (uint64_t)vm->pid);
-    add_number(object, "worker_starts", vm->starts);
     add_number(object, "client_pid", (uint64_t)vm->peer);
     add_number(object, "client_user", vm->user);
+    add_number(object, "queues", vm->queues);
+    json_object_object_add(object, "sessions", describe_sessions(vm));
     return object;
 }
 

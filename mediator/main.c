@@ -22,6 +22,7 @@
 #include "log.h"
 #include "mediator.h"
 #include "probe.h"
+#include "process.h"
 #include "version.h"
 #include "vm.h"
 
@@ -160,7 +161,9 @@ static int on_pool_timer(sd_event_source *source, uint64_t usec, void *context)
     (void)source;
     (void)usec;
     if (pool_wanted_since(pool) != 0) {
-        vm_turn_expired(vm_of_member(pool->holder));
+        struct process *process = process_of_member(pool->holder);
+
+        process->ops->expired(process);
     }
     return 0;
 }
@@ -331,7 +334,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
 static bool any_worker(const struct mediator *m)
 {
     for (const struct vm *vm = m->vms; vm; vm = vm->next) {
-        if (vm->pid != 0) {
+        if (vm_has_worker(vm)) {
             return true;
         }
     }

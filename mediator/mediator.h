@@ -5,7 +5,9 @@
  *   main.c     options, sockets, signals
  *   client.c   connections on the attach socket
  *   attach.c   what they may do
- *   vm.c       an attached VM and its worker process
+ *   vm.c       an attached VM, and its worker for register mode
+ *   queue-session.c  a queue of a VM, and its worker
+ *   process.c  a worker process
  *   pool.c     whose turn it is
  *   queue.c    the order of those who wait
  *   control.c  vgpuctl's socket

@@ -31,17 +31,17 @@ static int sealed_memfd(const char *name, uint64_t size)
     return fd;
 }
 
-int memory_create(uint32_t vm_id, uint64_t shm_size, int fds[VGPU_ATTACH_FDS])
+int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[])
 {
     char name[32];
     size_t made = 0;
 
     snprintf(name, sizeof(name), "vgpu-vm-%u", vm_id);
-    fds[MEMORY_MEMFD] = sealed_memfd(name, vgpu_memfd_size(shm_size));
-    if (fds[MEMORY_MEMFD] < 0) {
-        return fds[MEMORY_MEMFD];
+    fds[VGPU_ATTACH_MEMFD] = sealed_memfd(name, vgpu_memfd_size(shm_size));
+    if (fds[VGPU_ATTACH_MEMFD] < 0) {
+        return fds[VGPU_ATTACH_MEMFD];
     }
-    for (made = 1; made < VGPU_ATTACH_FDS; made++) {
+    for (made = 1; made < vgpu_attach_fds(queues); made++) {
         fds[made] = eventfd(0, EFD_CLOEXEC);
         if (fds[made] < 0) {
             const int r = -errno;
@@ -67,9 +67,9 @@ static int is_eventfd(int fd)
     return n == (ssize_t)strlen(expected) && memcmp(target, expected, (size_t)n) == 0;
 }
 
-const char *memory_check(uint64_t shm_size, const int fds[VGPU_ATTACH_FDS])
+const char *memory_check(uint64_t shm_size, uint32_t queues, const int fds[])
 {
-    const int r = memfd_check(fds[MEMORY_MEMFD], vgpu_memfd_size(shm_size));
+    const int r = memfd_check(fds[VGPU_ATTACH_MEMFD], vgpu_memfd_size(shm_size));
 
     if (r == -EPERM) {
         return "the memory handed over is no memfd sealed against resizing";
@@ -77,7 +77,7 @@ const char *memory_check(uint64_t shm_size, const int fds[VGPU_ATTACH_FDS])
     if (r < 0) {
         return "the memory handed over has another size than the shared memory asked for";
     }
-    for (size_t i = MEMORY_DOORBELL; i < VGPU_ATTACH_FDS; i++) {
+    for (size_t i = VGPU_ATTACH_DOORBELL; i < vgpu_attach_fds(queues); i++) {
         if (!is_eventfd(fds[i])) {
             return "a descriptor handed over as doorbell or interrupt is no eventfd";
         }

@@ -8,20 +8,17 @@
 
 #include "vgpu-attach.h"
 
-/* Their order in messages. */
-enum { MEMORY_MEMFD, MEMORY_DOORBELL, MEMORY_IRQ };
-
 /*
- * Makes a sealed memfd and the eventfds, in the order of the protocol. Returns 0, and
- * `fds` are the caller's; or -errno, and there are none.
+ * Makes a sealed memfd and the eventfds, vgpu_attach_fds() in all, in the order of the protocol.
+ * Returns 0, and `fds` are the caller's; or -errno, and there are none.
  */
-int memory_create(uint32_t vm_id, uint64_t shm_size, int fds[VGPU_ATTACH_FDS]);
+int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[]);
 
 /*
  * Whether descriptors that a stub brought from an earlier mediator are what they should
  * be: a sealed memfd of the right size, and eventfds. NULL, or what is wrong.
  */
-const char *memory_check(uint64_t shm_size, const int fds[VGPU_ATTACH_FDS]);
+const char *memory_check(uint64_t shm_size, uint32_t queues, const int fds[]);
 
 /* Makes and maps a turn page; *fd is for the worker. Both are the caller's. */
 int memory_create_turn_page(int *fd, void **page);

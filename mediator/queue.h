@@ -3,8 +3,8 @@
  * The order of waiting work: bands high > medium > low, first come first served within
  * one. Pure: no I/O, no clock, no allocation.
  */
-#ifndef VGPU_QUEUE_H
-#define VGPU_QUEUE_H
+#ifndef VGPU_MEDIATOR_QUEUE_H
+#define VGPU_MEDIATOR_QUEUE_H
 
 #include <stdbool.h>
 

@@ -13,12 +13,14 @@
  *                          <-  REFUSED   why; the mediator then closes
  *   RESET                  ->            drop what runs
  *                          <-  RESET_DONE
+ *   QUEUE                  ->            open or close a queue; QUEUE_STATUS is the answer
  *   BYE                    ->            device unplugged; HELLO may follow
  *
- * The descriptors, VGPU_ATTACH_FDS of them in this order: the memfd (shared memory,
- * then the register page), the doorbell eventfd, the interrupt eventfd of each
- * vector. They come with ATTACHED, or, when the client keeps a set from an earlier
- * mediator, with HELLO and VGPU_HELLO_HANDOVER; then ATTACHED brings none. The memfd
+ * The descriptors, vgpu_attach_fds() of them in this order: the memfd (shared memory,
+ * then the register page), the doorbell eventfds of register mode and of each queue, the
+ * interrupt eventfds likewise. They come with ATTACHED, or, when the client keeps a set from
+ * an earlier mediator, with HELLO and VGPU_HELLO_HANDOVER; then ATTACHED brings none. As many
+ * as one message takes come with it, the others with FDS messages right behind it. The memfd
  * is sealed against shrinking and growing: each side checks that before it maps it.
  *
  * Identity that a HELLO claims is a wish: the mediator's configuration and the
@@ -27,14 +29,32 @@
 #ifndef VGPU_ATTACH_H
 #define VGPU_ATTACH_H
 
-#include "vgpu-regs.h"
+#include "vgpu-queue.h"
 
 #define VGPU_MSG_MAGIC 0x4D475056u /* "VPGM" */
 #define VGPU_MSG_SIZE 256u         /* bytes, of every message */
 
-#define VGPU_ATTACH_VECTORS 1u
-#define VGPU_ATTACH_FDS (2u + VGPU_ATTACH_VECTORS)
-#define VGPU_ATTACH_FDS_MAX 16u /* QEMU's character devices take no more in one message */
+#define VGPU_MSG_FDS_MAX 16u /* QEMU's character devices take no more in one message */
+
+/* Interrupt vectors of a device with so many queues. */
+static inline uint32_t vgpu_attach_vectors(uint32_t queues)
+{
+    return 1 + queues;
+}
+
+/* Descriptors of a device with so many queues, and the places of some. */
+#define VGPU_ATTACH_FDS_MAX (3u + 2u * VGPU_MAX_QUEUES)
+#define VGPU_ATTACH_MEMFD 0u
+#define VGPU_ATTACH_DOORBELL 1u /* of register mode; that of queue N follows at 2 + N */
+static inline uint32_t vgpu_attach_fds(uint32_t queues)
+{
+    return 3 + 2 * queues;
+}
+/* The interrupt of register mode; that of queue N follows. */
+static inline uint32_t vgpu_attach_irq(uint32_t queues)
+{
+    return 2 + queues;
+}
 
 enum vgpu_msg_type {
     VGPU_MSG_HELLO = 1,
@@ -43,6 +63,8 @@ enum vgpu_msg_type {
     VGPU_MSG_RESET = 4,
     VGPU_MSG_RESET_DONE = 5,
     VGPU_MSG_BYE = 6,
+    VGPU_MSG_FDS = 7,
+    VGPU_MSG_QUEUE = 8,
 };
 
 /* struct vgpu_hello.flags */
@@ -54,8 +76,8 @@ struct vgpu_hello {
     uint32_t vm_id;    /* not 0 */
     uint32_t pool;     /* upper-case ASCII letter */
     uint32_t priority; /* enum vgpu_priority */
-    uint32_t vectors;  /* VGPU_ATTACH_VECTORS */
-    uint32_t queues;   /* 0 in this version */
+    uint32_t vectors;  /* vgpu_attach_vectors() */
+    uint32_t queues;   /* at most vgpu_queues_max() */
     uint64_t shm_size; /* bytes, see vgpu_shm_size_valid() */
     char name[64];     /* of the VM or process, for people; NUL-terminated, may be empty */
 };
@@ -66,8 +88,19 @@ struct vgpu_attached {
     uint32_t pool;     /* effective */
     uint32_t priority; /* effective */
     uint32_t vectors;  /* as asked */
-    uint32_t queues;   /* 0 in this version */
+    uint32_t queues;   /* as asked */
     uint64_t shm_size; /* as asked */
+};
+
+#define VGPU_RESET_QUEUES (1u << 0) /* the queues too: the guest itself was reset */
+
+struct vgpu_reset {
+    uint32_t flags; /* VGPU_RESET_* */
+};
+
+struct vgpu_queue_action {
+    uint32_t queue;  /* number */
+    uint32_t action; /* VGPU_QUEUE_OPEN or VGPU_QUEUE_CLOSE */
 };
 
 struct vgpu_refused {
@@ -83,6 +116,8 @@ struct vgpu_msg {
         struct vgpu_hello hello;
         struct vgpu_attached attached;
         struct vgpu_refused refused;
+        struct vgpu_reset reset;
+        struct vgpu_queue_action queue;
         uint8_t bytes[VGPU_MSG_SIZE - 16];
     };
 };
@@ -90,6 +125,8 @@ struct vgpu_msg {
 static_assert(sizeof(struct vgpu_hello) == 96, "ABI");
 static_assert(sizeof(struct vgpu_attached) == 32, "ABI");
 static_assert(sizeof(struct vgpu_refused) == 192, "ABI");
+static_assert(sizeof(struct vgpu_reset) == 4, "ABI");
+static_assert(sizeof(struct vgpu_queue_action) == 8, "ABI");
 static_assert(sizeof(struct vgpu_msg) == VGPU_MSG_SIZE, "ABI");
 
 /* Offset of the register page in the memfd, and the memfd's size, both in bytes. */

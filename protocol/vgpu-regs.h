@@ -42,7 +42,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 
 #define VGPU_MAGIC 0x55504756u /* "VGPU", read as little-endian bytes */
 #define VGPU_VERSION_MAJOR 1u
-#define VGPU_VERSION_MINOR 0u
+#define VGPU_VERSION_MINOR 1u
 #define VGPU_VERSION (VGPU_VERSION_MAJOR << 16 | VGPU_VERSION_MINOR)
 
 /* Register offsets in BAR0, in bytes. RO, RW and WO are the guest's access. */
@@ -60,11 +60,13 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 #define VGPU_REG_GENERATION 0x2Cu      /* RO counts the workers that served this device */
 #define VGPU_REG_SHM_SIZE_LO 0x30u     /* RO bytes of shared memory in BAR2, low word */
 #define VGPU_REG_SHM_SIZE_HI 0x34u     /* RO, high word */
-#define VGPU_REG_NUM_QUEUES 0x38u      /* RO command queues; 0 in this version */
+#define VGPU_REG_NUM_QUEUES 0x38u      /* RO command queues, see vgpu-queue.h */
 #define VGPU_REG_CONTROL 0x3Cu         /* RW VGPU_CONTROL_* */
 #define VGPU_REG_REQUEST 0x100u        /* RW request buffer */
 #define VGPU_REG_RESPONSE 0x200u       /* RO response buffer */
-#define VGPU_REG_QUEUE_DOORBELL 0x400u /* WO a word per queue, VGPU_MAX_QUEUES of them */
+#define VGPU_REG_QUEUE_DOORBELL 0x400u /* WO a word per queue: wakes its parked worker */
+#define VGPU_REG_QUEUE_STATUS 0x500u   /* RO a word per queue, see vgpu-queue.h */
+#define VGPU_REG_QUEUE_CONTROL 0x600u  /* WO a word per queue, VGPU_QUEUE_OPEN or _CLOSE */
 
 #define VGPU_REQUEST_MAX 256u  /* bytes in the request buffer */
 #define VGPU_RESPONSE_MAX 256u /* bytes in the response buffer */
@@ -72,7 +74,8 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 
 /* FEATURES. The backend bits tell what computes; neither is set before the first worker. */
 #define VGPU_FEATURE_SHM (1u << 0)         /* BAR2 is backed by memory */
-#define VGPU_FEATURE_MSIX (1u << 1)        /* vector 0 announces completions */
+#define VGPU_FEATURE_MSIX (1u << 1)        /* vector 0: register mode; 1 + N: queue N */
+#define VGPU_FEATURE_QUEUES (1u << 2)      /* NUM_QUEUES is not 0 */
 #define VGPU_FEATURE_BACKEND_CPU (1u << 8) /* no GPU: the host's CPU computes */
 #define VGPU_FEATURE_BACKEND_GPU (1u << 9)
 
@@ -144,7 +147,8 @@ struct vgpu_journal {
 /*
  * The register page. Offsets below 0x800 are those of BAR0; words that QEMU answers
  * from its own state (identity, sizes) are unused here. Each field has one writer:
- * Q is QEMU's handlers (or a host process that attached by itself), W the worker.
+ * Q is QEMU's handlers (or a host process that attached by itself), W the worker, M the
+ * mediator.
  */
 struct vgpu_regs_page {
     uint8_t unused0[VGPU_REG_FEATURES];
@@ -158,7 +162,9 @@ struct vgpu_regs_page {
     uint8_t unused2[VGPU_REG_REQUEST - 0x30];
     uint8_t request[VGPU_REQUEST_MAX];   /* Q */
     uint8_t response[VGPU_RESPONSE_MAX]; /* W */
-    uint8_t unused3[0x800 - 0x300];
+    uint8_t unused3[VGPU_REG_QUEUE_STATUS - 0x300];
+    uint32_t queue_status[VGPU_MAX_QUEUES]; /* M: see vgpu-queue.h; store-release */
+    uint8_t unused6[0x800 - 0x600];
     /* From here on nothing is reachable through BAR0. */
     uint32_t irq_wanted; /* Q: 1 when a completion shall signal the interrupt eventfd */
     uint32_t unused4[15];
@@ -176,6 +182,7 @@ static_assert(offsetof(struct vgpu_regs_page, error) == VGPU_REG_ERROR, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, generation) == VGPU_REG_GENERATION, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, request) == VGPU_REG_REQUEST, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, response) == VGPU_REG_RESPONSE, "ABI");
+static_assert(offsetof(struct vgpu_regs_page, queue_status) == VGPU_REG_QUEUE_STATUS, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, irq_wanted) == 0x800, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, journal) == 0x840, "ABI");
 

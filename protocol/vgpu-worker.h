@@ -36,7 +36,10 @@
 
 #include "vgpu-regs.h"
 
-/* Descriptors that a worker is started with. */
+/*
+ * Descriptors that a worker is started with. One for register mode gets that mode's doorbell
+ * and interrupt, one for a queue the queue's.
+ */
 #define VGPU_WORKER_FD_LINK 3     /* SOCK_SEQPACKET to the mediator */
 #define VGPU_WORKER_FD_MEMFD 4    /* the VM's memory and register page */
 #define VGPU_WORKER_FD_DOORBELL 5 /* eventfd */
@@ -50,11 +53,15 @@ enum vgpu_turn {
     VGPU_TURN_RECALLED = 3, /* running; falls back to CLOSED with a DONE */
 };
 
+/* A queue's worker that ends by itself ends with this and an enum vgpu_queue_end as its exit code.
+ */
+#define VGPU_WORKER_EXIT_END 64
+
 /* One page of memory; the counters are the worker's claims, for display. */
 struct vgpu_turn_page {
     uint32_t turn; /* enum vgpu_turn */
     uint32_t reserved[15];
-    uint64_t requests; /* answered, with success or error */
+    uint64_t requests; /* answered with success or error; of a queue: commands taken */
     uint64_t errors;   /* of those, with error */
     uint64_t busy_ns;  /* time from start to completion, summed */
     uint64_t elements; /* results computed */

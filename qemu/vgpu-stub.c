@@ -9,7 +9,8 @@
  * memfd; the page behind it, the register page, is mapped here and holds the registers
  * that the worker changes. A doorbell is an ioeventfd, a completion an irqfd with KVM
  * and a handler in the main loop with TCG, so no request passes through the main loop
- * on its way to the worker.
+ * on its way to the worker. Register mode and each command queue (protocol/vgpu-queue.h)
+ * have one of either; what goes through a queue's ring this device never sees.
  *
  * STATUS is where the pieces meet. With an ioeventfd the device does not see the
  * doorbell, so after one STATUS may still show the last request's outcome. A read
@@ -20,6 +21,10 @@
  * The mediator may be absent when QEMU starts, and may come and go: descriptors and
  * mappings made at the first attach stay and are handed to the next mediator. While
  * there is none STATUS reads OFFLINE, and doorbells end here, ignored.
+ *
+ * A queue is opened and closed by the mediator, which counts in QUEUE_STATUS what it has
+ * dealt with. There is at most one uncounted message for each queue, so that no guest can
+ * fill the socket and stop its own processor in a write to it.
  *
  * One file serves QEMU 7.2 to 10.x; what differs between them is in the section
  * "QEMU versions".
@@ -50,6 +55,7 @@
 #include "qom/object.h"
 
 #include "vgpu-attach.h"
+#include "vgpu-queue.h"
 #include "vgpu-regs.h"
 
 /* QEMU versions -------------------------------------------------------------------- */
@@ -132,6 +138,7 @@ static void del_blocker(Error **reason)
 #define trace_vgpu_stub_reset_done(...) ((void)0)
 #define trace_vgpu_stub_bad_access(...) ((void)0)
 #define trace_vgpu_stub_doorbell_offline(...) ((void)0)
+#define trace_vgpu_stub_queue(...) ((void)0)
 #else
 #include "trace.h"
 #endif
@@ -145,10 +152,16 @@ OBJECT_DECLARE_SIMPLE_TYPE(VgpuStub, VGPU_STUB)
 #define HANDSHAKE_TIMEOUT_MS 1000
 /* How often a lost mediator is looked for, where the chardev does not do it. */
 #define RECONNECT_MS 1000
+/* Command queues, where the user names no number and there is room for as many. */
+#define QUEUES_DEFAULT 16
+#define QUEUES_UNSET UINT32_MAX
+/* Doorbells, and interrupts likewise, at most: of register mode, then of each queue. */
+#define CHANNELS_MAX (1 + VGPU_MAX_QUEUES)
 
 typedef enum {
     LINK_OFFLINE,    /* not connected, or refused: nothing may be sent but a HELLO */
     LINK_HELLO_SENT, /* waiting for ATTACHED or REFUSED */
+    LINK_COLLECTING, /* ATTACHED has come, not all of its descriptors */
     LINK_ATTACHED,   /* descriptors valid, a mediator watches over the worker */
 } VgpuLink;
 
@@ -168,6 +181,7 @@ struct VgpuStub {
     char *pool_name;
     char *priority_name;
     uint64_t shm_size;
+    uint32_t queues;
     bool ioeventfd;
 
     /* Identity: as the properties ask, then as the mediator grants. */
@@ -179,8 +193,10 @@ struct VgpuStub {
     uint32_t serial; /* of the HELLO or RESET that an answer is expected to */
     struct vgpu_msg rx;
     size_t rx_len;
-    int rx_fds[VGPU_ATTACH_FDS_MAX];
-    unsigned rx_fd_count;
+    /* Those collected since ATTACHED, then those that came with rx, however many. */
+    int rx_fds[VGPU_ATTACH_FDS_MAX + VGPU_MSG_FDS_MAX];
+    unsigned rx_fds_collected;
+    unsigned rx_fd_count; /* of both kinds */
     QEMUTimer *reconnect;
     char *last_refusal; /* to print a reason once, not at each try */
 
@@ -188,12 +204,15 @@ struct VgpuStub {
     int memfd; /* -1 before */
     struct vgpu_regs_page *page;
     MemoryRegion ram;
-    EventNotifier doorbell;
-    VgpuVector vector[VGPU_ATTACH_VECTORS];
-    bool doorbell_wired;
+    EventNotifier doorbell[CHANNELS_MAX];
+    VgpuVector vector[CHANNELS_MAX];
+    bool doorbells_wired;
     bool irqfds_on;
 
-    bool reset_pending; /* RESET sent, or to be sent at the next attach */
+    bool reset_pending;     /* RESET sent, or to be sent at the next attach */
+    uint32_t reset_flags;   /* VGPU_RESET_*, of the one that is pending */
+    bool queue_since_reset; /* a QUEUE message followed that one */
+    int32_t uncounted[VGPU_MAX_QUEUES]; /* count when QUEUE was last sent; -1: not sent */
 
     MemoryRegion regs;
     MemoryRegion shm;
@@ -205,24 +224,48 @@ static const char *const priority_names[VGPU_PRIORITIES] = { "low", "medium", "h
 
 /* Doorbell ------------------------------------------------------------------------- */
 
-/* The ioeventfd is there only while attached: otherwise a doorbell ends in this device. */
-static void vgpu_stub_wire_doorbell(VgpuStub *s, bool on)
+/* Of register mode and of each queue: as many doorbells as interrupt vectors. */
+static unsigned vgpu_stub_channels(const VgpuStub *s)
 {
-    if (!s->ioeventfd || s->doorbell_wired == on) {
+    return vgpu_attach_vectors(s->queues);
+}
+
+/* The ioeventfds are there only while attached: otherwise a doorbell ends in this device. */
+static void vgpu_stub_wire_doorbells(VgpuStub *s, bool on)
+{
+    if (!s->ioeventfd || s->doorbells_wired == on) {
         return;
     }
-    s->doorbell_wired = on;
-    /* Size 4: TCG compares the size of the access exactly. */
-    if (on) {
-        memory_region_add_eventfd(&s->regs, VGPU_REG_DOORBELL, 4, false, 0, &s->doorbell);
+    s->doorbells_wired = on;
+    /* One change of the guest's memory map, not one for each doorbell. */
+    memory_region_transaction_begin();
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
+        hwaddr addr = i == 0 ? VGPU_REG_DOORBELL : VGPU_REG_QUEUE_DOORBELL + 4 * (i - 1);
+
+        /* Size 4: TCG compares the size of the access exactly. */
+        if (on) {
+            memory_region_add_eventfd(&s->regs, addr, 4, false, 0, &s->doorbell[i]);
+        } else {
+            memory_region_del_eventfd(&s->regs, addr, 4, false, 0, &s->doorbell[i]);
+        }
+    }
+    memory_region_transaction_commit();
+}
+
+/* A doorbell that comes to this device: while offline, and with ioeventfd=off. */
+static void vgpu_stub_ring(VgpuStub *s, unsigned channel)
+{
+    if (s->link == LINK_ATTACHED) {
+        event_notifier_set(&s->doorbell[channel]);
     } else {
-        memory_region_del_eventfd(&s->regs, VGPU_REG_DOORBELL, 4, false, 0, &s->doorbell);
+        trace_vgpu_stub_doorbell_offline(s->vm_id);
     }
 }
 
+/* Whether a request in register mode was rung for and not yet taken. */
 static bool vgpu_stub_doorbell_pending(VgpuStub *s)
 {
-    struct pollfd p = { .fd = event_notifier_get_fd(&s->doorbell), .events = POLLIN };
+    struct pollfd p = { .fd = event_notifier_get_fd(&s->doorbell[0]), .events = POLLIN };
 
     return poll(&p, 1, 0) == 1;
 }
@@ -281,7 +324,7 @@ static void vgpu_stub_vector_poll(PCIDevice *dev, unsigned first, unsigned end)
 {
     VgpuStub *s = VGPU_STUB(dev);
 
-    for (unsigned i = first; i < MIN(end, VGPU_ATTACH_VECTORS); i++) {
+    for (unsigned i = first; i < MIN(end, vgpu_stub_channels(s)); i++) {
         if (msix_is_masked(dev, i) && event_notifier_test_and_clear(&s->vector[i].notifier)) {
             msix_set_pending(dev, i);
         }
@@ -290,7 +333,7 @@ static void vgpu_stub_vector_poll(PCIDevice *dev, unsigned first, unsigned end)
 
 static void vgpu_stub_release_routes(VgpuStub *s)
 {
-    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
         VgpuVector *v = &s->vector[i];
 
         vgpu_stub_vector_mask(PCI_DEVICE(s), i);
@@ -304,11 +347,11 @@ static void vgpu_stub_release_routes(VgpuStub *s)
 
 static void vgpu_stub_irqfds_on(VgpuStub *s)
 {
+    KVMRouteChange c = kvm_irqchip_begin_route_changes(kvm_state);
     PCIDevice *dev = PCI_DEVICE(s);
 
     s->irqfds_on = true;
-    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
-        KVMRouteChange c = kvm_irqchip_begin_route_changes(kvm_state);
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
         int virq = kvm_irqchip_add_msi_route(&c, i, dev);
 
         if (virq < 0) {
@@ -317,13 +360,13 @@ static void vgpu_stub_irqfds_on(VgpuStub *s)
                         strerror(-virq));
             continue;
         }
-        kvm_irqchip_commit_route_changes(&c);
         s->vector[i].virq = virq;
         event_notifier_set_handler(&s->vector[i].notifier, NULL);
     }
+    kvm_irqchip_commit_route_changes(&c);
     if (msix_set_vector_notifiers(dev, vgpu_stub_vector_unmask, vgpu_stub_vector_mask,
                                   vgpu_stub_vector_poll) < 0) {
-        warn_report("vgpu-stub: VM %" PRIu32 ": KVM refused the interrupt's eventfd; interrupts "
+        warn_report("vgpu-stub: VM %" PRIu32 ": KVM refused an interrupt's eventfd; interrupts "
                     "go through QEMU's main loop", s->vm_id);
         s->irqfds_on = false;
         vgpu_stub_release_routes(s);
@@ -357,17 +400,44 @@ static void vgpu_stub_update_interrupts(VgpuStub *s)
 
 /* Link to the mediator ------------------------------------------------------------- */
 
-static void vgpu_stub_send(VgpuStub *s, uint32_t type, struct vgpu_msg *msg)
+/* A serial for a message whose answer is from now on the one that is expected. */
+static uint32_t vgpu_stub_expect_answer(VgpuStub *s)
 {
     /* Unique over all devices: a device plugged anew on a connection sees old answers. */
     static uint32_t last_serial;
 
+    return s->serial = ++last_serial;
+}
+
+static void vgpu_stub_send(VgpuStub *s, uint32_t type, uint32_t serial, struct vgpu_msg *msg)
+{
     msg->magic = VGPU_MSG_MAGIC;
     msg->version = VGPU_VERSION;
     msg->type = type;
-    msg->serial = s->serial = ++last_serial;
+    msg->serial = serial;
     /* A failed write shows as CHR_EVENT_CLOSED, which takes the device offline. */
     qemu_chr_fe_write_all(&s->chr, (const uint8_t *)msg, sizeof(*msg));
+}
+
+/* Sends a HELLO with the descriptors of an earlier attach, and those too many for it behind it. */
+static void vgpu_stub_send_handover(VgpuStub *s, struct vgpu_msg *hello)
+{
+    uint32_t serial = vgpu_stub_expect_answer(s);
+    unsigned count = vgpu_attach_fds(s->queues);
+    int fds[VGPU_ATTACH_FDS_MAX];
+
+    fds[VGPU_ATTACH_MEMFD] = s->memfd;
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
+        fds[VGPU_ATTACH_DOORBELL + i] = event_notifier_get_fd(&s->doorbell[i]);
+        fds[vgpu_attach_irq(s->queues) + i] = event_notifier_get_fd(&s->vector[i].notifier);
+    }
+    hello->hello.flags = VGPU_HELLO_HANDOVER;
+    for (unsigned i = 0; i < count; i += VGPU_MSG_FDS_MAX) {
+        struct vgpu_msg more = { 0 };
+
+        qemu_chr_fe_set_msgfds(&s->chr, fds + i, MIN(count - i, VGPU_MSG_FDS_MAX));
+        vgpu_stub_send(s, i == 0 ? VGPU_MSG_HELLO : VGPU_MSG_FDS, serial, i == 0 ? hello : &more);
+    }
 }
 
 static void vgpu_stub_send_hello(VgpuStub *s)
@@ -383,22 +453,36 @@ static void vgpu_stub_send_hello(VgpuStub *s)
             msg.hello.priority = i;
         }
     }
-    msg.hello.vectors = VGPU_ATTACH_VECTORS;
+    msg.hello.vectors = vgpu_attach_vectors(s->queues);
+    msg.hello.queues = s->queues;
     msg.hello.shm_size = s->shm_size;
     g_strlcpy(msg.hello.name, name ? name : "", sizeof(msg.hello.name));
-    if (s->memfd >= 0) {
-        int fds[VGPU_ATTACH_FDS] = { s->memfd, event_notifier_get_fd(&s->doorbell) };
-
-        for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
-            fds[2 + i] = event_notifier_get_fd(&s->vector[i].notifier);
-        }
-        msg.hello.flags = VGPU_HELLO_HANDOVER;
-        qemu_chr_fe_set_msgfds(&s->chr, fds, VGPU_ATTACH_FDS);
-    }
     s->rx_len = 0;
     s->link = LINK_HELLO_SENT;
     trace_vgpu_stub_hello(s->vm_id, s->memfd >= 0);
-    vgpu_stub_send(s, VGPU_MSG_HELLO, &msg);
+    if (s->memfd >= 0) {
+        vgpu_stub_send_handover(s, &msg);
+    } else {
+        vgpu_stub_send(s, VGPU_MSG_HELLO, vgpu_stub_expect_answer(s), &msg);
+    }
+}
+
+static bool vgpu_stub_check_memfd(VgpuStub *s, int memfd, Error **errp)
+{
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
+    struct stat st;
+
+    /* Unsealed, it could be truncated under QEMU, whose next access would be a SIGBUS. */
+    if ((fcntl(memfd, F_GET_SEALS) & seals) != seals) {
+        error_setg(errp, "the mediator's memory is not sealed");
+        return false;
+    }
+    if (fstat(memfd, &st) || (uint64_t)st.st_size != vgpu_memfd_size(s->shm_size)) {
+        error_setg(errp, "the mediator's memory has %" PRIi64 " bytes, expected %" PRIu64,
+                   (int64_t)st.st_size, vgpu_memfd_size(s->shm_size));
+        return false;
+    }
+    return true;
 }
 
 /*
@@ -407,29 +491,21 @@ static void vgpu_stub_send_hello(VgpuStub *s)
  */
 static bool vgpu_stub_map(VgpuStub *s, const int *fds, Error **errp)
 {
-    const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
+    int memfd = fds[VGPU_ATTACH_MEMFD];
     Error *err = NULL;
-    struct stat st;
     void *page;
     int ram_fd;
 
-    /* Unsealed, it could be truncated under QEMU, whose next access would be a SIGBUS. */
-    if ((fcntl(fds[0], F_GET_SEALS) & seals) != seals) {
-        error_setg(errp, "the mediator's memory is not sealed");
+    if (!vgpu_stub_check_memfd(s, memfd, errp)) {
         return false;
     }
-    if (fstat(fds[0], &st) || (uint64_t)st.st_size != vgpu_memfd_size(s->shm_size)) {
-        error_setg(errp, "the mediator's memory has %" PRIi64 " bytes, expected %" PRIu64,
-                   (int64_t)st.st_size, vgpu_memfd_size(s->shm_size));
-        return false;
-    }
-    page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0],
+    page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd,
                 vgpu_regs_page_offset(s->shm_size));
     if (page == MAP_FAILED) {
         error_setg_errno(errp, errno, "cannot map the register page");
         return false;
     }
-    ram_fd = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+    ram_fd = fcntl(memfd, F_DUPFD_CLOEXEC, 0);
     if (ram_fd < 0) {
         error_setg_errno(errp, errno, "cannot duplicate the memory's descriptor");
         munmap(page, VGPU_REGS_SIZE);
@@ -445,84 +521,128 @@ static bool vgpu_stub_map(VgpuStub *s, const int *fds, Error **errp)
     }
     memory_region_add_subregion(&s->shm, 0, &s->ram);
 
-    s->memfd = fds[0];
+    s->memfd = memfd;
     s->page = page;
-    vgpu_stub_init_notifier(&s->doorbell, fds[1]);
-    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
-        VgpuVector *v = &s->vector[i];
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
+        EventNotifier *irq = &s->vector[i].notifier;
 
-        vgpu_stub_init_notifier(&v->notifier, fds[2 + i]);
-        event_notifier_set_handler(&v->notifier, vgpu_stub_interrupt);
+        vgpu_stub_init_notifier(&s->doorbell[i], fds[VGPU_ATTACH_DOORBELL + i]);
+        vgpu_stub_init_notifier(irq, fds[vgpu_attach_irq(s->queues) + i]);
+        event_notifier_set_handler(irq, vgpu_stub_interrupt);
     }
     return true;
 }
 
-/* Asks for the running request to be dropped; while offline, at the next attach. */
-static void vgpu_stub_request_reset(VgpuStub *s)
+/*
+ * Asks for the running request to be dropped, with VGPU_RESET_QUEUES for the queues too; while
+ * offline, at the next attach. One that is pending already is asked for again with it.
+ */
+static void vgpu_stub_request_reset(VgpuStub *s, uint32_t flags)
 {
     bool ask = s->link == LINK_ATTACHED;
 
     trace_vgpu_stub_reset(s->vm_id, ask);
     s->reset_pending = true;
+    s->reset_flags |= flags;
+    s->queue_since_reset = false;
     if (ask) {
-        struct vgpu_msg msg = { 0 };
+        struct vgpu_msg msg = { .reset.flags = s->reset_flags };
 
-        vgpu_stub_send(s, VGPU_MSG_RESET, &msg);
+        vgpu_stub_send(s, VGPU_MSG_RESET, vgpu_stub_expect_answer(s), &msg);
     }
 }
 
+/* Closes what came with the last message, but not what is being collected. */
 static void vgpu_stub_close_rx_fds(VgpuStub *s)
 {
-    while (s->rx_fd_count) {
+    while (s->rx_fd_count > s->rx_fds_collected) {
         close(s->rx_fds[--s->rx_fd_count]);
     }
+}
+
+/* No connection, or one of no use: back to where only a HELLO may be sent. */
+static void vgpu_stub_offline(VgpuStub *s)
+{
+    vgpu_stub_wire_doorbells(s, false);
+    s->link = LINK_OFFLINE;
+    s->rx_len = 0;
+    s->rx_fds_collected = 0;
+    vgpu_stub_close_rx_fds(s);
 }
 
 static void vgpu_stub_refused(VgpuStub *s, const char *reason)
 {
     trace_vgpu_stub_refused(s->vm_id, reason);
-    vgpu_stub_wire_doorbell(s, false);
-    s->link = LINK_OFFLINE;
+    vgpu_stub_offline(s);
     if (g_strcmp0(reason, s->last_refusal)) {
         g_free(s->last_refusal);
         s->last_refusal = g_strdup(reason);
     }
 }
 
-static void vgpu_stub_attached(VgpuStub *s, const struct vgpu_attached *a, Error **errp)
+static void vgpu_stub_go_online(VgpuStub *s)
 {
-    unsigned expected = s->memfd < 0 ? VGPU_ATTACH_FDS : 0;
-
-    if (a->shm_size != s->shm_size || a->vectors != VGPU_ATTACH_VECTORS) {
-        error_setg(errp, "the mediator offered %" PRIu64 " bytes and %" PRIu32 " vectors, not "
-                   "%" PRIu64 " and %u", a->shm_size, a->vectors, s->shm_size,
-                   VGPU_ATTACH_VECTORS);
-        return;
+    s->link = LINK_ATTACHED;
+    g_clear_pointer(&s->last_refusal, g_free);
+    /* What an earlier connection carried is either counted or lost. */
+    for (unsigned i = 0; i < s->queues; i++) {
+        s->uncounted[i] = -1;
     }
+    vgpu_stub_wire_doorbells(s, true);
+    vgpu_stub_update_interrupts(s);
+    trace_vgpu_stub_attached(s->vm_id, (char)s->pool, s->priority);
+    if (s->reset_pending) {
+        vgpu_stub_request_reset(s, 0);
+    }
+}
+
+/* Takes what came with ATTACHED or an FDS message behind it; the last of them attaches. */
+static void vgpu_stub_collect(VgpuStub *s, Error **errp)
+{
+    unsigned all = s->memfd < 0 ? vgpu_attach_fds(s->queues) : 0;
+    unsigned expected = MIN(all, s->rx_fds_collected + VGPU_MSG_FDS_MAX);
+
     if (s->rx_fd_count != expected) {
         error_setg(errp, "the mediator sent %u descriptors, not %u; the chardev must be a Unix "
                    "socket", s->rx_fd_count, expected);
+        return;
+    }
+    s->rx_fds_collected = s->rx_fd_count;
+    if (s->rx_fds_collected < all) {
         return;
     }
     if (s->memfd < 0) {
         if (!vgpu_stub_map(s, s->rx_fds, errp)) {
             return;
         }
-        s->rx_fd_count = 0;
+        s->rx_fds_collected = s->rx_fd_count = 0;
+    }
+    vgpu_stub_go_online(s);
+}
+
+static void vgpu_stub_attached(VgpuStub *s, const struct vgpu_attached *a, Error **errp)
+{
+    uint32_t vectors = vgpu_attach_vectors(s->queues);
+
+    if (a->shm_size != s->shm_size || a->queues != s->queues || a->vectors != vectors) {
+        error_setg(errp, "the mediator offered %" PRIu64 " bytes, %" PRIu32 " queues and %" PRIu32
+                   " vectors, not %" PRIu64 ", %" PRIu32 " and %" PRIu32, a->shm_size, a->queues,
+                   a->vectors, s->shm_size, s->queues, vectors);
+        return;
     }
     s->pool = a->pool;
     s->priority = a->priority;
-    s->link = LINK_ATTACHED;
-    g_clear_pointer(&s->last_refusal, g_free);
-    vgpu_stub_wire_doorbell(s, true);
-    vgpu_stub_update_interrupts(s);
-    trace_vgpu_stub_attached(s->vm_id, (char)s->pool, s->priority);
-    if (s->reset_pending) {
-        vgpu_stub_request_reset(s);
-    }
+    s->link = LINK_COLLECTING;
+    vgpu_stub_collect(s, errp);
 }
 
-/* Acts on the message in s->rx. A refusal or an unusable answer is in @errp. */
+/* Whether the answer to a HELLO, all of it, is still to come. */
+static bool vgpu_stub_attaching(const VgpuStub *s)
+{
+    return s->link == LINK_HELLO_SENT || s->link == LINK_COLLECTING;
+}
+
+/* Acts on the message in s->rx. A refusal or an unusable answer is in @errp, never NULL. */
 static void vgpu_stub_message(VgpuStub *s, Error **errp)
 {
     struct vgpu_msg *m = &s->rx;
@@ -530,32 +650,33 @@ static void vgpu_stub_message(VgpuStub *s, Error **errp)
     if (m->magic != VGPU_MSG_MAGIC || m->version >> 16 != VGPU_VERSION_MAJOR) {
         error_setg(errp, "the peer is no mediator of protocol version %u (magic 0x%08" PRIx32
                    ", version 0x%08" PRIx32 ")", VGPU_VERSION_MAJOR, m->magic, m->version);
-        vgpu_stub_refused(s, error_get_pretty(*errp));
     } else if (m->serial != s->serial) {
         /* The answer to a device that was unplugged from this connection. */
     } else if (m->type == VGPU_MSG_ATTACHED && s->link == LINK_HELLO_SENT) {
         vgpu_stub_attached(s, &m->attached, errp);
-        if (s->link != LINK_ATTACHED) {
-            vgpu_stub_refused(s, error_get_pretty(*errp));
-        }
-    } else if (m->type == VGPU_MSG_REFUSED && s->link == LINK_HELLO_SENT) {
+    } else if (m->type == VGPU_MSG_FDS && s->link == LINK_COLLECTING) {
+        vgpu_stub_collect(s, errp);
+    } else if (m->type == VGPU_MSG_REFUSED && vgpu_stub_attaching(s)) {
         m->refused.reason[sizeof(m->refused.reason) - 1] = '\0';
         error_setg(errp, "the mediator refused VM %" PRIu32 ": %s", s->vm_id, m->refused.reason);
-        vgpu_stub_refused(s, error_get_pretty(*errp));
     } else if (m->type == VGPU_MSG_RESET_DONE) {
         s->reset_pending = false;
+        s->reset_flags = 0;
         trace_vgpu_stub_reset_done(s->vm_id);
+    }
+    if (*errp) {
+        vgpu_stub_refused(s, error_get_pretty(*errp));
     }
     vgpu_stub_close_rx_fds(s);
 }
 
 static void vgpu_stub_take_fds(VgpuStub *s)
 {
-    int fds[VGPU_ATTACH_FDS_MAX];
-    int n = qemu_chr_fe_get_msgfds(&s->chr, fds, VGPU_ATTACH_FDS_MAX);
+    int fds[VGPU_MSG_FDS_MAX];
+    int n = qemu_chr_fe_get_msgfds(&s->chr, fds, VGPU_MSG_FDS_MAX);
 
     for (int i = 0; i < n; i++) {
-        if (s->rx_fd_count < VGPU_ATTACH_FDS_MAX) {
+        if (s->rx_fd_count < ARRAY_SIZE(s->rx_fds)) {
             s->rx_fds[s->rx_fd_count++] = fds[i];
         } else {
             close(fds[i]);
@@ -653,11 +774,8 @@ static void vgpu_stub_event(void *opaque, QEMUChrEvent event)
     } else if (event == CHR_EVENT_CLOSED) {
         if (s->link == LINK_ATTACHED) {
             trace_vgpu_stub_detached(s->vm_id);
-            vgpu_stub_wire_doorbell(s, false);
         }
-        s->link = LINK_OFFLINE;
-        s->rx_len = 0;
-        vgpu_stub_close_rx_fds(s);
+        vgpu_stub_offline(s);
         if (vgpu_stub_reconnects(s)) {
             timer_mod(s->reconnect, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + RECONNECT_MS);
         }
@@ -678,7 +796,7 @@ static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
         return false;
     }
     vgpu_stub_send_hello(s);
-    while (s->link == LINK_HELLO_SENT && qemu_chr_fe_backend_open(&s->chr)) {
+    while (vgpu_stub_attaching(s) && qemu_chr_fe_backend_open(&s->chr)) {
         int64_t left = MAX(end - g_get_monotonic_time(), 0) / 1000;
         struct pollfd p = { .fd = socket->sioc->fd, .events = POLLIN };
         Error *err = NULL;
@@ -699,7 +817,7 @@ static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
         }
         if (qemu_chr_fe_read_all(&s->chr, (uint8_t *)&s->rx, sizeof(s->rx)) != sizeof(s->rx)) {
             /* It went away; it may come back, as at any other time. */
-            s->link = LINK_OFFLINE;
+            vgpu_stub_offline(s);
             return true;
         }
         vgpu_stub_take_fds(s);
@@ -710,6 +828,46 @@ static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
         }
     }
     return true;
+}
+
+/* Queues --------------------------------------------------------------------------- */
+
+static uint32_t vgpu_stub_queue_status(VgpuStub *s, unsigned queue)
+{
+    return qatomic_load_acquire(&s->page->queue_status[queue]);
+}
+
+/* Whether the last QUEUE message about a queue is still to be acted upon. */
+static bool vgpu_stub_queue_uncounted(VgpuStub *s, unsigned queue)
+{
+    return s->uncounted[queue] == (int32_t)vgpu_queue_count(vgpu_stub_queue_status(s, queue));
+}
+
+/* Whether there is something that a guest's reset has to end: a session, or one being opened. */
+static bool vgpu_stub_queues_used(VgpuStub *s)
+{
+    for (unsigned i = 0; i < s->queues; i++) {
+        if (vgpu_queue_state(vgpu_stub_queue_status(s, i)) != VGPU_QUEUE_FREE ||
+            vgpu_stub_queue_uncounted(s, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Opens or closes a queue. */
+static void vgpu_stub_control_queue(VgpuStub *s, unsigned queue, uint32_t action)
+{
+    struct vgpu_msg msg = { .queue = { .queue = queue, .action = action } };
+
+    if (s->link != LINK_ATTACHED || vgpu_stub_queue_uncounted(s, queue)) {
+        return;
+    }
+    s->uncounted[queue] = vgpu_queue_count(vgpu_stub_queue_status(s, queue));
+    s->queue_since_reset = true;
+    trace_vgpu_stub_queue(s->vm_id, queue, action);
+    /* Serial 0, which no answer is matched with: that of a RESET may be outstanding. */
+    vgpu_stub_send(s, VGPU_MSG_QUEUE, 0, &msg);
 }
 
 /* Registers ------------------------------------------------------------------------ */
@@ -733,7 +891,8 @@ static uint32_t vgpu_stub_features(VgpuStub *s)
     if (!s->page) {
         return VGPU_FEATURE_MSIX;
     }
-    return VGPU_FEATURE_SHM | VGPU_FEATURE_MSIX | (qatomic_read(&s->page->features) & backend);
+    return VGPU_FEATURE_SHM | VGPU_FEATURE_MSIX | (s->queues ? VGPU_FEATURE_QUEUES : 0) |
+           (qatomic_read(&s->page->features) & backend);
 }
 
 /* Whether the word at @addr is in [@start, @start + @size). */
@@ -742,10 +901,22 @@ static bool in_buffer(hwaddr addr, uint32_t start, uint32_t size)
     return addr >= start && addr < start + size;
 }
 
+/* Whether the word at @addr is that of an existing queue, in the array of words at @start. */
+static bool in_queues(const VgpuStub *s, hwaddr addr, uint32_t start)
+{
+    return in_buffer(addr, start, 4 * s->queues);
+}
+
 /* A word of the register page, or NULL while there is none. */
 static uint32_t *vgpu_stub_word(VgpuStub *s, hwaddr addr)
 {
     return s->page ? (uint32_t *)((uint8_t *)s->page + addr) : NULL;
+}
+
+static void vgpu_stub_bad_access(VgpuStub *s, bool write, hwaddr addr, unsigned size)
+{
+    s->bad_accesses++;
+    trace_vgpu_stub_bad_access(write, addr, size);
 }
 
 static bool vgpu_stub_good_access(VgpuStub *s, bool write, hwaddr addr, unsigned size)
@@ -753,8 +924,7 @@ static bool vgpu_stub_good_access(VgpuStub *s, bool write, hwaddr addr, unsigned
     if (size == 4 && addr % 4 == 0) {
         return true;
     }
-    s->bad_accesses++;
-    trace_vgpu_stub_bad_access(write, addr, size);
+    vgpu_stub_bad_access(s, write, addr, size);
     return false;
 }
 
@@ -785,6 +955,8 @@ static uint64_t vgpu_stub_regs_read(void *opaque, hwaddr addr, unsigned size)
         return (uint32_t)s->shm_size;
     case VGPU_REG_SHM_SIZE_HI:
         return s->shm_size >> 32;
+    case VGPU_REG_NUM_QUEUES:
+        return s->page ? s->queues : 0;
     case VGPU_REG_CONTROL:
         return s->reset_pending ? VGPU_CONTROL_RESET : 0;
     case VGPU_REG_REQUEST_LEN:
@@ -794,12 +966,14 @@ static uint64_t vgpu_stub_regs_read(void *opaque, hwaddr addr, unsigned size)
         break;
     default:
         if (!in_buffer(addr, VGPU_REG_REQUEST, VGPU_REQUEST_MAX) &&
-            !in_buffer(addr, VGPU_REG_RESPONSE, VGPU_RESPONSE_MAX)) {
+            !in_buffer(addr, VGPU_REG_RESPONSE, VGPU_RESPONSE_MAX) &&
+            !in_queues(s, addr, VGPU_REG_QUEUE_STATUS)) {
             return 0;
         }
     }
     word = vgpu_stub_word(s, addr);
-    return word ? qatomic_read(word) : 0;
+    /* Acquire: pairs with the mediator's store of QUEUE_STATUS. */
+    return word ? qatomic_load_acquire(word) : 0;
 }
 
 static void vgpu_stub_regs_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
@@ -815,15 +989,18 @@ static void vgpu_stub_regs_write(void *opaque, hwaddr addr, uint64_t value, unsi
             qatomic_set(word, value);
         }
     } else if (addr == VGPU_REG_DOORBELL) {
-        /* Reached while offline, and with ioeventfd=off. */
-        if (s->link == LINK_ATTACHED) {
-            event_notifier_set(&s->doorbell);
+        vgpu_stub_ring(s, 0);
+    } else if (in_queues(s, addr, VGPU_REG_QUEUE_DOORBELL)) {
+        vgpu_stub_ring(s, 1 + (addr - VGPU_REG_QUEUE_DOORBELL) / 4);
+    } else if (in_queues(s, addr, VGPU_REG_QUEUE_CONTROL)) {
+        if (value == VGPU_QUEUE_OPEN || value == VGPU_QUEUE_CLOSE) {
+            vgpu_stub_control_queue(s, (addr - VGPU_REG_QUEUE_CONTROL) / 4, value);
         } else {
-            trace_vgpu_stub_doorbell_offline(s->vm_id);
+            vgpu_stub_bad_access(s, true, addr, size);
         }
     } else if (addr == VGPU_REG_CONTROL) {
         if ((value & VGPU_CONTROL_RESET) && !s->reset_pending && s->memfd >= 0) {
-            vgpu_stub_request_reset(s);
+            vgpu_stub_request_reset(s, 0);
         }
     }
 }
@@ -856,6 +1033,23 @@ static const MemoryRegionOps vgpu_stub_absent_ops = {
 };
 
 /* Device --------------------------------------------------------------------------- */
+
+/* Expects a valid size of the shared memory, which has to hold the queues. */
+static bool vgpu_stub_check_queues(VgpuStub *s, Error **errp)
+{
+    uint32_t most = vgpu_queues_max(s->shm_size);
+
+    if (s->queues == QUEUES_UNSET) {
+        s->queues = MIN(most, QUEUES_DEFAULT);
+    }
+    if (s->queues > most) {
+        error_setg(errp, "vgpu-stub: property 'queues' is %" PRIu32 ", must be at most %" PRIu32
+                   " with 'shm' of %" PRIu64 " MiB", s->queues, most,
+                   (uint64_t)(s->shm_size / MiB));
+        return false;
+    }
+    return true;
+}
 
 static bool vgpu_stub_check_properties(VgpuStub *s, Error **errp)
 {
@@ -897,7 +1091,7 @@ static bool vgpu_stub_check_properties(VgpuStub *s, Error **errp)
         return false;
     }
     s->pool = (unsigned char)s->pool_name[0];
-    return true;
+    return vgpu_stub_check_queues(s, errp);
 }
 
 /* Undoes vgpu_stub_realize(), from wherever it got to. */
@@ -908,23 +1102,21 @@ static void vgpu_stub_exit(PCIDevice *dev)
     if (s->link != LINK_OFFLINE) {
         struct vgpu_msg msg = { 0 };
 
-        vgpu_stub_send(s, VGPU_MSG_BYE, &msg);
-        s->link = LINK_OFFLINE;
+        vgpu_stub_send(s, VGPU_MSG_BYE, vgpu_stub_expect_answer(s), &msg);
     }
     qemu_chr_fe_set_handlers(&s->chr, NULL, NULL, NULL, NULL, NULL, NULL, true);
     timer_free(s->reconnect);
     s->reconnect = NULL;
-    vgpu_stub_close_rx_fds(s);
+    vgpu_stub_offline(s);
     if (s->irqfds_on) {
         vgpu_stub_irqfds_off(s);
     }
-    vgpu_stub_wire_doorbell(s, false);
     if (s->memfd >= 0) {
-        for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
+        for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
             event_notifier_set_handler(&s->vector[i].notifier, NULL);
             event_notifier_cleanup(&s->vector[i].notifier);
+            event_notifier_cleanup(&s->doorbell[i]);
         }
-        event_notifier_cleanup(&s->doorbell);
         memory_region_del_subregion(&s->shm, &s->ram);
         object_unparent(OBJECT(&s->ram));
         munmap(s->page, VGPU_REGS_SIZE);
@@ -947,7 +1139,7 @@ static void vgpu_stub_realize(PCIDevice *dev, Error **errp)
         return;
     }
     s->memfd = -1;
-    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
         s->vector[i].stub = s;
         s->vector[i].virq = -1;
     }
@@ -968,11 +1160,11 @@ static void vgpu_stub_realize(PCIDevice *dev, Error **errp)
                      PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_TYPE_64 |
                          PCI_BASE_ADDRESS_MEM_PREFETCH,
                      &s->shm);
-    if (msix_init_exclusive_bar(dev, VGPU_ATTACH_VECTORS, VGPU_BAR_MSIX, errp)) {
+    if (msix_init_exclusive_bar(dev, vgpu_stub_channels(s), VGPU_BAR_MSIX, errp)) {
         del_blocker(&s->migration_blocker);
         return;
     }
-    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
         msix_vector_use(dev, i);
     }
     s->reconnect = timer_new_ms(QEMU_CLOCK_REALTIME, vgpu_stub_reconnect, s);
@@ -993,16 +1185,17 @@ static void vgpu_stub_reset(DeviceState *dev)
 
     /* MSI-X was switched off by the PCI core. */
     vgpu_stub_update_interrupts(s);
-    for (unsigned i = 0; i < VGPU_ATTACH_VECTORS; i++) {
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
         msix_vector_use(PCI_DEVICE(dev), i);
     }
     /* The reset at QEMU's start finds nothing to drop and leaves the worker alone. */
     if (s->page && (s->page->request_len || s->page->status != VGPU_STATUS_IDLE ||
-                    vgpu_stub_doorbell_pending(s))) {
+                    vgpu_stub_doorbell_pending(s) || vgpu_stub_queues_used(s))) {
         s->page->request_len = 0;
         memset(s->page->request, 0, sizeof(s->page->request));
-        if (!s->reset_pending) {
-            vgpu_stub_request_reset(s);
+        /* One that is pending may be for less, or have gone before a queue was opened. */
+        if (!(s->reset_flags & VGPU_RESET_QUEUES) || s->queue_since_reset) {
+            vgpu_stub_request_reset(s, VGPU_RESET_QUEUES);
         }
     }
 }
@@ -1015,7 +1208,12 @@ static void vgpu_stub_write_config(PCIDevice *dev, uint32_t addr, uint32_t value
 
 static char *vgpu_stub_get_state(Object *obj, Error **errp)
 {
-    static const char *const names[] = { "offline", "attaching", "attached" };
+    static const char *const names[] = {
+        [LINK_OFFLINE] = "offline",
+        [LINK_HELLO_SENT] = "attaching",
+        [LINK_COLLECTING] = "attaching",
+        [LINK_ATTACHED] = "attached",
+    };
 
     return g_strdup(names[VGPU_STUB(obj)->link]);
 }
@@ -1024,6 +1222,7 @@ static void vgpu_stub_instance_init(Object *obj)
 {
     VgpuStub *s = VGPU_STUB(obj);
 
+    s->queues = QUEUES_UNSET;
     object_property_add_uint32_ptr(obj, "bad-accesses", &s->bad_accesses, OBJ_PROP_FLAG_READ);
 }
 
@@ -1033,6 +1232,7 @@ PROPERTY_LIST vgpu_stub_properties[] = {
     DEFINE_PROP_STRING("pool", VgpuStub, pool_name),
     DEFINE_PROP_STRING("priority", VgpuStub, priority_name),
     DEFINE_PROP_SIZE("shm", VgpuStub, shm_size, 256 * MiB),
+    DEFINE_PROP("queues", VgpuStub, queues, qdev_prop_uint32, uint32_t),
     DEFINE_PROP_BOOL("ioeventfd", VgpuStub, ioeventfd, true),
     PROPERTY_LIST_END
 };
@@ -1058,6 +1258,9 @@ static void vgpu_stub_class_init(ObjectClass *klass, CLASS_DATA *data)
     dc->reset = vgpu_stub_reset;
 #endif
     device_class_set_props(dc, vgpu_stub_properties);
+    object_class_property_set_description(klass, "queues", "command queues (default: "
+                                          stringify(QUEUES_DEFAULT) ", or as many as 'shm' has "
+                                          "room for)");
     object_class_property_add_str(klass, "state", vgpu_stub_get_state, NULL);
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The choice between backends, see backend.h. */
+/* The choice between backends, see backend.h and gpu.h. */
 #include "backend.h"
 
 #include <errno.h>
+
+#include "gpu.h"
 
 int backend_open(enum backend_kind kind, int device, void *shm, uint64_t size,
                  struct backend **backend, char *why, size_t why_size)
@@ -18,4 +20,19 @@ int backend_open(enum backend_kind kind, int device, void *shm, uint64_t size,
         }
     }
     return cpu_backend_open(backend, why, why_size);
+}
+
+int gpu_open(enum backend_kind kind, int device, const struct gpu_arena *arena, struct gpu **gpu,
+             char *why, size_t why_size)
+{
+    int r;
+
+    why[0] = '\0';
+    if (kind != BACKEND_CPU) {
+        r = cuda_gpu_open(device, arena, gpu, why, why_size);
+        if (r != -ENODEV || kind == BACKEND_CUDA) {
+            return r;
+        }
+    }
+    return cpu_gpu_open(arena, CPU_GPU_MEMORY, gpu);
 }

@@ -27,7 +27,8 @@ struct host_vgpu {
     struct vgpu head;
     int socket;
     int fds[FDMSG_MAX];
-    size_t fd_count; /* VGPU_ATTACH_FDS when attached */
+    size_t fd_count; /* vgpu_attach_fds() when attached */
+    uint32_t queues; /* 0, or 1 for a session */
     struct vgpu_attached attached;
     struct vgpu_regs_page *page;
     uint32_t reset_serial; /* of the RESET whose answer is awaited; 0: none */
@@ -72,7 +73,7 @@ static uint32_t read_status(struct host_vgpu *host)
     if (!look_at_socket(host)) {
         return VGPU_STATUS_OFFLINE;
     }
-    if (host->reset_serial != 0 || readable(host->fds[1])) {
+    if (host->reset_serial != 0 || readable(host->fds[VGPU_ATTACH_DOORBELL])) {
         return VGPU_STATUS_BUSY;
     }
     /* Partner: the store-release of STATUS in the worker. */
@@ -134,7 +135,7 @@ static void host_write(struct vgpu *vgpu, uint32_t offset, uint32_t value)
 
     switch (offset) {
     case VGPU_REG_DOORBELL:
-        eventfd_write(host->fds[1], 1);
+        eventfd_write(host->fds[VGPU_ATTACH_DOORBELL], 1);
         break;
     case VGPU_REG_CONTROL:
         if (host->socket >= 0 && host->reset_serial == 0 &&
@@ -159,12 +160,11 @@ static void *host_map_shm(struct vgpu *vgpu)
     return shm;
 }
 
-static void host_close(struct vgpu *vgpu)
+/* Gives back all but the structure. */
+static void detach(struct host_vgpu *host)
 {
-    struct host_vgpu *host = (struct host_vgpu *)vgpu;
-
-    if (vgpu->shm) {
-        munmap(vgpu->shm, vgpu->shm_size);
+    if (host->head.shm) {
+        munmap(host->head.shm, host->head.shm_size);
     }
     if (host->page) {
         munmap(host->page, VGPU_REGS_SIZE);
@@ -173,6 +173,13 @@ static void host_close(struct vgpu *vgpu)
     if (host->socket >= 0) {
         close(host->socket);
     }
+}
+
+static void host_close(struct vgpu *vgpu)
+{
+    struct host_vgpu *host = (struct host_vgpu *)vgpu;
+
+    detach(host);
     free(host);
 }
 
@@ -230,7 +237,8 @@ static int attach(struct host_vgpu *host, const struct vgpu_host_options *option
                                .vm_id = options->vm_id,
                                .pool = (uint32_t)options->pool,
                                .priority = options->priority,
-                               .vectors = VGPU_ATTACH_VECTORS,
+                               .vectors = vgpu_attach_vectors(host->queues),
+                               .queues = host->queues,
                                .shm_size = options->shm_size,
                            }};
     int r;
@@ -250,7 +258,7 @@ static int attach(struct host_vgpu *host, const struct vgpu_host_options *option
         msg.refused.reason[sizeof(msg.refused.reason) - 1] = '\0';
         return vgpu_fail(VGPU_NO_PERMISSION, "the mediator refused: %s", msg.refused.reason);
     }
-    if (msg.type != VGPU_MSG_ATTACHED || host->fd_count != VGPU_ATTACH_FDS) {
+    if (msg.type != VGPU_MSG_ATTACHED || host->fd_count != vgpu_attach_fds(host->queues)) {
         return vgpu_fail(VGPU_INCOMPATIBLE,
                          "the mediator answered with message %u and %zu "
                          "descriptors",
@@ -278,6 +286,21 @@ static int map_page(struct host_vgpu *host)
     return VGPU_OK;
 }
 
+/* Connects and attaches; `host` is empty but for its queues. */
+static int connect_host(struct host_vgpu *host, const struct vgpu_host_options *options)
+{
+    int r;
+
+    host->head.transport = &host_transport;
+    host->head.timeout_ms = VGPU_DEFAULT_TIMEOUT_MS;
+    host->socket = -1;
+    r = connect_socket(host, options->socket);
+    if (r == VGPU_OK) {
+        r = attach(host, options);
+    }
+    return r == VGPU_OK ? map_page(host) : r;
+}
+
 int vgpu_open_host(const struct vgpu_host_options *options, struct vgpu **vgpu)
 {
     struct host_vgpu *host = calloc(1, sizeof(*host));
@@ -286,20 +309,178 @@ int vgpu_open_host(const struct vgpu_host_options *options, struct vgpu **vgpu)
     if (!host) {
         return vgpu_fail(VGPU_SYSTEM, "out of memory");
     }
-    host->head.transport = &host_transport;
-    host->head.timeout_ms = VGPU_DEFAULT_TIMEOUT_MS;
-    host->socket = -1;
-    r = connect_socket(host, options->socket);
-    if (r == VGPU_OK) {
-        r = attach(host, options);
-    }
-    if (r == VGPU_OK) {
-        r = map_page(host);
-    }
+    r = connect_host(host, options);
     if (r != VGPU_OK) {
         host_close(&host->head);
         return r;
     }
     *vgpu = &host->head;
+    return VGPU_OK;
+}
+
+/* Sessions ------------------------------------------------------------------------------- */
+
+/* The only queue of a host process. */
+#define QUEUE 0u
+
+struct host_port {
+    struct vgpu_port head;
+    struct host_vgpu host;
+    uint8_t *control; /* control block and queue; NULL until mapped */
+};
+
+static uint32_t queue_status(void *context, uint32_t queue)
+{
+    const struct host_vgpu *host = context;
+
+    /* Partner: the mediator's store-release. */
+    return shared_load_acquire(&host->page->queue_status[queue]);
+}
+
+static void queue_control(void *context, uint32_t queue, uint32_t action)
+{
+    struct vgpu_msg msg = {.queue = {.queue = queue, .action = action}};
+
+    send_message(context, VGPU_MSG_QUEUE, &msg);
+}
+
+static bool queue_offline(void *context)
+{
+    return !look_at_socket(context);
+}
+
+static int port_map(struct vgpu_port *port, void *address)
+{
+    struct host_port *own = (struct host_port *)port;
+    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED_NOREPLACE, own->host.fds[VGPU_ATTACH_MEMFD],
+                       (off_t)port->arena_offset);
+
+    if (arena == MAP_FAILED) {
+        return -errno;
+    }
+    port->arena = arena;
+    return 0;
+}
+
+static int port_start(struct vgpu_port *port, uint32_t *status)
+{
+    struct host_port *own = (struct host_port *)port;
+    const struct vgpu_queue_access access = {
+        .status = queue_status,
+        .control = queue_control,
+        .offline = queue_offline,
+        .context = &own->host,
+    };
+
+    ((struct vgpu_control *)(void *)own->control)->claims[QUEUE] = (struct vgpu_claim){
+        .arena_address = (uint64_t)(uintptr_t)port->arena,
+        .arena_offset = port->arena_offset,
+        .arena_size = port->arena_size,
+    };
+    return vgpu_queue_act(&access, QUEUE, VGPU_QUEUE_OPEN, status);
+}
+
+static uint32_t port_status(struct vgpu_port *port)
+{
+    struct host_port *own = (struct host_port *)port;
+    const uint32_t status = queue_status(&own->host, QUEUE);
+
+    if (vgpu_queue_state(status) == VGPU_QUEUE_RUNNING && queue_offline(&own->host)) {
+        return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8;
+    }
+    return status;
+}
+
+static void port_kick(struct vgpu_port *port)
+{
+    eventfd_write(((struct host_port *)port)->host.fds[VGPU_ATTACH_DOORBELL + 1 + QUEUE], 1);
+}
+
+static void port_wait(struct vgpu_port *port, int timeout_ms)
+{
+    struct host_port *own = (struct host_port *)port;
+    struct pollfd p = {.fd = own->host.fds[vgpu_attach_irq(1) + 1 + QUEUE], .events = POLLIN};
+    eventfd_t value;
+
+    if (poll(&p, 1, timeout_ms) == 1) {
+        eventfd_read(p.fd, &value);
+    }
+}
+
+static void port_close(struct vgpu_port *port)
+{
+    struct host_port *own = (struct host_port *)port;
+
+    if (port->arena) {
+        munmap(port->arena, port->arena_size);
+    }
+    if (own->control) {
+        munmap(own->control, VGPU_CONTROL_SIZE + VGPU_QUEUE_SIZE);
+    }
+    /* The worker ends with the connection. */
+    detach(&own->host);
+    free(own);
+}
+
+static const struct vgpu_port_ops host_port_ops = {
+    .map = port_map,
+    .start = port_start,
+    .status = port_status,
+    .kick = port_kick,
+    .wait = port_wait,
+    .close = port_close,
+};
+
+static int set_up_port(struct host_port *own, const struct vgpu_host_options *options,
+                       uint64_t arena_size)
+{
+    const uint64_t first = vgpu_arena_offset(options->shm_size, 1);
+    void *control;
+    int r = connect_host(&own->host, options);
+
+    if (r != VGPU_OK) {
+        return r;
+    }
+    control = mmap(NULL, VGPU_CONTROL_SIZE + VGPU_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                   own->host.fds[VGPU_ATTACH_MEMFD], 0);
+    if (control == MAP_FAILED) {
+        return vgpu_fail(VGPU_SYSTEM, "cannot map the queue: %s", strerror(errno));
+    }
+    own->control = control;
+    own->head.queue = (struct vgpu_queue *)(void *)(own->control + vgpu_queue_offset(QUEUE));
+    own->head.arena_offset = first;
+    own->head.arena_size = arena_size == 0 ? options->shm_size - first
+                                           : (arena_size + 4095) & ~UINT64_C(4095);
+    if (own->head.arena_size > options->shm_size - first) {
+        return vgpu_fail(VGPU_BUSY, "%llu bytes do not fit shared memory of %llu bytes",
+                         (unsigned long long)arena_size, (unsigned long long)options->shm_size);
+    }
+    return VGPU_OK;
+}
+
+int vgpu_port_open_host(const struct vgpu_host_options *options, uint64_t arena_size,
+                        struct vgpu_port **port)
+{
+    struct host_port *own = calloc(1, sizeof(*own));
+    int r;
+
+    if (!own) {
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
+    }
+    own->head.ops = &host_port_ops;
+    own->host.queues = 1;
+    own->host.socket = -1;
+    r = vgpu_shm_size_valid(options->shm_size)
+            ? set_up_port(own, options, arena_size)
+            : vgpu_fail(VGPU_BAD_ARGUMENT,
+                        "shared memory of %llu bytes is no power of two from "
+                        "1 MiB to 64 GiB",
+                        (unsigned long long)options->shm_size);
+    if (r != VGPU_OK) {
+        port_close(&own->head);
+        return r;
+    }
+    *port = &own->head;
     return VGPU_OK;
 }

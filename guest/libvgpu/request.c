@@ -23,7 +23,7 @@ const char *vgpu_last_message(void)
     return last_message;
 }
 
-int vgpu_fail(enum vgpu_result result, const char *format, ...)
+int vgpu_fail(int result, const char *format, ...)
 {
     va_list args;
 
@@ -123,8 +123,7 @@ static void get_bytes(struct vgpu *vgpu, uint32_t offset, void *bytes, uint32_t 
     }
 }
 
-/* Waits between polls: not at all at first, then ever longer. */
-static void pause_poll(uint64_t waited_ns)
+void vgpu_pause(uint64_t waited_ns)
 {
     struct timespec t = {0};
 
@@ -146,6 +145,9 @@ int vgpu_reset(struct vgpu *vgpu)
     const uint64_t start = clock_ns();
     uint64_t waited = 0;
 
+    if (vgpu->transport->reset) {
+        return vgpu->transport->reset(vgpu);
+    }
     put(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
     while (get(vgpu, VGPU_REG_CONTROL) & VGPU_CONTROL_RESET) {
         if (get(vgpu, VGPU_REG_STATUS) == VGPU_STATUS_OFFLINE) {
@@ -155,10 +157,17 @@ int vgpu_reset(struct vgpu *vgpu)
         if (waited > vgpu->timeout_ms * NS_PER_MS) {
             return vgpu_fail(VGPU_TIMED_OUT, "no reset within %u ms", vgpu->timeout_ms);
         }
-        pause_poll(waited);
+        vgpu_pause(waited);
         waited = clock_ns() - start;
     }
     return VGPU_OK;
+}
+
+int vgpu_refused(struct vgpu *vgpu, uint32_t error)
+{
+    vgpu->error = (enum vgpu_error)error;
+    return vgpu_fail(VGPU_REFUSED, "the host answered with error %u (%s): %s", error,
+                     vgpu_error_name(vgpu->error), vgpu_error_text(vgpu->error));
 }
 
 /* Waits for the answer to the doorbell just rung. */
@@ -172,10 +181,7 @@ static int await(struct vgpu *vgpu)
         case VGPU_STATUS_COMPLETE:
             return VGPU_OK;
         case VGPU_STATUS_ERROR:
-            vgpu->error = (enum vgpu_error)get(vgpu, VGPU_REG_ERROR);
-            return vgpu_fail(VGPU_REFUSED, "the host answered with error %u (%s): %s",
-                             (unsigned)vgpu->error, vgpu_error_name(vgpu->error),
-                             vgpu_error_text(vgpu->error));
+            return vgpu_refused(vgpu, get(vgpu, VGPU_REG_ERROR));
         case VGPU_STATUS_IDLE:
             return vgpu_fail(VGPU_REFUSED, "the device was reset while the request ran");
         case VGPU_STATUS_OFFLINE:
@@ -191,7 +197,7 @@ static int await(struct vgpu *vgpu)
             return vgpu_fail(VGPU_TIMED_OUT, "no answer within %u ms; the request was dropped",
                              vgpu->timeout_ms);
         }
-        pause_poll(waited);
+        vgpu_pause(waited);
         waited = clock_ns() - start;
     }
 }
@@ -204,6 +210,9 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
     if (length > VGPU_REQUEST_MAX || length % 4 != 0) {
         return vgpu_fail(VGPU_BAD_ARGUMENT, "a request of %u bytes; at most %u, a multiple of 4",
                          length, VGPU_REQUEST_MAX);
+    }
+    if (vgpu->transport->request) {
+        return vgpu->transport->request(vgpu, request, length, response, response_length);
     }
     switch (get(vgpu, VGPU_REG_STATUS)) {
     case VGPU_STATUS_OFFLINE:
@@ -302,7 +311,11 @@ int vgpu_add_shm(struct vgpu *vgpu, enum vgpu_type type, uint64_t count, uint64_
                  uint64_t sum)
 {
     struct buffer buffer = {.header = {.opcode = VGPU_OP_ADD_SHM, .type = type, .count = count}};
-    const struct vgpu_add_shm operands = {.a = a, .b = b, .sum = sum};
+    const struct vgpu_add_shm operands = {
+        .a = vgpu->shm_offset + a,
+        .b = vgpu->shm_offset + b,
+        .sum = vgpu->shm_offset + sum,
+    };
 
     memcpy(buffer.operands, &operands, sizeof(operands));
     return exchange(vgpu, &buffer, sizeof(operands), NULL, 0);

@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct config config;
     const struct attach_facts facts = {.user = 0};
     char reason[ATTACH_REASON_SIZE] = "";
+    struct attach_progress progress = {0};
     struct attach_grant grant;
     struct vgpu_msg msg = {0};
     enum attach_action action;
@@ -34,11 +35,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     memcpy(&msg, data + 2, size - 2 < sizeof(msg) ? size - 2 : sizeof(msg));
-    action = attach_check((enum attach_state)(data[0] % 3), &msg, data[1], reason);
+    progress.state = (enum attach_state)(data[0] % 4);
+    progress.queues = data[0] / 4;
+    progress.fds = progress.state == ATTACH_HANDOVER ? VGPU_MSG_FDS_MAX : 0;
+    if (vgpu_attach_fds(progress.queues) <= progress.fds) {
+        return 0; /* no such progress */
+    }
+    action = attach_check(&progress, &msg, data[1], reason);
     if (action == ATTACH_ACTION_REFUSE && reason[0] == '\0') {
         abort();
     }
-    if (action == ATTACH_ACTION_HELLO) {
+    if (action == ATTACH_ACTION_HELLO && msg.type == VGPU_MSG_HELLO) {
         if (!attach_decide(&config, &msg.hello, &facts, &grant, reason)) {
             if (reason[0] == '\0') {
                 abort();

@@ -96,10 +96,10 @@ def message(kind, **fields):
     return buffer
 
 
-def hello(vm_id=1, pool="A", priority=1, shm=1 << 20, **fields):
+def hello(vm_id=1, pool="A", priority=1, shm=1 << 20, queues=0, **fields):
     return message("HELLO", **{
         "hello__vm_id": vm_id, "hello__pool": ord(pool), "hello__priority": priority,
-        "hello__vectors": N["VGPU_ATTACH_VECTORS"], "hello__shm_size": shm, **fields})
+        "hello__vectors": 1 + queues, "hello__queues": queues, "hello__shm_size": shm, **fields})
 
 
 def descriptors(pid):
@@ -227,7 +227,11 @@ class Client:
             raise AssertionError("refused: " + text(answer, "vgpu_msg.refused.reason"))
         return answer
 
-    def take_fds(self):
+    def take_fds(self, count=3):
+        """The descriptors that came, which are `count`: those that FDS messages bring too."""
+        while len(self.fds) < count:
+            if get(self.receive(), "vgpu_msg.type") != N["VGPU_MSG_FDS"]:
+                raise AssertionError(f"{len(self.fds)} descriptors came, not {count}")
         fds, self.fds = self.fds, []
         return fds
 
@@ -250,7 +254,10 @@ class Device:
     def __init__(self, client, answer=None, fds=None, **fields):
         self.client = client
         self.answer = answer or client.attach(**fields)
-        self.memfd, self.doorbell, self.irq = self.fds = fds or client.take_fds()
+        self.queues = get(self.answer, "vgpu_msg.attached.queues")
+        self.fds = fds or client.take_fds(3 + 2 * self.queues)
+        self.memfd, self.doorbell = self.fds[:2]
+        self.irq = self.fds[2 + self.queues]
         self.shm_size = get(self.answer, "vgpu_msg.attached.shm_size")
         self.map = mmap.mmap(self.memfd, self.shm_size + N["VGPU_REGS_SIZE"])
 

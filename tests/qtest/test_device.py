@@ -2,192 +2,18 @@
 # SPDX-License-Identifier: MIT
 """The device without a guest: QEMU's qtest plays the processor. The mediator is the real one,
 or this test itself where the mediator has to misbehave."""
-import fcntl
-import json
 import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import vgputest as v  # noqa: E402
 from vgputest import N  # noqa: E402
-
-SLOT = 4
-BAR0, BAR2, BAR4 = 0xE0000000, 0xD0000000, 0xE0010000
-RAM = 0x1000  # where the test's MSI-X messages land
-STATUS = BAR0 + N["VGPU_REG_STATUS"]
-IDLE, BUSY, COMPLETE = N["VGPU_STATUS_IDLE"], N["VGPU_STATUS_BUSY"], N["VGPU_STATUS_COMPLETE"]
-ERROR, OFFLINE = N["VGPU_STATUS_ERROR"], N["VGPU_STATUS_OFFLINE"]
-
-
-class Machine:
-    """A QEMU whose processor is the test."""
-
-    def __init__(self, chardev=None, device="vm-id=7", extra=(), pass_fds=(), plug=True,
-                 accel="qtest"):
-        self.qtest, theirs = socket.socketpair()
-        self.qmp, qmp_theirs = socket.socketpair()
-        arguments = [v.QEMU, "-M", "q35", "-m", "64", "-accel", accel, "-nodefaults",
-                     "-no-user-config", "-display", "none",
-                     "-L", os.path.join(v.BUILD, "guest/firmware"),
-                     "-chardev", f"socket,id=qtest,fd={theirs.fileno()}",
-                     "-qtest", "chardev:qtest", "-qtest-log", "/dev/null",
-                     "-chardev", f"socket,id=qmp,fd={qmp_theirs.fileno()}", "-mon",
-                     "chardev=qmp,mode=control", *extra]
-        if chardev:
-            arguments += ["-chardev", "socket,id=mediator," + chardev]
-        if plug:
-            arguments += ["-device", f"vgpu-stub,id=gpu,chardev=mediator,addr={SLOT},{device}"]
-        self.process = subprocess.Popen(
-            arguments, pass_fds=(theirs.fileno(), qmp_theirs.fileno(), *pass_fds),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        theirs.close()
-        qmp_theirs.close()
-        self.buffers = {self.qtest: b"", self.qmp: b""}
-        self.events = []
-        self.greeted = False
-        for connection in self.buffers:
-            connection.settimeout(v.PATIENCE)
-
-    def _line(self, connection):
-        while b"\n" not in self.buffers[connection]:
-            piece = connection.recv(65536)
-            if not piece:
-                raise AssertionError("QEMU ended: " + self.process.stderr.read().decode())
-            self.buffers[connection] += piece
-        line, self.buffers[connection] = self.buffers[connection].split(b"\n", 1)
-        return line
-
-    def command(self, text):
-        self.qtest.sendall(text.encode() + b"\n")
-        while True:
-            line = self._line(self.qtest).decode().split()
-            if line[0] == "OK":
-                return int(line[1], 0) if len(line) > 1 else 0
-            if line[0] != "IRQ":
-                raise AssertionError(f"{text}: {line}")
-
-    def execute(self, name, **arguments):
-        """A QMP command."""
-        if not self.greeted:
-            self._line(self.qmp)
-            self.greeted = True
-            self.execute("qmp_capabilities")
-        self.qmp.sendall(json.dumps({"execute": name, "arguments": arguments}).encode())
-        while True:
-            answer = json.loads(self._line(self.qmp))
-            if "error" in answer:
-                raise AssertionError(answer["error"]["desc"])
-            if "return" in answer:
-                return answer["return"]
-            self.events.append(answer["event"])
-
-    def wait_event(self, name):
-        while name not in self.events:
-            self.events.append(json.loads(self._line(self.qmp))["event"])
-        self.events.clear()
-
-    def hmp(self, text):
-        return self.execute("human-monitor-command", **{"command-line": text})
-
-    def read(self, address, size="l"):
-        return self.command(f"read{size} {address:#x}")
-
-    def write(self, address, value, size="l"):
-        self.command(f"write{size} {address:#x} {value:#x}")
-
-    def config(self, register, slot=SLOT, bus=0):
-        self.command(f"outl 0xcf8 {0x80000000 | bus << 16 | slot << 11 | register:#x}")
-        return self.command("inl 0xcfc")
-
-    def set_config(self, register, value, slot=SLOT, bus=0):
-        self.command(f"outl 0xcf8 {0x80000000 | bus << 16 | slot << 11 | register:#x}")
-        self.command(f"outl 0xcfc {value:#x}")
-
-    def map(self, slot=SLOT, bus=0):
-        """Does the firmware's work."""
-        for register, address in ((0x10, BAR0), (0x18, BAR2), (0x1C, 0), (0x20, BAR4)):
-            self.set_config(register, address, slot, bus)
-        self.set_config(4, 6, slot, bus)
-        return self
-
-    def msix(self, on, masked=False):
-        """Vector 0 stores 0xabcd at RAM: there is no interrupt controller to ask."""
-        for offset, value in ((0, RAM), (4, 0), (8, 0xABCD), (12, int(masked))):
-            self.write(BAR4 + offset, value)
-        capability = self.config(0x34) & 0xFF
-        while self.config(capability) & 0xFF != 0x11:
-            capability = self.config(capability) >> 8 & 0xFF
-        self.set_config(capability, int(on) << 31)
-        self.write(RAM, 0)
-        return capability
-
-    def request(self, body):
-        for i in range(0, len(body), 4):
-            self.write(BAR0 + N["VGPU_REG_REQUEST"] + i, struct.unpack_from("<I", body, i)[0])
-        self.write(BAR0 + N["VGPU_REG_REQUEST_LEN"], len(body))
-
-    def ring(self):
-        self.write(BAR0 + N["VGPU_REG_DOORBELL"], 1)
-
-    def finish(self):
-        """Waits for the answer as a guest does: while busy."""
-        v.wait_until("an answer", lambda: self.read(STATUS) != BUSY)
-        if self.read(STATUS) == ERROR:
-            return self.read(BAR0 + N["VGPU_REG_ERROR"]), b""
-        length = self.read(BAR0 + N["VGPU_REG_RESPONSE_LEN"])
-        words = [self.read(BAR0 + N["VGPU_REG_RESPONSE"] + i) for i in range(0, length, 4)]
-        return 0, struct.pack(f"<{len(words)}I", *words)
-
-    def call(self, body):
-        self.request(body)
-        self.ring()
-        return self.finish()
-
-    def wait_status(self, *wanted):
-        v.wait_until(f"STATUS {wanted}", lambda: self.read(STATUS) in wanted)
-
-    def close(self):
-        self.qtest.close()
-        self.qmp.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait(v.PATIENCE)
-        self.process.stderr.close()
-
-
-class Device(v.TestCase):
-    def machine(self, *arguments, **keywords):
-        machine = Machine(*arguments, **keywords)
-        self.addCleanup(machine.close)
-        return machine
-
-    def attached(self, device="vm-id=7,pool=A,priority=high,shm=16M", **keywords):
-        """A mapped device with the real mediator behind it."""
-        self.m = self.mediator()
-        machine = self.machine(f"path={self.m.socket},reconnect=1", device, **keywords).map()
-        machine.wait_status(IDLE)
-        # The worker has started up: GENERATION and FEATURES are its own.
-        self.m.vm(7, state="idle")
-        return machine
-
-    def leave_waiting(self, q):
-        """A request whose turn does not come before the pool is resumed."""
-        self.m.ask("pause", pool="A")
-        q.request(v.add_inline([1], [2]))
-        q.ring()
-        self.m.vm(7, state="waiting")
-
-    def failing(self, device, chardev=None, plug=True, words=""):
-        m = self.mediator()
-        machine = self.machine(chardev or f"path={m.socket}", device, plug=plug)
-        machine.process.wait(v.PATIENCE)
-        self.assertEqual(machine.process.returncode, 1)
-        self.assertIn(words, machine.process.stderr.read().decode())
+from machine import (  # noqa: E402
+    BAR0, BAR2, BAR4, BUSY, COMPLETE, IDLE, OFFLINE, RAM, STATUS, VM7, Device, Played)
 
 
 class Identity(Device):
@@ -204,11 +30,11 @@ class Identity(Device):
         for register, value in (("MAGIC", N["VGPU_MAGIC"]), ("VERSION", N["VGPU_VERSION"]),
                                 ("POOL_ID", ord("A")), ("PRIORITY", 2), ("VM_ID", 7),
                                 ("SHM_SIZE_LO", 16 << 20), ("SHM_SIZE_HI", 0),
-                                ("NUM_QUEUES", 0), ("GENERATION", 1), ("ERROR", 0)):
+                                ("NUM_QUEUES", 16), ("GENERATION", 1), ("ERROR", 0)):
             self.assertEqual(q.read(BAR0 + N["VGPU_REG_" + register]), value, register)
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_FEATURES"]),
                          N["VGPU_FEATURE_SHM"] | N["VGPU_FEATURE_MSIX"] |
-                         N["VGPU_FEATURE_BACKEND_CPU"])
+                         N["VGPU_FEATURE_QUEUES"] | N["VGPU_FEATURE_BACKEND_CPU"])
 
     def test_what_the_mediator_grants_is_shown(self):
         m = self.mediator("[pool A]\ndevice = 0\n[pool C]\ndevice = 0\n"
@@ -224,10 +50,10 @@ class Registers(Device):
         q = self.attached()
         request = range(N["VGPU_REG_REQUEST"], N["VGPU_REG_REQUEST"] + N["VGPU_REQUEST_MAX"])
         writable = {N["VGPU_REG_REQUEST_LEN"], *request}
-        special = {N["VGPU_REG_DOORBELL"], N["VGPU_REG_CONTROL"]}
+        special = {N["VGPU_REG_DOORBELL"], N["VGPU_REG_CONTROL"], N["VGPU_REG_QUEUE_CONTROL"]}
         offsets = [*range(0, 0x48), *range(0xFC, 0x104), *range(0x1FC, 0x204),
-                   *range(0x2FC, 0x304), *range(0x3FC, 0x404), 0x4FC, 0x500, 0x800, 0x840, 0x844,
-                   0xFFC]
+                   *range(0x2FC, 0x304), *range(0x3FC, 0x404), 0x4FC, 0x500, 0x600, 0x800, 0x840,
+                   0x844, 0xFFC]
         bad = 0
         for offset in offsets:
             for size, letter in ((1, "b"), (2, "w"), (4, "l"), (8, "q")):
@@ -248,8 +74,7 @@ class Registers(Device):
         for offset in request[::4]:
             expected = q.read(BAR0 + offset)
             self.assertIn(expected, (0, 0xA5A5A5A5))
-        self.assertEqual(q.execute("qom-get", path="/machine/peripheral/gpu",
-                                   property="bad-accesses"), bad)
+        self.assertEqual(q.property("bad-accesses"), bad)
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_DOORBELL"]), 0)
 
     def test_what_lies_behind_bar0_is_out_of_reach(self):
@@ -283,8 +108,16 @@ class Registers(Device):
                 self.assertEqual(status, BUSY)
             self.assertEqual(q.finish(), (0, (i + 1).to_bytes(4, "little")))
 
+    def test_no_queues(self):
+        q = self.attached(VM7 + ",queues=0")
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_NUM_QUEUES"]), 0)
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_FEATURES"]) & N["VGPU_FEATURE_QUEUES"], 0)
+        q.control(0, 0)
+        self.assertEqual(q.property("bad-accesses"), 0)
+        self.assertEqual(q.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
+
     def test_doorbell_without_ioeventfd(self):
-        q = self.attached("vm-id=7,shm=16M,ioeventfd=off")
+        q = self.attached(VM7 + ",ioeventfd=off")
         self.assertEqual(q.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
 
     def test_shared_memory(self):
@@ -318,13 +151,12 @@ class Interrupts(Device):
         q.write(BAR4 + 12, 0)
         self.assertEqual(q.read(RAM), 0xABCD)
 
-
     def test_kvm_takes_the_eventfds(self):
         """With KVM the kernel signals doorbell and interrupt: it accepts their setting up."""
         if not os.access("/dev/kvm", os.R_OK | os.W_OK):
             self.skipTest("no /dev/kvm")
         m = self.mediator()
-        q = self.machine(f"path={m.socket}", "vm-id=7,shm=16M", accel="kvm", extra=("-S",)).map()
+        q = self.machine(f"path={m.socket}", VM7, accel="kvm", extra=("-S",)).map()
         m.vm(7, state="idle")
         for _ in range(3):
             q.msix(on=True, masked=True)
@@ -362,9 +194,7 @@ class Resets(Device):
     def test_system_reset(self):
         q = self.attached()
         self.leave_waiting(q)
-        q.execute("system_reset")
-        q.wait_event("RESET")
-        q.map()
+        q.reboot()
         q.wait_status(IDLE)
         self.m.ask("resume", pool="A")
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_REQUEST_LEN"]), 0)
@@ -380,7 +210,7 @@ class Mediators(Device):
     def test_absent_at_start(self):
         m = self.mediator()
         m.stop()
-        q = self.machine(f"path={m.socket},reconnect=1", "vm-id=7,shm=16M").map()
+        q = self.machine(f"path={m.socket},reconnect=1", VM7).map()
         self.assertEqual(q.read(STATUS), OFFLINE)
         self.assertEqual(q.read(BAR2), 0)
         q.write(BAR2, 5)
@@ -414,7 +244,7 @@ class Mediators(Device):
     def test_away_and_back_without_reconnect(self):
         """The device looks for the mediator itself when the chardev does not."""
         self.m = self.mediator()
-        q = self.machine(f"path={self.m.socket}", "vm-id=7,shm=16M").map()
+        q = self.machine(f"path={self.m.socket}", VM7).map()
         q.wait_status(IDLE)
         self.away_and_back(q)
 
@@ -442,7 +272,7 @@ class Mediators(Device):
         self.m = self.mediator()
         client = socket.socket(socket.AF_UNIX)
         client.connect(self.m.socket)
-        q = self.machine(f"fd={client.fileno()}", "vm-id=7,shm=16M",
+        q = self.machine(f"fd={client.fileno()}", VM7,
                          pass_fds=[client.fileno()]).map()
         client.close()
         self.assertEqual(q.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
@@ -462,49 +292,28 @@ class Mediators(Device):
         self.assertEqual(self.m.vms(), {})
 
 
-class FalseMediators(Device):
-    """The test plays a mediator that breaks the rules; QEMU goes on with a device offline."""
+class FalseMediators(Played):
+    """A mediator that breaks the rules; QEMU goes on with a device offline."""
 
-    def play(self, answers):
-        """Starts QEMU against us and sends an answer of ours; the machine."""
-        ours, theirs = socket.socketpair()
-        ours.settimeout(v.PATIENCE)
-        self.addCleanup(ours.close)
-        self.ours = ours
-        q = self.machine(f"fd={theirs.fileno()}", "vm-id=7,shm=1M", pass_fds=[theirs.fileno()])
-        theirs.close()
-        question = ours.recv(N["VGPU_MSG_SIZE"], socket.MSG_WAITALL)
+    def play(self, answers, device="vm-id=7,shm=1M,queues=0"):
+        """Starts QEMU and sends these answers of ours; the machine."""
+        q = self.plug(device)
         for buffer, fds in answers:
-            if len(buffer) == N["VGPU_MSG_SIZE"]:
-                v.put(buffer, "vgpu_msg.serial", v.get(question, "vgpu_msg.serial"))
-            socket.send_fds(ours, [bytes(buffer)], fds)
+            self.send(buffer, fds)
         return q
 
-    def answer(self, **fields):
-        return v.message("ATTACHED", **{"attached__vm_id": 7, "attached__pool": 65,
-                                        "attached__vectors": 1, "attached__shm_size": 1 << 20,
-                                        **fields})
-
-    def memfd(self, size=(1 << 20) + 4096, seals=6):
-        fd = os.memfd_create("t", os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, size)
-        fcntl.fcntl(fd, 1033, seals)
-        self.addCleanup(os.close, fd)
-        return fd
-
-    def fails(self, answers, words):
-        q = self.play(answers)
+    def fails(self, answers, words, **keywords):
+        q = self.play(answers, **keywords)
         q.process.wait(v.PATIENCE)
         self.assertEqual(q.process.returncode, 1)
         self.assertIn(words, q.process.stderr.read().decode())
 
     def test_mediator_good(self):
-        events = [os.eventfd(0), os.eventfd(0)]
-        q = self.play([(self.answer(), [self.memfd(), *events])]).map()
+        q = self.play([(self.answer(), self.descriptors())]).map()
         self.assertEqual(q.read(STATUS), IDLE)
         q.ring()
         self.assertEqual(q.read(STATUS), BUSY)
-        self.assertEqual(os.eventfd_read(events[0]), 1)
+        self.assertEqual(os.eventfd_read(self.doorbells[0]), 1)
 
     def test_mediator_refuses(self):
         self.fails([(v.message("REFUSED", refused__reason=b"not on a Sunday"), [])],
@@ -516,45 +325,97 @@ class FalseMediators(Device):
         self.fails([(buffer, [])], "no mediator of protocol version 1")
 
     def test_mediator_unsealed_memory(self):
-        fds = [self.memfd(seals=0), os.eventfd(0), os.eventfd(0)]
+        fds = self.descriptors(memfd=self.memfd(seals=0))
         self.fails([(self.answer(), fds)], "not sealed")
 
     def test_mediator_short_memory(self):
-        fds = [self.memfd(size=1 << 20), os.eventfd(0), os.eventfd(0)]
+        fds = self.descriptors(memfd=self.memfd(size=1 << 20))
         self.fails([(self.answer(), fds)], "has 1048576 bytes")
 
     def test_mediator_wrong_descriptors(self):
         for count in (0, 1, 2, 4, 16):
-            fds = [self.memfd()] * count
+            fds = [0] * count
             self.fails([(self.answer(), fds)], f"sent {count} descriptors")
 
     def test_mediator_wrong_sizes(self):
-        fds = [self.memfd(), os.eventfd(0), os.eventfd(0)]
-        self.fails([(self.answer(attached__shm_size=2 << 20), fds)], "2097152 bytes")
+        for fields, words in (({"attached__shm_size": 2 << 20}, "2097152 bytes"),
+                              ({"attached__vectors": 2}, "2 vectors"),
+                              ({"attached__queues": 1}, "1 queues")):
+            self.fails([(self.answer(**fields), self.descriptors())], words)
 
+    def test_mediator_ignores_the_queues(self):
+        self.fails([(self.answer(), self.descriptors())], "0 queues and 1 vectors, not 1048576, 3",
+                   device="vm-id=7,shm=1M")
+
+    def test_mediator_miscounts_later_descriptors(self):
+        """Each message brings as many as it can."""
+        for later in ([15, 11], [16, 10], [16, 12], [0, 11]):
+            messages = self.messages(20, 8 << 20)
+            messages[1:] = [(buffer, [0] * count) for (buffer, _), count
+                            in zip(messages[1:], later)]
+            sent = 16 + (later[0] if later[0] < 16 else sum(later))
+            self.fails(messages, f"sent {sent} descriptors, not {32 if later[0] < 16 else 43}",
+                       device="vm-id=7,shm=8M,queues=20")
+
+    def test_mediator_refuses_between_descriptors(self):
+        messages = self.messages(20, 8 << 20)
+        messages[1] = (v.message("REFUSED", refused__reason=b"changed my mind"), [])
+        self.fails(messages[:2], "changed my mind", device="vm-id=7,shm=8M,queues=20")
+
+    def test_mediator_sends_descriptors_of_another_device(self):
+        """They are closed, and do not count."""
+        q = self.plug("vm-id=7,shm=8M,queues=20", extra=("-S",))
+        before = v.descriptors(q.process.pid)
+        for buffer, fds in self.messages(20, 8 << 20):
+            self.send(v.message("FDS"), [0] * 16, serial=12345)
+            self.send(buffer, fds)
+            self.send(v.message("FDS"), [0] * 16, serial=12345)
+        q.map().wait_status(IDLE)
+        # Ours, one more for BAR2, and what the monitor and the main loop may have.
+        self.assertLess(v.descriptors(q.process.pid) - before, 43 + 16)
+
+    def test_mediator_pauses_between_descriptors(self):
+        """QEMU starts all the same, after a second, and takes the others later."""
+        messages = self.messages(20, 8 << 20)
+        q = self.play(messages[:2], device="vm-id=7,shm=8M,queues=20").map()
+        self.assertEqual(q.read(STATUS), OFFLINE)
+        self.assertEqual(q.property("state"), "attaching")
+        self.send(*messages[2])
+        q.wait_status(IDLE)
+
+    def test_mediator_dies_between_descriptors(self):
+        q = self.serve("vm-id=7,shm=8M,queues=20")
+        before = None
+        for _ in range(4):
+            for message in self.messages(20, 8 << 20)[:2]:
+                self.send(*message)
+            v.wait_until("attaching", lambda: q.property("state") == "attaching")
+            self.ours.close()
+            self.assertEqual(self.accept(), [])
+            before = before or v.descriptors(q.process.pid)
+        self.assertLessEqual(v.descriptors(q.process.pid), before)
+        self.grant(q)
     def test_mediator_silent(self):
         """QEMU starts all the same, after a second, and hears the answer later."""
         start = time.monotonic()
         q = self.play([]).map()
         self.assertEqual(q.read(STATUS), OFFLINE)
         self.assertGreater(time.monotonic() - start, 0.9)
-        buffer = self.answer()
-        v.put(buffer, "vgpu_msg.serial", 1)
-        socket.send_fds(self.ours, [bytes(buffer)], [self.memfd(), os.eventfd(0), os.eventfd(0)])
+        self.send(self.answer(), self.descriptors())
         q.wait_status(IDLE)
 
     def test_mediator_stops_midway(self):
         """One byte of an answer must not make QEMU wait for the rest."""
-        q = self.play([(bytearray(b"V"), [])]).map()
-        self.assertEqual(q.read(STATUS), OFFLINE)
+        q = self.plug("vm-id=7,shm=1M,queues=0")
+        self.ours.sendall(b"V")
+        self.assertEqual(q.map().read(STATUS), OFFLINE)
 
     def test_mediator_sends_single_bytes(self):
-        q = self.play([]).map()
-        buffer = self.answer()
-        v.put(buffer, "vgpu_msg.serial", 1)
-        fds = [self.memfd(), os.eventfd(0), os.eventfd(0)]
-        for i, byte in enumerate(buffer):
-            socket.send_fds(self.ours, [bytes([byte])], fds if i == 0 else [])
+        q = self.play([], device="vm-id=7,shm=8M,queues=20").map()
+        for buffer, fds in self.messages(20, 8 << 20):
+            v.put(buffer, "vgpu_msg.serial", v.get(self.hello, "vgpu_msg.serial"))
+            for i, byte in enumerate(buffer):
+                socket.send_fds(self.ours, [bytes([byte])], fds if i == 0 else [])
         q.wait_status(IDLE)
 
 
@@ -567,7 +428,7 @@ class Plugging(Device):
         idle = None
         for _ in range(3):
             q.execute("device_add", driver="vgpu-stub", id="gpu", bus="port1",
-                      chardev="mediator", **{"vm-id": 7, "shm": 16 << 20})
+                      chardev="mediator", queues=40, **{"vm-id": 7, "shm": 16 << 20})
             # Bus numbers, memory windows and memory decoding of the port.
             q.set_config(0x18, 0x00010100, slot=5)
             q.set_config(0x20, 0xE010E000, slot=5)
@@ -587,9 +448,9 @@ class Plugging(Device):
 
     def test_two_devices(self):
         m = self.mediator()
-        q = self.machine(f"path={m.socket}", "vm-id=7,shm=16M", extra=(
+        q = self.machine(f"path={m.socket}", VM7, extra=(
             "-chardev", f"socket,id=other,path={m.socket}",
-            "-device", "vgpu-stub,chardev=other,addr=6,vm-id=8,shm=16M")).map()
+            "-device", "vgpu-stub,chardev=other,addr=6,vm-id=8,shm=16M,queues=0")).map()
         self.assertEqual(sorted(m.vms()), [7, 8])
         self.assertEqual(q.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
 
@@ -602,6 +463,9 @@ class Properties(Device):
         self.failing("vm-id=1,priority=urgent", words="property 'priority' is 'urgent'")
         self.failing("vm-id=1,shm=3M", words="property 'shm' is 3145728 bytes")
         self.failing("vm-id=1,shm=512K", words="property 'shm' is 524288 bytes")
+        self.failing("vm-id=1,queues=65", words="'queues' is 65, must be at most 64 with")
+        self.failing("vm-id=1,shm=1M,queues=4",
+                     words="'queues' is 4, must be at most 3 with 'shm' of 1 MiB")
 
     def test_refusal_stops_qemu_with_its_reason(self):
         self.failing("vm-id=1,shm=4G", words="the mediator refused VM 1")
@@ -616,10 +480,9 @@ class Properties(Device):
         q = self.attached()
         tree = q.hmp("info qtree")
         for words in ('dev: vgpu-stub, id "gpu"', "vm-id = 7", 'pool = "A"', 'priority = "high"',
-                      "shm = 16777216"):
+                      "shm = 16777216", "queues = 16"):
             self.assertIn(words, tree)
-        self.assertEqual(q.execute("qom-get", path="/machine/peripheral/gpu", property="state"),
-                         "attached")
+        self.assertEqual(q.property("state"), "attached")
 
     def test_migration_is_blocked(self):
         q = self.attached()

@@ -41,7 +41,7 @@ static struct vgpu_hello good_hello(void)
     return (struct vgpu_hello){.vm_id = 7,
                                .pool = 'A',
                                .priority = VGPU_PRIORITY_HIGH,
-                               .vectors = VGPU_ATTACH_VECTORS,
+                               .vectors = 1,
                                .shm_size = 1u << 20,
                                .name = "a VM"};
 }
@@ -54,25 +54,57 @@ static bool decide(const struct vgpu_hello *hello, struct attach_grant *grant)
     return attach_decide(&config, hello, &facts, grant, reason);
 }
 
+static enum attach_action check(enum attach_state state, const struct vgpu_msg *msg, size_t fds)
+{
+    const struct attach_progress progress = {.state = state};
+
+    return attach_check(&progress, msg, fds, reason);
+}
+
 static void test_every_message_in_every_state(void **state)
 {
-    static const enum attach_action expected[][7] = {
-        /* types 0 to 6; REFUSE where nothing stands */
-        [ATTACH_NEW] = {3, ATTACH_ACTION_HELLO, 3, 3, 3, 3, 3},
-        [ATTACH_ATTACHED] = {3, 3, 3, 3, ATTACH_ACTION_RESET, 3, ATTACH_ACTION_BYE},
-        [ATTACH_REFUSED] = {3, 3, 3, 3, 3, 3, 3},
+    /* What is not here is refused. */
+    static const struct {
+        enum attach_state state;
+        uint32_t type;
+        enum attach_action action;
+    } allowed[] = {
+        {ATTACH_NEW, VGPU_MSG_HELLO, ATTACH_ACTION_HELLO},
+        {ATTACH_ATTACHED, VGPU_MSG_RESET, ATTACH_ACTION_RESET},
+        {ATTACH_ATTACHED, VGPU_MSG_QUEUE, ATTACH_ACTION_QUEUE},
+        {ATTACH_ATTACHED, VGPU_MSG_BYE, ATTACH_ACTION_BYE},
     };
 
     (void)state;
-    assert_int_equal(ATTACH_ACTION_REFUSE, 3);
     for (unsigned s = ATTACH_NEW; s <= ATTACH_REFUSED; s++) {
-        for (uint32_t type = 0; type < 7; type++) {
+        for (uint32_t type = 0; type < 12; type++) {
+            const struct attach_progress progress = {.state = (enum attach_state)s, .queues = 1};
             const struct vgpu_msg msg = message(type);
+            enum attach_action expected = ATTACH_ACTION_REFUSE;
 
-            assert_int_equal(attach_check((enum attach_state)s, &msg, 0, reason),
-                             expected[s][type]);
+            for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++) {
+                if (allowed[i].state == s && allowed[i].type == type) {
+                    expected = allowed[i].action;
+                }
+            }
+            assert_int_equal(attach_check(&progress, &msg, 0, reason), expected);
         }
     }
+}
+
+static void test_queue_that_the_device_lacks(void **state)
+{
+    const struct attach_progress progress = {.state = ATTACH_ATTACHED, .queues = 4};
+    struct vgpu_msg msg = message(VGPU_MSG_QUEUE);
+
+    (void)state;
+    msg.queue.queue = 3;
+    assert_int_equal(attach_check(&progress, &msg, 0, reason), ATTACH_ACTION_QUEUE);
+    msg.queue.queue = 4;
+    assert_int_equal(attach_check(&progress, &msg, 0, reason), ATTACH_ACTION_REFUSE);
+    msg.queue.queue = UINT32_MAX;
+    assert_int_equal(attach_check(&progress, &msg, 0, reason), ATTACH_ACTION_REFUSE);
+    assert_string_equal(reason, "queue 4294967295 of a device with 4");
 }
 
 static void test_header(void **state)
@@ -81,15 +113,15 @@ static void test_header(void **state)
 
     (void)state;
     msg.magic ^= 1;
-    assert_int_equal(attach_check(ATTACH_NEW, &msg, 0, reason), ATTACH_ACTION_REFUSE);
+    assert_int_equal(check(ATTACH_NEW, &msg, 0), ATTACH_ACTION_REFUSE);
     assert_non_null(strstr(reason, "no vGPU stub"));
     msg = message(VGPU_MSG_HELLO);
     msg.version = (VGPU_VERSION_MAJOR + 1) << 16;
-    assert_int_equal(attach_check(ATTACH_NEW, &msg, 0, reason), ATTACH_ACTION_REFUSE);
+    assert_int_equal(check(ATTACH_NEW, &msg, 0), ATTACH_ACTION_REFUSE);
     assert_non_null(strstr(reason, "version 2"));
     /* A newer minor is another matter: it is welcome. */
     msg.version = VGPU_VERSION + 1;
-    assert_int_equal(attach_check(ATTACH_NEW, &msg, 0, reason), ATTACH_ACTION_HELLO);
+    assert_int_equal(check(ATTACH_NEW, &msg, 0), ATTACH_ACTION_HELLO);
 }
 
 static void test_descriptor_counts(void **state)
@@ -97,14 +129,57 @@ static void test_descriptor_counts(void **state)
     struct vgpu_msg msg = message(VGPU_MSG_HELLO);
 
     (void)state;
-    for (size_t fds = 0; fds <= VGPU_ATTACH_FDS_MAX; fds++) {
+    for (size_t fds = 0; fds <= VGPU_MSG_FDS_MAX + 1; fds++) {
+        msg.hello.queues = 0;
         msg.hello.flags = 0;
-        assert_int_equal(attach_check(ATTACH_NEW, &msg, fds, reason),
+        assert_int_equal(check(ATTACH_NEW, &msg, fds),
                          fds == 0 ? ATTACH_ACTION_HELLO : ATTACH_ACTION_REFUSE);
         msg.hello.flags = VGPU_HELLO_HANDOVER;
-        assert_int_equal(attach_check(ATTACH_NEW, &msg, fds, reason),
-                         fds == VGPU_ATTACH_FDS ? ATTACH_ACTION_HELLO : ATTACH_ACTION_REFUSE);
+        assert_int_equal(check(ATTACH_NEW, &msg, fds),
+                         fds == 3 ? ATTACH_ACTION_HELLO : ATTACH_ACTION_REFUSE);
+        msg.hello.queues = 6;
+        assert_int_equal(check(ATTACH_NEW, &msg, fds),
+                         fds == 15 ? ATTACH_ACTION_HELLO : ATTACH_ACTION_REFUSE);
+        msg.hello.queues = VGPU_MAX_QUEUES;
+        assert_int_equal(check(ATTACH_NEW, &msg, fds),
+                         fds == 16 ? ATTACH_ACTION_MORE : ATTACH_ACTION_REFUSE);
     }
+    msg.hello.queues = VGPU_MAX_QUEUES + 1;
+    assert_int_equal(check(ATTACH_NEW, &msg, 16), ATTACH_ACTION_REFUSE);
+}
+
+static void test_descriptors_in_pieces(void **state)
+{
+    struct attach_progress progress = {.state = ATTACH_HANDOVER, .queues = 16, .fds = 16};
+    const struct vgpu_msg msg = message(VGPU_MSG_FDS);
+
+    (void)state;
+    /* 35 in all: 16, 16, 3. */
+    assert_int_equal(attach_check(&progress, &msg, 15, reason), ATTACH_ACTION_REFUSE);
+    assert_int_equal(attach_check(&progress, &msg, 17, reason), ATTACH_ACTION_REFUSE);
+    assert_int_equal(attach_check(&progress, &msg, 16, reason), ATTACH_ACTION_MORE);
+    progress.fds = 32;
+    assert_int_equal(attach_check(&progress, &msg, 4, reason), ATTACH_ACTION_REFUSE);
+    assert_int_equal(attach_check(&progress, &msg, 3, reason), ATTACH_ACTION_HELLO);
+    progress.state = ATTACH_NEW;
+    assert_int_equal(attach_check(&progress, &msg, 0, reason), ATTACH_ACTION_REFUSE);
+}
+
+static void test_queues_that_do_not_fit(void **state)
+{
+    struct vgpu_hello hello = good_hello();
+    struct attach_grant grant;
+
+    (void)state;
+    configure("[mediator]\nusers = 1000\n");
+    hello.queues = vgpu_queues_max(hello.shm_size);
+    hello.vectors = 1 + hello.queues;
+    assert_true(decide(&hello, &grant));
+    hello.vectors++;
+    assert_false(decide(&hello, &grant));
+    hello.queues++;
+    assert_false(decide(&hello, &grant));
+    assert_string_equal(reason, "4 queues do not fit shared memory of 1 MiB, which has room for 3");
 }
 
 static void test_granted_as_asked(void **state)
@@ -214,7 +289,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_message_in_every_state),
         cmocka_unit_test(test_header),
+        cmocka_unit_test(test_queue_that_the_device_lacks),
         cmocka_unit_test(test_descriptor_counts),
+        cmocka_unit_test(test_descriptors_in_pieces),
+        cmocka_unit_test_teardown(test_queues_that_do_not_fit, tear_down),
         cmocka_unit_test_teardown(test_granted_as_asked, tear_down),
         cmocka_unit_test_teardown(test_malformed, tear_down),
         cmocka_unit_test_teardown(test_above_the_limit, tear_down),

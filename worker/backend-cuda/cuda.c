@@ -11,7 +11,6 @@
  * A job is given a short while to finish under the caller's eyes, since waking up takes
  * longer than a small job; after that a host function on the stream signals the eventfd.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,7 +20,7 @@
 
 #include "../backend.h"
 #include "clock.h"
-#include "cuda-api.h"
+#include "driver.h"
 #include "log.h"
 
 #define STREAMS 2u
@@ -29,9 +28,6 @@
 #define STAGING_MAX 1024u         /* elements in each inline vector */
 #define BLOCK 256u                /* threads */
 #define SPIN_NS (40 * NS_PER_US)  /* several times what a small job takes */
-
-/* kernels.ptx, by scripts/embed. */
-extern const char cuda_kernels_ptx[];
 
 enum { VECTOR_A, VECTOR_B, VECTOR_SUM, VECTORS };
 
@@ -50,144 +46,17 @@ struct cuda_backend {
     bool inline_pending;    /* its sum is still in staging */
 };
 
-static struct cuda_api cu;
-static bool cu_loaded;
-
-/* Loads the driver once. */
-static int load_driver(char *why, size_t why_size)
-{
-    static const struct {
-        const char *symbol;
-        size_t offset;
-    } calls[] = {
-#define CUDA_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct cuda_api, member)},
-        CUDA_CALLS(CUDA_SYMBOL)
-#undef CUDA_SYMBOL
-    };
-    void *library;
-
-    if (cu_loaded) {
-        return 0;
-    }
-    library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        snprintf(why, why_size, "no NVIDIA driver: %s", dlerror());
-        return -ENODEV;
-    }
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        void *address = dlsym(library, calls[i].symbol);
-
-        if (!address) {
-            snprintf(why, why_size, "the NVIDIA driver is too old: it lacks %s", calls[i].symbol);
-            return -ENODEV;
-        }
-        memcpy((char *)&cu + calls[i].offset, &address, sizeof(address));
-    }
-    cu_loaded = true;
-    return 0;
-}
-
-static const char *error_name(CUresult error)
-{
-    const char *name = NULL;
-
-    if (cu.GetErrorName(error, &name) != CUDA_SUCCESS || !name) {
-        name = "unknown CUDA error";
-    }
-    return name;
-}
-
-/* Turns a failed call into -errno; `what` names the call in the log. */
-static int failed(CUresult error, const char *what)
-{
-    log_error("%s: %s", what, error_name(error));
-    return error == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
-}
-
-#define CHECK(call, arguments)                                                                     \
-    do {                                                                                           \
-        const CUresult error_ = cu.call arguments;                                                 \
-        if (error_ != CUDA_SUCCESS) {                                                              \
-            return failed(error_, "cu" #call);                                                     \
-        }                                                                                          \
-    } while (0)
-
-static int init_driver(char *why, size_t why_size, int *count)
-{
-    CUresult error;
-    int r = load_driver(why, why_size);
-
-    if (r < 0) {
-        return r;
-    }
-    error = cu.Init(0);
-    if (error == CUDA_SUCCESS) {
-        error = cu.DeviceGetCount(count);
-    }
-    if (error == CUDA_SUCCESS && *count == 0) {
-        error = CUDA_ERROR_NO_DEVICE;
-    }
-    if (error != CUDA_SUCCESS) {
-        snprintf(why, why_size, "the NVIDIA driver reports %s", error_name(error));
-        return -ENODEV;
-    }
-    return 0;
-}
-
-int backend_count_gpus(char *why, size_t why_size)
-{
-    int count = 0;
-
-    why[0] = '\0';
-    return init_driver(why, why_size, &count) == 0 ? count : 0;
-}
-
-int backend_gpu_name(int device, char *name, size_t size)
-{
-    CUdevice handle;
-
-    CHECK(DeviceGet, (&handle, device));
-    CHECK(DeviceGetName, (name, (int)size, handle));
-    return 0;
-}
-
-static int read_info(struct cuda_backend *cuda, CUdevice device)
-{
-    struct vgpu_device_info *info = &cuda->head.info;
-    int major, minor, processors, version;
-    size_t memory;
-
-    CHECK(DriverGetVersion, (&version));
-    CHECK(DeviceGetName, (info->name, (int)sizeof(info->name), device));
-    CHECK(DeviceGetAttribute, (&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device));
-    CHECK(DeviceGetAttribute, (&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device));
-    CHECK(DeviceGetAttribute, (&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device));
-    CHECK(DeviceTotalMem, (&memory, device));
-    info->backend = VGPU_FEATURE_BACKEND_GPU;
-    info->compute = (uint32_t)major << 16 | (uint32_t)minor;
-    info->processors = (uint32_t)processors;
-    info->driver = (uint32_t)version;
-    info->memory_total = memory;
-    cuda->blocks_max = (unsigned)processors * 16;
-    return 0;
-}
-
 /* The context is the device's primary one: this process has no other. */
-static int make_context(struct cuda_backend *cuda, int ordinal)
+static int make_context(struct cuda_backend *cuda, int device)
 {
-    CUdevice device;
-    CUcontext context;
     CUmodule module;
     void *staging;
-    int r;
+    const int r = cuda_open_device(device, &cuda->head.info);
 
-    CHECK(DeviceGet, (&device, ordinal));
-    r = read_info(cuda, device);
     if (r < 0) {
         return r;
     }
-    CHECK(DevicePrimaryCtxRetain, (&context, device));
-    CHECK(CtxSetCurrent, (context));
+    cuda->blocks_max = cuda->head.info.processors * 16;
     CHECK(ModuleLoadData, (&module, cuda_kernels_ptx));
     CHECK(ModuleGetFunction, (&cuda->add_int32, module, "add_int32"));
     CHECK(ModuleGetFunction, (&cuda->add_float32, module, "add_float32"));
@@ -254,7 +123,7 @@ static int prepare_shm(struct cuda_backend *cuda)
     if (error != CUDA_SUCCESS) {
         /* Still correct: the driver then copies through buffers of its own. */
         log_warning("cuMemHostRegister of %llu bytes: %s; copies will be slow",
-                    (unsigned long long)cuda->shm_size, error_name(error));
+                    (unsigned long long)cuda->shm_size, cuda_error_name(error));
     }
     cuda->shm_ready = true;
     return 0;
@@ -315,7 +184,7 @@ static int query(struct cuda_backend *cuda)
         return -EINPROGRESS;
     }
     if (error != CUDA_SUCCESS) {
-        return failed(error, "cuStreamQuery");
+        return cuda_failed(error, "cuStreamQuery");
     }
     if (cuda->inline_pending) {
         memcpy(cuda->job.sum, cuda->staging + (size_t)VECTOR_SUM * STAGING_MAX,
@@ -377,7 +246,7 @@ int cuda_backend_open(int device, void *shm, uint64_t size, struct backend **bac
 {
     struct cuda_backend *cuda;
     int count = 0;
-    int r = init_driver(why, why_size, &count);
+    int r = cuda_init(why, why_size, &count);
 
     if (r < 0) {
         return r;

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver transport: the guest driver's device file (protocol/vgpu-driver.h), for sessions
+ * and for register mode. Queue, part of the arena and clean-up are the driver's business.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "vgpu-driver.h"
+
+/* Where the driver core lists the device files of a PCI function. */
+#define DEVICES "/sys/bus/pci/devices"
+
+struct driver_vgpu {
+    struct vgpu head;
+    int file;
+    struct vgpu_driver_info info;
+};
+
+struct driver_port {
+    struct vgpu_port head;
+    int file;
+};
+
+bool vgpu_driver_path(const char *address, char *path, unsigned size)
+{
+    static const char *const classes[] = {"misc", "vgpu"};
+
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        char name[128];
+        const struct dirent *entry;
+        bool found = false;
+        DIR *directory;
+
+        snprintf(name, sizeof(name), DEVICES "/%.31s/%s", address, classes[i]);
+        directory = opendir(name);
+        while (directory && !found && (entry = readdir(directory)) != NULL) {
+            found = strncmp(entry->d_name, "vgpu", 4) == 0 && strlen(entry->d_name) < 32;
+            if (found) {
+                snprintf(path, size, "/dev/%.31s", entry->d_name);
+            }
+        }
+        if (directory) {
+            closedir(directory);
+        }
+        if (found) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A result for a failed ioctl. */
+static int failed(const char *what)
+{
+    switch (errno) {
+    case EIO:
+        return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
+    case ETIMEDOUT:
+        return vgpu_fail(VGPU_TIMED_OUT, "the device has not %s in time", what);
+    case EBUSY:
+    case ENOSPC:
+        return vgpu_fail(VGPU_BUSY, "the device has not %s: others use all of it", what);
+    case EPERM:
+    case EACCES:
+        return vgpu_fail(VGPU_NO_PERMISSION, "the device has not %s: %s", what, strerror(errno));
+    default:
+        return vgpu_fail(VGPU_SYSTEM, "the device has not %s: %s", what, strerror(errno));
+    }
+}
+
+/* Opens the device file; a descriptor, or a result. */
+static int open_file(const char *address, struct vgpu_driver_info *info)
+{
+    char path[64] = "";
+    int fd, r;
+
+    vgpu_driver_path(address, path, sizeof(path));
+    fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return errno == EBUSY
+                   ? vgpu_fail(VGPU_BUSY, "all queues of '%s' are in use", path)
+                   : vgpu_fail(errno == EACCES || errno == EPERM ? VGPU_NO_PERMISSION : VGPU_SYSTEM,
+                               "cannot open '%s': %s", path, strerror(errno));
+    }
+    if (ioctl(fd, VGPU_IOC_INFO, info) < 0) {
+        r = failed("told what it is");
+        close(fd);
+        return r;
+    }
+    if (info->driver_version != VGPU_DRIVER_VERSION || info->version >> 16 != VGPU_VERSION_MAJOR) {
+        close(fd);
+        return vgpu_fail(VGPU_INCOMPATIBLE,
+                         "'%s' is driver version %u for protocol %u, this program knows %u and %u",
+                         path, info->driver_version, info->version >> 16, VGPU_DRIVER_VERSION,
+                         VGPU_VERSION_MAJOR);
+    }
+    return fd;
+}
+
+/* Register mode -------------------------------------------------------------------------- */
+
+static uint32_t driver_read(struct vgpu *vgpu, uint32_t offset)
+{
+    struct driver_vgpu *own = (struct driver_vgpu *)vgpu;
+
+    /* What may have changed; the rest stays as it was. */
+    ioctl(own->file, VGPU_IOC_INFO, &own->info);
+    switch (offset) {
+    case VGPU_REG_MAGIC:
+        return VGPU_MAGIC;
+    case VGPU_REG_VERSION:
+        return own->info.version;
+    case VGPU_REG_POOL_ID:
+        return own->info.pool;
+    case VGPU_REG_PRIORITY:
+        return own->info.priority;
+    case VGPU_REG_VM_ID:
+        return own->info.vm_id;
+    case VGPU_REG_FEATURES:
+        return own->info.features;
+    case VGPU_REG_GENERATION:
+        return own->info.generation;
+    case VGPU_REG_STATUS:
+        return own->info.status;
+    case VGPU_REG_NUM_QUEUES:
+        return own->info.queues;
+    case VGPU_REG_SHM_SIZE_LO:
+        return (uint32_t)own->info.shm_size;
+    case VGPU_REG_SHM_SIZE_HI:
+        return (uint32_t)(own->info.shm_size >> 32);
+    default:
+        return 0;
+    }
+}
+
+static void driver_write(struct vgpu *vgpu, uint32_t offset, uint32_t value)
+{
+    /* Requests and resets go through the calls below. */
+    (void)vgpu;
+    (void)offset;
+    (void)value;
+}
+
+static void *driver_map_shm(struct vgpu *vgpu)
+{
+    struct driver_vgpu *own = (struct driver_vgpu *)vgpu;
+    const uint64_t arena = vgpu_arena_offset(own->info.shm_size, own->info.queues);
+    /* As much as by sysfs, or what the driver thinks fit. */
+    struct vgpu_driver_arena part = {.size = (own->info.shm_size - arena) / 2};
+    void *shm;
+
+    if (ioctl(own->file, VGPU_IOC_ARENA, &part) < 0) {
+        part.size = 0;
+        if (ioctl(own->file, VGPU_IOC_ARENA, &part) < 0) {
+            failed("a free part of its shared memory");
+            return NULL;
+        }
+    }
+    shm = mmap(NULL, part.size, PROT_READ | PROT_WRITE, MAP_SHARED, own->file,
+               (off_t)VGPU_DRIVER_MMAP_ARENA);
+    if (shm == MAP_FAILED) {
+        vgpu_fail(VGPU_SYSTEM, "cannot map %llu bytes of shared memory: %s",
+                  (unsigned long long)part.size, strerror(errno));
+        return NULL;
+    }
+    vgpu->shm_size = part.size;
+    vgpu->shm_offset = part.offset;
+    return shm;
+}
+
+static int driver_request(struct vgpu *vgpu, const void *request, uint32_t length, void *response,
+                          uint32_t *response_length)
+{
+    struct driver_vgpu *own = (struct driver_vgpu *)vgpu;
+    struct vgpu_driver_request call = {.length = length, .timeout_ms = vgpu->timeout_ms};
+
+    memcpy(call.request, request, length);
+    while (ioctl(own->file, VGPU_IOC_REQUEST, &call) < 0) {
+        if (errno != EINTR) {
+            return failed("answered");
+        }
+    }
+    if (call.status != VGPU_STATUS_COMPLETE) {
+        return vgpu_refused(vgpu, call.error);
+    }
+    if (call.response_length > VGPU_RESPONSE_MAX) {
+        return vgpu_fail(VGPU_INCOMPATIBLE, "a response of %u bytes", call.response_length);
+    }
+    memcpy(response, call.response, call.response_length);
+    *response_length = call.response_length;
+    return VGPU_OK;
+}
+
+static int driver_reset(struct vgpu *vgpu)
+{
+    return ioctl(((struct driver_vgpu *)vgpu)->file, VGPU_IOC_RESET) < 0 ? failed("been reset")
+                                                                         : VGPU_OK;
+}
+
+static void driver_close(struct vgpu *vgpu)
+{
+    struct driver_vgpu *own = (struct driver_vgpu *)vgpu;
+
+    if (vgpu->shm) {
+        munmap(vgpu->shm, vgpu->shm_size);
+    }
+    close(own->file);
+    free(own);
+}
+
+static const struct vgpu_transport driver_transport = {
+    .comes_back = true,
+    .read = driver_read,
+    .write = driver_write,
+    .map_shm = driver_map_shm,
+    .request = driver_request,
+    .reset = driver_reset,
+    .close = driver_close,
+};
+
+int vgpu_open_driver(const char *address, struct vgpu **vgpu)
+{
+    struct driver_vgpu *own = calloc(1, sizeof(*own));
+
+    if (!own) {
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
+    }
+    own->head.transport = &driver_transport;
+    own->head.timeout_ms = VGPU_DEFAULT_TIMEOUT_MS;
+    own->file = open_file(address, &own->info);
+    if (own->file < 0) {
+        const int r = own->file;
+
+        free(own);
+        return r;
+    }
+    *vgpu = &own->head;
+    return VGPU_OK;
+}
+
+/* Sessions ------------------------------------------------------------------------------- */
+
+static int port_map(struct vgpu_port *port, void *address)
+{
+    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED_NOREPLACE, ((struct driver_port *)port)->file,
+                       (off_t)VGPU_DRIVER_MMAP_ARENA);
+
+    if (arena == MAP_FAILED) {
+        return -errno;
+    }
+    port->arena = arena;
+    return 0;
+}
+
+static int port_start(struct vgpu_port *port, uint32_t *status)
+{
+    struct vgpu_driver_start start = {.address = (uint64_t)(uintptr_t)port->arena};
+
+    while (ioctl(((struct driver_port *)port)->file, VGPU_IOC_START, &start) < 0) {
+        if (errno != EINTR) {
+            return failed("started the session");
+        }
+    }
+    *status = start.status;
+    return VGPU_OK;
+}
+
+static uint32_t port_status(struct vgpu_port *port)
+{
+    uint32_t status = 0;
+
+    if (ioctl(((struct driver_port *)port)->file, VGPU_IOC_STATUS, &status) < 0) {
+        return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_LOST << 8;
+    }
+    return status;
+}
+
+static void port_kick(struct vgpu_port *port)
+{
+    ioctl(((struct driver_port *)port)->file, VGPU_IOC_KICK);
+}
+
+static void port_wait(struct vgpu_port *port, int timeout_ms)
+{
+    struct pollfd p = {.fd = ((struct driver_port *)port)->file, .events = POLLIN};
+    uint32_t count;
+
+    /* Nothing depends on the count: whoever waited looks at his slot. */
+    if (poll(&p, 1, timeout_ms) == 1 && read(p.fd, &count, sizeof(count)) < 0) {
+        return;
+    }
+}
+
+static void port_close(struct vgpu_port *port)
+{
+    struct driver_port *own = (struct driver_port *)port;
+
+    if (port->arena) {
+        munmap(port->arena, port->arena_size);
+    }
+    if (port->queue) {
+        munmap(port->queue, VGPU_QUEUE_SIZE);
+    }
+    if (own->file >= 0) {
+        close(own->file);
+    }
+    free(own);
+}
+
+static const struct vgpu_port_ops driver_port_ops = {
+    .map = port_map,
+    .start = port_start,
+    .status = port_status,
+    .kick = port_kick,
+    .wait = port_wait,
+    .close = port_close,
+};
+
+/* A queue that got no interrupt of its own. */
+static const struct vgpu_port_ops polled_port_ops = {
+    .map = port_map,
+    .start = port_start,
+    .status = port_status,
+    .kick = port_kick,
+    .close = port_close,
+};
+
+static int set_up_port(struct driver_port *own, const char *address, uint64_t arena_size)
+{
+    struct vgpu_driver_arena part = {.size = arena_size};
+    struct vgpu_driver_info info;
+    void *queue;
+
+    own->file = open_file(address, &info);
+    if (own->file < 0) {
+        return own->file;
+    }
+    own->head.ops = info.interrupts ? &driver_port_ops : &polled_port_ops;
+    if (ioctl(own->file, VGPU_IOC_ARENA, &part) < 0) {
+        return failed("a free part of its shared memory");
+    }
+    own->head.arena_offset = part.offset;
+    own->head.arena_size = part.size;
+    queue = mmap(NULL, VGPU_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, own->file, 0);
+    if (queue == MAP_FAILED) {
+        return vgpu_fail(VGPU_SYSTEM, "cannot map the queue: %s", strerror(errno));
+    }
+    own->head.queue = queue;
+    return VGPU_OK;
+}
+
+int vgpu_port_open_driver(const char *address, uint64_t arena_size, struct vgpu_port **port)
+{
+    struct driver_port *own = calloc(1, sizeof(*own));
+    int r;
+
+    if (!own) {
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
+    }
+    own->head.ops = &driver_port_ops;
+    own->file = -1;
+    r = set_up_port(own, address, arena_size);
+    if (r != VGPU_OK) {
+        port_close(&own->head);
+        return r;
+    }
+    *port = &own->head;
+    return VGPU_OK;
+}

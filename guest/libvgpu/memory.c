@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory of a session: pinned pieces of its part of the arena, and copies.
+ *
+ * The part begins with a few stages. Memory that is not pinned goes through them in pieces, so
+ * that one piece is copied here while the GPU copies another; a ticket tells for each stage
+ * when the GPU is done with it. The rest of the part is for pinned memory, first fit.
+ */
+#include <stdlib.h>
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#include "session.h"
+
+#define PINNED_ALIGN UINT64_C(256)
+#define STAGE_MAX (UINT64_C(1) << 20) /* bytes: such pieces stay in the processor's cache */
+#define PAGE UINT64_C(4096)
+#define SPLIT_MIN (UINT64_C(8) << 20)   /* bytes: worth the start of a thread */
+#define STREAM_MIN (UINT64_C(64) << 10) /* bytes: worth going past the caches */
+
+/* Stages take at most this share of the part. */
+#define STAGES_SHARE 4u
+
+void memory_init(struct vgpu_session *s)
+{
+    uint8_t *arena = s->port->arena;
+    uint64_t stages;
+
+    s->stage_bytes = s->port->arena_size / STAGES_SHARE / STAGES & ~(PAGE - 1);
+    if (s->stage_bytes > STAGE_MAX) {
+        s->stage_bytes = STAGE_MAX;
+    }
+    if (s->stage_bytes == 0) {
+        /* A part of a few pages is all stages. */
+        s->stage_bytes = s->port->arena_size / STAGES & ~(PINNED_ALIGN - 1);
+    }
+    for (unsigned i = 0; i < STAGES; i++) {
+        s->stage[i] = arena + i * s->stage_bytes;
+    }
+    stages = STAGES * s->stage_bytes;
+    if (s->port->arena_size > stages) {
+        s->pinned = calloc(1, sizeof(*s->pinned));
+    }
+    if (s->pinned) {
+        s->pinned->memory = arena + stages;
+        s->pinned->bytes = s->port->arena_size - stages;
+    }
+    pthread_mutex_init(&s->memory_mutex, NULL);
+    pthread_mutex_init(&s->stage_mutex, NULL);
+}
+
+void memory_release(struct vgpu_session *s)
+{
+    while (s->pinned) {
+        struct pinned *piece = s->pinned;
+
+        s->pinned = piece->next;
+        if (piece->ordinary) {
+            free(piece->memory);
+        }
+        free(piece);
+    }
+    pthread_mutex_destroy(&s->memory_mutex);
+    pthread_mutex_destroy(&s->stage_mutex);
+}
+
+/* Pinned memory -------------------------------------------------------------------------- */
+
+/* Takes `bytes` from a free piece; what is left becomes a piece of its own. */
+static struct pinned *take_piece(struct vgpu_session *s, uint64_t bytes)
+{
+    struct pinned *piece = s->pinned;
+
+    while (piece && (piece->used || piece->ordinary || piece->bytes < bytes)) {
+        piece = piece->next;
+    }
+    if (piece && piece->bytes > bytes) {
+        struct pinned *rest = calloc(1, sizeof(*rest));
+
+        if (!rest) {
+            return NULL;
+        }
+        *rest = (struct pinned){
+            .next = piece->next, .memory = piece->memory + bytes, .bytes = piece->bytes - bytes};
+        piece->next = rest;
+        piece->bytes = bytes;
+    }
+    return piece;
+}
+
+/* Where the arena has no room. */
+static struct pinned *make_ordinary(struct vgpu_session *s, uint64_t bytes)
+{
+    struct pinned *piece = calloc(1, sizeof(*piece));
+    struct pinned **end = &s->pinned;
+
+    if (!piece) {
+        return NULL;
+    }
+    piece->memory = aligned_alloc(PAGE, (bytes + PAGE - 1) & ~(PAGE - 1));
+    if (!piece->memory) {
+        free(piece);
+        return NULL;
+    }
+    piece->bytes = bytes;
+    piece->ordinary = true;
+    while (*end) {
+        end = &(*end)->next;
+    }
+    *end = piece;
+    return piece;
+}
+
+int vgpu_pinned_alloc(struct vgpu_session *s, uint64_t bytes, void **memory)
+{
+    const uint64_t rounded = (bytes + PINNED_ALIGN - 1) & ~(PINNED_ALIGN - 1);
+    struct pinned *piece;
+
+    if (bytes == 0 || rounded < bytes) {
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "%llu bytes of pinned memory",
+                         (unsigned long long)bytes);
+    }
+    pthread_mutex_lock(&s->memory_mutex);
+    piece = take_piece(s, rounded);
+    if (!piece) {
+        piece = make_ordinary(s, rounded);
+    }
+    if (piece) {
+        piece->used = true;
+        *memory = piece->memory;
+    }
+    pthread_mutex_unlock(&s->memory_mutex);
+    return piece ? VGPU_OK
+                 : vgpu_fail(VGPU_SYSTEM, "no %llu bytes of memory", (unsigned long long)bytes);
+}
+
+/* Whether [memory, memory + bytes) lies in the session's part of the arena. */
+static bool in_arena(const struct vgpu_session *s, const void *memory, uint64_t bytes)
+{
+    const uint64_t offset = (uint64_t)(uintptr_t)memory - (uint64_t)(uintptr_t)s->port->arena;
+
+    return offset < s->port->arena_size && bytes <= s->port->arena_size - offset;
+}
+
+int vgpu_is_pinned(const struct vgpu_session *s, const void *memory)
+{
+    return in_arena(s, memory, 1);
+}
+
+/* Joins a free piece with a free one behind it. */
+static void join_next(struct pinned *piece)
+{
+    struct pinned *next = piece->next;
+
+    if (!piece->used && next && !next->used && !next->ordinary) {
+        piece->bytes += next->bytes;
+        piece->next = next->next;
+        free(next);
+    }
+}
+
+void vgpu_pinned_free(struct vgpu_session *s, void *memory)
+{
+    struct pinned *before = NULL, *piece;
+
+    if (!memory) {
+        return;
+    }
+    pthread_mutex_lock(&s->memory_mutex);
+    piece = s->pinned;
+    while (piece && piece->memory != memory) {
+        before = piece;
+        piece = piece->next;
+    }
+    if (piece && piece->ordinary) {
+        if (before) {
+            before->next = piece->next;
+        } else {
+            s->pinned = piece->next;
+        }
+        free(piece->memory);
+        free(piece);
+    } else if (piece) {
+        piece->used = false;
+        join_next(piece);
+        if (before && !before->ordinary) {
+            join_next(before);
+        }
+    }
+    pthread_mutex_unlock(&s->memory_mutex);
+}
+
+/* Copies --------------------------------------------------------------------------------- */
+
+static int post_copy(struct vgpu_session *s, enum vgpu_copy_kind kind, uint64_t to, uint64_t from,
+                     uint64_t bytes, uint64_t stream)
+{
+    const struct vgpu_cmd_copy body = {
+        .to = to, .from = from, .bytes = bytes, .stream = stream, .kind = kind};
+
+    return session_post(
+        s, &(struct command){.opcode = VGPU_CMD_COPY, .body = &body, .body_bytes = sizeof(body)});
+}
+
+/* Asks to be told when the stream has done all that was posted. */
+static int ask_sync(struct vgpu_session *s, uint64_t stream, struct ticket *ticket)
+{
+    const struct vgpu_cmd_value body = {.value = stream};
+
+    return session_ask(s,
+                       &(struct command){.opcode = VGPU_CMD_STREAM_SYNC,
+                                         .body = &body,
+                                         .body_bytes = sizeof(body)},
+                       ticket);
+}
+
+/* Waits until the GPU is done with a stage. VGPU_OK or VGPU_ENDED. */
+static int wait_for_stage(struct vgpu_session *s, unsigned stage)
+{
+    int r, none = VGPU_OK;
+
+    if (s->stage_ticket[stage].slot == 0) {
+        return VGPU_OK;
+    }
+    r = session_await(s, &s->stage_ticket[stage], NULL, 0);
+    if (r > 0) {
+        __atomic_compare_exchange_n(&s->stage_error, &none, r, 0, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
+    }
+    return r < 0 ? r : VGPU_OK;
+}
+
+int session_synced(struct vgpu_session *s, int result)
+{
+    const int before = __atomic_exchange_n(&s->stage_error, VGPU_OK, __ATOMIC_RELAXED);
+
+    return result == VGPU_OK ? before : result;
+}
+
+/*
+ * Copies out of a stage past the processor's caches: the destination would be read first, only to
+ * be overwritten.
+ */
+static void copy_out(uint8_t *to, const uint8_t *from, size_t bytes)
+{
+#ifdef __SSE2__
+    const size_t head = (size_t)(-(uintptr_t)to % sizeof(__m128i));
+
+    if (bytes >= STREAM_MIN) {
+        memcpy(to, from, head);
+        for (to += head, from += head, bytes -= head; bytes >= 64;
+             to += 64, from += 64, bytes -= 64) {
+            const __m128i *source = (const void *)from;
+            __m128i *target = (void *)to;
+            const __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
+            const __m128i c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
+
+            _mm_stream_si128(target, a);
+            _mm_stream_si128(target + 1, b);
+            _mm_stream_si128(target + 2, c);
+            _mm_stream_si128(target + 3, d);
+        }
+        _mm_sfence();
+    }
+#endif
+    memcpy(to, from, bytes);
+}
+
+/* A copy, or a half of one, and the stages that it goes through. */
+struct staged {
+    struct vgpu_session *s;
+    int (*run)(struct staged *copy);
+    uint8_t *memory; /* not written where the copy goes to the device */
+    uint64_t device, bytes, stream;
+    unsigned first, stages;
+    int result;
+};
+
+static uint64_t piece_bytes(const struct vgpu_session *s, uint64_t left)
+{
+    return left < s->stage_bytes ? left : s->stage_bytes;
+}
+
+static unsigned stage_of(const struct staged *copy, uint64_t piece)
+{
+    return copy->first + (unsigned)(piece % copy->stages);
+}
+
+/* To the device: done with the memory when it returns. */
+static int send_staged(struct staged *copy)
+{
+    struct vgpu_session *s = copy->s;
+    int r = VGPU_OK;
+
+    for (uint64_t done = 0, i = 0; done < copy->bytes && r == VGPU_OK; i++) {
+        const unsigned stage = stage_of(copy, i);
+        const uint64_t count = piece_bytes(s, copy->bytes - done);
+
+        r = wait_for_stage(s, stage);
+        if (r != VGPU_OK) {
+            break;
+        }
+        memcpy(s->stage[stage], copy->memory + done, count);
+        r = post_copy(s, VGPU_COPY_TO_DEVICE, copy->device + done,
+                      (uint64_t)(uintptr_t)s->stage[stage], count, copy->stream);
+        if (r == VGPU_OK) {
+            r = ask_sync(s, copy->stream, &s->stage_ticket[stage]);
+        }
+        done += count;
+    }
+    return r;
+}
+
+/* Has the GPU fill a stage. */
+static int fetch(const struct staged *copy, unsigned stage, uint64_t offset, uint64_t bytes)
+{
+    struct vgpu_session *s = copy->s;
+    int r = wait_for_stage(s, stage);
+
+    if (r == VGPU_OK) {
+        r = post_copy(s, VGPU_COPY_FROM_DEVICE, (uint64_t)(uintptr_t)s->stage[stage],
+                      copy->device + offset, bytes, copy->stream);
+    }
+    return r == VGPU_OK ? ask_sync(s, copy->stream, &s->stage_ticket[stage]) : r;
+}
+
+/* From the device, as many stages under way as there are. */
+static int receive_staged(struct staged *copy)
+{
+    struct vgpu_session *s = copy->s;
+    uint64_t asked = 0, done = 0;
+    int r = VGPU_OK;
+
+    for (uint64_t i = 0, next = 0; done < copy->bytes && r == VGPU_OK; i++) {
+        const unsigned stage = stage_of(copy, i);
+        const uint64_t count = piece_bytes(s, copy->bytes - done);
+
+        while (r == VGPU_OK && asked < copy->bytes && next < i + copy->stages) {
+            const uint64_t wanted = piece_bytes(s, copy->bytes - asked);
+
+            r = fetch(copy, stage_of(copy, next), asked, wanted);
+            asked += wanted;
+            next++;
+        }
+        if (r == VGPU_OK) {
+            r = session_await(s, &s->stage_ticket[stage], NULL, 0);
+        }
+        if (r == VGPU_OK) {
+            copy_out(copy->memory + done, s->stage[stage], count);
+            done += count;
+        }
+    }
+    return r;
+}
+
+static void *run_half(void *half)
+{
+    struct staged *copy = half;
+
+    copy->result = copy->run(copy);
+    return NULL;
+}
+
+/*
+ * Runs a copy through the stages. One processor copies slower than the bus, so a large one is done
+ * in halves, by a thread that lives as long as that takes.
+ */
+static int run_staged(struct staged *copy)
+{
+    const uint64_t half = copy->bytes / 2 & ~(PAGE - 1);
+    struct staged other = *copy;
+    pthread_t thread;
+    bool split;
+
+    copy->stages = STAGES;
+    pthread_mutex_lock(&copy->s->stage_mutex);
+    other.memory += half;
+    other.device += half;
+    other.bytes -= half;
+    other.first = STAGES / 2;
+    other.stages = STAGES / 2;
+    split = copy->bytes >= SPLIT_MIN && pthread_create(&thread, NULL, run_half, &other) == 0;
+    if (split) {
+        copy->stages = STAGES / 2;
+        copy->bytes = half;
+    }
+    copy->result = copy->run(copy);
+    if (split) {
+        pthread_join(thread, NULL);
+        if (copy->result == VGPU_OK && other.result != VGPU_OK) {
+            /* The other thread's message is its own. */
+            copy->result = vgpu_fail(other.result, "half of the copy failed: %s",
+                                     vgpu_result_text(other.result));
+        }
+    }
+    pthread_mutex_unlock(&copy->s->stage_mutex);
+    return copy->result;
+}
+
+int vgpu_copy_to_async(struct vgpu_session *s, uint64_t to, const void *from, uint64_t bytes,
+                       uint64_t stream)
+{
+    if (in_arena(s, from, bytes)) {
+        return post_copy(s, VGPU_COPY_TO_DEVICE, to, (uint64_t)(uintptr_t)from, bytes, stream);
+    }
+    return run_staged(&(struct staged){.s = s,
+                                       .run = send_staged,
+                                       .memory = (uint8_t *)(uintptr_t)from,
+                                       .device = to,
+                                       .bytes = bytes,
+                                       .stream = stream});
+}
+
+int vgpu_copy_from_async(struct vgpu_session *s, void *to, uint64_t from, uint64_t bytes,
+                         uint64_t stream)
+{
+    if (in_arena(s, to, bytes)) {
+        return post_copy(s, VGPU_COPY_FROM_DEVICE, (uint64_t)(uintptr_t)to, from, bytes, stream);
+    }
+    return session_synced(s, run_staged(&(struct staged){.s = s,
+                                                         .run = receive_staged,
+                                                         .memory = to,
+                                                         .device = from,
+                                                         .bytes = bytes,
+                                                         .stream = stream}));
+}
+
+int vgpu_copy_to(struct vgpu_session *s, uint64_t to, const void *from, uint64_t bytes)
+{
+    const int r = vgpu_copy_to_async(s, to, from, bytes, 0);
+
+    return r == VGPU_OK ? vgpu_stream_sync(s, 0) : r;
+}
+
+int vgpu_copy_from(struct vgpu_session *s, void *to, uint64_t from, uint64_t bytes)
+{
+    const int r = vgpu_copy_from_async(s, to, from, bytes, 0);
+
+    /* Through the stages it is done. */
+    return r == VGPU_OK && in_arena(s, to, bytes) ? vgpu_stream_sync(s, 0) : r;
+}
+
+int vgpu_copy_on_device(struct vgpu_session *s, uint64_t to, uint64_t from, uint64_t bytes,
+                        uint64_t stream)
+{
+    return post_copy(s, VGPU_COPY_ON_DEVICE, to, from, bytes, stream);
+}
+
+/* Modules -------------------------------------------------------------------------------- */
+
+int vgpu_module_load(struct vgpu_session *s, const void *image, uint64_t bytes, uint64_t *module)
+{
+    struct vgpu_result_value result = {0};
+    struct vgpu_cmd_module_load body = {.bytes = bytes};
+    const struct command command = {
+        .opcode = VGPU_CMD_MODULE_LOAD, .body = &body, .body_bytes = sizeof(body)};
+    void *copy = NULL;
+    int r;
+
+    if (bytes == 0) {
+        return vgpu_fail(VGPU_BAD_ARGUMENT, "a module of 0 bytes");
+    }
+    r = vgpu_pinned_alloc(s, bytes, &copy);
+    if (r != VGPU_OK) {
+        return r;
+    }
+    if (!in_arena(s, copy, bytes)) {
+        vgpu_pinned_free(s, copy);
+        return vgpu_fail(VGPU_SYSTEM,
+                         "no room for a module of %llu bytes in the %llu bytes of "
+                         "shared memory that this session has",
+                         (unsigned long long)bytes, (unsigned long long)s->port->arena_size);
+    }
+    memcpy(copy, image, bytes);
+    body.image = (uint64_t)(uintptr_t)copy;
+    r = session_call(s, &command, &result, sizeof(result));
+    vgpu_pinned_free(s, copy);
+    *module = result.value;
+    return r;
+}

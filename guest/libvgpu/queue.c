@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a transport without the guest driver does by itself: opening and closing a queue, and
+ * finding a part of the arena.
+ */
+#include <stdlib.h>
+
+#include "clock.h"
+#include "internal.h"
+
+#define ACT_LIMIT_NS (60 * NS_PER_S)
+#define PAGE UINT64_C(4096)
+#define HUGE_PAGE (UINT64_C(2) << 20)
+
+/* Whether a queue is as the action wants it, or cannot become so. */
+static bool acted(uint32_t action, uint32_t status)
+{
+    const enum vgpu_queue_state state = vgpu_queue_state(status);
+
+    return action == VGPU_QUEUE_OPEN ? state == VGPU_QUEUE_RUNNING || state == VGPU_QUEUE_ENDED
+                                     : state == VGPU_QUEUE_FREE;
+}
+
+int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint32_t action,
+                   uint32_t *status)
+{
+    const uint64_t start = clock_ns();
+    uint32_t before = access->status(access->context, queue);
+    uint64_t waited = 0;
+    bool counted = false;
+
+    access->control(access->context, queue, action);
+    for (;;) {
+        *status = access->status(access->context, queue);
+        if (vgpu_queue_count(*status) != vgpu_queue_count(before)) {
+            counted = true;
+        }
+        if (counted && acted(action, *status)) {
+            return VGPU_OK;
+        }
+        if (counted && vgpu_queue_state(*status) != VGPU_QUEUE_STARTING) {
+            /* What was counted was left behind by somebody; this was ignored meanwhile. */
+            before = *status;
+            counted = false;
+            access->control(access->context, queue, action);
+        }
+        if (access->offline(access->context)) {
+            return vgpu_fail(VGPU_OFFLINE, "no mediator is running on the host");
+        }
+        if (waited > ACT_LIMIT_NS) {
+            return vgpu_fail(VGPU_TIMED_OUT, "the host has not %s queue %u within %u s",
+                             action == VGPU_QUEUE_OPEN ? "opened" : "closed", queue,
+                             (unsigned)(ACT_LIMIT_NS / NS_PER_S));
+        }
+        vgpu_pause(waited);
+        waited = clock_ns() - start;
+    }
+}
+
+static int compare_parts(const void *a, const void *b)
+{
+    const struct vgpu_arena_part *x = a, *y = b;
+
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* A part of the wanted size at the start of a free stretch; large ones on huge pages. */
+static bool fits(uint64_t start, uint64_t end, uint64_t size, uint64_t *offset)
+{
+    const uint64_t align = size >= HUGE_PAGE ? HUGE_PAGE : PAGE;
+
+    *offset = (start + align - 1) & ~(align - 1);
+    return size > 0 && *offset <= end && size <= end - *offset;
+}
+
+bool vgpu_arena_choose(const struct vgpu_arena_request *request, struct vgpu_arena_part *part)
+{
+    struct vgpu_arena_part taken[VGPU_MAX_QUEUES + 2];
+    uint64_t size = (request->size + PAGE - 1) & ~(PAGE - 1), start = request->start;
+    uint64_t largest = 0, largest_start = 0;
+    unsigned count = 0;
+    bool found = false;
+
+    for (unsigned i = 0; i < request->count && count <= VGPU_MAX_QUEUES; i++) {
+        const struct vgpu_arena_part *t = &request->taken[i];
+
+        /* Others wrote these: what is outside the arena takes nothing of it. */
+        if (t->size > 0 && t->offset >= request->start && t->offset <= request->end &&
+            t->size <= request->end - t->offset) {
+            taken[count++] = *t;
+        }
+    }
+    qsort(taken, count, sizeof(taken[0]), compare_parts);
+    taken[count++] = (struct vgpu_arena_part){.offset = request->end};
+    for (unsigned i = 0; i < count; i++) {
+        if (taken[i].offset > start && taken[i].offset - start > largest) {
+            largest = taken[i].offset - start;
+            largest_start = start;
+        }
+        if (!found && fits(start, taken[i].offset, size, &part->offset)) {
+            found = true;
+            part->size = size;
+        }
+        if (taken[i].offset + taken[i].size > start) {
+            start = taken[i].offset + taken[i].size;
+        }
+    }
+    if (request->size == 0) {
+        const uint64_t share = largest / request->share;
+
+        size = share >= HUGE_PAGE ? share & ~(HUGE_PAGE - 1) : share & ~(PAGE - 1);
+        if (size == 0 && largest >= PAGE) {
+            size = PAGE;
+        }
+        found = fits(largest_start, largest_start + largest, size, &part->offset);
+        part->size = size;
+    }
+    return found;
+}

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A session: opening it, posting commands, waiting for answers.
+ *
+ * Any thread posts, one at a time, in the order of the ring's mutex. An answer comes into the slot
+ * that its command named. Threads that wait look at their own slots for a short while. After
+ * that one of them, on behalf of all, asks for the queue's interrupt and waits for it; it wakes
+ * the others, and another takes its place when it has what it wanted. Where there is no
+ * interrupt it sleeps in its stead, ever longer.
+ *
+ * Memory of BAR2 may be mapped write-combining, whose loads and stores the processor reorders
+ * where it would not in ordinary memory: hence full fences where acquire and release would do.
+ */
+#include "session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "clock.h"
+#include "shared.h"
+
+/* How long a thread looks at its slot before it sleeps. */
+#define SPIN_NS (50 * NS_PER_US)
+/* The longest sleep for want of an interrupt, and between looks whether the session lives. */
+#define WAIT_MS 20
+/* How often another address for the arena is tried. */
+#define ADDRESS_TRIES 16
+
+/* Addresses of the arena: what nobody else chooses, and a multiple of a huge page. */
+#define ADDRESS_FIRST UINT64_C(0x200000000000)
+#define ADDRESS_LAST UINT64_C(0x400000000000)
+#define HUGE_PAGE (UINT64_C(2) << 20)
+
+/* Results -------------------------------------------------------------------------------- */
+
+static const struct {
+    int value;
+    const char *name, *text;
+} results[] = {{VGPU_OK, "OK", "no error"},
+               {VGPU_NO_DEVICE, "NO_DEVICE", "there is no such vGPU"},
+               {VGPU_NO_PERMISSION, "NO_PERMISSION", "this user may not use the vGPU"},
+               {VGPU_OFFLINE, "OFFLINE", "no mediator runs on the host"},
+               {VGPU_BUSY, "BUSY", "others use all of the vGPU"},
+               {VGPU_TIMED_OUT, "TIMED_OUT", "there was no answer in time"},
+               {VGPU_REFUSED, "REFUSED", "the host answered with an error"},
+               {VGPU_BAD_ARGUMENT, "BAD_ARGUMENT", "an argument is wrong"},
+               {VGPU_SYSTEM, "SYSTEM", "a system call failed"},
+               {VGPU_INCOMPATIBLE, "INCOMPATIBLE", "the host speaks another protocol version"},
+               {VGPU_ENDED, "ENDED", "the session has ended"},
+#define GPU_RESULT(value, name, text) {value, #name, text},
+               VGPU_GPU_ERRORS(GPU_RESULT)
+#undef GPU_RESULT
+};
+
+const char *vgpu_result_name(int result)
+{
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+        if (results[i].value == result) {
+            return results[i].name;
+        }
+    }
+    return "UNKNOWN";
+}
+
+const char *vgpu_result_text(int result)
+{
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+        if (results[i].value == result) {
+            return results[i].text;
+        }
+    }
+    return result > 0 ? "an error of the GPU's driver" : "an unknown error";
+}
+
+static const struct {
+    const char *name, *text;
+} ends[] = {
+#define QUEUE_END(value, name, text) [value] = {#name, text},
+    VGPU_QUEUE_ENDS(QUEUE_END)
+#undef QUEUE_END
+};
+static_assert(sizeof(ends) / sizeof(ends[0]) == VGPU_QUEUE_END_COUNT, "a text for each end");
+
+const char *vgpu_queue_end_name(enum vgpu_queue_end end)
+{
+    return (unsigned)end < VGPU_QUEUE_END_COUNT ? ends[end].name : "UNKNOWN";
+}
+
+const char *vgpu_queue_end_text(enum vgpu_queue_end end)
+{
+    return (unsigned)end < VGPU_QUEUE_END_COUNT ? ends[end].text : "for a reason of a newer host";
+}
+
+enum vgpu_queue_end vgpu_session_end(const struct vgpu_session *s)
+{
+    const uint32_t end = shared_load(&s->end);
+
+    return end == 0 ? VGPU_QUEUE_END_NONE : (enum vgpu_queue_end)(end - 1);
+}
+
+static int fail_ended(const struct vgpu_session *s)
+{
+    const enum vgpu_queue_end end = vgpu_session_end(s);
+
+    return vgpu_fail(VGPU_ENDED, "the session has ended (%s): %s", vgpu_queue_end_name(end),
+                     vgpu_queue_end_text(end));
+}
+
+/* Sets the message for a result of the GPU's. */
+static int tell(int result)
+{
+    if (result > 0 && result != VGPU_GPU_NOT_READY) {
+        return vgpu_fail(result, "the GPU reports error %d (%s): %s", result,
+                         vgpu_result_name(result), vgpu_result_text(result));
+    }
+    return result;
+}
+
+/* Posting -------------------------------------------------------------------------------- */
+
+/* Looks whether the session still runs; costs a register read. */
+static bool alive(struct vgpu_session *s)
+{
+    const uint32_t status = s->port->ops->status(s->port);
+
+    if (shared_load(&s->end) == 0 && vgpu_queue_state(status) != VGPU_QUEUE_RUNNING) {
+        shared_store(&s->end, 1 + vgpu_queue_end(status));
+    }
+    return shared_load(&s->end) == 0;
+}
+
+/* Wakes the worker where it sleeps; after the store of the tail. */
+static void kick(struct vgpu_session *s)
+{
+    uint32_t parked;
+
+    /* Partner: the fence in the worker's ring_park(). */
+    shared_fence();
+    parked = shared_load(&s->port->queue->parked);
+    if (parked % 2 != 0 && parked != s->kicked) {
+        s->kicked = parked;
+        s->port->ops->kick(s->port);
+    }
+}
+
+/* Waits until `bytes` more fit the ring. With the ring's mutex, so that the order is kept. */
+static int wait_for_room(struct vgpu_session *s, uint32_t bytes)
+{
+    uint64_t start = 0, waited = 0, looked = 0;
+
+    while (s->tail + bytes - s->head > VGPU_RING_SIZE) {
+        /* Partner: the store-release in the worker's ring_take(). */
+        s->head = shared_load_acquire(&s->port->queue->head);
+        if (s->tail + bytes - s->head <= VGPU_RING_SIZE) {
+            break;
+        }
+        if (start == 0) {
+            start = clock_ns();
+        }
+        waited = clock_ns() - start;
+        if (waited - looked > NS_PER_MS) {
+            looked = waited;
+            if (!alive(s)) {
+                return fail_ended(s);
+            }
+        }
+        vgpu_pause(waited);
+    }
+    return VGPU_OK;
+}
+
+static void put(struct vgpu_session *s, const void *bytes, uint32_t count)
+{
+    memcpy(s->port->queue->ring + s->tail % VGPU_RING_SIZE, bytes, count);
+    s->tail += count;
+}
+
+/* Writes a command for a slot, 0 for none, into the ring. With the ring's mutex. */
+static int put_command(struct vgpu_session *s, const struct command *command, uint32_t slot)
+{
+    struct vgpu_command header = {
+        .opcode = command->opcode,
+        .slot = (uint16_t)slot,
+        .length = (uint32_t)((sizeof(header) + command->body_bytes + command->rest_bytes +
+                              VGPU_COMMAND_ALIGN - 1) &
+                             ~(VGPU_COMMAND_ALIGN - 1)),
+    };
+    const uint32_t to_end = VGPU_RING_SIZE - s->tail % VGPU_RING_SIZE;
+    const struct vgpu_command pad = {.opcode = VGPU_CMD_PAD, .length = to_end};
+    const bool wraps = header.length > to_end;
+    int r = wait_for_room(s, header.length + (wraps ? to_end : 0));
+
+    if (r != VGPU_OK) {
+        return r;
+    }
+    if (wraps) {
+        put(s, &pad, sizeof(pad));
+        s->tail += to_end - (uint32_t)sizeof(pad);
+    }
+    header.sequence = ++s->sequence;
+    put(s, &header, sizeof(header));
+    put(s, command->body, command->body_bytes);
+    if (command->rest) {
+        put(s, command->rest, command->rest_bytes);
+    }
+    s->tail += header.length - (uint32_t)sizeof(header) - command->body_bytes - command->rest_bytes;
+    shared_fence();
+    /* Partner: the load-acquire in the worker's ring_take(). */
+    shared_store_release(&s->port->queue->tail, s->tail);
+    kick(s);
+    return VGPU_OK;
+}
+
+int session_post(struct vgpu_session *s, const struct command *command)
+{
+    int r;
+
+    if (shared_load(&s->end) != 0) {
+        return fail_ended(s);
+    }
+    pthread_mutex_lock(&s->ring_mutex);
+    r = put_command(s, command, 0);
+    pthread_mutex_unlock(&s->ring_mutex);
+    return r;
+}
+
+/* Waiting -------------------------------------------------------------------------------- */
+
+static uint32_t take_slot(struct vgpu_session *s)
+{
+    unsigned slot;
+
+    pthread_mutex_lock(&s->wait_mutex);
+    while (s->free_slots == 0) {
+        pthread_cond_wait(&s->wait_cond, &s->wait_mutex);
+    }
+    slot = (unsigned)__builtin_ctzll(s->free_slots);
+    s->free_slots &= s->free_slots - 1;
+    pthread_mutex_unlock(&s->wait_mutex);
+    return slot + 1;
+}
+
+static void give_slot(struct vgpu_session *s, uint32_t slot)
+{
+    pthread_mutex_lock(&s->wait_mutex);
+    if (s->free_slots == 0) {
+        pthread_cond_broadcast(&s->wait_cond);
+    }
+    s->free_slots |= UINT64_C(1) << (slot - 1);
+    pthread_mutex_unlock(&s->wait_mutex);
+}
+
+int session_ask(struct vgpu_session *s, const struct command *command, struct ticket *ticket)
+{
+    int r = VGPU_OK;
+
+    if (shared_load(&s->end) != 0) {
+        return fail_ended(s);
+    }
+    ticket->slot = take_slot(s);
+    pthread_mutex_lock(&s->ring_mutex);
+    r = put_command(s, command, ticket->slot);
+    ticket->sequence = s->sequence;
+    pthread_mutex_unlock(&s->ring_mutex);
+    if (r != VGPU_OK) {
+        give_slot(s, ticket->slot);
+        ticket->slot = 0;
+    }
+    return r;
+}
+
+static bool answered(struct vgpu_session *s, const struct ticket *ticket)
+{
+    const struct vgpu_slot *slot = &s->port->queue->slots[ticket->slot - 1];
+
+    /* Partner: the store-release in the worker's ring_answer(). */
+    return shared_load_acquire(&slot->sequence) == ticket->sequence;
+}
+
+/* Looks at the slot for a short while. */
+static bool spin(struct vgpu_session *s, const struct ticket *ticket)
+{
+    const uint64_t start = clock_ns();
+
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (answered(s, ticket)) {
+                return true;
+            }
+            __builtin_ia32_pause();
+        }
+    } while (clock_ns() - start < SPIN_NS);
+    return false;
+}
+
+/* On behalf of all threads that wait: sleeps until something may have been answered. */
+static void sleep_for_all(struct vgpu_session *s, const struct ticket *ticket, uint64_t waited_ns)
+{
+    struct vgpu_queue *queue = s->port->queue;
+
+    if (!s->port->ops->wait) {
+        vgpu_pause(waited_ns);
+        return;
+    }
+    shared_store(&queue->waiting, 1);
+    /* Partner: the fence in the worker's ring_answer(). */
+    shared_fence();
+    if (!answered(s, ticket)) {
+        s->port->ops->wait(s->port, WAIT_MS);
+    }
+    shared_store(&queue->waiting, 0);
+}
+
+/* Waits until the slot is answered or the session is gone. */
+static void wait_for(struct vgpu_session *s, const struct ticket *ticket)
+{
+    const uint64_t start = clock_ns();
+    uint64_t looked = start;
+
+    pthread_mutex_lock(&s->wait_mutex);
+    while (!answered(s, ticket) && shared_load(&s->end) == 0) {
+        if (s->waiter) {
+            pthread_cond_wait(&s->wait_cond, &s->wait_mutex);
+            continue;
+        }
+        s->waiter = true;
+        pthread_mutex_unlock(&s->wait_mutex);
+        sleep_for_all(s, ticket, clock_ns() - start);
+        if (clock_ns() - looked > WAIT_MS * NS_PER_MS) {
+            looked = clock_ns();
+            alive(s);
+        }
+        pthread_mutex_lock(&s->wait_mutex);
+        s->waiter = false;
+        pthread_cond_broadcast(&s->wait_cond);
+    }
+    pthread_mutex_unlock(&s->wait_mutex);
+}
+
+int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, uint32_t bytes)
+{
+    const struct vgpu_slot *slot = &s->port->queue->slots[ticket->slot - 1];
+    int result = VGPU_ENDED;
+
+    if (!spin(s, ticket)) {
+        wait_for(s, ticket);
+    }
+    if (answered(s, ticket)) {
+        shared_fence();
+        result = (int)shared_load(&slot->result);
+        if (result == VGPU_GPU_SUCCESS && bytes > 0) {
+            memcpy(payload, slot->payload, bytes);
+        }
+    }
+    give_slot(s, ticket->slot);
+    ticket->slot = 0;
+    return result == VGPU_ENDED ? fail_ended(s) : tell(result);
+}
+
+int session_call(struct vgpu_session *s, const struct command *command, void *payload,
+                 uint32_t bytes)
+{
+    struct ticket ticket;
+    const int r = session_ask(s, command, &ticket);
+
+    return r == VGPU_OK ? session_await(s, &ticket, payload, bytes) : r;
+}
+
+/* Opening and closing -------------------------------------------------------------------- */
+
+/* Maps the port's part of the arena somewhere that is probably free on the host too. */
+static int map_somewhere(struct vgpu_port *port)
+{
+    uint64_t random = 0, address;
+    int r = -EEXIST;
+
+    for (int i = 0; i < ADDRESS_TRIES && r == -EEXIST; i++) {
+        if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+            random ^= clock_ns();
+        }
+        address = ADDRESS_FIRST + random % (ADDRESS_LAST - ADDRESS_FIRST - port->arena_size);
+        /* In step with the memory's own huge pages. */
+        address = (address & ~(HUGE_PAGE - 1)) + port->arena_offset % HUGE_PAGE;
+        r = port->ops->map(port, (void *)(uintptr_t)address);
+    }
+    if (r < 0) {
+        return vgpu_fail(VGPU_SYSTEM, "cannot map %llu bytes of shared memory: %s",
+                         (unsigned long long)port->arena_size, strerror(-r));
+    }
+    return VGPU_OK;
+}
+
+/* Clears what a former session left, and starts the worker. */
+static int start(struct vgpu_port *port)
+{
+    uint32_t status = 0;
+    int r;
+
+    for (int i = 0; i < ADDRESS_TRIES; i++) {
+        r = map_somewhere(port);
+        if (r != VGPU_OK) {
+            return r;
+        }
+        memset(port->queue, 0, offsetof(struct vgpu_queue, ring));
+        shared_fence();
+        r = port->ops->start(port, &status);
+        if (r != VGPU_OK || vgpu_queue_state(status) == VGPU_QUEUE_RUNNING) {
+            return r;
+        }
+        if (vgpu_queue_end(status) != VGPU_QUEUE_END_ADDRESS) {
+            break;
+        }
+        munmap(port->arena, port->arena_size);
+        port->arena = NULL;
+    }
+    return vgpu_fail(VGPU_ENDED, "the host could not start the session (%s): %s",
+                     vgpu_queue_end_name(vgpu_queue_end(status)),
+                     vgpu_queue_end_text(vgpu_queue_end(status)));
+}
+
+static int open_port(const struct vgpu_session_options *options, struct vgpu_port **port)
+{
+    char address[VGPU_ADDRESS_SIZE], path[64];
+    int r;
+
+    if (options->host) {
+        return vgpu_port_open_host(options->host, options->arena_size, port);
+    }
+    r = vgpu_choose_address(options->address, address);
+    if (r != VGPU_OK) {
+        return r;
+    }
+    return vgpu_driver_path(address, path, sizeof(path))
+               ? vgpu_port_open_driver(address, options->arena_size, port)
+               : vgpu_port_open_pci(address, options->arena_size, port);
+}
+
+int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_session **session)
+{
+    static const struct vgpu_session_options defaults;
+    struct vgpu_session *s = calloc(1, sizeof(*s));
+    int r;
+
+    if (!s) {
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
+    }
+    r = open_port(options ? options : &defaults, &s->port);
+    if (r != VGPU_OK) {
+        free(s);
+        return r;
+    }
+    r = start(s->port);
+    if (r != VGPU_OK) {
+        s->port->ops->close(s->port);
+        free(s);
+        return r;
+    }
+    pthread_mutex_init(&s->ring_mutex, NULL);
+    pthread_mutex_init(&s->wait_mutex, NULL);
+    pthread_cond_init(&s->wait_cond, NULL);
+    pthread_mutex_init(&s->layout_mutex, NULL);
+    s->free_slots = ~UINT64_C(0);
+    static_assert(VGPU_SLOTS == 64, "free_slots has a bit for each");
+    memory_init(s);
+    *session = s;
+    return VGPU_OK;
+}
+
+void vgpu_session_close(struct vgpu_session *s)
+{
+    if (!s) {
+        return;
+    }
+    s->port->ops->close(s->port);
+    memory_release(s);
+    while (s->layouts) {
+        struct layout *layout = s->layouts;
+
+        s->layouts = layout->next;
+        free(layout);
+    }
+    pthread_mutex_destroy(&s->ring_mutex);
+    pthread_mutex_destroy(&s->wait_mutex);
+    pthread_cond_destroy(&s->wait_cond);
+    pthread_mutex_destroy(&s->layout_mutex);
+    free(s);
+}

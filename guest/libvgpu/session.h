@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* A session inside libvgpu: what session.c, memory.c and calls.c share. */
+#ifndef VGPU_LIB_SESSION_H
+#define VGPU_LIB_SESSION_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "internal.h"
+
+/* Pieces of the arena through which memory goes that is not pinned. */
+#define STAGES 4u
+
+/* An answer that is awaited. */
+struct ticket {
+    uint32_t slot; /* from 1; 0: none */
+    uint32_t sequence;
+};
+
+/* A piece of pinned memory, or of what stands in for it. */
+struct pinned {
+    struct pinned *next;
+    uint8_t *memory;
+    uint64_t bytes;
+    bool used;
+    bool ordinary; /* not in the arena */
+};
+
+/* The layout of a function's parameters. */
+struct layout {
+    struct layout *next;
+    uint64_t function;
+    uint32_t count;
+    struct vgpu_result_param params[];
+};
+
+struct vgpu_session {
+    struct vgpu_port *port;
+
+    /* The ring, and posting to it. */
+    pthread_mutex_t ring_mutex;
+    uint32_t tail;     /* bytes posted */
+    uint32_t head;     /* bytes taken, as last read */
+    uint32_t kicked;   /* `parked` for which the doorbell was written last */
+    uint32_t sequence; /* of the last command */
+
+    /* Slots, and waiting for them. */
+    pthread_mutex_t wait_mutex;
+    pthread_cond_t wait_cond; /* a slot is free; or the thread that waits for all has woken */
+    uint64_t free_slots;      /* bit N: slot N + 1 */
+    bool waiter;              /* a thread waits for the interrupt, on behalf of all */
+
+    /* Memory. */
+    pthread_mutex_t memory_mutex;
+    struct pinned *pinned; /* ascending addresses, those in the arena first */
+    pthread_mutex_t stage_mutex;
+    uint8_t *stage[STAGES];
+    uint64_t stage_bytes;               /* of each */
+    struct ticket stage_ticket[STAGES]; /* when the GPU is done with it */
+    int stage_error;                    /* of a ticket, for the next synchronising call */
+
+    pthread_mutex_t layout_mutex;
+    struct layout *layouts;
+
+    uint32_t end; /* 1 + enum vgpu_queue_end when the session is gone */
+};
+
+/* A command: a body, and what follows it. */
+struct command {
+    uint16_t opcode;
+    const void *body;
+    uint32_t body_bytes;
+    const void *rest; /* NULL: none */
+    uint32_t rest_bytes;
+};
+
+/* Posts a command without an answer. VGPU_OK or VGPU_ENDED. */
+int session_post(struct vgpu_session *s, const struct command *command);
+
+/* Posts a command and returns what session_await() needs. */
+int session_ask(struct vgpu_session *s, const struct command *command, struct ticket *ticket);
+
+/* Waits for an answer and copies `bytes` of it; its result, or VGPU_ENDED. The ticket is used up.
+ */
+int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, uint32_t bytes);
+
+/* Posts, and waits. */
+int session_call(struct vgpu_session *s, const struct command *command, void *payload,
+                 uint32_t bytes);
+
+/* The result of a synchronising call, with what went wrong in staging before. */
+int session_synced(struct vgpu_session *s, int result);
+
+/* Lays out the arena. */
+void memory_init(struct vgpu_session *s);
+void memory_release(struct vgpu_session *s);
+
+#endif

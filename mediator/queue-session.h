@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A queue of an attached VM, and the worker that serves a guest process through it
+ * (protocol/vgpu-queue.h).
+ *
+ *            OPEN                 READY
+ *   FREE ----------> STARTING ----------> RUNNING
+ *    ^  \               |                    |
+ *    |   \ CLOSE        | its worker ends    |
+ *    |    +-------------+--------------------+-----> ENDED, with a reason; OPEN starts again
+ *    +-- worker reaped -+
+ *
+ * The state is the guest's to read, in the register page's QUEUE_STATUS. A worker that ended is
+ * not started again: what the session had on the GPU is gone with it.
+ */
+#ifndef VGPU_QUEUE_SESSION_H
+#define VGPU_QUEUE_SESSION_H
+
+#include "process.h"
+#include "vgpu-queue.h"
+
+struct vm;
+
+struct session {
+    struct vm *vm;
+    uint32_t queue;
+    struct process worker;
+    enum vgpu_queue_state state;
+    enum vgpu_queue_end end;
+    uint32_t count;         /* actions so far */
+    bool closing;           /* the worker was killed for CLOSE */
+    bool wanted;            /* to be started, when the one before is gone or the delay over */
+    bool expired;           /* the worker was killed for its turn */
+    unsigned failures;      /* starts in a row that did not get to READY */
+    sd_event_source *timer; /* a delayed start */
+};
+
+/* Makes the record of a queue, free. Returns 0 or -errno. */
+int session_create(struct vm *vm, uint32_t queue, struct session **created);
+
+/* Ends the worker and frees the record; QUEUE_STATUS stays as it is. */
+void session_destroy(struct session *session);
+
+/* VGPU_QUEUE_OPEN or VGPU_QUEUE_CLOSE, as the guest asks. */
+void session_act(struct session *session, uint32_t action);
+
+/* The guest was reset: closes the queue, which is not counted. */
+void session_reset(struct session *session);
+
+/* The mediator stops: ends the session with that reason. */
+void session_stop(struct session *session);
+
+#endif

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ring mode: how a guest process and its worker on the host share a command queue.
+ *
+ * Theory of operation
+ * -------------------
+ * BAR2 holds, from its start:
+ *
+ *   control block   VGPU_CONTROL_SIZE bytes; a claim for each queue
+ *   queues          VGPU_QUEUE_SIZE bytes each: header, completion slots, ring
+ *   arena           the rest, from vgpu_arena_offset(): memory for data, shared out by claims
+ *
+ * A guest process that wants a session takes a queue that no living process has, writes its
+ * claim (which part of the arena it uses, and at which address that is mapped on both sides),
+ * clears the queue's header and slots, and writes OPEN to QUEUE_CONTROL. The mediator
+ * starts a worker for that queue. QUEUE_STATUS tells how that went, and later whether and
+ * why it ended. CLOSE ends the worker, and with it all that the session had on the GPU; whoever
+ * finds a queue open that has lost its process closes it.
+ *
+ * Commands go through the ring in the order in which they were posted. A command without a
+ * slot is not answered: its failure is reported by the session's next synchronising command.
+ * One with a slot is answered there, by storing the command's sequence number last; how many
+ * are under way at a time is limited by the slots alone, and they may be answered in any order.
+ *
+ * Wake-ups: a worker that has nothing to do for a while sets `parked` to an odd number, looks
+ * at `tail` once more, and sleeps; whoever posts stores `tail`, looks at `parked` and, where it
+ * is odd, writes the queue's doorbell. Each does its store, then a full fence, then its load: one
+ * of them sees the other. In the same way a process sets `waiting` and looks at its slots once
+ * more before it waits for the queue's interrupt, and the worker answers, then looks at `waiting`.
+ *
+ * The worker reads nothing twice, nothing that it wrote, and believes nothing: a header or length
+ * that cannot be ends the session with VGPU_QUEUE_END_BAD_RING, an argument that cannot be fails
+ * its command.
+ */
+#ifndef VGPU_QUEUE_H
+#define VGPU_QUEUE_H
+
+#include "vgpu-regs.h"
+
+/* Layout of BAR2 --------------------------------------------------------------------- */
+
+#define VGPU_CONTROL_SIZE 4096u /* bytes */
+
+/* Written by the guest before OPEN, read by the worker once, at its start. */
+struct vgpu_claim {
+    uint64_t arena_address; /* where both sides map the part; a multiple of 4096 */
+    uint64_t arena_offset;  /* of the part, in bytes from the start of BAR2; likewise */
+    uint64_t arena_size;    /* bytes; likewise; at least one page */
+    uint64_t reserved;      /* 0 */
+};
+static_assert(sizeof(struct vgpu_claim) == 32, "ABI");
+
+/* A part of the arena that somebody in the guest uses; 0 bytes: none. */
+struct vgpu_arena_part {
+    uint64_t offset, size; /* bytes, from the start of BAR2 */
+};
+
+/*
+ * The control block. `parts` are for the guest's processes among themselves, where no driver
+ * keeps book: that of each queue, then that of the register-mode client. The host does not
+ * read them.
+ */
+struct vgpu_control {
+    struct vgpu_claim claims[VGPU_MAX_QUEUES];
+    struct vgpu_arena_part parts[VGPU_MAX_QUEUES + 1];
+    uint8_t unused[VGPU_CONTROL_SIZE - 32 * VGPU_MAX_QUEUES - 16 * (VGPU_MAX_QUEUES + 1)];
+};
+static_assert(sizeof(struct vgpu_control) == VGPU_CONTROL_SIZE, "ABI");
+static_assert(offsetof(struct vgpu_control, parts) == 0x800, "ABI");
+
+#define VGPU_SLOTS 64u
+#define VGPU_PAYLOAD_MAX 176u /* bytes of a result */
+
+/* The answer to a command. */
+struct vgpu_slot {
+    uint32_t sequence; /* of the command; store-release after the rest */
+    uint32_t result;   /* enum vgpu_gpu_error */
+    uint32_t length;   /* bytes valid in payload */
+    uint32_t reserved;
+    uint8_t payload[VGPU_PAYLOAD_MAX]; /* a struct vgpu_result_*, or nothing */
+};
+static_assert(sizeof(struct vgpu_slot) == 192, "ABI");
+
+#define VGPU_RING_SIZE (128u << 10) /* bytes; divides 2^32 */
+
+/* Each line has one writer: G the guest process, W the worker. Counts of bytes wrap at 2^32. */
+struct vgpu_queue {
+    uint32_t tail;    /* G: bytes posted since OPEN; store-release after the command */
+    uint32_t waiting; /* G: 1 while the queue's interrupt is wanted */
+    uint8_t unused0[56];
+    uint32_t head;   /* W: bytes taken */
+    uint32_t parked; /* W: odd while it sleeps; counts up at each change */
+    uint8_t unused1[VGPU_REGS_SIZE - 72];
+    struct vgpu_slot slots[VGPU_SLOTS]; /* W */
+    uint8_t ring[VGPU_RING_SIZE];       /* G */
+};
+#define VGPU_QUEUE_SIZE (sizeof(struct vgpu_queue))
+static_assert(offsetof(struct vgpu_queue, head) == 64, "ABI");
+static_assert(offsetof(struct vgpu_queue, slots) == 0x1000, "ABI");
+static_assert(offsetof(struct vgpu_queue, ring) == 0x4000, "ABI");
+static_assert(VGPU_QUEUE_SIZE == 0x24000, "ABI");
+
+/* The most queues that a shared memory of this size has room for: half of it may be queues. */
+static inline uint32_t vgpu_queues_max(uint64_t shm_size)
+{
+    const uint64_t room = (shm_size / 2 - VGPU_CONTROL_SIZE) / VGPU_QUEUE_SIZE;
+
+    return room < VGPU_MAX_QUEUES ? (uint32_t)room : VGPU_MAX_QUEUES;
+}
+
+/* Offset of a queue in BAR2, in bytes. */
+static inline uint64_t vgpu_queue_offset(uint32_t queue)
+{
+    return VGPU_CONTROL_SIZE + (uint64_t)queue * VGPU_QUEUE_SIZE;
+}
+
+/* Offset of the arena in BAR2, in bytes; where there is room, aligned for huge pages. */
+static inline uint64_t vgpu_arena_offset(uint64_t shm_size, uint32_t queues)
+{
+    const uint64_t align = shm_size >= (64u << 20) ? 2u << 20 : 4096u;
+
+    return queues == 0 ? 0 : (vgpu_queue_offset(queues) + align - 1) & ~(align - 1);
+}
+
+/* QUEUE_STATUS and QUEUE_CONTROL ----------------------------------------------------- */
+
+/* Values for QUEUE_CONTROL. A write is ignored while the one before is not yet counted. */
+#define VGPU_QUEUE_OPEN 1u  /* start a worker, where there is none */
+#define VGPU_QUEUE_CLOSE 2u /* end it */
+
+/*
+ * QUEUE_STATUS: state in bits 0-7, reason of the end in bits 8-15, and in bits 16-31 how many
+ * writes to QUEUE_CONTROL were acted upon.
+ */
+enum vgpu_queue_state {
+    VGPU_QUEUE_FREE = 0,     /* never opened, or closed as asked */
+    VGPU_QUEUE_STARTING = 1, /* the worker makes its GPU context */
+    VGPU_QUEUE_RUNNING = 2,  /* commands are taken */
+    VGPU_QUEUE_ENDED = 3,    /* not as asked: the reason says why; may be opened again */
+};
+
+/* Why a session ended: value, name, text. The values are wire ABI. */
+#define VGPU_QUEUE_ENDS(X)                                                                         \
+    X(0, NONE, "it was closed")                                                                    \
+    X(1, LOST, "the host process that served the session died")                                    \
+    X(2, BAD_CLAIM, "the session's claim on the shared memory is wrong")                           \
+    X(3, ADDRESS, "the address chosen for the arena is in use on the host")                        \
+    X(4, BAD_RING, "what the ring holds is no command")                                            \
+    X(5, BACKEND, "the GPU or its driver failed; the mediator's log says how")                     \
+    X(6, TIMEOUT, "the session kept the GPU longer than the host allows while others waited")      \
+    X(7, MEDIATOR, "the host's mediator was restarted")                                            \
+    X(8, NO_MEMORY, "the host or its GPU is out of memory")
+
+enum vgpu_queue_end {
+#define VGPU_QUEUE_END_ENUM(value, name, text) VGPU_QUEUE_END_##name = (value),
+    VGPU_QUEUE_ENDS(VGPU_QUEUE_END_ENUM)
+#undef VGPU_QUEUE_END_ENUM
+};
+#define VGPU_QUEUE_END_COUNT 9u
+
+static inline enum vgpu_queue_state vgpu_queue_state(uint32_t status)
+{
+    return (enum vgpu_queue_state)(status & 0xff);
+}
+static inline enum vgpu_queue_end vgpu_queue_end(uint32_t status)
+{
+    return (enum vgpu_queue_end)(status >> 8 & 0xff);
+}
+static inline uint32_t vgpu_queue_count(uint32_t status)
+{
+    return status >> 16;
+}
+
+/* Commands --------------------------------------------------------------------------- */
+
+#define VGPU_COMMAND_ALIGN 16u       /* bytes; of every command's start and length */
+#define VGPU_COMMAND_MAX (40u << 10) /* bytes of a command with its header */
+#define VGPU_PARAMS_MAX 32764u       /* bytes of a kernel's parameters, as CUDA has it */
+#define VGPU_NAME_MAX 1024u          /* bytes of a function's name with its NUL */
+
+struct vgpu_command {
+    uint16_t opcode;   /* enum vgpu_command_opcode */
+    uint16_t slot;     /* of the answer, counted from 1; 0: none is wanted */
+    uint32_t length;   /* bytes, this header included; a multiple of VGPU_COMMAND_ALIGN */
+    uint32_t sequence; /* comes back in the slot */
+    uint32_t reserved; /* 0 */
+};
+static_assert(sizeof(struct vgpu_command) == VGPU_COMMAND_ALIGN, "ABI");
+
+/*
+ * Opcodes, with what follows the header and what the slot's payload is. S: must have a slot.
+ * T: uses the GPU and waits for a turn. Lengths are exact but for padding to the alignment.
+ */
+enum vgpu_command_opcode {
+    VGPU_CMD_PAD = 0,             /* up to the ring's end, skipped; never answered */
+    VGPU_CMD_NOP = 1,             /* nothing */
+    VGPU_CMD_DEVICE_INFO = 2,     /* S; struct vgpu_device_info (vgpu-request.h) */
+    VGPU_CMD_MEM_INFO = 3,        /* S; struct vgpu_result_mem_info */
+    VGPU_CMD_MEM_ALLOC = 4,       /* S; vgpu_cmd_value: bytes; vgpu_result_value: address */
+    VGPU_CMD_MEM_FREE = 5,        /* S; vgpu_cmd_value: address */
+    VGPU_CMD_COPY = 6,            /* T; vgpu_cmd_copy */
+    VGPU_CMD_FILL = 7,            /* T; vgpu_cmd_fill */
+    VGPU_CMD_MODULE_LOAD = 8,     /* S; vgpu_cmd_module_load; vgpu_result_value: module */
+    VGPU_CMD_MODULE_BUILTIN = 9,  /* S; vgpu_result_value: module */
+    VGPU_CMD_MODULE_UNLOAD = 10,  /* S; vgpu_cmd_value: module */
+    VGPU_CMD_FUNCTION_GET = 11,   /* S; vgpu_cmd_function_get; vgpu_result_function */
+    VGPU_CMD_FUNCTION_PARAM = 12, /* S; vgpu_cmd_pair: function, index; vgpu_result_param */
+    VGPU_CMD_LAUNCH = 13,         /* T; vgpu_cmd_launch, parameters */
+    VGPU_CMD_STREAM_CREATE = 14,  /* S; vgpu_cmd_value: VGPU_STREAM_*; vgpu_result_value: stream */
+    VGPU_CMD_STREAM_DESTROY = 15, /* vgpu_cmd_value: stream; what it has to do is still done */
+    VGPU_CMD_STREAM_WAIT = 16,    /* vgpu_cmd_pair: stream, event */
+    VGPU_CMD_STREAM_SYNC = 17,    /* S; vgpu_cmd_value: stream; answered when all before is done */
+    VGPU_CMD_STREAM_QUERY = 18,   /* S; vgpu_cmd_value: stream; NOT_READY while it works */
+    VGPU_CMD_EVENT_CREATE = 19,   /* S; vgpu_cmd_value: VGPU_EVENT_*; vgpu_result_value: event */
+    VGPU_CMD_EVENT_DESTROY = 20,  /* vgpu_cmd_value: event */
+    VGPU_CMD_EVENT_RECORD = 21,   /* vgpu_cmd_pair: event, stream */
+    VGPU_CMD_EVENT_SYNC = 22,     /* S; vgpu_cmd_value: event; answered when it has happened */
+    VGPU_CMD_EVENT_QUERY = 23,    /* S; vgpu_cmd_value: event; NOT_READY until it has happened */
+    VGPU_CMD_EVENT_ELAPSED = 24,  /* S; vgpu_cmd_pair: start, end; vgpu_result_elapsed */
+    VGPU_CMD_SYNC = 25,           /* S; answered when all streams have done what was before */
+};
+#define VGPU_COMMAND_COUNT 26u
+
+/* A handle is the worker's: 0 is none, and as a stream the default stream. */
+struct vgpu_cmd_value {
+    uint64_t value;
+    uint64_t reserved; /* 0 */
+};
+
+struct vgpu_cmd_pair {
+    uint64_t first, second;
+};
+
+enum vgpu_copy_kind {
+    VGPU_COPY_TO_DEVICE = 1,   /* `from` lies in the session's part of the arena */
+    VGPU_COPY_FROM_DEVICE = 2, /* `to` does */
+    VGPU_COPY_ON_DEVICE = 3,
+};
+
+struct vgpu_cmd_copy {
+    uint64_t to, from; /* addresses */
+    uint64_t bytes;
+    uint64_t stream;
+    uint32_t kind;      /* enum vgpu_copy_kind */
+    uint32_t reserved;  /* 0 */
+    uint64_t reserved2; /* 0 */
+};
+
+struct vgpu_cmd_fill {
+    uint64_t address; /* a multiple of width */
+    uint64_t count;   /* elements */
+    uint64_t stream;
+    uint32_t value; /* its low `width` bytes */
+    uint32_t width; /* bytes of an element: 1, 2 or 4 */
+};
+
+struct vgpu_cmd_module_load {
+    uint64_t image; /* address in the session's part of the arena; the worker takes a copy */
+    uint64_t bytes;
+};
+
+struct vgpu_cmd_function_get {
+    uint64_t module;
+    uint64_t length; /* bytes of the name that follows, without a NUL */
+};
+
+struct vgpu_cmd_launch {
+    uint64_t function;
+    uint64_t stream;
+    uint32_t grid[3];  /* blocks */
+    uint32_t block[3]; /* threads */
+    uint32_t shared_bytes;
+    uint32_t param_bytes; /* of the parameters that follow, laid out as the function has them */
+    uint64_t reserved;    /* 0 */
+};
+
+static_assert(sizeof(struct vgpu_cmd_value) == 16, "ABI");
+static_assert(sizeof(struct vgpu_cmd_pair) == 16, "ABI");
+static_assert(sizeof(struct vgpu_cmd_copy) == 48, "ABI");
+static_assert(sizeof(struct vgpu_cmd_fill) == 32, "ABI");
+static_assert(sizeof(struct vgpu_cmd_module_load) == 16, "ABI");
+static_assert(sizeof(struct vgpu_cmd_function_get) == 16, "ABI");
+static_assert(sizeof(struct vgpu_cmd_launch) == 56, "ABI");
+
+#define VGPU_STREAM_NON_BLOCKING 1u /* does not wait for the default stream, nor it for this one   \
+                                     */
+#define VGPU_EVENT_NO_TIMING 2u     /* cannot be used with EVENT_ELAPSED, but is cheaper */
+
+struct vgpu_result_value {
+    uint64_t value;
+};
+
+struct vgpu_result_mem_info {
+    uint64_t free, total; /* bytes */
+};
+
+struct vgpu_result_function {
+    uint64_t function;
+    uint32_t params;      /* how many; ~0 when the GPU's driver cannot tell */
+    uint32_t max_threads; /* in a block */
+};
+
+struct vgpu_result_param {
+    uint64_t offset, size; /* bytes */
+};
+
+struct vgpu_result_elapsed {
+    float milliseconds;
+    uint32_t reserved;
+};
+
+/*
+ * Results of commands: value, name, text. The values are those of CUDA's driver API (enum
+ * cudaError_enum in its reference); any other of its values may come from the driver.
+ */
+#define VGPU_GPU_ERRORS(X)                                                                         \
+    X(0, SUCCESS, "no error")                                                                      \
+    X(1, INVALID_VALUE, "an argument is wrong")                                                    \
+    X(2, OUT_OF_MEMORY, "out of memory")                                                           \
+    X(3, NOT_INITIALIZED, "the driver is not initialized")                                         \
+    X(200, INVALID_IMAGE, "the module is no image that this GPU can load")                         \
+    X(201, INVALID_CONTEXT, "the GPU context is gone")                                             \
+    X(209, NO_BINARY_FOR_GPU, "the module has no code for this GPU")                               \
+    X(214, ECC_UNCORRECTABLE, "an uncorrectable memory error")                                     \
+    X(218, INVALID_PTX, "the module's PTX cannot be compiled")                                     \
+    X(222, UNSUPPORTED_PTX_VERSION, "the module's PTX is newer than the host's driver")            \
+    X(400, INVALID_HANDLE, "no such module, function, stream or event")                            \
+    X(500, NOT_FOUND, "the module has no function of this name")                                   \
+    X(600, NOT_READY, "not done yet")                                                              \
+    X(700, ILLEGAL_ADDRESS, "a kernel or copy used an address that it may not")                    \
+    X(701, LAUNCH_OUT_OF_RESOURCES, "the kernel needs more registers or threads than there are")   \
+    X(702, LAUNCH_TIMEOUT, "the kernel took too long")                                             \
+    X(710, ASSERT, "an assertion failed in a kernel")                                              \
+    X(715, ILLEGAL_INSTRUCTION, "a kernel met an illegal instruction")                             \
+    X(716, MISALIGNED_ADDRESS, "a kernel used a misaligned address")                               \
+    X(718, INVALID_PC, "a kernel's program counter is wrong")                                      \
+    X(719, LAUNCH_FAILED, "a kernel failed")                                                       \
+    X(801, NOT_SUPPORTED, "what computes here does not support this")                              \
+    X(999, UNKNOWN, "an unknown error of the driver")
+
+enum vgpu_gpu_error {
+#define VGPU_GPU_ERROR_ENUM(value, name, text) VGPU_GPU_##name = (value),
+    VGPU_GPU_ERRORS(VGPU_GPU_ERROR_ENUM)
+#undef VGPU_GPU_ERROR_ENUM
+};
+
+/*
+ * The built-in module, the same on every backend. Its functions and their parameters, as
+ * C has them; `count` is in elements, and any grid will do:
+ *
+ *   vadd(const float *a, const float *b, float *sum, uint64_t count)
+ *   fill(uint32_t *to, uint64_t count, uint32_t value)
+ *   reduce_sum(const int32_t *from, uint64_t count, int64_t *sum)  adds to *sum
+ *   spin(uint64_t ns)                                               takes that long
+ */
+
+#endif

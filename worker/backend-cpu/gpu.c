@@ -1,0 +1,745 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a ring session computes on where there is no GPU. Device memory is host memory under
+ * addresses of its own, kernels are the built-in ones, in C.
+ *
+ * A thread carries out work in the order in which it was submitted, whatever its stream: that
+ * is one of the orders that streams allow, and waiting for an event is done by then. Positions
+ * count the work submitted and the work done; a fence is a position.
+ *
+ * Addresses are looked up when work is submitted. An address that does not hold up is what it is
+ * on a GPU: the context is lost, and all later calls say so.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../gpu.h"
+#include "clock.h"
+
+/* Device addresses are far from any pointer, so that a mistake does not work by chance. */
+#define FIRST_ADDRESS UINT64_C(0x1000000000)
+#define GRANULE UINT64_C(4096)    /* bytes; also between two allocations */
+#define WORK_MAX 1024u            /* submitted and not done */
+#define CANONICAL_NAN 0x7fffffffu /* as the GPU has it, PTX ISA add.f32 */
+
+struct allocation {
+    uint64_t address, bytes;
+    uint8_t *memory;
+};
+
+enum work_kind {
+    WORK_COPY,
+    WORK_FILL,
+    WORK_VADD,
+    WORK_FILL_WORDS,
+    WORK_REDUCE_SUM,
+    WORK_SPIN,
+    WORK_RECORD,
+    WORK_FREE,
+    WORK_DROP_EVENT,
+};
+
+/* One thing to do, its addresses resolved. */
+struct work {
+    enum work_kind kind;
+    void *to;
+    const void *from, *from2;
+    uint64_t count; /* elements, bytes, or nanoseconds */
+    uint32_t value, width;
+    struct gpu_event *event;
+};
+
+struct gpu_event {
+    struct gpu_event *next, **place; /* all of them */
+    uint64_t position;               /* of its last record; 0: never */
+    uint64_t ns;                     /* when that was done; the thread's until then */
+    bool timing;
+};
+
+struct gpu_stream {
+    struct gpu_stream *next, **place;
+};
+
+struct gpu_function {
+    const char *name;
+    const struct kernel *kernel;
+};
+
+struct gpu_module {
+    int dummy; /* there is but one, the built-in */
+};
+
+struct cpu_gpu {
+    struct gpu head;
+    struct allocation *allocations; /* ascending addresses */
+    size_t allocation_count, allocation_room;
+    uint64_t next_address, used, limit; /* bytes */
+    struct gpu_stream *streams;
+    struct gpu_event *events;
+    enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
+
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    struct work work[WORK_MAX]; /* a ring; this and what follows by the mutex */
+    uint64_t submitted, done;   /* the latter is also read without */
+    bool armed;                 /* event_fd is to be signalled at the next thing done */
+    bool stop;
+};
+
+static struct cpu_gpu *cpu_of(struct gpu *gpu)
+{
+    return (struct cpu_gpu *)gpu;
+}
+
+/* The thread ----------------------------------------------------------------------------- */
+
+static bool stopping(struct cpu_gpu *cpu)
+{
+    return __atomic_load_n(&cpu->stop, __ATOMIC_RELAXED);
+}
+
+static void fill(const struct work *work)
+{
+    for (uint64_t i = 0; i < work->count; i++) {
+        memcpy((uint8_t *)work->to + i * work->width, &work->value, work->width);
+    }
+}
+
+static void vadd(const struct work *work)
+{
+    for (uint64_t i = 0; i < work->count; i++) {
+        float a, b;
+        union {
+            float value;
+            uint32_t bits;
+        } sum;
+
+        memcpy(&a, (const uint8_t *)work->from + 4 * i, 4);
+        memcpy(&b, (const uint8_t *)work->from2 + 4 * i, 4);
+        sum.value = a + b;
+        if (sum.value != sum.value) {
+            sum.bits = CANONICAL_NAN;
+        }
+        memcpy((uint8_t *)work->to + 4 * i, &sum.bits, 4);
+    }
+}
+
+static void reduce_sum(const struct work *work)
+{
+    uint64_t sum;
+
+    /* Unsigned, so that overflow wraps as it does on the GPU. */
+    memcpy(&sum, work->to, 8);
+    for (uint64_t i = 0; i < work->count; i++) {
+        int32_t value;
+
+        memcpy(&value, (const uint8_t *)work->from + 4 * i, 4);
+        sum += (uint64_t)(int64_t)value;
+    }
+    memcpy(work->to, &sum, 8);
+}
+
+static void spin(struct cpu_gpu *cpu, uint64_t ns)
+{
+    const uint64_t start = clock_ns();
+
+    while (clock_ns() - start < ns && !stopping(cpu)) {
+    }
+}
+
+static void carry_out(struct cpu_gpu *cpu, const struct work *work)
+{
+    switch (work->kind) {
+    case WORK_COPY:
+        memmove(work->to, work->from, work->count);
+        break;
+    case WORK_FILL:
+    case WORK_FILL_WORDS:
+        fill(work);
+        break;
+    case WORK_VADD:
+        vadd(work);
+        break;
+    case WORK_REDUCE_SUM:
+        reduce_sum(work);
+        break;
+    case WORK_SPIN:
+        spin(cpu, work->count);
+        break;
+    case WORK_RECORD:
+        work->event->ns = clock_ns();
+        break;
+    case WORK_FREE:
+        free(work->to);
+        break;
+    case WORK_DROP_EVENT:
+        free(work->event);
+        break;
+    }
+}
+
+static void *cpu_thread(void *argument)
+{
+    struct cpu_gpu *cpu = argument;
+
+    pthread_mutex_lock(&cpu->mutex);
+    for (;;) {
+        struct work work;
+
+        while (!cpu->stop && cpu->done == cpu->submitted) {
+            pthread_cond_wait(&cpu->wake, &cpu->mutex);
+        }
+        if (cpu->stop) {
+            break;
+        }
+        work = cpu->work[cpu->done % WORK_MAX];
+        pthread_mutex_unlock(&cpu->mutex);
+        carry_out(cpu, &work);
+        pthread_mutex_lock(&cpu->mutex);
+        /* Partner: position_done(); what was carried out is seen by who sees this. */
+        __atomic_store_n(&cpu->done, cpu->done + 1, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&cpu->mutex);
+    return NULL;
+}
+
+/* Submits work; the caller has seen that there is room. Returns its position. */
+static uint64_t submit(struct cpu_gpu *cpu, const struct work *work)
+{
+    uint64_t position;
+
+    pthread_mutex_lock(&cpu->mutex);
+    cpu->work[cpu->submitted % WORK_MAX] = *work;
+    position = ++cpu->submitted;
+    pthread_cond_signal(&cpu->wake);
+    pthread_mutex_unlock(&cpu->mutex);
+    return position;
+}
+
+static uint64_t position_done(struct cpu_gpu *cpu)
+{
+    return __atomic_load_n(&cpu->done, __ATOMIC_ACQUIRE);
+}
+
+/* Memory ---------------------------------------------------------------------------------- */
+
+/* The index of the first allocation that ends behind `address`. */
+static size_t find_allocation(const struct cpu_gpu *cpu, uint64_t address)
+{
+    size_t low = 0, high = cpu->allocation_count;
+
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        const struct allocation *a = &cpu->allocations[middle];
+
+        if (a->address + a->bytes <= address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* Where [address, address + count * width) lies, or NULL: then the context is lost. */
+static void *resolve(struct cpu_gpu *cpu, uint64_t address, uint64_t count, uint64_t width)
+{
+    const size_t i = find_allocation(cpu, address);
+    const uint64_t bytes = count * width;
+
+    if (count <= UINT64_MAX / width) {
+        if (gpu_in_arena(&cpu->head.arena, address, bytes)) {
+            return cpu->head.arena.address + (address - (uintptr_t)cpu->head.arena.address);
+        }
+        if (i < cpu->allocation_count) {
+            const struct allocation *a = &cpu->allocations[i];
+
+            if (address >= a->address && bytes <= a->bytes - (address - a->address)) {
+                return a->memory + (address - a->address);
+            }
+        }
+    }
+    cpu->lost = VGPU_GPU_ILLEGAL_ADDRESS;
+    return NULL;
+}
+
+static enum vgpu_gpu_error cpu_mem_info(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total)
+{
+    *free_bytes = cpu_of(gpu)->limit - cpu_of(gpu)->used;
+    *total = cpu_of(gpu)->limit;
+    return cpu_of(gpu)->lost;
+}
+
+static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *address)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct allocation *a;
+
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    if (bytes > cpu->limit - cpu->used) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    if (cpu->allocation_count == cpu->allocation_room) {
+        const size_t room = cpu->allocation_room + 64;
+        struct allocation *more = realloc(cpu->allocations, room * sizeof(*more));
+
+        if (!more) {
+            return VGPU_GPU_OUT_OF_MEMORY;
+        }
+        cpu->allocations = more;
+        cpu->allocation_room = room;
+    }
+    a = &cpu->allocations[cpu->allocation_count];
+    *a = (struct allocation){.address = cpu->next_address, .bytes = bytes};
+    a->memory = calloc(1, bytes);
+    if (!a->memory) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    cpu->next_address += (bytes + 2 * GRANULE - 1) & ~(GRANULE - 1);
+    cpu->allocation_count++;
+    cpu->used += bytes;
+    *address = a->address;
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    const size_t i = find_allocation(cpu, address);
+    struct allocation *a = &cpu->allocations[i];
+
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    if (i == cpu->allocation_count || a->address != address) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    cpu->used -= a->bytes;
+    /* In its turn: work submitted before may use it. */
+    submit(cpu, &(struct work){.kind = WORK_FREE, .to = a->memory});
+    memmove(a, a + 1, (--cpu->allocation_count - i) * sizeof(*a));
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cpu_copy(struct gpu *gpu, const struct gpu_copy *copy,
+                                    struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct work work = {.kind = WORK_COPY, .count = copy->bytes};
+
+    (void)stream;
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    work.to = resolve(cpu, copy->to, copy->bytes, 1);
+    work.from = resolve(cpu, copy->from, copy->bytes, 1);
+    if (work.to && work.from) {
+        submit(cpu, &work);
+    }
+    return cpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_fill(struct gpu *gpu, const struct gpu_fill *fill_command,
+                                    struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct work work = {
+        .kind = WORK_FILL,
+        .count = fill_command->count,
+        .value = fill_command->value,
+        .width = fill_command->width,
+    };
+
+    (void)stream;
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    work.to = resolve(cpu, fill_command->address, work.count, work.width);
+    if (work.to) {
+        submit(cpu, &work);
+    }
+    return cpu->lost;
+}
+
+/* Kernels: parameters as their functions in vgpu-queue.h have them ------------------------- */
+
+static uint64_t param(const struct gpu_launch *launch, size_t offset)
+{
+    uint64_t value;
+
+    memcpy(&value, (const uint8_t *)launch->params + offset, sizeof(value));
+    return value;
+}
+
+static void make_vadd(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
+{
+    work->kind = WORK_VADD;
+    work->count = param(launch, 24);
+    work->from = resolve(cpu, param(launch, 0), work->count, 4);
+    work->from2 = resolve(cpu, param(launch, 8), work->count, 4);
+    work->to = resolve(cpu, param(launch, 16), work->count, 4);
+}
+
+static void make_fill(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
+{
+    work->kind = WORK_FILL_WORDS;
+    work->count = param(launch, 8);
+    work->width = 4;
+    memcpy(&work->value, (const uint8_t *)launch->params + 16, 4);
+    work->to = resolve(cpu, param(launch, 0), work->count, 4);
+}
+
+static void make_reduce_sum(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
+{
+    work->kind = WORK_REDUCE_SUM;
+    work->count = param(launch, 8);
+    work->from = resolve(cpu, param(launch, 0), work->count, 4);
+    work->to = resolve(cpu, param(launch, 16), 1, 8);
+}
+
+static void make_spin(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
+{
+    (void)cpu;
+    work->kind = WORK_SPIN;
+    work->count = param(launch, 0);
+}
+
+static const struct kernel {
+    const char *name;
+    void (*make)(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work);
+    uint32_t params;
+    struct vgpu_result_param param[4];
+    uint32_t param_bytes;
+} kernels[] = {
+    {"vadd", make_vadd, 4, {{0, 8}, {8, 8}, {16, 8}, {24, 8}}, 32},
+    {"fill", make_fill, 3, {{0, 8}, {8, 8}, {16, 4}}, 20},
+    {"reduce_sum", make_reduce_sum, 3, {{0, 8}, {8, 8}, {16, 8}}, 24},
+    {"spin", make_spin, 1, {{0, 8}}, 8},
+};
+#define KERNELS (sizeof(kernels) / sizeof(kernels[0]))
+
+static struct gpu_module builtin;
+static struct gpu_function functions[KERNELS] = {
+    {"vadd", &kernels[0]},
+    {"fill", &kernels[1]},
+    {"reduce_sum", &kernels[2]},
+    {"spin", &kernels[3]},
+};
+
+static enum vgpu_gpu_error cpu_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
+                                           struct gpu_module **module)
+{
+    (void)gpu;
+    (void)image;
+    (void)bytes;
+    (void)module;
+    return VGPU_GPU_NOT_SUPPORTED;
+}
+
+static enum vgpu_gpu_error cpu_module_builtin(struct gpu *gpu, struct gpu_module **module)
+{
+    *module = &builtin;
+    return cpu_of(gpu)->lost;
+}
+
+static enum vgpu_gpu_error cpu_module_unload(struct gpu *gpu, struct gpu_module *module)
+{
+    (void)module;
+    return cpu_of(gpu)->lost;
+}
+
+static enum vgpu_gpu_error cpu_function_get(struct gpu *gpu, struct gpu_module *module,
+                                            const char *name, struct gpu_function **function,
+                                            struct vgpu_result_function *info)
+{
+    (void)module;
+    for (size_t i = 0; i < KERNELS; i++) {
+        if (strcmp(name, functions[i].name) == 0) {
+            *function = &functions[i];
+            info->params = kernels[i].params;
+            info->max_threads = 1024;
+            return cpu_of(gpu)->lost;
+        }
+    }
+    return VGPU_GPU_NOT_FOUND;
+}
+
+static enum vgpu_gpu_error cpu_function_param(struct gpu *gpu, struct gpu_function *function,
+                                              uint64_t index, struct vgpu_result_param *result)
+{
+    (void)gpu;
+    if (index >= function->kernel->params) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    *result = function->kernel->param[index];
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cpu_launch(struct gpu *gpu, struct gpu_function *function,
+                                      const struct gpu_launch *launch, struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct work work = {0};
+
+    (void)stream;
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    if (launch->param_bytes != function->kernel->param_bytes) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    function->kernel->make(cpu, launch, &work);
+    if (cpu->lost == VGPU_GPU_SUCCESS) {
+        submit(cpu, &work);
+    }
+    return cpu->lost;
+}
+
+/* Streams, events, fences ------------------------------------------------------------------ */
+
+static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags,
+                                             struct gpu_stream **stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct gpu_stream *made = calloc(1, sizeof(*made));
+
+    (void)flags;
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    made->next = cpu->streams;
+    made->place = &cpu->streams;
+    if (made->next) {
+        made->next->place = &made->next;
+    }
+    cpu->streams = made;
+    *stream = made;
+    return cpu->lost;
+}
+
+static void cpu_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
+{
+    (void)gpu;
+    *stream->place = stream->next;
+    if (stream->next) {
+        stream->next->place = stream->place;
+    }
+    free(stream);
+}
+
+static enum vgpu_gpu_error cpu_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
+                                           struct gpu_event *event)
+{
+    (void)stream;
+    (void)event;
+    return cpu_of(gpu)->lost;
+}
+
+static enum vgpu_gpu_error cpu_event_create(struct gpu *gpu, uint32_t flags,
+                                            struct gpu_event **event)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct gpu_event *made = calloc(1, sizeof(*made));
+
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    made->timing = (flags & VGPU_EVENT_NO_TIMING) == 0;
+    made->next = cpu->events;
+    made->place = &cpu->events;
+    if (made->next) {
+        made->next->place = &made->next;
+    }
+    cpu->events = made;
+    *event = made;
+    return cpu->lost;
+}
+
+static void cpu_event_destroy(struct gpu *gpu, struct gpu_event *event)
+{
+    *event->place = event->next;
+    if (event->next) {
+        event->next->place = event->place;
+    }
+    /* The thread may be about to write to it. */
+    submit(cpu_of(gpu), &(struct work){.kind = WORK_DROP_EVENT, .event = event});
+}
+
+static enum vgpu_gpu_error cpu_event_record(struct gpu *gpu, struct gpu_event *event,
+                                            struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+
+    (void)stream;
+    if (cpu->lost == VGPU_GPU_SUCCESS) {
+        event->position = submit(cpu, &(struct work){.kind = WORK_RECORD, .event = event});
+    }
+    return cpu->lost;
+}
+
+static enum vgpu_gpu_error poll_position(struct cpu_gpu *cpu, uint64_t position)
+{
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    return position_done(cpu) >= position ? VGPU_GPU_SUCCESS : VGPU_GPU_NOT_READY;
+}
+
+static enum vgpu_gpu_error cpu_event_query(struct gpu *gpu, struct gpu_event *event)
+{
+    return poll_position(cpu_of(gpu), event->position);
+}
+
+static enum vgpu_gpu_error cpu_event_elapsed(struct gpu *gpu, struct gpu_event *start,
+                                             struct gpu_event *end, float *milliseconds)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    const uint64_t last = start->position > end->position ? start->position : end->position;
+    const enum vgpu_gpu_error error = poll_position(cpu, last);
+
+    if (start->position == 0 || end->position == 0 || !start->timing || !end->timing) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    if (error == VGPU_GPU_SUCCESS) {
+        *milliseconds = (float)((double)(int64_t)(end->ns - start->ns) / (double)NS_PER_MS);
+    }
+    return error;
+}
+
+static enum vgpu_gpu_error cpu_fence(struct gpu *gpu, struct gpu_stream *stream,
+                                     struct gpu_fence *fence)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+
+    (void)stream;
+    /* Only this thread submits. */
+    *fence = (struct gpu_fence){.position = cpu->submitted};
+    return cpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_fence_poll(struct gpu *gpu, const struct gpu_fence *fence)
+{
+    return poll_position(cpu_of(gpu), fence->position);
+}
+
+static void cpu_fence_release(struct gpu *gpu, struct gpu_fence *fence)
+{
+    (void)gpu;
+    (void)fence;
+}
+
+static bool cpu_room(struct gpu *gpu)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+
+    return cpu->submitted - position_done(cpu) < WORK_MAX - VGPU_SLOTS;
+}
+
+static bool cpu_idle(struct gpu *gpu)
+{
+    return position_done(cpu_of(gpu)) == cpu_of(gpu)->submitted;
+}
+
+/* Opening and closing ------------------------------------------------------------------------ */
+
+/* What was submitted to be freed and was not come to. */
+static void drop_work(struct cpu_gpu *cpu)
+{
+    for (; cpu->done < cpu->submitted; cpu->done++) {
+        const struct work *work = &cpu->work[cpu->done % WORK_MAX];
+
+        if (work->kind == WORK_FREE || work->kind == WORK_DROP_EVENT) {
+            carry_out(cpu, work);
+        }
+    }
+}
+
+static void cpu_close(struct gpu *gpu)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+
+    pthread_mutex_lock(&cpu->mutex);
+    __atomic_store_n(&cpu->stop, true, __ATOMIC_RELAXED);
+    pthread_cond_signal(&cpu->wake);
+    pthread_mutex_unlock(&cpu->mutex);
+    pthread_join(cpu->thread, NULL);
+    drop_work(cpu);
+    while (cpu->streams) {
+        cpu_stream_destroy(gpu, cpu->streams);
+    }
+    while (cpu->events) {
+        struct gpu_event *event = cpu->events;
+
+        cpu->events = event->next;
+        free(event);
+    }
+    while (cpu->allocation_count > 0) {
+        free(cpu->allocations[--cpu->allocation_count].memory);
+    }
+    free(cpu->allocations);
+    pthread_cond_destroy(&cpu->wake);
+    pthread_mutex_destroy(&cpu->mutex);
+    free(cpu);
+}
+
+static const struct gpu_ops cpu_ops = {
+    .mem_info = cpu_mem_info,
+    .mem_alloc = cpu_mem_alloc,
+    .mem_free = cpu_mem_free,
+    .copy = cpu_copy,
+    .fill = cpu_fill,
+    .module_load = cpu_module_load,
+    .module_builtin = cpu_module_builtin,
+    .module_unload = cpu_module_unload,
+    .function_get = cpu_function_get,
+    .function_param = cpu_function_param,
+    .launch = cpu_launch,
+    .stream_create = cpu_stream_create,
+    .stream_destroy = cpu_stream_destroy,
+    .stream_wait = cpu_stream_wait,
+    .event_create = cpu_event_create,
+    .event_destroy = cpu_event_destroy,
+    .event_record = cpu_event_record,
+    .event_query = cpu_event_query,
+    .event_elapsed = cpu_event_elapsed,
+    .fence = cpu_fence,
+    .fence_poll = cpu_fence_poll,
+    .fence_release = cpu_fence_release,
+    .room = cpu_room,
+    .idle = cpu_idle,
+    .close = cpu_close,
+};
+
+int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gpu)
+{
+    struct cpu_gpu *cpu = calloc(1, sizeof(*cpu));
+    int r;
+
+    if (!cpu) {
+        return -ENOMEM;
+    }
+    cpu->head.ops = &cpu_ops;
+    cpu->head.arena = *arena;
+    cpu->head.info = (struct vgpu_device_info){
+        .backend = VGPU_FEATURE_BACKEND_CPU,
+        .processors = 1,
+        .memory_total = memory,
+        .name = "CPU",
+    };
+    cpu->limit = memory;
+    cpu->next_address = FIRST_ADDRESS;
+    pthread_mutex_init(&cpu->mutex, NULL);
+    pthread_cond_init(&cpu->wake, NULL);
+    r = pthread_create(&cpu->thread, NULL, cpu_thread, cpu);
+    if (r != 0) {
+        free(cpu);
+        return -r;
+    }
+    *gpu = &cpu->head;
+    return 0;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* NVIDIA's driver, see driver.h. */
+#include "driver.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+
+/* The compiler for PTX, which the driver loads when it first needs it. */
+#define JIT_LIBRARY "libnvidia-ptxjitcompiler.so.1"
+
+struct cuda_api cu;
+static bool cu_loaded;
+
+/* Loads the driver once. */
+static int load_driver(char *why, size_t why_size)
+{
+    static const struct {
+        const char *symbol;
+        size_t offset;
+    } calls[] = {
+#define CUDA_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct cuda_api, member)},
+        CUDA_CALLS(CUDA_SYMBOL)
+#undef CUDA_SYMBOL
+    };
+    void *library;
+
+    if (cu_loaded) {
+        return 0;
+    }
+    library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        snprintf(why, why_size, "no NVIDIA driver: %s", dlerror());
+        return -ENODEV;
+    }
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        void *address = dlsym(library, calls[i].symbol);
+
+        if (!address) {
+            snprintf(why, why_size, "the NVIDIA driver is too old: it lacks %s", calls[i].symbol);
+            return -ENODEV;
+        }
+        memcpy((char *)&cu + calls[i].offset, &address, sizeof(address));
+    }
+    /* Not in every release; then nobody can tell a kernel's parameters. */
+    cu.FuncGetParamInfo = (CUresult(*)(CUfunction, size_t, size_t *, size_t *))dlsym(
+        library, "cuFuncGetParamInfo");
+    /* Here, since a worker cannot open files once it is isolated. It need not be there. */
+    dlopen(JIT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    cu_loaded = true;
+    return 0;
+}
+
+const char *cuda_error_name(CUresult error)
+{
+    const char *name = NULL;
+
+    if (cu.GetErrorName(error, &name) != CUDA_SUCCESS || !name) {
+        name = "unknown CUDA error";
+    }
+    return name;
+}
+
+int cuda_failed(CUresult error, const char *what)
+{
+    log_error("%s: %s", what, cuda_error_name(error));
+    return error == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
+}
+
+int cuda_init(char *why, size_t why_size, int *count)
+{
+    CUresult error;
+    int r = load_driver(why, why_size);
+
+    if (r < 0) {
+        return r;
+    }
+    error = cu.Init(0);
+    if (error == CUDA_SUCCESS) {
+        error = cu.DeviceGetCount(count);
+    }
+    if (error == CUDA_SUCCESS && *count == 0) {
+        error = CUDA_ERROR_NO_DEVICE;
+    }
+    if (error != CUDA_SUCCESS) {
+        snprintf(why, why_size, "the NVIDIA driver reports %s", cuda_error_name(error));
+        return -ENODEV;
+    }
+    return 0;
+}
+
+int backend_count_gpus(char *why, size_t why_size)
+{
+    int count = 0;
+
+    why[0] = '\0';
+    return cuda_init(why, why_size, &count) == 0 ? count : 0;
+}
+
+int backend_gpu_name(int device, char *name, size_t size)
+{
+    CUdevice handle;
+
+    CHECK(DeviceGet, (&handle, device));
+    CHECK(DeviceGetName, (name, (int)size, handle));
+    return 0;
+}
+
+static int read_info(struct vgpu_device_info *info, CUdevice device)
+{
+    int major, minor, processors, version;
+    size_t memory;
+
+    CHECK(DriverGetVersion, (&version));
+    CHECK(DeviceGetName, (info->name, (int)sizeof(info->name), device));
+    CHECK(DeviceGetAttribute, (&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device));
+    CHECK(DeviceGetAttribute, (&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device));
+    CHECK(DeviceGetAttribute, (&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device));
+    CHECK(DeviceTotalMem, (&memory, device));
+    info->backend = VGPU_FEATURE_BACKEND_GPU;
+    info->compute = (uint32_t)major << 16 | (uint32_t)minor;
+    info->processors = (uint32_t)processors;
+    info->driver = (uint32_t)version;
+    info->memory_total = memory;
+    return 0;
+}
+
+int cuda_open_device(int device, struct vgpu_device_info *info)
+{
+    CUdevice handle;
+    CUcontext context;
+    int r;
+
+    CHECK(DeviceGet, (&handle, device));
+    r = read_info(info, handle);
+    if (r < 0) {
+        return r;
+    }
+    CHECK(DevicePrimaryCtxRetain, (&context, handle));
+    CHECK(CtxSetCurrent, (context));
+    return 0;
+}

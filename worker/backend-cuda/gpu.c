@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a ring session computes on where there is a GPU: the device's primary context in a
+ * process of the session's own, through CUDA's driver API.
+ *
+ * A stream counts what was submitted to it. A fence is a mark at the end of a stream: as long
+ * as nothing follows in the stream, to ask whether the mark is passed is to ask the stream.
+ * Just before something follows, an event is recorded, which the mark has from then on. So the
+ * customary "submit, wait" costs no event.
+ *
+ * Errors of the driver go to the guest as they are. After those that lose the context, every
+ * call returns them again: that is the driver's doing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "../gpu.h"
+#include "driver.h"
+#include "log.h"
+
+/* Linux 6.1; the C library's headers are older. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/* A point in a stream that somebody waits for. */
+struct mark {
+    unsigned references;
+    struct gpu_stream *stream; /* whose end it is; NULL when something followed */
+    CUevent event;             /* then; NULL when there could be none */
+};
+
+struct gpu_stream {
+    CUstream handle;
+    uint64_t submitted, done; /* pieces of work */
+    struct mark *end;         /* the mark at its end, without an event yet; or NULL */
+    struct gpu_stream *next_active, **active_place; /* with work that is not known to be done */
+};
+
+struct gpu_event {
+    CUevent handle;
+};
+
+struct gpu_module {
+    CUmodule handle;
+    struct gpu_function *functions;
+};
+
+struct gpu_function {
+    struct gpu_function *next;
+    CUfunction handle;
+    uint32_t params;      /* ~0: unknown */
+    uint32_t param_bytes; /* of all, where known */
+};
+
+struct cuda_gpu {
+    struct gpu head;
+    struct gpu_stream main; /* the default stream */
+    struct gpu_stream *active;
+    CUevent *spare; /* events for marks */
+    size_t spare_count, spare_room;
+    enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
+};
+
+static struct cuda_gpu *cuda_of(struct gpu *gpu)
+{
+    return (struct cuda_gpu *)gpu;
+}
+
+static enum vgpu_gpu_error gpu_error(CUresult error)
+{
+    return (enum vgpu_gpu_error)error;
+}
+
+static struct gpu_stream *stream_of(struct gpu *gpu, struct gpu_stream *stream)
+{
+    return stream ? stream : &cuda_of(gpu)->main;
+}
+
+/* Marks --------------------------------------------------------------------------------- */
+
+static CUevent take_spare(struct cuda_gpu *cuda)
+{
+    CUevent event = NULL;
+
+    if (cuda->spare_count > 0) {
+        return cuda->spare[--cuda->spare_count];
+    }
+    return cu.EventCreate(&event, CU_EVENT_DISABLE_TIMING) == CUDA_SUCCESS ? event : NULL;
+}
+
+static void give_spare(struct cuda_gpu *cuda, CUevent event)
+{
+    if (cuda->spare_count == cuda->spare_room) {
+        const size_t room = cuda->spare_room + VGPU_SLOTS;
+        CUevent *more = realloc(cuda->spare, room * sizeof(CUevent));
+
+        if (!more) {
+            cu.EventDestroy(event);
+            return;
+        }
+        cuda->spare = more;
+        cuda->spare_room = room;
+    }
+    cuda->spare[cuda->spare_count++] = event;
+}
+
+/* Gives the mark at the stream's end an event, since something is about to follow. */
+static void settle(struct cuda_gpu *cuda, struct gpu_stream *stream)
+{
+    struct mark *mark = stream->end;
+
+    stream->end = NULL;
+    if (mark) {
+        mark->stream = NULL;
+        mark->event = take_spare(cuda);
+        if (mark->event) {
+            /* A failure loses the context, which polling finds out. */
+            cu.EventRecord(mark->event, stream->handle);
+        }
+    }
+}
+
+static void set_active(struct cuda_gpu *cuda, struct gpu_stream *stream)
+{
+    if (!stream->active_place) {
+        stream->next_active = cuda->active;
+        stream->active_place = &cuda->active;
+        if (stream->next_active) {
+            stream->next_active->active_place = &stream->next_active;
+        }
+        cuda->active = stream;
+    }
+}
+
+static void set_inactive(struct gpu_stream *stream)
+{
+    if (stream->active_place) {
+        *stream->active_place = stream->next_active;
+        if (stream->next_active) {
+            stream->next_active->active_place = stream->active_place;
+        }
+        stream->active_place = NULL;
+    }
+}
+
+/* To be called before each piece of work. */
+static CUstream submit(struct gpu *gpu, struct gpu_stream *stream)
+{
+    stream = stream_of(gpu, stream);
+    settle(cuda_of(gpu), stream);
+    stream->submitted++;
+    set_active(cuda_of(gpu), stream);
+    return stream->handle;
+}
+
+/* What a query for work that was submitted says: its errors lose the context. */
+static enum vgpu_gpu_error check_lost(struct gpu *gpu, CUresult error)
+{
+    if (error != CUDA_SUCCESS && error != CUDA_ERROR_NOT_READY) {
+        cuda_of(gpu)->lost = gpu_error(error);
+    }
+    return gpu_error(error);
+}
+
+static enum vgpu_gpu_error query(struct gpu *gpu, struct gpu_stream *stream)
+{
+    const CUresult error = cu.StreamQuery(stream->handle);
+
+    if (error == CUDA_SUCCESS) {
+        stream->done = stream->submitted;
+        set_inactive(stream);
+    }
+    return check_lost(gpu, error);
+}
+
+static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream,
+                                      struct gpu_fence *fence)
+{
+    struct cuda_gpu *cuda = cuda_of(gpu);
+    /* The default stream ends after all that others have to do. */
+    const bool passed = stream ? stream->done == stream->submitted : !cuda->active;
+    struct mark *mark;
+
+    stream = stream_of(gpu, stream);
+    *fence = (struct gpu_fence){0};
+    if (passed || cuda->lost != VGPU_GPU_SUCCESS) {
+        return cuda->lost;
+    }
+    mark = stream->end;
+    if (!mark) {
+        mark = calloc(1, sizeof(*mark));
+        if (!mark) {
+            return VGPU_GPU_OUT_OF_MEMORY;
+        }
+        mark->stream = stream;
+        stream->end = mark;
+        set_active(cuda, stream);
+    }
+    mark->references++;
+    fence->mark = mark;
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fence *fence)
+{
+    const struct mark *mark = fence->mark;
+
+    if (!mark) {
+        return VGPU_GPU_SUCCESS;
+    }
+    if (mark->stream) {
+        return query(gpu, mark->stream);
+    }
+    return mark->event ? check_lost(gpu, cu.EventQuery(mark->event)) : VGPU_GPU_OUT_OF_MEMORY;
+}
+
+static void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence)
+{
+    struct mark *mark = fence->mark;
+
+    fence->mark = NULL;
+    if (!mark || --mark->references > 0) {
+        return;
+    }
+    if (mark->stream) {
+        mark->stream->end = NULL;
+    } else if (mark->event) {
+        give_spare(cuda_of(gpu), mark->event);
+    }
+    free(mark);
+}
+
+/* Memory -------------------------------------------------------------------------------- */
+
+static enum vgpu_gpu_error cuda_mem_info(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total)
+{
+    size_t f = 0, t = 0;
+    const CUresult error = cu.MemGetInfo(&f, &t);
+
+    (void)gpu;
+    *free_bytes = f;
+    *total = t;
+    return gpu_error(error);
+}
+
+static enum vgpu_gpu_error cuda_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *address)
+{
+    CUdeviceptr pointer = 0;
+    const CUresult error = cu.MemAlloc(&pointer, bytes);
+
+    (void)gpu;
+    *address = pointer;
+    return gpu_error(error);
+}
+
+static enum vgpu_gpu_error cuda_mem_free(struct gpu *gpu, uint64_t address)
+{
+    (void)gpu;
+    return gpu_error(cu.MemFree(address));
+}
+
+static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *copy,
+                                     struct gpu_stream *stream)
+{
+    const CUstream handle = submit(gpu, stream);
+
+    switch (copy->kind) {
+    case VGPU_COPY_TO_DEVICE:
+        return gpu_error(
+            cu.MemcpyHtoDAsync(copy->to, (const void *)(uintptr_t)copy->from, copy->bytes, handle));
+    case VGPU_COPY_FROM_DEVICE:
+        return gpu_error(
+            cu.MemcpyDtoHAsync((void *)(uintptr_t)copy->to, copy->from, copy->bytes, handle));
+    default:
+        return gpu_error(cu.MemcpyDtoDAsync(copy->to, copy->from, copy->bytes, handle));
+    }
+}
+
+static enum vgpu_gpu_error cuda_fill(struct gpu *gpu, const struct gpu_fill *fill,
+                                     struct gpu_stream *stream)
+{
+    const CUstream handle = submit(gpu, stream);
+
+    switch (fill->width) {
+    case 1:
+        return gpu_error(
+            cu.MemsetD8Async(fill->address, (unsigned char)fill->value, fill->count, handle));
+    case 2:
+        return gpu_error(
+            cu.MemsetD16Async(fill->address, (unsigned short)fill->value, fill->count, handle));
+    default:
+        return gpu_error(cu.MemsetD32Async(fill->address, fill->value, fill->count, handle));
+    }
+}
+
+/* Modules and kernels ------------------------------------------------------------------- */
+
+static enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
+                                            struct gpu_module **module)
+{
+    struct gpu_module *made = calloc(1, sizeof(*made));
+    CUresult error;
+
+    (void)gpu;
+    (void)bytes;
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = cu.ModuleLoadData(&made->handle, image);
+    if (error != CUDA_SUCCESS) {
+        free(made);
+        return gpu_error(error);
+    }
+    *module = made;
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cuda_module_builtin(struct gpu *gpu, struct gpu_module **module)
+{
+    return cuda_module_load(gpu, cuda_kernels_ptx, 0, module);
+}
+
+static enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module *module)
+{
+    const CUresult error = cu.ModuleUnload(module->handle);
+
+    (void)gpu;
+    while (module->functions) {
+        struct gpu_function *function = module->functions;
+
+        module->functions = function->next;
+        free(function);
+    }
+    free(module);
+    return gpu_error(error);
+}
+
+/* Counts the parameters and their bytes, where the driver can tell. */
+static void read_params(struct gpu_function *function)
+{
+    size_t offset = 0, size = 0;
+
+    function->params = ~0u;
+    if (!cu.FuncGetParamInfo) {
+        return;
+    }
+    function->params = 0;
+    while (cu.FuncGetParamInfo(function->handle, function->params, &offset, &size) ==
+           CUDA_SUCCESS) {
+        function->params++;
+        function->param_bytes = (uint32_t)(offset + size);
+    }
+}
+
+static enum vgpu_gpu_error cuda_function_get(struct gpu *gpu, struct gpu_module *module,
+                                             const char *name, struct gpu_function **function,
+                                             struct vgpu_result_function *info)
+{
+    struct gpu_function *made = calloc(1, sizeof(*made));
+    CUresult error;
+    int threads = 0;
+
+    (void)gpu;
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = cu.ModuleGetFunction(&made->handle, module->handle, name);
+    if (error == CUDA_SUCCESS) {
+        error = cu.FuncGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
+                                    made->handle);
+    }
+    if (error != CUDA_SUCCESS) {
+        free(made);
+        return gpu_error(error);
+    }
+    read_params(made);
+    made->next = module->functions;
+    module->functions = made;
+    info->params = made->params;
+    info->max_threads = (uint32_t)threads;
+    *function = made;
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_function *function,
+                                               uint64_t index, struct vgpu_result_param *param)
+{
+    size_t offset = 0, size = 0;
+    CUresult error;
+
+    (void)gpu;
+    if (!cu.FuncGetParamInfo) {
+        return VGPU_GPU_NOT_SUPPORTED;
+    }
+    if (index >= function->params) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    error = cu.FuncGetParamInfo(function->handle, index, &offset, &size);
+    *param = (struct vgpu_result_param){.offset = offset, .size = size};
+    return gpu_error(error);
+}
+
+static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
+                                       const struct gpu_launch *launch, struct gpu_stream *stream)
+{
+    const struct vgpu_cmd_launch *shape = launch->shape;
+    size_t bytes = launch->param_bytes;
+    void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)launch->params,
+                     CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+
+    /* The driver takes the buffer's size on trust. */
+    if (function->params != ~0u && bytes != function->param_bytes) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    return gpu_error(cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1],
+                                     shape->grid[2], shape->block[0], shape->block[1],
+                                     shape->block[2], shape->shared_bytes, submit(gpu, stream),
+                                     NULL, bytes > 0 ? extra : NULL));
+}
+
+/* Streams and events -------------------------------------------------------------------- */
+
+static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags,
+                                              struct gpu_stream **stream)
+{
+    struct gpu_stream *made = calloc(1, sizeof(*made));
+    CUresult error;
+
+    (void)gpu;
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = cu.StreamCreate(&made->handle,
+                            flags & VGPU_STREAM_NON_BLOCKING ? CU_STREAM_NON_BLOCKING : 0);
+    if (error != CUDA_SUCCESS) {
+        free(made);
+        return gpu_error(error);
+    }
+    *stream = made;
+    return VGPU_GPU_SUCCESS;
+}
+
+/* The driver finishes what the stream has to do; marks go on by their events. */
+static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
+{
+    settle(cuda_of(gpu), stream);
+    set_inactive(stream);
+    cu.StreamDestroy(stream->handle);
+    free(stream);
+}
+
+static enum vgpu_gpu_error cuda_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
+                                            struct gpu_event *event)
+{
+    return gpu_error(cu.StreamWaitEvent(submit(gpu, stream), event->handle, 0));
+}
+
+static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
+                                             struct gpu_event **event)
+{
+    struct gpu_event *made = calloc(1, sizeof(*made));
+    CUresult error;
+
+    (void)gpu;
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = cu.EventCreate(&made->handle, flags & VGPU_EVENT_NO_TIMING ? CU_EVENT_DISABLE_TIMING
+                                                                       : CU_EVENT_DEFAULT);
+    if (error != CUDA_SUCCESS) {
+        free(made);
+        return gpu_error(error);
+    }
+    *event = made;
+    return VGPU_GPU_SUCCESS;
+}
+
+static void cuda_event_destroy(struct gpu *gpu, struct gpu_event *event)
+{
+    (void)gpu;
+    cu.EventDestroy(event->handle);
+    free(event);
+}
+
+static enum vgpu_gpu_error cuda_event_record(struct gpu *gpu, struct gpu_event *event,
+                                             struct gpu_stream *stream)
+{
+    return gpu_error(cu.EventRecord(event->handle, submit(gpu, stream)));
+}
+
+static enum vgpu_gpu_error cuda_event_query(struct gpu *gpu, struct gpu_event *event)
+{
+    return check_lost(gpu, cu.EventQuery(event->handle));
+}
+
+static enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event *start,
+                                              struct gpu_event *end, float *milliseconds)
+{
+    (void)gpu;
+    return gpu_error(cu.EventElapsedTime(milliseconds, start->handle, end->handle));
+}
+
+/* Waiting ------------------------------------------------------------------------------- */
+
+static bool cuda_room(struct gpu *gpu)
+{
+    (void)gpu;
+    return true;
+}
+
+static bool cuda_idle(struct gpu *gpu)
+{
+    struct cuda_gpu *cuda = cuda_of(gpu);
+
+    while (cuda->active && cuda->lost == VGPU_GPU_SUCCESS) {
+        if (query(gpu, cuda->active) == VGPU_GPU_NOT_READY) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The process ends with its session; the driver then frees everything of it. */
+static void cuda_close(struct gpu *gpu)
+{
+    (void)gpu;
+}
+
+static const struct gpu_ops cuda_ops = {
+    .mem_info = cuda_mem_info,
+    .mem_alloc = cuda_mem_alloc,
+    .mem_free = cuda_mem_free,
+    .copy = cuda_copy,
+    .fill = cuda_fill,
+    .module_load = cuda_module_load,
+    .module_builtin = cuda_module_builtin,
+    .module_unload = cuda_module_unload,
+    .function_get = cuda_function_get,
+    .function_param = cuda_function_param,
+    .launch = cuda_launch,
+    .stream_create = cuda_stream_create,
+    .stream_destroy = cuda_stream_destroy,
+    .stream_wait = cuda_stream_wait,
+    .event_create = cuda_event_create,
+    .event_destroy = cuda_event_destroy,
+    .event_record = cuda_event_record,
+    .event_query = cuda_event_query,
+    .event_elapsed = cuda_event_elapsed,
+    .fence = cuda_fence,
+    .fence_poll = cuda_fence_poll,
+    .fence_release = cuda_fence_release,
+    .room = cuda_room,
+    .idle = cuda_idle,
+    .close = cuda_close,
+};
+
+/* The arena as the copy engines like it: huge pages where there are any, and pinned. */
+static void pin_arena(const struct gpu_arena *arena)
+{
+    CUresult error;
+
+    /* Regardless of the system's setting for shared memory; it may be refused. */
+    madvise(arena->address, arena->size, MADV_COLLAPSE);
+    error = cu.MemHostRegister(arena->address, arena->size, CU_MEMHOSTREGISTER_DEVICEMAP);
+    if (error != CUDA_SUCCESS) {
+        /* Still correct, but for kernels that use pinned memory by its address. */
+        log_warning("cuMemHostRegister of %llu bytes: %s; copies will be slow",
+                    (unsigned long long)arena->size, cuda_error_name(error));
+    }
+}
+
+/* Has the driver load now what it needs for modules, while files can be opened. */
+static int warm_up(struct gpu *gpu)
+{
+    struct gpu_module *module = NULL;
+    const enum vgpu_gpu_error error = cuda_module_builtin(gpu, &module);
+
+    if (error != VGPU_GPU_SUCCESS) {
+        return cuda_failed((CUresult)error, "cuModuleLoadData");
+    }
+    cuda_module_unload(gpu, module);
+    return 0;
+}
+
+int cuda_gpu_open(int device, const struct gpu_arena *arena, struct gpu **gpu, char *why,
+                  size_t why_size)
+{
+    struct cuda_gpu *cuda;
+    int count = 0;
+    int r = cuda_init(why, why_size, &count);
+
+    if (r < 0) {
+        return r;
+    }
+    cuda = calloc(1, sizeof(*cuda));
+    if (!cuda) {
+        return -ENOMEM;
+    }
+    cuda->head.ops = &cuda_ops;
+    cuda->head.arena = *arena;
+    r = cuda_open_device(device, &cuda->head.info);
+    if (r == 0) {
+        pin_arena(arena);
+        r = warm_up(&cuda->head);
+    }
+    if (r < 0) {
+        free(cuda);
+        return r;
+    }
+    *gpu = &cuda->head;
+    return 0;
+}

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: MIT */
+/* The commands of ring mode, see commands.h. */
+#include "commands.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared.h"
+
+/* The largest image of a module; the worker has a copy of it while it loads. */
+#define IMAGE_MAX (UINT64_C(1) << 30) /* bytes */
+
+/* What a handler fills in for the slot. */
+struct answer {
+    bool later; /* pending: not answered now */
+    uint32_t length;
+    _Alignas(8) uint8_t payload[VGPU_PAYLOAD_MAX];
+};
+
+typedef enum vgpu_gpu_error (*command_handler)(struct ring_session *s, const void *body,
+                                               struct answer *answer);
+
+static void put_answer(struct answer *answer, const void *payload, size_t length)
+{
+    memcpy(answer->payload, payload, length);
+    answer->length = (uint32_t)length;
+}
+
+static void put_value(struct answer *answer, uint64_t value)
+{
+    const struct vgpu_result_value result = {.value = value};
+
+    put_answer(answer, &result, sizeof(result));
+}
+
+/* Gives a new object its handle; without one it could not be found again. */
+static enum vgpu_gpu_error put_handle(struct ring_session *s, struct answer *answer,
+                                      enum handle_type type, void *object)
+{
+    const uint64_t handle = handles_add(&s->handles, type, object, 0);
+
+    if (handle == 0) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    put_value(answer, handle);
+    return VGPU_GPU_SUCCESS;
+}
+
+/* The stream behind a handle, NULL for the default one; false when there is none. */
+static bool find_stream(struct ring_session *s, uint64_t handle, struct gpu_stream **stream)
+{
+    *stream = handle == 0 ? NULL : handles_get(&s->handles, HANDLE_STREAM, handle);
+    return handle == 0 || *stream != NULL;
+}
+
+static struct gpu_event *find_event(struct ring_session *s, uint64_t handle)
+{
+    return handles_get(&s->handles, HANDLE_EVENT, handle);
+}
+
+/* Pending commands --------------------------------------------------------------------- */
+
+static enum vgpu_gpu_error take_deferred(struct ring_session *s)
+{
+    const enum vgpu_gpu_error error = s->deferred;
+
+    s->deferred = VGPU_GPU_SUCCESS;
+    return error;
+}
+
+static void release_fences(struct ring_session *s, struct pending *pending)
+{
+    while (pending->count > 0) {
+        s->gpu->ops->fence_release(s->gpu, &pending->fences[--pending->count]);
+    }
+    free(pending->fences);
+    pending->fences = NULL;
+}
+
+/* What is left to do when the fences are passed, or when `error` came first. */
+static enum vgpu_gpu_error finish(struct ring_session *s, const struct pending *pending,
+                                  enum vgpu_gpu_error error)
+{
+    struct gpu_module *module;
+    enum vgpu_gpu_error deferred;
+
+    switch (pending->kind) {
+    case PENDING_FREE:
+        return s->gpu->ops->mem_free(s->gpu, pending->argument);
+    case PENDING_UNLOAD:
+        module = handles_get(&s->handles, HANDLE_MODULE, pending->argument);
+        if (!module) {
+            return VGPU_GPU_INVALID_HANDLE;
+        }
+        handles_remove_children(&s->handles, pending->argument);
+        handles_remove(&s->handles, pending->argument);
+        return s->gpu->ops->module_unload(s->gpu, module);
+    default:
+        deferred = take_deferred(s);
+        return error != VGPU_GPU_SUCCESS ? error : deferred;
+    }
+}
+
+bool command_poll(struct ring_session *s, struct pending *pending)
+{
+    enum vgpu_gpu_error error = VGPU_GPU_SUCCESS;
+
+    if (pending->kind == PENDING_EVENT) {
+        struct gpu_event *event = find_event(s, pending->argument);
+
+        error = event ? s->gpu->ops->event_query(s->gpu, event) : VGPU_GPU_INVALID_HANDLE;
+    }
+    while (error == VGPU_GPU_SUCCESS && pending->count > 0) {
+        struct gpu_fence *fence = &pending->fences[pending->count - 1];
+
+        error = s->gpu->ops->fence_poll(s->gpu, fence);
+        if (error == VGPU_GPU_SUCCESS) {
+            s->gpu->ops->fence_release(s->gpu, fence);
+            pending->count--;
+        }
+    }
+    if (error == VGPU_GPU_NOT_READY) {
+        return false;
+    }
+    release_fences(s, pending);
+    error = finish(s, pending, error);
+    s->pending_slots &= ~(UINT64_C(1) << (pending->header.slot - 1));
+    ring_answer(&s->ring, &pending->header, error, NULL, 0);
+    return true;
+}
+
+/* Where the command being carried out waits; its slot is free, command_execute() has looked. */
+static struct pending *make_pending(struct ring_session *s, enum pending_kind kind,
+                                    uint64_t argument, struct answer *answer)
+{
+    const struct vgpu_command *header = &s->command.header;
+    struct pending *pending = &s->pending[header->slot - 1];
+
+    *pending = (struct pending){.header = *header, .kind = kind, .argument = argument};
+    s->pending_slots |= UINT64_C(1) << (header->slot - 1);
+    answer->later = true;
+    return pending;
+}
+
+/* Makes the command wait for what all streams have been given. */
+static enum vgpu_gpu_error wait_for_all(struct ring_session *s, enum pending_kind kind,
+                                        uint64_t argument, struct answer *answer)
+{
+    struct gpu_fence *fences = NULL;
+    struct gpu_stream *stream;
+    uint32_t position = 0, count = 0;
+    enum vgpu_gpu_error error;
+    struct pending *pending;
+
+    while (handles_next(&s->handles, HANDLE_STREAM, &position)) {
+        count++;
+    }
+    fences = calloc(count + 1, sizeof(fences[0]));
+    if (!fences) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    position = 0;
+    count = 0;
+    stream = NULL; /* the default one first */
+    do {
+        error = s->gpu->ops->fence(s->gpu, stream, &fences[count]);
+        if (error == VGPU_GPU_SUCCESS) {
+            count++;
+        }
+        stream = handles_next(&s->handles, HANDLE_STREAM, &position);
+    } while (stream && error == VGPU_GPU_SUCCESS);
+    pending = make_pending(s, kind, argument, answer);
+    pending->fences = fences;
+    pending->count = count;
+    if (error != VGPU_GPU_SUCCESS) {
+        /* The context is lost; what was to be freed is gone with it. */
+        release_fences(s, pending);
+        answer->later = false;
+        s->pending_slots &= ~(UINT64_C(1) << (s->command.header.slot - 1));
+    }
+    return error;
+}
+
+/* Handlers ------------------------------------------------------------------------------ */
+
+static enum vgpu_gpu_error do_nop(struct ring_session *s, const void *body, struct answer *answer)
+{
+    (void)s;
+    (void)body;
+    (void)answer;
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error do_device_info(struct ring_session *s, const void *body,
+                                          struct answer *answer)
+{
+    (void)body;
+    put_answer(answer, &s->gpu->info, sizeof(s->gpu->info));
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error do_mem_info(struct ring_session *s, const void *body,
+                                       struct answer *answer)
+{
+    struct vgpu_result_mem_info info = {0};
+    const enum vgpu_gpu_error error = s->gpu->ops->mem_info(s->gpu, &info.free, &info.total);
+
+    (void)body;
+    put_answer(answer, &info, sizeof(info));
+    return error;
+}
+
+static enum vgpu_gpu_error do_mem_alloc(struct ring_session *s, const void *body,
+                                        struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    uint64_t address = 0;
+    enum vgpu_gpu_error error = VGPU_GPU_INVALID_VALUE;
+
+    if (command->value != 0) {
+        error = s->gpu->ops->mem_alloc(s->gpu, command->value, &address);
+    }
+    put_value(answer, address);
+    return error;
+}
+
+static enum vgpu_gpu_error do_mem_free(struct ring_session *s, const void *body,
+                                       struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+
+    return wait_for_all(s, PENDING_FREE, command->value, answer);
+}
+
+static enum vgpu_gpu_error do_copy(struct ring_session *s, const void *body, struct answer *answer)
+{
+    const struct vgpu_cmd_copy *command = body;
+    const struct gpu_copy copy = {
+        .kind = (enum vgpu_copy_kind)command->kind,
+        .to = command->to,
+        .from = command->from,
+        .bytes = command->bytes,
+    };
+    struct gpu_stream *stream;
+
+    (void)answer;
+    if (!find_stream(s, command->stream, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    if (command->kind < VGPU_COPY_TO_DEVICE || command->kind > VGPU_COPY_ON_DEVICE ||
+        command->reserved != 0 || command->reserved2 != 0) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    if ((copy.kind == VGPU_COPY_TO_DEVICE &&
+         !gpu_in_arena(&s->gpu->arena, copy.from, copy.bytes)) ||
+        (copy.kind == VGPU_COPY_FROM_DEVICE &&
+         !gpu_in_arena(&s->gpu->arena, copy.to, copy.bytes))) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    return copy.bytes == 0 ? VGPU_GPU_SUCCESS : s->gpu->ops->copy(s->gpu, &copy, stream);
+}
+
+static enum vgpu_gpu_error do_fill(struct ring_session *s, const void *body, struct answer *answer)
+{
+    const struct vgpu_cmd_fill *command = body;
+    const struct gpu_fill fill = {
+        .address = command->address,
+        .count = command->count,
+        .value = command->value,
+        .width = command->width,
+    };
+    struct gpu_stream *stream;
+
+    (void)answer;
+    if (!find_stream(s, command->stream, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    if ((fill.width != 1 && fill.width != 2 && fill.width != 4) || fill.address % fill.width != 0 ||
+        fill.count > UINT64_MAX / 4) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    return fill.count == 0 ? VGPU_GPU_SUCCESS : s->gpu->ops->fill(s->gpu, &fill, stream);
+}
+
+static enum vgpu_gpu_error do_module_load(struct ring_session *s, const void *body,
+                                          struct answer *answer)
+{
+    const struct vgpu_cmd_module_load *command = body;
+    struct gpu_module *module = NULL;
+    enum vgpu_gpu_error error;
+    uint64_t words;
+    uint8_t *image;
+
+    if (command->bytes == 0 || command->bytes > IMAGE_MAX || command->image % 4 != 0 ||
+        !gpu_in_arena(&s->gpu->arena, command->image, command->bytes)) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    /* Whole words are read; the arena's size is a multiple of them. A NUL follows for PTX. */
+    words = (command->bytes + 3) / 4;
+    image = malloc(4 * words + 1);
+    if (!image) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    shared_copy_in(image, (void *)(uintptr_t)command->image, 4 * words);
+    image[command->bytes] = '\0';
+    error = s->gpu->ops->module_load(s->gpu, image, command->bytes, &module);
+    free(image);
+    if (error != VGPU_GPU_SUCCESS) {
+        return error;
+    }
+    error = put_handle(s, answer, HANDLE_MODULE, module);
+    if (error != VGPU_GPU_SUCCESS) {
+        s->gpu->ops->module_unload(s->gpu, module);
+    }
+    return error;
+}
+
+static enum vgpu_gpu_error do_module_builtin(struct ring_session *s, const void *body,
+                                             struct answer *answer)
+{
+    struct gpu_module *module = NULL;
+    enum vgpu_gpu_error error = s->gpu->ops->module_builtin(s->gpu, &module);
+
+    (void)body;
+    if (error == VGPU_GPU_SUCCESS) {
+        error = put_handle(s, answer, HANDLE_MODULE, module);
+        if (error != VGPU_GPU_SUCCESS) {
+            s->gpu->ops->module_unload(s->gpu, module);
+        }
+    }
+    return error;
+}
+
+static enum vgpu_gpu_error do_module_unload(struct ring_session *s, const void *body,
+                                            struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+
+    if (!handles_get(&s->handles, HANDLE_MODULE, command->value)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    return wait_for_all(s, PENDING_UNLOAD, command->value, answer);
+}
+
+static enum vgpu_gpu_error do_function_get(struct ring_session *s, const void *body,
+                                           struct answer *answer)
+{
+    const struct vgpu_cmd_function_get *command = body;
+    struct gpu_module *module = handles_get(&s->handles, HANDLE_MODULE, command->module);
+    struct vgpu_result_function info = {0};
+    struct gpu_function *function = NULL;
+    char name[VGPU_NAME_MAX];
+    enum vgpu_gpu_error error;
+
+    if (!module) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    /* The length fits the command and the name its limit: check_length() has looked. */
+    memcpy(name, command + 1, command->length);
+    name[command->length] = '\0';
+    error = s->gpu->ops->function_get(s->gpu, module, name, &function, &info);
+    if (error != VGPU_GPU_SUCCESS) {
+        return error;
+    }
+    info.function = handles_add(&s->handles, HANDLE_FUNCTION, function, command->module);
+    put_answer(answer, &info, sizeof(info));
+    return info.function == 0 ? VGPU_GPU_OUT_OF_MEMORY : VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error do_function_param(struct ring_session *s, const void *body,
+                                             struct answer *answer)
+{
+    const struct vgpu_cmd_pair *command = body;
+    struct gpu_function *function = handles_get(&s->handles, HANDLE_FUNCTION, command->first);
+    struct vgpu_result_param param = {0};
+    enum vgpu_gpu_error error = VGPU_GPU_INVALID_HANDLE;
+
+    if (function) {
+        error = s->gpu->ops->function_param(s->gpu, function, command->second, &param);
+    }
+    put_answer(answer, &param, sizeof(param));
+    return error;
+}
+
+static enum vgpu_gpu_error do_launch(struct ring_session *s, const void *body,
+                                     struct answer *answer)
+{
+    const struct vgpu_cmd_launch *command = body;
+    struct gpu_function *function = handles_get(&s->handles, HANDLE_FUNCTION, command->function);
+    const struct gpu_launch launch = {
+        .shape = command,
+        .params = command + 1,
+        .param_bytes = command->param_bytes,
+    };
+    struct gpu_stream *stream;
+
+    (void)answer;
+    if (!function || !find_stream(s, command->stream, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (command->grid[i] == 0 || command->block[i] == 0) {
+            return VGPU_GPU_INVALID_VALUE;
+        }
+    }
+    return s->gpu->ops->launch(s->gpu, function, &launch, stream);
+}
+
+static enum vgpu_gpu_error do_stream_create(struct ring_session *s, const void *body,
+                                            struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    struct gpu_stream *stream = NULL;
+    enum vgpu_gpu_error error;
+
+    if (command->value & ~(uint64_t)VGPU_STREAM_NON_BLOCKING) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    error = s->gpu->ops->stream_create(s->gpu, (uint32_t)command->value, &stream);
+    if (error == VGPU_GPU_SUCCESS) {
+        error = put_handle(s, answer, HANDLE_STREAM, stream);
+        if (error != VGPU_GPU_SUCCESS) {
+            s->gpu->ops->stream_destroy(s->gpu, stream);
+        }
+    }
+    return error;
+}
+
+static enum vgpu_gpu_error do_stream_destroy(struct ring_session *s, const void *body,
+                                             struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    struct gpu_stream *stream = handles_get(&s->handles, HANDLE_STREAM, command->value);
+
+    (void)answer;
+    if (!stream) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    handles_remove(&s->handles, command->value);
+    s->gpu->ops->stream_destroy(s->gpu, stream);
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error do_stream_wait(struct ring_session *s, const void *body,
+                                          struct answer *answer)
+{
+    const struct vgpu_cmd_pair *command = body;
+    struct gpu_event *event = find_event(s, command->second);
+    struct gpu_stream *stream;
+
+    (void)answer;
+    if (!event || !find_stream(s, command->first, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    return s->gpu->ops->stream_wait(s->gpu, stream, event);
+}
+
+static enum vgpu_gpu_error do_stream_sync(struct ring_session *s, const void *body,
+                                          struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    struct gpu_stream *stream;
+    struct gpu_fence fence;
+    enum vgpu_gpu_error error;
+    struct pending *pending;
+
+    if (!find_stream(s, command->value, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    error = s->gpu->ops->fence(s->gpu, stream, &fence);
+    if (error != VGPU_GPU_SUCCESS) {
+        return error;
+    }
+    pending = make_pending(s, PENDING_SYNC, 0, answer);
+    pending->fences = malloc(sizeof(fence));
+    if (!pending->fences) {
+        s->gpu->ops->fence_release(s->gpu, &fence);
+        s->pending_slots &= ~(UINT64_C(1) << (s->command.header.slot - 1));
+        answer->later = false;
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    pending->fences[0] = fence;
+    pending->count = 1;
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error do_stream_query(struct ring_session *s, const void *body,
+                                           struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    struct gpu_stream *stream;
+    struct gpu_fence fence;
+    enum vgpu_gpu_error error;
+
+    (void)answer;
+    if (!find_stream(s, command->value, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    error = s->gpu->ops->fence(s->gpu, stream, &fence);
+    if (error == VGPU_GPU_SUCCESS) {
+        error = s->gpu->ops->fence_poll(s->gpu, &fence);
+        s->gpu->ops->fence_release(s->gpu, &fence);
+    }
+    return error;
+}
+
+static enum vgpu_gpu_error do_event_create(struct ring_session *s, const void *body,
+                                           struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    struct gpu_event *event = NULL;
+    enum vgpu_gpu_error error;
+
+    if (command->value & ~(uint64_t)VGPU_EVENT_NO_TIMING) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    error = s->gpu->ops->event_create(s->gpu, (uint32_t)command->value, &event);
+    if (error == VGPU_GPU_SUCCESS) {
+        error = put_handle(s, answer, HANDLE_EVENT, event);
+        if (error != VGPU_GPU_SUCCESS) {
+            s->gpu->ops->event_destroy(s->gpu, event);
+        }
+    }
+    return error;
+}
+
+static enum vgpu_gpu_error do_event_destroy(struct ring_session *s, const void *body,
+                                            struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    struct gpu_event *event = find_event(s, command->value);
+
+    (void)answer;
+    if (!event) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    handles_remove(&s->handles, command->value);
+    s->gpu->ops->event_destroy(s->gpu, event);
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error do_event_record(struct ring_session *s, const void *body,
+                                           struct answer *answer)
+{
+    const struct vgpu_cmd_pair *command = body;
+    struct gpu_event *event = find_event(s, command->first);
+    struct gpu_stream *stream;
+
+    (void)answer;
+    if (!event || !find_stream(s, command->second, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    return s->gpu->ops->event_record(s->gpu, event, stream);
+}
+
+static enum vgpu_gpu_error do_event_sync(struct ring_session *s, const void *body,
+                                         struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+
+    if (!find_event(s, command->value)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    make_pending(s, PENDING_EVENT, command->value, answer);
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error do_event_query(struct ring_session *s, const void *body,
+                                          struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+    struct gpu_event *event = find_event(s, command->value);
+
+    (void)answer;
+    return event ? s->gpu->ops->event_query(s->gpu, event) : VGPU_GPU_INVALID_HANDLE;
+}
+
+static enum vgpu_gpu_error do_event_elapsed(struct ring_session *s, const void *body,
+                                            struct answer *answer)
+{
+    const struct vgpu_cmd_pair *command = body;
+    struct gpu_event *start = find_event(s, command->first);
+    struct gpu_event *end = find_event(s, command->second);
+    struct vgpu_result_elapsed result = {0};
+    enum vgpu_gpu_error error = VGPU_GPU_INVALID_HANDLE;
+
+    if (start && end) {
+        error = s->gpu->ops->event_elapsed(s->gpu, start, end, &result.milliseconds);
+    }
+    put_answer(answer, &result, sizeof(result));
+    return error;
+}
+
+static enum vgpu_gpu_error do_sync(struct ring_session *s, const void *body, struct answer *answer)
+{
+    (void)body;
+    return wait_for_all(s, PENDING_SYNC, 0, answer);
+}
+
+/* The table ----------------------------------------------------------------------------- */
+
+enum {
+    SLOT = 1, /* must have a slot */
+    TURN = 2, /* is work for the GPU */
+};
+
+static const struct command_rule {
+    command_handler handler;
+    uint32_t bytes; /* of the body; what follows it in two commands, check_length() knows */
+    uint32_t flags;
+} rules[] = {
+    [VGPU_CMD_NOP] = {do_nop, 0, 0},
+    [VGPU_CMD_DEVICE_INFO] = {do_device_info, 0, SLOT},
+    [VGPU_CMD_MEM_INFO] = {do_mem_info, 0, SLOT},
+    [VGPU_CMD_MEM_ALLOC] = {do_mem_alloc, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_MEM_FREE] = {do_mem_free, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_COPY] = {do_copy, sizeof(struct vgpu_cmd_copy), TURN},
+    [VGPU_CMD_FILL] = {do_fill, sizeof(struct vgpu_cmd_fill), TURN},
+    [VGPU_CMD_MODULE_LOAD] = {do_module_load, sizeof(struct vgpu_cmd_module_load), SLOT},
+    [VGPU_CMD_MODULE_BUILTIN] = {do_module_builtin, 0, SLOT},
+    [VGPU_CMD_MODULE_UNLOAD] = {do_module_unload, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_FUNCTION_GET] = {do_function_get, sizeof(struct vgpu_cmd_function_get), SLOT},
+    [VGPU_CMD_FUNCTION_PARAM] = {do_function_param, sizeof(struct vgpu_cmd_pair), SLOT},
+    [VGPU_CMD_LAUNCH] = {do_launch, sizeof(struct vgpu_cmd_launch), TURN},
+    [VGPU_CMD_STREAM_CREATE] = {do_stream_create, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_STREAM_DESTROY] = {do_stream_destroy, sizeof(struct vgpu_cmd_value), 0},
+    [VGPU_CMD_STREAM_WAIT] = {do_stream_wait, sizeof(struct vgpu_cmd_pair), 0},
+    [VGPU_CMD_STREAM_SYNC] = {do_stream_sync, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_STREAM_QUERY] = {do_stream_query, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_EVENT_CREATE] = {do_event_create, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_EVENT_DESTROY] = {do_event_destroy, sizeof(struct vgpu_cmd_value), 0},
+    [VGPU_CMD_EVENT_RECORD] = {do_event_record, sizeof(struct vgpu_cmd_pair), 0},
+    [VGPU_CMD_EVENT_SYNC] = {do_event_sync, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_EVENT_QUERY] = {do_event_query, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_EVENT_ELAPSED] = {do_event_elapsed, sizeof(struct vgpu_cmd_pair), SLOT},
+    [VGPU_CMD_SYNC] = {do_sync, 0, SLOT},
+};
+static_assert(sizeof(rules) / sizeof(rules[0]) == VGPU_COMMAND_COUNT, "a rule for each opcode");
+
+static const struct command_rule *find_rule(const struct vgpu_command *header)
+{
+    return header->opcode < VGPU_COMMAND_COUNT ? &rules[header->opcode] : NULL;
+}
+
+/* Whether the command has just the bytes that its opcode, and what its body says, ask for. */
+static bool check_length(const struct ring_command *command, const struct command_rule *rule)
+{
+    const uint32_t room = command->header.length - (uint32_t)sizeof(command->header);
+    uint64_t bytes = rule->bytes;
+
+    if (room < bytes) {
+        return false;
+    }
+    if (command->header.opcode == VGPU_CMD_LAUNCH) {
+        const struct vgpu_cmd_launch *launch = (const void *)command->body;
+
+        if (launch->param_bytes > VGPU_PARAMS_MAX || launch->reserved != 0) {
+            return false;
+        }
+        bytes += launch->param_bytes;
+    } else if (command->header.opcode == VGPU_CMD_FUNCTION_GET) {
+        const struct vgpu_cmd_function_get *get = (const void *)command->body;
+
+        if (get->length >= VGPU_NAME_MAX) {
+            return false;
+        }
+        bytes += get->length;
+    }
+    return room == ((bytes + VGPU_COMMAND_ALIGN - 1) & ~(uint64_t)(VGPU_COMMAND_ALIGN - 1));
+}
+
+bool command_needs_turn(const struct vgpu_command *header)
+{
+    const struct command_rule *rule = find_rule(header);
+
+    return rule && (rule->flags & TURN) != 0;
+}
+
+int command_execute(struct ring_session *s)
+{
+    const struct vgpu_command *header = &s->command.header;
+    const struct command_rule *rule = find_rule(header);
+    enum vgpu_gpu_error error = VGPU_GPU_NOT_SUPPORTED; /* what a newer guest may know */
+    struct answer answer;
+
+    answer.later = false;
+    answer.length = 0;
+    if (header->slot != 0 && (s->pending_slots & UINT64_C(1) << (header->slot - 1)) != 0) {
+        return -EPROTO;
+    }
+    if (rule) {
+        if (((rule->flags & SLOT) && header->slot == 0) || !check_length(&s->command, rule)) {
+            return -EPROTO;
+        }
+        error = rule->handler(s, s->command.body, &answer);
+    }
+    s->turn.page->requests++;
+    if (error != VGPU_GPU_SUCCESS && error != VGPU_GPU_NOT_READY) {
+        s->turn.page->errors++;
+    }
+    if (answer.later) {
+        command_poll(s, &s->pending[header->slot - 1]);
+    } else if (header->slot != 0) {
+        ring_answer(&s->ring, header, error, answer.payload,
+                    error == VGPU_GPU_SUCCESS ? answer.length : 0);
+    } else if (error != VGPU_GPU_SUCCESS && s->deferred == VGPU_GPU_SUCCESS) {
+        s->deferred = error;
+    }
+    return 0;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a ring session computes on: a context of its own on the GPU (backend-cuda/), or the same
+ * in C where there is none (backend-cpu/). Objects are pointers that only their backend looks
+ * into; commands.c has checked that they are of their type and alive.
+ *
+ * Calls come from one thread and do not wait for what the GPU has to do: work is submitted in
+ * streams, and fences tell when it is done. Functions return VGPU_GPU_SUCCESS or another value
+ * of enum vgpu_gpu_error. Addresses are the guest's: of device memory as mem_alloc() gave
+ * them, or in the arena, which lies at one address in the guest process and here.
+ */
+#ifndef VGPU_WORKER_GPU_H
+#define VGPU_WORKER_GPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend.h"
+#include "vgpu-queue.h"
+
+struct gpu_stream;
+struct gpu_event;
+struct gpu_module;
+struct gpu_function;
+
+/* The session's part of the arena; mapped at `address`. */
+struct gpu_arena {
+    uint8_t *address;
+    uint64_t size; /* bytes */
+};
+
+/* The end of the work that a stream had when the fence was made. */
+struct gpu_fence {
+    void *mark;
+    uint64_t position;
+};
+
+/* A copy whose host side, where it has one, lies in the arena. */
+struct gpu_copy {
+    enum vgpu_copy_kind kind;
+    uint64_t to, from, bytes;
+};
+
+struct gpu_fill {
+    uint64_t address, count;
+    uint32_t value, width;
+};
+
+struct gpu_launch {
+    const struct vgpu_cmd_launch *shape; /* its handles and param_bytes are not looked at */
+    const void *params;
+    uint32_t param_bytes;
+};
+
+struct gpu;
+
+struct gpu_ops {
+    enum vgpu_gpu_error (*mem_info)(struct gpu *gpu, uint64_t *free, uint64_t *total);
+    enum vgpu_gpu_error (*mem_alloc)(struct gpu *gpu, uint64_t bytes, uint64_t *address);
+    /* Best called when nothing runs: it may wait for all streams. */
+    enum vgpu_gpu_error (*mem_free)(struct gpu *gpu, uint64_t address);
+    enum vgpu_gpu_error (*copy)(struct gpu *gpu, const struct gpu_copy *copy,
+                                struct gpu_stream *stream);
+    enum vgpu_gpu_error (*fill)(struct gpu *gpu, const struct gpu_fill *fill,
+                                struct gpu_stream *stream);
+
+    /* `image` has `bytes` bytes and a NUL behind them. */
+    enum vgpu_gpu_error (*module_load)(struct gpu *gpu, const void *image, uint64_t bytes,
+                                       struct gpu_module **module);
+    enum vgpu_gpu_error (*module_builtin)(struct gpu *gpu, struct gpu_module **module);
+    /* Its functions are gone too. Best called when nothing runs. */
+    enum vgpu_gpu_error (*module_unload)(struct gpu *gpu, struct gpu_module *module);
+    /* Fills in all of *info but the handle. The function is its module's. */
+    enum vgpu_gpu_error (*function_get)(struct gpu *gpu, struct gpu_module *module,
+                                        const char *name, struct gpu_function **function,
+                                        struct vgpu_result_function *info);
+    enum vgpu_gpu_error (*function_param)(struct gpu *gpu, struct gpu_function *function,
+                                          uint64_t index, struct vgpu_result_param *param);
+    enum vgpu_gpu_error (*launch)(struct gpu *gpu, struct gpu_function *function,
+                                  const struct gpu_launch *launch, struct gpu_stream *stream);
+
+    /* A NULL stream is the default one. */
+    enum vgpu_gpu_error (*stream_create)(struct gpu *gpu, uint32_t flags,
+                                         struct gpu_stream **stream);
+    void (*stream_destroy)(struct gpu *gpu, struct gpu_stream *stream);
+    enum vgpu_gpu_error (*stream_wait)(struct gpu *gpu, struct gpu_stream *stream,
+                                       struct gpu_event *event);
+
+    enum vgpu_gpu_error (*event_create)(struct gpu *gpu, uint32_t flags, struct gpu_event **event);
+    void (*event_destroy)(struct gpu *gpu, struct gpu_event *event);
+    enum vgpu_gpu_error (*event_record)(struct gpu *gpu, struct gpu_event *event,
+                                        struct gpu_stream *stream);
+    enum vgpu_gpu_error (*event_query)(struct gpu *gpu, struct gpu_event *event);
+    enum vgpu_gpu_error (*event_elapsed)(struct gpu *gpu, struct gpu_event *start,
+                                         struct gpu_event *end, float *milliseconds);
+
+    enum vgpu_gpu_error (*fence)(struct gpu *gpu, struct gpu_stream *stream,
+                                 struct gpu_fence *fence);
+    /* NOT_READY while there is work before the fence. */
+    enum vgpu_gpu_error (*fence_poll)(struct gpu *gpu, const struct gpu_fence *fence);
+    void (*fence_release)(struct gpu *gpu, struct gpu_fence *fence);
+
+    /* Whether more work can be submitted without waiting. */
+    bool (*room)(struct gpu *gpu);
+    /* Whether all work is done, or never will be. */
+    bool (*idle)(struct gpu *gpu);
+    /* Ends all; what streams still have to do is dropped. Objects are gone. */
+    void (*close)(struct gpu *gpu);
+};
+
+/* The head of every backend's own structure. */
+struct gpu {
+    const struct gpu_ops *ops;
+    struct vgpu_device_info info;
+    struct gpu_arena arena;
+};
+
+/*
+ * Opens a context on device number `device`. As backend_open(), also in what `why` says and in
+ * what it returns.
+ */
+int gpu_open(enum backend_kind kind, int device, const struct gpu_arena *arena, struct gpu **gpu,
+             char *why, size_t why_size);
+
+/* The two implementations; `memory` is how much device memory the cpu backend plays. */
+int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gpu);
+int cuda_gpu_open(int device, const struct gpu_arena *arena, struct gpu **gpu, char *why,
+                  size_t why_size);
+
+#define CPU_GPU_MEMORY (UINT64_C(1) << 30) /* bytes */
+
+/* Whether [address, address + bytes) lies in the arena, for any values. */
+static inline bool gpu_in_arena(const struct gpu_arena *arena, uint64_t address, uint64_t bytes)
+{
+    const uint64_t start = (uint64_t)(uintptr_t)arena->address;
+
+    return address >= start && address - start <= arena->size &&
+           bytes <= arena->size - (address - start);
+}
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a guest calls its modules, functions, streams and events by. A handle is an index with a
+ * type and a generation: one that was given back, or is of another kind, is found to be wrong.
+ *
+ *   bits 0-23 index + 1, bits 24-31 type, bits 32-63 generation
+ */
+#ifndef VGPU_WORKER_HANDLES_H
+#define VGPU_WORKER_HANDLES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum handle_type {
+    HANDLE_FREE = 0,
+    HANDLE_MODULE = 1,
+    HANDLE_FUNCTION = 2,
+    HANDLE_STREAM = 3,
+    HANDLE_EVENT = 4,
+};
+
+/* The most handles that a session may have. */
+#define HANDLES_MAX 65536u
+
+struct handle_entry {
+    void *object;
+    uint64_t parent; /* of a function: its module's handle */
+    uint32_t generation;
+    uint32_t next; /* of a free entry: index + 1 of the next free one, or 0 */
+    enum handle_type type;
+};
+
+struct handles {
+    struct handle_entry *entries;
+    uint32_t count; /* that exist */
+    uint32_t free;  /* index + 1 of the first free one, or 0 */
+};
+
+/* Frees the table; the objects stay the caller's. */
+void handles_release(struct handles *handles);
+
+/* A handle for an object, or 0 when there are too many or memory is short. */
+uint64_t handles_add(struct handles *handles, enum handle_type type, void *object, uint64_t parent);
+
+/* The object behind a handle, or NULL. */
+void *handles_get(const struct handles *handles, enum handle_type type, uint64_t handle);
+
+/* Takes a handle back that handles_get() knows. */
+void handles_remove(struct handles *handles, uint64_t handle);
+
+/* Takes back all that have this parent. */
+void handles_remove_children(struct handles *handles, uint64_t parent);
+
+/* The next object of a type; *position starts at 0. NULL at the end. */
+void *handles_next(const struct handles *handles, enum handle_type type, uint32_t *position);
+
+#endif

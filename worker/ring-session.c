@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* A ring session, see ring-session.h. */
+#include "ring-session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "commands.h"
+#include "shared.h"
+
+/* Commands taken before what is pending is looked at again. */
+#define BATCH 64u
+/* How long work may be submitted in a turn that was waited for, while others wait in turn. */
+#define SLICE_NS NS_PER_MS
+
+static bool recalled(const struct ring_session *s)
+{
+    return shared_load(&s->turn.page->turn) == VGPU_TURN_RECALLED;
+}
+
+/* Whether work may be submitted now; asks for the turn where that is to be done. */
+static int may_submit(struct ring_session *s, bool *may)
+{
+    *may = false;
+    switch (s->turn_state) {
+    case RING_TURN_HELD:
+        *may = !recalled(s) || (s->turn_granted && clock_ns() - s->turn_ns < SLICE_NS);
+        return 0;
+    case RING_TURN_ASKED:
+        return 0;
+    case RING_TURN_NONE:
+        break;
+    }
+    if (turn_try(&s->turn)) {
+        s->turn_state = RING_TURN_HELD;
+        s->turn_granted = false;
+        s->turn_ns = clock_ns();
+        *may = true;
+        return 0;
+    }
+    s->turn_state = RING_TURN_ASKED;
+    return turn_ask(&s->turn);
+}
+
+int ring_session_turn(struct ring_session *s)
+{
+    if (s->turn_state != RING_TURN_ASKED) {
+        return -EPROTO;
+    }
+    s->turn_state = RING_TURN_HELD;
+    s->turn_granted = true;
+    s->turn_ns = clock_ns();
+    return 0;
+}
+
+/* Ends the turn when its work is done. */
+static int keep_turn(struct ring_session *s)
+{
+    if (s->turn_state != RING_TURN_HELD || (s->held && !recalled(s)) ||
+        !s->gpu->ops->idle(s->gpu)) {
+        return 0;
+    }
+    s->turn_state = RING_TURN_NONE;
+    s->turn.page->busy_ns += clock_ns() - s->turn_ns;
+    return turn_finish(&s->turn);
+}
+
+/* Carries out the next command, if there is one and it may be. 1: it was; 0: not. */
+static int take_one(struct ring_session *s)
+{
+    bool may = true;
+    int r = 0;
+
+    if (!s->held) {
+        switch (ring_take(&s->ring, &s->command)) {
+        case RING_EMPTY:
+            return 0;
+        case RING_BAD:
+            return -EPROTO;
+        case RING_COMMAND:
+            s->held = true;
+        }
+    }
+    if (!s->gpu->ops->room(s->gpu)) {
+        return 0;
+    }
+    if (command_needs_turn(&s->command.header)) {
+        r = may_submit(s, &may);
+    }
+    if (r < 0 || !may) {
+        return r;
+    }
+    s->held = false;
+    r = command_execute(s);
+    return r < 0 ? r : 1;
+}
+
+static bool poll_pending(struct ring_session *s)
+{
+    bool any = false;
+
+    for (uint64_t left = s->pending_slots; left != 0; left &= left - 1) {
+        any = command_poll(s, &s->pending[__builtin_ctzll(left)]) || any;
+    }
+    return any;
+}
+
+int ring_session_step(struct ring_session *s)
+{
+    bool any = false;
+    int r = 0;
+
+    for (unsigned i = 0; i < BATCH; i++) {
+        r = take_one(s);
+        if (r <= 0) {
+            break;
+        }
+        any = true;
+    }
+    if (r >= 0) {
+        any = poll_pending(s) || any;
+        r = keep_turn(s);
+    }
+    return r < 0 ? r : any;
+}
+
+bool ring_session_quiet(struct ring_session *s)
+{
+    return !s->held && s->pending_slots == 0 && s->turn_state == RING_TURN_NONE;
+}
+
+void ring_session_release(struct ring_session *s)
+{
+    for (uint64_t left = s->pending_slots; left != 0; left &= left - 1) {
+        struct pending *pending = &s->pending[__builtin_ctzll(left)];
+
+        while (pending->count > 0) {
+            s->gpu->ops->fence_release(s->gpu, &pending->fences[--pending->count]);
+        }
+        free(pending->fences);
+    }
+    s->pending_slots = 0;
+    handles_release(&s->handles);
+}

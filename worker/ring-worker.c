@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The worker for a queue: serves one guest process in ring mode.
+ *
+ * One thread. While there are commands, and for a while after, it looks at the ring and at
+ * what is pending without sleeping, and now and then at its descriptors. Then it parks: the
+ * doorbell or the mediator wakes it. With work on the GPU it looks on longer, as CUDA does by
+ * default, and then only naps, for a small part of the time that the work has taken already. That
+ * is cheaper than to have the GPU's driver tell: the stream would stand still until the driver's
+ * thread has woken up.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "clock.h"
+#include "fdmsg.h"
+#include "isolation.h"
+#include "log.h"
+#include "memfd.h"
+#include "ring-session.h"
+#include "shared.h"
+#include "vgpu-attach.h"
+#include "worker.h"
+
+/* How long to look for commands after the last one, and for the end of work. */
+#define SPIN_IDLE_NS (100 * NS_PER_US)
+#define SPIN_WORK_NS (10 * NS_PER_MS)
+/* From then on others that want the processor come first. */
+#define YIELD_NS (200 * NS_PER_US)
+/* How often the descriptors are looked at meanwhile. */
+#define LOOK_NS (50 * NS_PER_US)
+/* How long a nap is: this part of the time waited, and at most that. */
+#define NAP_PART 64u
+#define NAP_MAX_NS NS_PER_MS
+#define FOR_EVER UINT64_MAX
+
+struct ring_worker {
+    struct ring_session session;
+    uint64_t active_ns; /* when something was done last */
+    uint64_t looked_ns; /* when the descriptors were looked at last */
+};
+
+/* The exit code for a session that ends by itself. */
+static int end_code(enum vgpu_queue_end end)
+{
+    return VGPU_WORKER_EXIT_END + (int)end;
+}
+
+/* Descriptors ------------------------------------------------------------------------------ */
+
+/* Returns 0, or -errno when the link is lost or talks nonsense. */
+static int handle_link(struct ring_worker *w)
+{
+    struct vgpu_link_msg msg;
+    int fds[FDMSG_MAX];
+    size_t count = 0;
+    const ssize_t n = fdmsg_recv(VGPU_WORKER_FD_LINK, &msg, sizeof(msg), fds, &count);
+
+    fdmsg_close(fds, &count);
+    if (n == -EAGAIN) {
+        return 0;
+    }
+    if (n <= 0) {
+        return n < 0 ? (int)n : -EPIPE;
+    }
+    if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN) {
+        return ring_session_turn(&w->session);
+    }
+    return -EPIPE;
+}
+
+static void clear_doorbell(void)
+{
+    struct pollfd p = {.fd = VGPU_WORKER_FD_DOORBELL, .events = POLLIN};
+    eventfd_t value;
+
+    /* O_NONBLOCK cannot be relied on, QEMU clears it. */
+    if (poll(&p, 1, 0) == 1) {
+        eventfd_read(VGPU_WORKER_FD_DOORBELL, &value);
+    }
+}
+
+/* Waits for the descriptors, at most `limit_ns`, and handles them. Returns 0 or -errno. */
+static int look(struct ring_worker *w, uint64_t limit_ns)
+{
+    struct pollfd fds[] = {
+        {.fd = VGPU_WORKER_FD_LINK, .events = POLLIN},
+        {.fd = VGPU_WORKER_FD_DOORBELL, .events = POLLIN},
+    };
+    const struct timespec limit = {.tv_nsec = (long)limit_ns};
+    const int n = ppoll(fds, 2, limit_ns == FOR_EVER ? NULL : &limit, NULL);
+
+    w->looked_ns = clock_ns();
+    if (n <= 0) {
+        return n < 0 && errno != EINTR ? -errno : 0;
+    }
+    if (fds[1].revents != 0) {
+        clear_doorbell();
+    }
+    return fds[0].revents != 0 ? handle_link(w) : 0;
+}
+
+/* Serving ---------------------------------------------------------------------------------- */
+
+/* With work on the GPU, or waiting for room there: a nap, in which commands may come. */
+static int nap(struct ring_worker *w, uint64_t waited_ns)
+{
+    struct ring_session *s = &w->session;
+    const uint64_t limit = waited_ns / NAP_PART < NAP_MAX_NS ? waited_ns / NAP_PART : NAP_MAX_NS;
+    int r;
+
+    if (!s->held && !ring_park(&s->ring)) {
+        return 0;
+    }
+    r = look(w, limit);
+    ring_unpark(&s->ring);
+    return r;
+}
+
+static int sleep_until_woken(struct ring_worker *w)
+{
+    int r;
+
+    if (!ring_park(&w->session.ring)) {
+        return 0;
+    }
+    r = look(w, FOR_EVER);
+    ring_unpark(&w->session.ring);
+    return r;
+}
+
+/* Nothing could be done just now: looks on for a while, then sleeps. */
+static int wait_for_more(struct ring_worker *w)
+{
+    struct ring_session *s = &w->session;
+    const uint64_t now = clock_ns();
+    const uint64_t waited = now - w->active_ns;
+    const bool quiet = ring_session_quiet(s);
+
+    if (s->turn_state == RING_TURN_ASKED && s->pending_slots == 0) {
+        /* Behind the command that waits for its turn nothing is taken. */
+        return look(w, FOR_EVER);
+    }
+    if (waited >= (quiet ? SPIN_IDLE_NS : SPIN_WORK_NS)) {
+        return quiet ? sleep_until_woken(w) : nap(w, waited);
+    }
+    if (now - w->looked_ns >= LOOK_NS) {
+        return look(w, 0);
+    }
+    if (waited >= YIELD_NS) {
+        sched_yield();
+    } else {
+        __builtin_ia32_pause();
+    }
+    return 0;
+}
+
+/* Serves until the session or the mediator ends; the exit code. */
+static int serve(struct ring_worker *w)
+{
+    for (;;) {
+        int r = ring_session_step(&w->session);
+
+        if (r == -EPROTO) {
+            log_warning("what the ring holds is no command; ending the session");
+            return end_code(VGPU_QUEUE_END_BAD_RING);
+        }
+        if (r > 0) {
+            w->active_ns = clock_ns();
+            r = w->active_ns - w->looked_ns >= LOOK_NS ? look(w, 0) : 0;
+        } else if (r == 0) {
+            r = wait_for_more(w);
+        }
+        if (r < 0) {
+            /* The end of the link is the mediator's end, which it has logged itself. */
+            return 1;
+        }
+    }
+}
+
+/* Starting --------------------------------------------------------------------------------- */
+
+/* Reads the claim, once, and checks it. */
+static bool read_claim(const struct options *o, struct vgpu_claim *claim)
+{
+    struct vgpu_control *control = worker_map(VGPU_WORKER_FD_MEMFD, VGPU_CONTROL_SIZE, 0,
+                                              "control block");
+    const uint64_t first = vgpu_arena_offset(o->shm_size, o->queues);
+
+    shared_copy_in(claim, &control->claims[o->queue], sizeof(*claim));
+    munmap(control, VGPU_CONTROL_SIZE);
+    return (claim->arena_address | claim->arena_offset | claim->arena_size) % 4096 == 0 &&
+           claim->reserved == 0 && claim->arena_size > 0 && claim->arena_offset >= first &&
+           claim->arena_offset <= o->shm_size &&
+           claim->arena_size <= o->shm_size - claim->arena_offset && claim->arena_address != 0 &&
+           claim->arena_address <= INT64_MAX - claim->arena_size;
+}
+
+/* Maps the session's part of the arena where the guest process has it. */
+static bool map_arena(const struct vgpu_claim *claim, struct gpu_arena *arena)
+{
+    void *wanted = (void *)(uintptr_t)claim->arena_address;
+    void *address = mmap(wanted, claim->arena_size, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_FIXED_NOREPLACE, VGPU_WORKER_FD_MEMFD,
+                         (off_t)claim->arena_offset);
+
+    if (address != MAP_FAILED && address != wanted) {
+        /* Kernels before 4.17 take the flag for a hint. */
+        munmap(address, claim->arena_size);
+        return false;
+    }
+    *arena = (struct gpu_arena){.address = address, .size = claim->arena_size};
+    return address != MAP_FAILED;
+}
+
+/* Opens what the session works on. */
+static enum vgpu_queue_end start(struct ring_worker *w, const struct options *o)
+{
+    struct ring_session *s = &w->session;
+    struct vgpu_claim claim;
+    struct gpu_arena arena;
+    char why[256];
+    int r;
+
+    s->turn.page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page");
+    s->turn.link = VGPU_WORKER_FD_LINK;
+    if (!read_claim(o, &claim)) {
+        log_warning("the session's claim on the shared memory is wrong: %" PRIu64
+                    " bytes at offset %" PRIu64 ", address 0x%" PRIx64,
+                    claim.arena_size, claim.arena_offset, claim.arena_address);
+        return VGPU_QUEUE_END_BAD_CLAIM;
+    }
+    if (!map_arena(&claim, &arena)) {
+        return VGPU_QUEUE_END_ADDRESS;
+    }
+    r = gpu_open(o->backend, o->device, &arena, &s->gpu, why, sizeof(why));
+    if (r < 0) {
+        log_error("cannot open what computes: %s", why[0] ? why : strerror(-r));
+        return r == -ENOMEM ? VGPU_QUEUE_END_NO_MEMORY : VGPU_QUEUE_END_BACKEND;
+    }
+    ring_init(
+        &s->ring,
+        worker_map(VGPU_WORKER_FD_MEMFD, VGPU_QUEUE_SIZE, vgpu_queue_offset(o->queue), "queue"),
+        VGPU_WORKER_FD_IRQ);
+    return VGPU_QUEUE_END_NONE;
+}
+
+int ring_worker(const struct options *o)
+{
+    static struct ring_worker worker;
+    enum vgpu_queue_end end;
+
+    if (isolation_early(VGPU_WORKER_FD_TURN) < 0) {
+        return 1;
+    }
+    if (memfd_check(VGPU_WORKER_FD_MEMFD, vgpu_memfd_size(o->shm_size)) < 0) {
+        log_error("the VM's memory is not sealed or has another size than %" PRIu64 " bytes",
+                  vgpu_memfd_size(o->shm_size));
+        return 1;
+    }
+    /* Naps are shorter than the customary slack. */
+    prctl(PR_SET_TIMERSLACK, 1);
+    end = start(&worker, o);
+    if (end != VGPU_QUEUE_END_NONE) {
+        return end_code(end);
+    }
+    if (isolation_final(o->user, o->group,
+                        worker.session.gpu->info.backend == VGPU_FEATURE_BACKEND_GPU) < 0 ||
+        worker_send_ready(&worker.session.gpu->info) < 0) {
+        return 1;
+    }
+    return serve(&worker);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The worker's side of a command queue: takes commands out, gives answers, parks. See
+ * protocol/vgpu-queue.h for the other side and for who writes what.
+ *
+ * The queue lies in memory that the guest changes as it likes. Each word of it is read once,
+ * what this side writes is never read back, and a command is copied before it is looked at.
+ */
+#ifndef VGPU_WORKER_RING_H
+#define VGPU_WORKER_RING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vgpu-queue.h"
+
+struct ring {
+    struct vgpu_queue *queue;
+    int irq;         /* eventfd of the queue's interrupt */
+    uint32_t head;   /* bytes taken */
+    uint32_t tail;   /* as last read */
+    uint32_t parked; /* as last stored */
+};
+
+/* A command, copied and of a length that fits its header. */
+struct ring_command {
+    struct vgpu_command header;
+    uint8_t body[VGPU_COMMAND_MAX - sizeof(struct vgpu_command)]; /* header.length less header */
+};
+static_assert(sizeof(struct ring_command) == VGPU_COMMAND_MAX, "the header needs no padding");
+
+enum ring_state {
+    RING_EMPTY,
+    RING_COMMAND, /* *command is the next one, which has left the ring */
+    RING_BAD,     /* what the ring holds is no command; it stays so */
+};
+
+void ring_init(struct ring *ring, struct vgpu_queue *queue, int irq);
+
+enum ring_state ring_take(struct ring *ring, struct ring_command *command);
+
+/*
+ * Answers a command with `length` bytes, at most VGPU_PAYLOAD_MAX, and signals the interrupt where
+ * the guest waits for it. The slot is one that ring_take() has let through, not 0.
+ */
+void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgpu_gpu_error result,
+                 const void *payload, uint32_t length);
+
+/* Announces that this side is about to sleep; false when there is something to do instead. */
+bool ring_park(struct ring *ring);
+
+/* Announces that it is awake, if it was not. */
+void ring_unpark(struct ring *ring);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgpu-worker as a whole: main.c reads the options, register-worker.c serves a VM's register
+ * page, ring-worker.c a queue. The mediator starts either with its descriptors in place
+ * (protocol/vgpu-worker.h), and ends it with SIGKILL whenever it likes.
+ */
+#ifndef VGPU_WORKER_WORKER_H
+#define VGPU_WORKER_WORKER_H
+
+#include <sys/types.h>
+
+#include "backend.h"
+#include "session.h"
+
+struct options {
+    enum backend_kind backend;
+    int device;
+    uint64_t shm_size; /* bytes */
+    enum session_takeover takeover;
+    enum vgpu_error error; /* for SESSION_FAIL */
+    uid_t user;
+    gid_t group;
+    uint32_t queues; /* of the device; 0: serve the register page */
+    uint32_t queue;  /* to serve */
+};
+
+/* Both return the process's exit code. */
+int register_worker(const struct options *options);
+int ring_worker(const struct options *options);
+
+/* Maps a part of a shared memfd; ends the process when that fails. */
+void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what);
+
+/* Tells the mediator that this worker is ready. Returns 0 or -errno. */
+int worker_send_ready(const struct vgpu_device_info *info);
+
+/* Adds a descriptor to an epoll set, or changes it, for `events`. Returns 0 or -errno. */
+int worker_watch(int epoll, int operation, int fd, uint32_t events, uint32_t source);
+
+#endif
