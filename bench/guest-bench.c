@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Runs in a guest that has both a vGPU stub and the former path's device: round trips
- * through each, side by side, in turn.
+ * through each, side by side, in turn, in register mode and in ring mode.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -105,33 +105,57 @@ static int time_vgpu(struct vgpu *vgpu, uint64_t *echo_ns, uint64_t *add_ns)
     return 0;
 }
 
+static int time_ring(struct vgpu_session *session, uint64_t *ns)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        const uint64_t start = clock_ns();
+        const int r = vgpu_session_ping(session);
+
+        ns[i] = clock_ns() - start;
+        if (r != VGPU_OK) {
+            fprintf(stderr, "guest-bench: %s\n", vgpu_last_message());
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void print_row(const char *what, double us, double former_us)
+{
+    printf("%-23s%8.2f    %5.1f times as long\n", what, us, former_us / us);
+}
+
 int main(void)
 {
     static uint64_t former_ns[PARTS * ROUNDS], echo_ns[PARTS * ROUNDS], add_ns[PARTS * ROUNDS];
+    static uint64_t ring_ns[PARTS * ROUNDS];
     volatile uint32_t *former = map_former();
+    struct vgpu_session *session;
     struct vgpu *vgpu;
-    double former_us, echo_us, add_us;
+    double former_us;
 
     if (!former) {
         fprintf(stderr, "guest-bench: no device of the former path\n");
         return 1;
     }
-    if (vgpu_open(NULL, &vgpu) != VGPU_OK) {
+    if (vgpu_open(NULL, &vgpu) != VGPU_OK || vgpu_session_open(NULL, &session) != VGPU_OK) {
         fprintf(stderr, "guest-bench: %s\n", vgpu_last_message());
         return 1;
     }
     for (unsigned i = 0; i < PARTS; i++) {
         time_former(former, former_ns + i * ROUNDS);
-        if (time_vgpu(vgpu, echo_ns + i * ROUNDS, add_ns + i * ROUNDS) != 0) {
+        if (time_vgpu(vgpu, echo_ns + i * ROUNDS, add_ns + i * ROUNDS) != 0 ||
+            time_ring(session, ring_ns + i * ROUNDS) != 0) {
             return 1;
         }
     }
     former_us = median_us(former_ns, PARTS * ROUNDS);
-    echo_us = median_us(echo_ns, PARTS * ROUNDS);
-    add_us = median_us(add_ns, PARTS * ROUNDS);
     printf("round trip, p50 of %u      us    former path is\n", PARTS * ROUNDS);
-    printf("former path            %8.2f\n", former_us);
-    printf("register mode, echo    %8.2f    %5.1f times as long\n", echo_us, former_us / echo_us);
-    printf("register mode, add     %8.2f    %5.1f times as long\n", add_us, former_us / add_us);
+    printf("%-23s%8.2f\n", "former path", former_us);
+    print_row("register mode, echo", median_us(echo_ns, PARTS * ROUNDS), former_us);
+    print_row("register mode, add", median_us(add_ns, PARTS * ROUNDS), former_us);
+    print_row("ring mode, no-op", median_us(ring_ns, PARTS * ROUNDS), former_us);
+    vgpu_session_close(session);
+    vgpu_close(vgpu);
     return 0;
 }

@@ -33,6 +33,7 @@
 /* How long to look for commands after the last one, and for the end of work. */
 #define SPIN_IDLE_NS (100 * NS_PER_US)
 #define SPIN_WORK_NS (10 * NS_PER_MS)
+#define SPIN_PATIENT_NS (200 * NS_PER_US) /* for work, when the last one took longer than that */
 /* From then on others that want the processor come first. */
 #define YIELD_NS (200 * NS_PER_US)
 /* How often the descriptors are looked at meanwhile. */
@@ -44,6 +45,7 @@
 
 struct ring_worker {
     struct ring_session session;
+    bool patient;       /* the last work took longer than is looked on for */
     uint64_t active_ns; /* when something was done last */
     uint64_t looked_ns; /* when the descriptors were looked at last */
 };
@@ -144,12 +146,14 @@ static int wait_for_more(struct ring_worker *w)
     const uint64_t now = clock_ns();
     const uint64_t waited = now - w->active_ns;
     const bool quiet = ring_session_quiet(s);
+    const uint64_t spin = quiet ? SPIN_IDLE_NS : w->patient ? SPIN_PATIENT_NS : SPIN_WORK_NS;
 
     if (s->turn_state == RING_TURN_ASKED && s->pending_slots == 0) {
         /* Behind the command that waits for its turn nothing is taken. */
         return look(w, FOR_EVER);
     }
-    if (waited >= (quiet ? SPIN_IDLE_NS : SPIN_WORK_NS)) {
+    if (waited >= spin) {
+        w->patient = w->patient || !quiet;
         return quiet ? sleep_until_woken(w) : nap(w, waited);
     }
     if (now - w->looked_ns >= LOOK_NS) {
@@ -174,7 +178,10 @@ static int serve(struct ring_worker *w)
             return end_code(VGPU_QUEUE_END_BAD_RING);
         }
         if (r > 0) {
-            w->active_ns = clock_ns();
+            const uint64_t now = clock_ns();
+
+            w->patient = w->patient && now - w->active_ns >= SPIN_WORK_NS;
+            w->active_ns = now;
             r = w->active_ns - w->looked_ns >= LOOK_NS ? look(w, 0) : 0;
         } else if (r == 0) {
             r = wait_for_more(w);

@@ -113,7 +113,7 @@ int cli_bench(struct vgpu *vgpu, int argc, char **argv)
         return cli_error(EXIT_USAGE, "bench takes nothing but --n and a number of pairs");
     }
     printf("%-34s %10s %10s %10s\n", "", "min", "p50", "p99");
-    r = time_requests(vgpu, "nine register reads", register_read);
+    r = time_requests(vgpu, "ten register reads", register_read);
     if (r == EXIT_OK) {
         r = time_requests(vgpu, "echo of 4 bytes", echo);
     }

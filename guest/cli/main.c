@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* vgpu: a guest's command for its vGPU. Options, `info`, `list`, `echo`, `reset`. */
+/* vgpu: a guest's command for its vGPU. Options, `info`, `list`, `echo`, `reset`, `reap`. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -32,6 +32,7 @@ static void usage(FILE *out)
           "  add --n N --check       the sums of N pairs, each checked\n"
           "  echo TEXT               have TEXT come back from the host\n"
           "  reset                   drop what runs\n"
+          "  reap                    close sessions whose process is gone\n"
           "  bench [--n N]           times of requests\n"
           "\n"
           "  add takes --type int32 or float32; otherwise numbers with a point or an\n"
@@ -74,7 +75,7 @@ int cli_fail(int result)
         {VGPU_OFFLINE, EXIT_OFFLINE},      {VGPU_BUSY, EXIT_BUSY},
         {VGPU_TIMED_OUT, EXIT_TIMED_OUT},  {VGPU_REFUSED, EXIT_REFUSED},
         {VGPU_BAD_ARGUMENT, EXIT_USAGE},   {VGPU_SYSTEM, EXIT_SYSTEM},
-        {VGPU_INCOMPATIBLE, EXIT_REFUSED},
+        {VGPU_INCOMPATIBLE, EXIT_REFUSED}, {VGPU_ENDED, EXIT_REFUSED},
     };
     enum exit_code code = EXIT_SYSTEM;
 
@@ -94,6 +95,18 @@ static int cli_list(void)
     for (unsigned i = 0; i < count && i < LIST_MAX; i++) {
         puts(addresses[i]);
     }
+    return EXIT_OK;
+}
+
+static int cli_reap(const char *address)
+{
+    unsigned count = 0;
+    const int r = vgpu_reap(address, &count);
+
+    if (r != VGPU_OK) {
+        return cli_fail(r);
+    }
+    printf("%u\n", count);
     return EXIT_OK;
 }
 
@@ -121,6 +134,7 @@ static int cli_info(struct vgpu *vgpu, int argc, char **argv)
     printf("priority   %s\n", id.priority < VGPU_PRIORITIES ? priority_names[id.priority] : "?");
     printf("protocol   %" PRIu32 ".%" PRIu32 "\n", id.version >> 16, id.version & 0xffff);
     printf("shared     %" PRIu64 " MiB\n", id.shm_size >> 20);
+    printf("queues     %" PRIu32 "\n", id.queues);
     printf("status     %s\n", status_name(id.status));
     printf("generation %" PRIu32 "\n", id.generation);
     if (id.status == VGPU_STATUS_OFFLINE) {
@@ -298,6 +312,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[optind], "list") == 0) {
         r = cli_list();
+    } else if (strcmp(argv[optind], "reap") == 0) {
+        r = cli_reap(options.address);
     } else {
         r = run_command(&options, argv[optind], argc - optind - 1, argv + optind + 1);
     }

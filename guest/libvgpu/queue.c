@@ -9,6 +9,7 @@
 #include "internal.h"
 
 #define ACT_LIMIT_NS (60 * NS_PER_S)
+#define WRITE_LOST_NS NS_PER_S /* a write that is not counted for so long */
 #define PAGE UINT64_C(4096)
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
@@ -26,7 +27,7 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
 {
     const uint64_t start = clock_ns();
     uint32_t before = access->status(access->context, queue);
-    uint64_t waited = 0;
+    uint64_t waited = 0, written = 0;
     bool counted = false;
 
     access->control(access->context, queue, action);
@@ -38,10 +39,15 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
         if (counted && acted(action, *status)) {
             return VGPU_OK;
         }
-        if (counted && vgpu_queue_state(*status) != VGPU_QUEUE_STARTING) {
-            /* What was counted was left behind by somebody; this was ignored meanwhile. */
+        if ((counted && vgpu_queue_state(*status) != VGPU_QUEUE_STARTING) ||
+            (!counted && waited - written > WRITE_LOST_NS)) {
+            /*
+             * What was counted was left behind by somebody, and this was ignored meanwhile; or it
+             * was lost with a mediator that has been replaced.
+             */
             before = *status;
             counted = false;
+            written = waited;
             access->control(access->context, queue, action);
         }
         if (access->offline(access->context)) {

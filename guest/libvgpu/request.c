@@ -89,6 +89,7 @@ void vgpu_identify(struct vgpu *vgpu, struct vgpu_identity *identity)
         .vm_id = get(vgpu, VGPU_REG_VM_ID),
         .features = get(vgpu, VGPU_REG_FEATURES),
         .generation = get(vgpu, VGPU_REG_GENERATION),
+        .queues = get(vgpu, VGPU_REG_NUM_QUEUES),
         .shm_size = get(vgpu, VGPU_REG_SHM_SIZE_LO) | (uint64_t)get(vgpu, VGPU_REG_SHM_SIZE_HI)
                                                           << 32,
         .status = (enum vgpu_status)get(vgpu, VGPU_REG_STATUS),

@@ -14,6 +14,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,12 @@
 #include "clock.h"
 #include "shared.h"
 
-/* How long a thread looks at its slot before it sleeps. */
+/*
+ * How long a thread looks at its slot before it sleeps: without letting others run; then, unless
+ * the session's last wait was longer, yielding to them. A wake-up takes longer than most work.
+ */
 #define SPIN_NS (50 * NS_PER_US)
+#define YIELD_NS (10 * NS_PER_MS)
 /* The longest sleep for want of an interrupt, and between looks whether the session lives. */
 #define WAIT_MS 20
 /* How often another address for the arena is tried. */
@@ -282,19 +287,26 @@ static bool answered(struct vgpu_session *s, const struct ticket *ticket)
     return shared_load_acquire(&slot->sequence) == ticket->sequence;
 }
 
-/* Looks at the slot for a short while. */
+/* Looks at the slot for a while. */
 static bool spin(struct vgpu_session *s, const struct ticket *ticket)
 {
     const uint64_t start = clock_ns();
+    const uint64_t limit = shared_load(&s->patient) ? SPIN_NS : YIELD_NS;
+    uint64_t waited = 0;
 
-    do {
+    while (waited < limit && shared_load(&s->end) == 0) {
         for (int i = 0; i < 32; i++) {
             if (answered(s, ticket)) {
+                shared_store(&s->patient, 0);
                 return true;
             }
             __builtin_ia32_pause();
         }
-    } while (clock_ns() - start < SPIN_NS);
+        if (waited >= SPIN_NS) {
+            sched_yield();
+        }
+        waited = clock_ns() - start;
+    }
     return false;
 }
 
@@ -323,6 +335,7 @@ static void wait_for(struct vgpu_session *s, const struct ticket *ticket)
     uint64_t looked = start;
 
     pthread_mutex_lock(&s->wait_mutex);
+    shared_store(&s->patient, 1);
     while (!answered(s, ticket) && shared_load(&s->end) == 0) {
         if (s->waiter) {
             pthread_cond_wait(&s->wait_cond, &s->wait_mutex);

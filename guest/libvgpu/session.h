@@ -48,6 +48,7 @@ struct vgpu_session {
     pthread_mutex_t wait_mutex;
     pthread_cond_t wait_cond; /* a slot is free; or the thread that waits for all has woken */
     uint64_t free_slots;      /* bit N: slot N + 1 */
+    uint32_t patient;         /* 1: the last wait was longer than a thread looks on for */
     bool waiter;              /* a thread waits for the interrupt, on behalf of all */
 
     /* Memory. */

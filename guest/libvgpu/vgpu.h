@@ -57,7 +57,7 @@ struct vgpu_host_options {
 
 /* What the registers say; nothing is asked of the host. */
 struct vgpu_identity {
-    uint32_t version, pool, priority, vm_id, features, generation;
+    uint32_t version, pool, priority, vm_id, features, generation, queues;
     uint64_t shm_size; /* bytes */
     enum vgpu_status status;
 };

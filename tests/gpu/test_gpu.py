@@ -14,6 +14,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import vgputest as v  # noqa: E402
 from vgputest import N  # noqa: E402
 
+SESSION_CHECK = os.path.join(v.OUT, "tests/session/session-check")
+
 INT32, FLOAT32 = N["VGPU_TYPE_INT32"], N["VGPU_TYPE_FLOAT32"]
 # Zeros, the smallest and largest of each kind, infinities, NaNs with payloads.
 EDGES = (0, 0x80000000, 1, 0x80000001, 0x007FFFFF, 0x00800000, 0x3F800000, 0x7F7FFFFF, 0xFF7FFFFF,
@@ -121,6 +123,48 @@ class Gpu(v.TestCase):
                 status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
             self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
             self.assertEqual(int(status["CapEff"], 16), 0)
+
+    def check_sessions(self, code, output):
+        print(output, file=sys.stderr)
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, r"(?m)^\d+ passed, 0 failed")
+
+    def test_sessions_of_a_host_process(self):
+        result = subprocess.run([SESSION_CHECK, "--host", self.m.socket], capture_output=True,
+                                text=True, timeout=10 * v.PATIENCE, check=False)
+        self.check_sessions(result.returncode, result.stdout)
+
+    def test_sessions_of_a_guest(self):
+        """Without the guest driver, then with it."""
+        guest = self.guest(self.m, 1)
+        guest.wait_boot()
+        self.check_sessions(*guest.run("session-check", 10 * v.PATIENCE))
+        self.check_sessions(*guest.run("insmod /vgpu.ko && session-check", 10 * v.PATIENCE))
+
+    def sessions(self):
+        return [session for vm in self.m.vms().values() for session in vm["sessions"]]
+
+    def test_four_processes_in_two_guests(self):
+        """Each multiplies matrices with a kernel of its own; one is killed midway."""
+        guests = [self.guest(self.m, vm) for vm in (1, 2)]
+        for guest in guests:
+            guest.wait_boot()
+        guests[0].run("matmul --rounds 1000 >/tmp/victim 2>&1 & echo $! >/tmp/pid")
+        others = [(guests[0], "a"), (guests[1], "b"), (guests[1], "c")]
+        for guest, name in others:
+            guest.run(f"(matmul --rounds 5; echo done) >/tmp/{name} 2>&1 &")
+        v.wait_until("all four compute", lambda: len(
+            [session for session in self.sessions() if session["requests"] > 20]) == 4)
+        guests[0].run("kill -9 $(cat /tmp/pid)")
+        for guest, name in others:
+            v.wait_until("its products", lambda g=guest, n=name: "done" in g.run(f"cat /tmp/{n}")[1],
+                         10 * v.PATIENCE)
+            output = guest.run(f"cat /tmp/{name}")[1]
+            print(output.strip(), file=sys.stderr)
+            self.assertRegex(output, "5 products of 2048 x 2048 right")
+        # Without the guest driver its queue is found when somebody looks.
+        self.assertEqual(guests[0].run("cat /tmp/victim; vgpu reap"), (0, "1\n"))
+        v.wait_until("no session is left", lambda: not self.sessions())
 
 
 if __name__ == "__main__":

@@ -14,16 +14,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "../gpu.h"
 #include "driver.h"
 #include "log.h"
-
-/* Linux 6.1; the C library's headers are older. */
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 
 /* A point in a stream that somebody waits for. */
 struct mark {
@@ -557,14 +551,12 @@ static const struct gpu_ops cuda_ops = {
     .close = cuda_close,
 };
 
-/* The arena as the copy engines like it: huge pages where there are any, and pinned. */
+/* So that the copy engines, and kernels, reach the arena where it is. */
 static void pin_arena(const struct gpu_arena *arena)
 {
-    CUresult error;
+    const CUresult error = cu.MemHostRegister(arena->address, arena->size,
+                                              CU_MEMHOSTREGISTER_DEVICEMAP);
 
-    /* Regardless of the system's setting for shared memory; it may be refused. */
-    madvise(arena->address, arena->size, MADV_COLLAPSE);
-    error = cu.MemHostRegister(arena->address, arena->size, CU_MEMHOSTREGISTER_DEVICEMAP);
     if (error != CUDA_SUCCESS) {
         /* Still correct, but for kernels that use pinned memory by its address. */
         log_warning("cuMemHostRegister of %llu bytes: %s; copies will be slow",

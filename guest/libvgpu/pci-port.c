@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* Sessions by sysfs: a queue and a part of the arena, held by locks. See pci-device.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "pci-device.h"
+
+struct pci_port {
+    struct vgpu_port head;
+    struct pci_device device;
+    int shm;        /* the shared memory's file */
+    uint32_t queue; /* PCI_NO_QUEUE until taken */
+};
+
+static int port_map(struct vgpu_port *port, void *address)
+{
+    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED_NOREPLACE, ((struct pci_port *)port)->shm,
+                       (off_t)port->arena_offset);
+
+    if (arena == MAP_FAILED) {
+        return -errno;
+    }
+    port->arena = arena;
+    return 0;
+}
+
+static int port_start(struct vgpu_port *port, uint32_t *status)
+{
+    struct pci_port *pci = (struct pci_port *)port;
+    struct vgpu_control *control = pci_map_control(pci->shm);
+
+    if (!control) {
+        return VGPU_SYSTEM;
+    }
+    control->claims[pci->queue] = (struct vgpu_claim){
+        .arena_address = (uint64_t)(uintptr_t)port->arena,
+        .arena_offset = port->arena_offset,
+        .arena_size = port->arena_size,
+    };
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    munmap(control, VGPU_CONTROL_SIZE);
+    return pci_act(&pci->device, pci->queue, VGPU_QUEUE_OPEN, status);
+}
+
+static uint32_t port_status(struct vgpu_port *port)
+{
+    struct pci_port *pci = (struct pci_port *)port;
+
+    return pci_queue_status(&pci->device, pci->queue);
+}
+
+static void port_kick(struct vgpu_port *port)
+{
+    struct pci_port *pci = (struct pci_port *)port;
+
+    pci->device.regs[(VGPU_REG_QUEUE_DOORBELL + 4 * pci->queue) / 4] = 1;
+}
+
+/* The part stays taken while a worker may use it; whoever comes next sees to that. */
+static void give_part(struct pci_port *pci)
+{
+    struct vgpu_control *control;
+
+    if (pci->queue == PCI_NO_QUEUE || pci_close_queue(&pci->device, pci->queue) != VGPU_OK) {
+        return;
+    }
+    control = pci_map_control(pci->shm);
+    if (control) {
+        control->parts[pci->queue].size = 0;
+        munmap(control, VGPU_CONTROL_SIZE);
+    }
+}
+
+static void port_close(struct vgpu_port *port)
+{
+    struct pci_port *pci = (struct pci_port *)port;
+
+    give_part(pci);
+    if (port->arena) {
+        munmap(port->arena, port->arena_size);
+    }
+    if (port->queue) {
+        munmap(port->queue, VGPU_QUEUE_SIZE);
+    }
+    if (pci->shm >= 0) {
+        close(pci->shm);
+    }
+    pci_close_device(&pci->device);
+    free(pci);
+}
+
+static const struct vgpu_port_ops pci_port_ops = {
+    .map = port_map,
+    .start = port_start,
+    .status = port_status,
+    .kick = port_kick,
+    .close = port_close,
+};
+
+/* Takes the first queue that nobody has. With the control lock. */
+static int take_queue(struct pci_port *pci)
+{
+    const uint32_t queues = pci_queue_count(&pci->device);
+
+    for (uint32_t i = 0; i < queues; i++) {
+        if (pci_lock_byte(&pci->device, i, F_WRLCK)) {
+            pci->queue = i;
+            return VGPU_OK;
+        }
+    }
+    if (pci_offline(&pci->device)) {
+        return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
+    }
+    return vgpu_fail(VGPU_BUSY, "all %u queues of device %s are in use", queues,
+                     pci->device.address);
+}
+
+/* Takes a queue and a part. With the control lock. */
+static int take_both(struct pci_port *pci, struct vgpu_control *control, uint64_t arena_size)
+{
+    struct vgpu_arena_part part;
+    int r;
+
+    pci_reap(&pci->device, control, PCI_NO_QUEUE);
+    r = take_queue(pci);
+    if (r != VGPU_OK) {
+        return r;
+    }
+    r = pci_take_part(&pci->device, control, pci->queue, arena_size, 4, &part);
+    pci->head.arena_offset = part.offset;
+    pci->head.arena_size = part.size;
+    return r;
+}
+
+static int set_up_port(struct pci_port *pci, const char *address, uint64_t arena_size)
+{
+    struct vgpu_control *control;
+    void *queue;
+    int r = pci_open_file(&pci->device, address);
+
+    if (r == VGPU_OK) {
+        r = pci_enable(&pci->device);
+    }
+    if (r == VGPU_OK) {
+        r = pci_map_regs(&pci->device);
+    }
+    if (r != VGPU_OK) {
+        return r;
+    }
+    pci->shm = pci_open_shm(&pci->device);
+    control = pci->shm < 0 ? NULL : pci_map_control(pci->shm);
+    if (!control) {
+        return pci->shm < 0 ? pci->shm : VGPU_SYSTEM;
+    }
+    r = pci_wait_for_byte(&pci->device, PCI_LOCK_CONTROL);
+    if (r == VGPU_OK) {
+        r = take_both(pci, control, arena_size);
+        pci_lock_byte(&pci->device, PCI_LOCK_CONTROL, F_UNLCK);
+    }
+    munmap(control, VGPU_CONTROL_SIZE);
+    if (r != VGPU_OK) {
+        return r;
+    }
+    queue = mmap(NULL, VGPU_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, pci->shm,
+                 (off_t)vgpu_queue_offset(pci->queue));
+    if (queue == MAP_FAILED) {
+        return vgpu_fail(VGPU_SYSTEM, "cannot map the queue: %s", strerror(errno));
+    }
+    pci->head.queue = queue;
+    return VGPU_OK;
+}
+
+int vgpu_port_open_pci(const char *address, uint64_t arena_size, struct vgpu_port **port)
+{
+    struct pci_port *pci = calloc(1, sizeof(*pci));
+    int r;
+
+    if (!pci) {
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
+    }
+    pci->head.ops = &pci_port_ops;
+    pci->device.file = -1;
+    pci->shm = -1;
+    pci->queue = PCI_NO_QUEUE;
+    r = set_up_port(pci, address, arena_size);
+    if (r != VGPU_OK) {
+        port_close(&pci->head);
+        return r;
+    }
+    *port = &pci->head;
+    return VGPU_OK;
+}
+
+int vgpu_reap(const char *address, unsigned *count)
+{
+    char chosen[VGPU_ADDRESS_SIZE], path[64];
+    struct pci_device device = {.file = -1};
+    struct vgpu_control *control = NULL;
+    int shm = -1;
+    int r = vgpu_choose_address(address, chosen);
+
+    *count = 0;
+    if (r != VGPU_OK || vgpu_driver_path(chosen, path, sizeof(path))) {
+        return r;
+    }
+    r = pci_open_file(&device, chosen);
+    if (r == VGPU_OK) {
+        r = pci_enable(&device);
+    }
+    if (r == VGPU_OK) {
+        r = pci_map_regs(&device);
+    }
+    if (r == VGPU_OK) {
+        shm = pci_open_shm(&device);
+        control = shm < 0 ? NULL : pci_map_control(shm);
+        r = control ? pci_wait_for_byte(&device, PCI_LOCK_CONTROL) : VGPU_SYSTEM;
+    }
+    if (r == VGPU_OK) {
+        *count = pci_reap(&device, control, PCI_NO_QUEUE);
+        pci_lock_byte(&device, PCI_LOCK_CONTROL, F_UNLCK);
+    }
+    if (control) {
+        munmap(control, VGPU_CONTROL_SIZE);
+    }
+    if (shm >= 0) {
+        close(shm);
+    }
+    pci_close_device(&device);
+    return r;
+}
