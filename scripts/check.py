@@ -18,35 +18,41 @@ BUILD = os.path.join(TOP, "build")
 ENV = {**os.environ, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")}
 PY = "/usr/bin/python3 -B"
 FUZZ_SECONDS = 20
+WIRE = " && ".join(f"{PY} tests/wire/test_{name}.py" for name in ("attach", "requests", "sessions"))
+VM = f"{PY} tests/vm/test_guests.py && {PY} tests/vm/test_sessions.py"
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.
 LAYERS = (
     ("format", "clang-format leaves the sources as they are",
-     "git ls-files '*.c' '*.h' | grep -v -e ^qemu/ -e vgpu-former.c | "
+     "git ls-files '*.c' '*.h' | grep -v -e ^qemu/ -e ^guest/driver/ -e vgpu-former.c | "
      "xargs clang-format --dry-run --Werror"),
     ("build", "our programs, gcc, warnings are errors", "scripts/build"),
     ("unit", "modules by themselves", "meson test -C build/out --no-rebuild"),
     ("wire", "raw bytes at the mediator and worker",
-     f"{PY} tests/wire/test_attach.py && {PY} tests/wire/test_requests.py"),
+     WIRE),
+    ("install", "programs outside the tree against what is installed", "tests/install/check-install"),
     ("clang", "our programs and the fuzz targets, clang",
      "CC=clang scripts/build build/fuzz -Dfuzz=true -Db_sanitize=address,undefined "
      "-Db_lundef=false"),
     ("tidy", "clang-tidy finds nothing",
-     "git ls-files 'common/*.c' 'worker/*.c' 'mediator/*.c' 'guest/*.c' | "
+     "git ls-files 'common/*.c' 'worker/*.c' 'mediator/*.c' 'guest/*.c' | grep -v ^guest/driver/ | "
      "xargs clang-tidy -p build/fuzz --quiet"),
     ("fuzz", f"hostile bytes, {FUZZ_SECONDS} s a target",
      f"tests/fuzz/run build/fuzz {FUZZ_SECONDS}"),
     ("asan", "unit and wire tests under ASan and UBSan",
      "scripts/build build/asan -Dwerror=false -Db_sanitize=address,undefined && "
-     "meson test -C build/asan --no-rebuild && export VGPU_OUT=$PWD/build/asan && "
-     f"{PY} tests/wire/test_attach.py && {PY} tests/wire/test_requests.py"),
+     "meson test -C build/asan --no-rebuild && export VGPU_OUT=$PWD/build/asan && " + WIRE),
     ("tsan", "unit tests under TSan",
      "scripts/build build/tsan -Dwerror=false -Db_sanitize=thread && meson test -C build/tsan --no-rebuild"),
     ("qemu", "the minimal QEMU 7.2 with the device", "qemu/build-minimal"),
     ("guest", "what test guests boot from", "scripts/guest-image"),
-    ("qtest", "the device without a guest", f"{PY} tests/qtest/test_device.py"),
-    ("vm", "real guests", f"{PY} tests/vm/test_guests.py"),
+    ("qtest", "the device without a guest", f"{PY} tests/qtest/test_device.py && {PY} tests/qtest/test_queues.py"),
+    ("vm", "real guests", VM),
+    ("poison", "all of that, with shared bytes overwritten once they are copied",
+     "scripts/build build/poison -Dpoison=true && meson test -C build/poison --no-rebuild && "
+     f"export VGPU_OUT=$PWD/build/poison && {WIRE} && {VM}"),
+    ("driver", "the guest driver for Debian's kernel and the newest", "tests/driver/check-driver"),
     ("gpu", "a real GPU, where there is one", f"{PY} tests/gpu/test_gpu.py"),
     ("preload", "the device for the distribution's own QEMU", "tests/qemu/check-preload"),
     ("qemu10", "the device against QEMU 10", "tests/qemu/check-qemu10"),
