@@ -66,7 +66,7 @@ static void times(const float *matrix, const int64_t *from, int64_t *to, uint32_
 
 static bool right(const float *a, const float *b, const float *product, uint32_t n)
 {
-    int64_t *x = malloc(4 * n * sizeof(*x));
+    int64_t *x = calloc(4 * (size_t)n, sizeof(*x));
     int64_t *bx = x + n, *abx = bx + n, *px = abx + n;
     bool same = x != NULL;
 
@@ -157,12 +157,11 @@ int main(int argc, char **argv)
                                      .shm_size = UINT64_C(256) << 20};
     struct vgpu_session_options options = {0};
     unsigned long n = 2048, rounds = 1;
+    bool known = argc % 2 == 1;
     int r;
 
-    for (int i = 1; i < argc; i += 2) {
-        if (i + 1 == argc) {
-            n = 0;
-        } else if (strcmp(argv[i], "--size") == 0) {
+    for (int i = 1; known && i < argc; i += 2) {
+        if (strcmp(argv[i], "--size") == 0) {
             n = strtoul(argv[i + 1], NULL, 10);
         } else if (strcmp(argv[i], "--rounds") == 0) {
             rounds = strtoul(argv[i + 1], NULL, 10);
@@ -170,10 +169,10 @@ int main(int argc, char **argv)
             host.socket = argv[i + 1];
             options.host = &host;
         } else {
-            n = 0;
+            known = false;
         }
     }
-    if (n == 0 || n % TILE != 0 || n > 8192 || rounds == 0) {
+    if (!known || n == 0 || n % TILE != 0 || n > 8192 || rounds == 0) {
         fputs("usage: matmul [--size N] [--rounds N] [--socket PATH]\n"
               "N is a multiple of 16, at most 8192; the defaults are 2048 and 1 round\n",
               stderr);

@@ -339,7 +339,7 @@ static const struct vgpu_port_ops polled_port_ops = {
 static int set_up_port(struct driver_port *own, const char *address, uint64_t arena_size)
 {
     struct vgpu_driver_arena part = {.size = arena_size};
-    struct vgpu_driver_info info;
+    struct vgpu_driver_info info = {0};
     void *queue;
 
     own->file = open_file(address, &info);

@@ -463,7 +463,7 @@ int vgpu_module_load(struct vgpu_session *s, const void *image, uint64_t bytes, 
         return vgpu_fail(VGPU_BAD_ARGUMENT, "a module of 0 bytes");
     }
     r = vgpu_pinned_alloc(s, bytes, &copy);
-    if (r != VGPU_OK) {
+    if (r != VGPU_OK || !copy) {
         return r;
     }
     if (!in_arena(s, copy, bytes)) {

@@ -47,8 +47,8 @@ uint64_t pci_shm_size_of(const struct pci_device *device);
 /* How many queues there are. */
 uint32_t pci_queue_count(const struct pci_device *device);
 
-/* QUEUE_STATUS, where a session without a mediator has ended. `device` is a struct pci_device. */
-uint32_t pci_queue_status(void *device, uint32_t queue);
+/* QUEUE_STATUS, where a session without a mediator has ended. `context` is a struct pci_device. */
+uint32_t pci_queue_status(void *context, uint32_t queue);
 
 /* As vgpu_queue_act(). */
 int pci_act(struct pci_device *device, uint32_t queue, uint32_t action, uint32_t *status);

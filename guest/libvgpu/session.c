@@ -13,6 +13,7 @@
  */
 #include "session.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -252,6 +253,7 @@ static uint32_t take_slot(struct vgpu_session *s)
 
 static void give_slot(struct vgpu_session *s, uint32_t slot)
 {
+    assert(slot >= 1 && slot <= VGPU_SLOTS);
     pthread_mutex_lock(&s->wait_mutex);
     if (s->free_slots == 0) {
         pthread_cond_broadcast(&s->wait_cond);
@@ -378,7 +380,7 @@ int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, 
 int session_call(struct vgpu_session *s, const struct command *command, void *payload,
                  uint32_t bytes)
 {
-    struct ticket ticket;
+    struct ticket ticket = {0};
     const int r = session_ask(s, command, &ticket);
 
     return r == VGPU_OK ? session_await(s, &ticket, payload, bytes) : r;

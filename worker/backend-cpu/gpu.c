@@ -412,14 +412,13 @@ static void make_spin(struct cpu_gpu *cpu, const struct gpu_launch *launch, stru
 static const struct kernel {
     const char *name;
     void (*make)(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work);
-    uint32_t params;
+    uint32_t param_bytes, params;
     struct vgpu_result_param param[4];
-    uint32_t param_bytes;
 } kernels[] = {
-    {"vadd", make_vadd, 4, {{0, 8}, {8, 8}, {16, 8}, {24, 8}}, 32},
-    {"fill", make_fill, 3, {{0, 8}, {8, 8}, {16, 4}}, 20},
-    {"reduce_sum", make_reduce_sum, 3, {{0, 8}, {8, 8}, {16, 8}}, 24},
-    {"spin", make_spin, 1, {{0, 8}}, 8},
+    {"vadd", make_vadd, 32, 4, {{0, 8}, {8, 8}, {16, 8}, {24, 8}}},
+    {"fill", make_fill, 20, 3, {{0, 8}, {8, 8}, {16, 4}}},
+    {"reduce_sum", make_reduce_sum, 24, 3, {{0, 8}, {8, 8}, {16, 8}}},
+    {"spin", make_spin, 8, 1, {{0, 8}}},
 };
 #define KERNELS (sizeof(kernels) / sizeof(kernels[0]))
 
@@ -669,13 +668,12 @@ static void cpu_close(struct gpu *gpu)
     pthread_mutex_unlock(&cpu->mutex);
     pthread_join(cpu->thread, NULL);
     drop_work(cpu);
-    while (cpu->streams) {
-        cpu_stream_destroy(gpu, cpu->streams);
+    for (struct gpu_stream *stream = cpu->streams, *next; stream; stream = next) {
+        next = stream->next;
+        free(stream);
     }
-    while (cpu->events) {
-        struct gpu_event *event = cpu->events;
-
-        cpu->events = event->next;
+    for (struct gpu_event *event = cpu->events, *next; event; event = next) {
+        next = event->next;
         free(event);
     }
     while (cpu->allocation_count > 0) {
