@@ -14,7 +14,7 @@
  *   config.c   the configuration
  *   memory.c   memfds and eventfds
  *
- * One thread, one event loop (sd-event). Nothing here loads CUDA or reads a VM's memory.
+ * One thread, one event loop (sd-event). Nothing here loads CUDA or reads what a guest wrote.
  */
 #ifndef VGPU_MEDIATOR_H
 #define VGPU_MEDIATOR_H
