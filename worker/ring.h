@@ -22,9 +22,9 @@ struct ring {
     uint32_t parked; /* as last stored */
 };
 
-/* A command, copied and of a length that fits its header. */
+/* A command, copied and of a length that fits its header; aligned for the structures in `body`. */
 struct ring_command {
-    struct vgpu_command header;
+    _Alignas(VGPU_COMMAND_ALIGN) struct vgpu_command header;
     uint8_t body[VGPU_COMMAND_MAX - sizeof(struct vgpu_command)]; /* header.length less header */
 };
 static_assert(sizeof(struct ring_command) == VGPU_COMMAND_MAX, "the header needs no padding");

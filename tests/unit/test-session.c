@@ -261,6 +261,7 @@ static void test_backend_errors(void **state)
     assert_int_equal(session_doorbell(&session), 0); /* the worker lives on */
     assert_int_equal(page.error, VGPU_ERROR_NO_MEMORY);
     backend.result = -EIO;
+    write_pair(1, 1);
     ring();
     assert_int_equal(session_doorbell(&session), -EIO); /* this one does not */
     assert_int_equal(page.status, VGPU_STATUS_ERROR);

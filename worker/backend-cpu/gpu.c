@@ -311,14 +311,15 @@ static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
     const size_t i = find_allocation(cpu, address);
-    struct allocation *a = &cpu->allocations[i];
+    struct allocation *a;
 
     if (cpu->lost != VGPU_GPU_SUCCESS) {
         return cpu->lost;
     }
-    if (i == cpu->allocation_count || a->address != address) {
+    if (i == cpu->allocation_count || cpu->allocations[i].address != address) {
         return VGPU_GPU_INVALID_VALUE;
     }
+    a = &cpu->allocations[i];
     cpu->used -= a->bytes;
     /* In its turn: work submitted before may use it. */
     submit(cpu, &(struct work){.kind = WORK_FREE, .to = a->memory});
@@ -505,9 +506,13 @@ static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags,
                                              struct gpu_stream **stream)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
-    struct gpu_stream *made = calloc(1, sizeof(*made));
+    struct gpu_stream *made;
 
     (void)flags;
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    made = calloc(1, sizeof(*made));
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
@@ -518,7 +523,7 @@ static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags,
     }
     cpu->streams = made;
     *stream = made;
-    return cpu->lost;
+    return VGPU_GPU_SUCCESS;
 }
 
 static void cpu_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
@@ -543,8 +548,12 @@ static enum vgpu_gpu_error cpu_event_create(struct gpu *gpu, uint32_t flags,
                                             struct gpu_event **event)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
-    struct gpu_event *made = calloc(1, sizeof(*made));
+    struct gpu_event *made;
 
+    if (cpu->lost != VGPU_GPU_SUCCESS) {
+        return cpu->lost;
+    }
+    made = calloc(1, sizeof(*made));
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
@@ -556,7 +565,7 @@ static enum vgpu_gpu_error cpu_event_create(struct gpu *gpu, uint32_t flags,
     }
     cpu->events = made;
     *event = made;
-    return cpu->lost;
+    return VGPU_GPU_SUCCESS;
 }
 
 static void cpu_event_destroy(struct gpu *gpu, struct gpu_event *event)

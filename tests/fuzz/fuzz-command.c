@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Commands of good form with arguments of any kind, before a session with the cpu backend. The
+ * bytes choose opcodes, and arguments among what earlier commands gave back (whole, off by some,
+ * or of another kind), addresses in the arena, small numbers and large ones. So every handler is
+ * reached behind the checks that fuzz-ring cannot pass. A command of good form never ends the
+ * session and is answered once, with its own number.
+ */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include "../unit/guest-side.h"
+#include "ring-session.h"
+
+#define ARENA (64u << 10)
+#define ARENA_ADDRESS UINT64_C(0x200000000000)
+#define MEMORY (1u << 20) /* bytes of device memory */
+#define KEPT 16u          /* results that are remembered */
+#define WAITS 20          /* steps that a command gets before the next is posted */
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+    const uint8_t *data;
+    size_t left;
+};
+
+static struct vgpu_queue *queue; /* of exactly its size, so that a byte beyond is found */
+static struct gpu_arena arena;
+static int irq;
+
+static struct ring_session session;
+static struct guest_side guest;
+static uint64_t kept[KEPT];
+static unsigned kept_count;
+static uint32_t sequences[VGPU_SLOTS + 1]; /* of what is not answered yet; 0: the slot is free */
+static uint32_t opcodes[VGPU_SLOTS + 1];
+
+static void set_up(void)
+{
+    /* Always there, so that an input does the same again; a byte beyond is not mapped. */
+    arena.address = mmap((void *)ARENA_ADDRESS, ARENA, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    arena.size = ARENA;
+    if (arena.address != (void *)ARENA_ADDRESS) {
+        abort();
+    }
+    queue = aligned_alloc(4096, sizeof(*queue));
+    irq = eventfd(0, EFD_NONBLOCK);
+}
+
+/* Input ------------------------------------------------------------------------------------- */
+
+static uint8_t byte(struct input *in)
+{
+    if (in->left == 0) {
+        return 0;
+    }
+    in->left--;
+    return *in->data++;
+}
+
+static uint64_t word(struct input *in)
+{
+    uint64_t value = 0;
+
+    for (int i = 0; i < 8; i++) {
+        value = value << 8 | byte(in);
+    }
+    return value;
+}
+
+static uint64_t argument(struct input *in)
+{
+    const uint8_t choice = byte(in);
+    const uint64_t known = kept[(choice >> 4) % KEPT];
+
+    switch (choice % 10) {
+    case 0:
+    case 1:
+    case 2:
+        return known;
+    case 3:
+        return known + 4u * byte(in);
+    case 4:
+        return known ^ UINT64_C(1) << byte(in) % 64;
+    case 5:
+        return (uint64_t)(uintptr_t)arena.address + 16u * byte(in);
+    case 6:
+        return (uint64_t)(uintptr_t)arena.address + ARENA - byte(in);
+    case 7:
+        return byte(in);
+    case 8:
+        return (uint64_t)byte(in) << 8 | byte(in);
+    default:
+        return word(in);
+    }
+}
+
+/* Commands ---------------------------------------------------------------------------------- */
+
+static uint32_t put(uint8_t *body, const void *bytes, size_t count)
+{
+    memcpy(body, bytes, count);
+    return (uint32_t)count;
+}
+
+static uint32_t put_copy(struct input *in, uint8_t *body)
+{
+    const struct vgpu_cmd_copy copy = {
+        .to = argument(in),
+        .from = argument(in),
+        .bytes = argument(in),
+        .stream = byte(in) % 4 == 0 ? argument(in) : 0,
+        .kind = byte(in) % 5,
+    };
+
+    return put(body, &copy, sizeof(copy));
+}
+
+static uint32_t put_fill(struct input *in, uint8_t *body)
+{
+    const struct vgpu_cmd_fill fill = {
+        .address = argument(in),
+        .count = argument(in),
+        .stream = byte(in) % 4 == 0 ? argument(in) : 0,
+        .value = byte(in),
+        .width = byte(in) % 6,
+    };
+
+    return put(body, &fill, sizeof(fill));
+}
+
+static uint32_t put_function_get(struct input *in, uint8_t *body)
+{
+    static const char *const names[] = {"vadd", "fill", "reduce_sum", "spin"};
+    const uint8_t choice = byte(in);
+    struct vgpu_cmd_function_get get = {.module = argument(in)};
+
+    if (choice % 8 < 4) {
+        get.length = put(body + sizeof(get), names[choice % 4], strlen(names[choice % 4]));
+    } else {
+        get.length = byte(in) * 4u; /* up to the most that a name may have */
+        for (uint32_t i = 0; i < get.length; i++) {
+            body[sizeof(get) + i] = i < 16 ? byte(in) : 'x';
+        }
+    }
+    put(body, &get, sizeof(get));
+    return (uint32_t)(sizeof(get) + get.length);
+}
+
+static uint32_t put_launch(struct input *in, uint8_t *body)
+{
+    struct vgpu_cmd_launch launch = {
+        .function = argument(in),
+        .stream = byte(in) % 4 == 0 ? argument(in) : 0,
+        .grid = {1, 1, 1},
+        .block = {1, 1, 1},
+    };
+    const uint8_t count = byte(in);
+
+    launch.grid[count % 3] = count / 3 % 4;
+    for (unsigned i = 0; i < count % 6u; i++) {
+        const uint64_t param = argument(in);
+
+        launch.param_bytes += put(body + sizeof(launch) + launch.param_bytes, &param,
+                                  /* fill's last one is a uint32_t */
+                                  count >= 128 && i == 2 ? 4 : sizeof(param));
+    }
+    put(body, &launch, sizeof(launch));
+    return (uint32_t)sizeof(launch) + launch.param_bytes;
+}
+
+static uint32_t put_body(struct input *in, uint32_t opcode, uint8_t *body)
+{
+    struct vgpu_cmd_pair pair;
+
+    switch (opcode) {
+    case VGPU_CMD_NOP:
+    case VGPU_CMD_DEVICE_INFO:
+    case VGPU_CMD_MEM_INFO:
+    case VGPU_CMD_MODULE_BUILTIN:
+    case VGPU_CMD_SYNC:
+        return 0;
+    case VGPU_CMD_COPY:
+        return put_copy(in, body);
+    case VGPU_CMD_FILL:
+        return put_fill(in, body);
+    case VGPU_CMD_FUNCTION_GET:
+        return put_function_get(in, body);
+    case VGPU_CMD_LAUNCH:
+        return put_launch(in, body);
+    case VGPU_CMD_MODULE_LOAD:
+    case VGPU_CMD_FUNCTION_PARAM:
+    case VGPU_CMD_STREAM_WAIT:
+    case VGPU_CMD_EVENT_RECORD:
+    case VGPU_CMD_EVENT_ELAPSED:
+        pair = (struct vgpu_cmd_pair){argument(in), argument(in)};
+        return put(body, &pair, sizeof(pair));
+    default: /* also what does not exist */
+        pair = (struct vgpu_cmd_pair){argument(in), 0};
+        return put(body, &pair, sizeof(pair));
+    }
+}
+
+/* Answers ----------------------------------------------------------------------------------- */
+
+static bool gives_value(uint32_t opcode)
+{
+    return opcode == VGPU_CMD_MEM_ALLOC || opcode == VGPU_CMD_MODULE_LOAD ||
+           opcode == VGPU_CMD_MODULE_BUILTIN || opcode == VGPU_CMD_FUNCTION_GET ||
+           opcode == VGPU_CMD_STREAM_CREATE || opcode == VGPU_CMD_EVENT_CREATE;
+}
+
+static bool may_be_unready(uint32_t opcode)
+{
+    return opcode == VGPU_CMD_STREAM_QUERY || opcode == VGPU_CMD_EVENT_QUERY ||
+           opcode == VGPU_CMD_EVENT_ELAPSED;
+}
+
+static void take_answers(void)
+{
+    for (uint32_t i = 1; i <= VGPU_SLOTS; i++) {
+        const struct vgpu_slot *slot = &queue->slots[i - 1];
+        const uint32_t opcode = opcodes[i];
+        uint64_t value;
+
+        if (sequences[i] == 0 || !guest_answered(&guest, i, sequences[i])) {
+            continue;
+        }
+        sequences[i] = 0;
+        if (slot->length > VGPU_PAYLOAD_MAX ||
+            (slot->result != VGPU_GPU_SUCCESS && slot->length != 0) ||
+            (slot->result == VGPU_GPU_NOT_READY && !may_be_unready(opcode))) {
+            abort();
+        }
+        memcpy(&value, slot->payload, sizeof(value));
+        if (slot->result == VGPU_GPU_SUCCESS && gives_value(opcode)) {
+            if (value == 0 || slot->length < sizeof(value)) {
+                abort();
+            }
+            kept[kept_count++ % KEPT] = value;
+        }
+        if (slot->result == VGPU_GPU_SUCCESS && opcode == VGPU_CMD_MEM_INFO && value > MEMORY) {
+            abort();
+        }
+    }
+}
+
+static uint32_t free_slot(void)
+{
+    for (uint32_t i = 1; i <= VGPU_SLOTS; i++) {
+        if (sequences[i] == 0) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+static void start(struct turn *turn)
+{
+    memset(&session, 0, sizeof(session));
+    memset(queue, 0, sizeof(*queue));
+    memset(kept, 0, sizeof(kept));
+    memset(sequences, 0, sizeof(sequences));
+    kept_count = 0;
+    guest = (struct guest_side){.queue = queue};
+    session.turn = *turn;
+    if (cpu_gpu_open(&arena, MEMORY, &session.gpu) < 0) {
+        abort();
+    }
+    ring_init(&session.ring, queue, irq);
+}
+
+/* Posts one command; false when there is no slot or no room for more. */
+static bool post(struct input *in)
+{
+    static uint8_t body[VGPU_COMMAND_MAX];
+    const uint8_t choice = byte(in);
+    const uint32_t opcode = 1 + (choice & 31) % VGPU_COMMAND_COUNT; /* and one too many */
+    /* Work has a slot only when the bytes say so; all else, whether it must or not. */
+    const bool wants = opcode != VGPU_CMD_COPY && opcode != VGPU_CMD_FILL &&
+                       opcode != VGPU_CMD_LAUNCH && opcode != VGPU_CMD_EVENT_RECORD &&
+                       opcode != VGPU_CMD_STREAM_WAIT;
+    const uint32_t slot = wants || choice & 32 ? free_slot() : 0;
+    const uint32_t bytes = put_body(in, opcode, body);
+
+    if ((wants && slot == 0) ||
+        guest.tail + guest_needs(&guest, bytes) - queue->head > VGPU_RING_SIZE) {
+        return false;
+    }
+    opcodes[slot] = opcode;
+    sequences[slot] = guest_post(&guest, opcode, slot, body, bytes);
+    for (int i = 0; i < WAITS && (i == 0 || (choice & 64 && sequences[slot] != 0)); i++) {
+        const int r = ring_session_step(&session);
+
+        if (r < 0) {
+            abort();
+        }
+        take_answers();
+        if (i > 0) {
+            sched_yield();
+        }
+    }
+    return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {.data = data, .left = size};
+    struct vgpu_turn_page page = {.turn = VGPU_TURN_OPEN};
+    struct turn turn = {.page = &page, .link = -1};
+
+    if (!queue) {
+        set_up();
+    }
+    start(&turn);
+    while (in.left > 0 && post(&in)) {
+    }
+    /* Kernels that spin end with the GPU. */
+    ring_session_release(&session);
+    session.gpu->ops->close(session.gpu);
+    return 0;
+}
