@@ -28,6 +28,12 @@ extern const char cuda_kernels_ptx[];
 
 static struct vgpu_session *s;
 static struct cuda_api cu;
+/* What the worker does in other ways. */
+static struct {
+    CUresult (*MemcpyHtoD)(CUdeviceptr to, const void *from, size_t bytes);
+    CUresult (*MemcpyDtoH)(void *to, CUdeviceptr from, size_t bytes);
+    CUresult (*StreamSynchronize)(CUstream stream);
+} waiting;
 static bool native; /* there is a GPU to compare with */
 
 /* The two sides of every row. */
@@ -55,10 +61,12 @@ static void die(const char *what, const char *why)
         }                                                                                          \
     } while (0)
 
-#define CUDA(call, arguments)                                                                      \
+#define CUDA(call, arguments) CHECK_CUDA(cu.call arguments, "cu" #call)
+#define WAITING(call, arguments) CHECK_CUDA(waiting.call arguments, "cu" #call)
+#define CHECK_CUDA(result, what)                                                                   \
     do {                                                                                           \
-        if (cu.call arguments != CUDA_SUCCESS) {                                                   \
-            die("cu" #call, "failed");                                                             \
+        if ((result) != CUDA_SUCCESS) {                                                            \
+            die(what, "failed");                                                                   \
         }                                                                                          \
     } while (0)
 
@@ -128,7 +136,7 @@ static void their_add(void)
     CUDA(MemcpyHtoDAsync, (theirs.device, theirs.pinned, 8, theirs.cu_stream));
     CUDA(LaunchKernel, (theirs.cu_function, 1, 1, 1, 32, 1, 1, 0, theirs.cu_stream, args, NULL));
     CUDA(MemcpyDtoHAsync, (theirs.pinned + 8, theirs.device + 8, 4, theirs.cu_stream));
-    CUDA(StreamSynchronize, (theirs.cu_stream));
+    WAITING(StreamSynchronize, (theirs.cu_stream));
 }
 
 static void our_sync(void)
@@ -138,7 +146,7 @@ static void our_sync(void)
 
 static void their_sync(void)
 {
-    CUDA(StreamSynchronize, (theirs.cu_stream));
+    WAITING(StreamSynchronize, (theirs.cu_stream));
 }
 
 static void our_copy(bool pinned, bool to_device)
@@ -157,9 +165,9 @@ static void their_copy(bool pinned, bool to_device)
     uint8_t *memory = pinned ? theirs.pinned : theirs.pageable;
 
     if (to_device) {
-        CUDA(MemcpyHtoD, (theirs.device, memory, BIG));
+        WAITING(MemcpyHtoD, (theirs.device, memory, BIG));
     } else {
-        CUDA(MemcpyDtoH, (memory, theirs.device, BIG));
+        WAITING(MemcpyDtoH, (memory, theirs.device, BIG));
     }
 }
 
@@ -318,6 +326,9 @@ static void open_theirs(void)
     if (!library) {
         die("libcuda.so.1", "cannot be loaded");
     }
+    *(void **)&waiting.MemcpyHtoD = dlsym(library, "cuMemcpyHtoD_v2");
+    *(void **)&waiting.MemcpyDtoH = dlsym(library, "cuMemcpyDtoH_v2");
+    *(void **)&waiting.StreamSynchronize = dlsym(library, "cuStreamSynchronize");
     CUDA(Init, (0));
     CUDA(DeviceGet, (&device, 0));
     CUDA(DevicePrimaryCtxRetain, (&context, device));

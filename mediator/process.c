@@ -207,10 +207,12 @@ static int fork_worker(struct process *process, const struct process_start *star
 {
     static const char *const backends[] = {"auto", "cpu", "cuda"};
     const struct config *config = &process->mediator->config;
+    /* Where a GPU was found, a worker that cannot use it has failed. */
+    const bool cuda = config->backend == CONFIG_BACKEND_AUTO && process->mediator->has_gpu;
+    const char *backend = backends[cuda ? CONFIG_BACKEND_CUDA : config->backend];
     char size[32], device[16], user[32];
-    const char *argv[ARGUMENTS_MAX] = {
-        "vgpu-worker", "--shm-size", size, "--backend", backends[config->backend],
-        "--device",    device};
+    const char *argv[ARGUMENTS_MAX] = {"vgpu-worker", "--shm-size", size,  "--backend",
+                                       backend,       "--device",   device};
     size_t count = 7;
     int pair[2];
     pid_t pid;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A worker process: its start, its link, its place in a pool, its end. What it works for,
- * and what follows from its end, is its owner's matter: vm.c for register mode, queue-session.c for a
- * queue.
+ * and what follows from its end, is its owner's matter: vm.c for register mode, queue-session.c for
+ * a queue.
  */
 #ifndef VGPU_PROCESS_H
 #define VGPU_PROCESS_H

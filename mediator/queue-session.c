@@ -14,7 +14,7 @@
 #include "shared.h"
 #include "vm.h"
 
-/* Between two starts for one queue; doubled with each start that fails. */
+/* Between two starts of a VM's; and for one queue, doubled with each start that fails. */
 #define START_INTERVAL_NS (5 * NS_PER_MS)
 #define START_DELAY_MAX_NS NS_PER_S
 
@@ -49,7 +49,7 @@ static const char *session_label(const struct process *process)
 
 static void start_now(struct session *session)
 {
-    const struct vm *vm = session->vm;
+    struct vm *vm = session->vm;
     char queue[16], queues[16];
     const char *const arguments[] = {"--queue", queue, "--queues", queues, NULL};
     const struct process_start start = {
@@ -61,6 +61,7 @@ static void start_now(struct session *session)
     };
 
     session->wanted = false;
+    vm->session_started_ns = clock_ns();
     snprintf(queue, sizeof(queue), "%" PRIu32, session->queue);
     snprintf(queues, sizeof(queues), "%" PRIu32, vm->queues);
     if (process_start(&session->worker, &start) < 0) {
@@ -72,15 +73,15 @@ static void start_now(struct session *session)
 static uint64_t start_delay(const struct session *session, uint64_t now)
 {
     const struct process *worker = &session->worker;
-    uint64_t interval = START_INTERVAL_NS;
+    uint64_t interval = START_INTERVAL_NS, next = session->vm->session_started_ns + interval;
 
     for (unsigned i = 0; i < session->failures && interval < START_DELAY_MAX_NS; i++) {
         interval *= 2;
     }
-    if (worker->starts == 0 || now - worker->started_ns >= interval) {
-        return 0;
+    if (worker->starts > 0 && worker->started_ns + interval > next) {
+        next = worker->started_ns + interval;
     }
-    return worker->started_ns + interval - now;
+    return next > now ? next - now : 0;
 }
 
 static void start_wanted(struct session *session)
@@ -102,7 +103,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *context)
     (void)source;
     (void)usec;
     if (session->wanted && session->worker.pid == 0) {
-        start_now(session);
+        /* Another of the VM's may have been first. */
+        start_wanted(session);
     }
     return 0;
 }
@@ -196,6 +198,10 @@ static void close_queue(struct session *session)
     if (session->worker.pid == 0) {
         set_state(session, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
         return;
+    }
+    if (session->state == VGPU_QUEUE_STARTING) {
+        /* Of no use to anybody but one who wants to keep this host busy. */
+        session->failures++;
     }
     /* Counted when it is done. */
     session->closing = true;

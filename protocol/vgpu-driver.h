@@ -71,8 +71,9 @@ struct vgpu_driver_request {
 #define VGPU_IOC_STATUS _IOR('V', 4, uint32_t) /* QUEUE_STATUS */
 #define VGPU_IOC_EVENTFD _IOW('V', 5, int32_t) /* signalled at each interrupt; -1: no more */
 #define VGPU_IOC_REQUEST _IOWR('V', 6, struct vgpu_driver_request)
-#define VGPU_IOC_RESET _IO('V', 7) /* register mode's reset; needs CAP_SYS_ADMIN; ETIMEDOUT, EIO   \
-                                    */
+#define VGPU_IOC_RESET                                                                             \
+    _IO('V', 7) /* register mode's reset; needs CAP_SYS_ADMIN; ETIMEDOUT, EIO                      \
+                 */
 
 static_assert(sizeof(struct vgpu_driver_info) == 56, "ABI");
 static_assert(sizeof(struct vgpu_driver_arena) == 16, "ABI");

@@ -218,8 +218,9 @@ enum vgpu_command_opcode {
     VGPU_CMD_EVENT_QUERY = 23,    /* S; vgpu_cmd_value: event; NOT_READY until it has happened */
     VGPU_CMD_EVENT_ELAPSED = 24,  /* S; vgpu_cmd_pair: start, end; vgpu_result_elapsed */
     VGPU_CMD_SYNC = 25,           /* S; answered when all streams have done what was before */
+    VGPU_CMD_FENCE = 26,          /* as STREAM_SYNC, but it does not report earlier failures */
 };
-#define VGPU_COMMAND_COUNT 26u
+#define VGPU_COMMAND_COUNT 27u
 
 /* A handle is the worker's: 0 is none, and as a stream the default stream. */
 struct vgpu_cmd_value {
@@ -270,8 +271,9 @@ struct vgpu_cmd_launch {
     uint32_t grid[3];  /* blocks */
     uint32_t block[3]; /* threads */
     uint32_t shared_bytes;
-    uint32_t param_bytes; /* of the parameters that follow, laid out as the function has them */
-    uint64_t reserved;    /* 0 */
+    uint32_t
+        param_bytes;   /* of the parameters that follow, as the function has them, maybe padded */
+    uint64_t reserved; /* 0 */
 };
 
 static_assert(sizeof(struct vgpu_cmd_value) == 16, "ABI");
@@ -282,9 +284,10 @@ static_assert(sizeof(struct vgpu_cmd_module_load) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_function_get) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_launch) == 56, "ABI");
 
-#define VGPU_STREAM_NON_BLOCKING 1u /* does not wait for the default stream, nor it for this one   \
-                                     */
-#define VGPU_EVENT_NO_TIMING 2u     /* cannot be used with EVENT_ELAPSED, but is cheaper */
+#define VGPU_STREAM_NON_BLOCKING                                                                   \
+    1u                          /* does not wait for the default stream, nor it for this one       \
+                                 */
+#define VGPU_EVENT_NO_TIMING 2u /* cannot be used with EVENT_ELAPSED, but is cheaper */
 
 struct vgpu_result_value {
     uint64_t value;

@@ -86,6 +86,8 @@ static enum vgpu_gpu_error finish(struct ring_session *s, const struct pending *
     enum vgpu_gpu_error deferred;
 
     switch (pending->kind) {
+    case PENDING_FENCE:
+        return error;
     case PENDING_FREE:
         return s->gpu->ops->mem_free(s->gpu, pending->argument);
     case PENDING_UNLOAD:
@@ -106,11 +108,6 @@ bool command_poll(struct ring_session *s, struct pending *pending)
 {
     enum vgpu_gpu_error error = VGPU_GPU_SUCCESS;
 
-    if (pending->kind == PENDING_EVENT) {
-        struct gpu_event *event = find_event(s, pending->argument);
-
-        error = event ? s->gpu->ops->event_query(s->gpu, event) : VGPU_GPU_INVALID_HANDLE;
-    }
     while (error == VGPU_GPU_SUCCESS && pending->count > 0) {
         struct gpu_fence *fence = &pending->fences[pending->count - 1];
 
@@ -143,43 +140,77 @@ static struct pending *make_pending(struct ring_session *s, enum pending_kind ki
     return pending;
 }
 
+/* Makes the command wait for one fence, which is its own from now on. */
+static enum vgpu_gpu_error wait_for_one(struct ring_session *s, enum pending_kind kind,
+                                        struct gpu_fence *fence, struct answer *answer)
+{
+    struct gpu_fence *fences = malloc(sizeof(*fences));
+    struct pending *pending;
+
+    if (!fences) {
+        s->gpu->ops->fence_release(s->gpu, fence);
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    fences[0] = *fence;
+    pending = make_pending(s, kind, 0, answer);
+    pending->fences = fences;
+    pending->count = 1;
+    return VGPU_GPU_SUCCESS;
+}
+
+/* Makes fences for all streams, also those that are destroyed; *count of them were made. */
+static enum vgpu_gpu_error fence_all(struct ring_session *s, struct gpu_fence *fences,
+                                     uint32_t *count)
+{
+    enum vgpu_gpu_error error = s->gpu->ops->fence(s->gpu, NULL, &fences[0]);
+    const struct retired *retired = s->retired;
+    struct gpu_stream *stream;
+    uint32_t position = 0;
+
+    *count = error == VGPU_GPU_SUCCESS;
+    while (error == VGPU_GPU_SUCCESS) {
+        stream = handles_next(&s->handles, HANDLE_STREAM, &position);
+        if (!stream && retired) {
+            stream = retired->stream;
+            retired = retired->next;
+        }
+        if (!stream) {
+            break;
+        }
+        error = s->gpu->ops->fence(s->gpu, stream, &fences[*count]);
+        *count += error == VGPU_GPU_SUCCESS;
+    }
+    return error;
+}
+
 /* Makes the command wait for what all streams have been given. */
 static enum vgpu_gpu_error wait_for_all(struct ring_session *s, enum pending_kind kind,
                                         uint64_t argument, struct answer *answer)
 {
-    struct gpu_fence *fences = NULL;
-    struct gpu_stream *stream;
-    uint32_t position = 0, count = 0;
+    struct pending waiting = {.kind = kind};
+    uint32_t position = 0, count = 1;
     enum vgpu_gpu_error error;
     struct pending *pending;
 
     while (handles_next(&s->handles, HANDLE_STREAM, &position)) {
         count++;
     }
-    fences = calloc(count + 1, sizeof(fences[0]));
-    if (!fences) {
+    for (const struct retired *retired = s->retired; retired; retired = retired->next) {
+        count++;
+    }
+    waiting.fences = calloc(count, sizeof(waiting.fences[0]));
+    if (!waiting.fences) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    position = 0;
-    count = 0;
-    stream = NULL; /* the default one first */
-    do {
-        error = s->gpu->ops->fence(s->gpu, stream, &fences[count]);
-        if (error == VGPU_GPU_SUCCESS) {
-            count++;
-        }
-        stream = handles_next(&s->handles, HANDLE_STREAM, &position);
-    } while (stream && error == VGPU_GPU_SUCCESS);
-    pending = make_pending(s, kind, argument, answer);
-    pending->fences = fences;
-    pending->count = count;
+    error = fence_all(s, waiting.fences, &waiting.count);
     if (error != VGPU_GPU_SUCCESS) {
-        /* The context is lost; what was to be freed is gone with it. */
-        release_fences(s, pending);
-        answer->later = false;
-        s->pending_slots &= ~(UINT64_C(1) << (s->command.header.slot - 1));
+        release_fences(s, &waiting);
+        return error;
     }
-    return error;
+    pending = make_pending(s, kind, argument, answer);
+    pending->fences = waiting.fences;
+    pending->count = waiting.count;
+    return VGPU_GPU_SUCCESS;
 }
 
 /* Handlers ------------------------------------------------------------------------------ */
@@ -363,7 +394,10 @@ static enum vgpu_gpu_error do_function_get(struct ring_session *s, const void *b
     if (error != VGPU_GPU_SUCCESS) {
         return error;
     }
-    info.function = handles_add(&s->handles, HANDLE_FUNCTION, function, command->module);
+    info.function = handles_find(&s->handles, HANDLE_FUNCTION, function, command->module);
+    if (info.function == 0) {
+        info.function = handles_add(&s->handles, HANDLE_FUNCTION, function, command->module);
+    }
     put_answer(answer, &info, sizeof(info));
     return info.function == 0 ? VGPU_GPU_OUT_OF_MEMORY : VGPU_GPU_SUCCESS;
 }
@@ -427,18 +461,32 @@ static enum vgpu_gpu_error do_stream_create(struct ring_session *s, const void *
     return error;
 }
 
+/* What the stream has to do is still done: it is kept until then. */
 static enum vgpu_gpu_error do_stream_destroy(struct ring_session *s, const void *body,
                                              struct answer *answer)
 {
     const struct vgpu_cmd_value *command = body;
     struct gpu_stream *stream = handles_get(&s->handles, HANDLE_STREAM, command->value);
+    struct retired *retired;
+    enum vgpu_gpu_error error;
 
     (void)answer;
     if (!stream) {
         return VGPU_GPU_INVALID_HANDLE;
     }
+    retired = calloc(1, sizeof(*retired));
+    if (!retired) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = s->gpu->ops->fence(s->gpu, stream, &retired->fence);
+    if (error != VGPU_GPU_SUCCESS) {
+        free(retired);
+        return error;
+    }
     handles_remove(&s->handles, command->value);
-    s->gpu->ops->stream_destroy(s->gpu, stream);
+    retired->stream = stream;
+    retired->next = s->retired;
+    s->retired = retired;
     return VGPU_GPU_SUCCESS;
 }
 
@@ -456,33 +504,34 @@ static enum vgpu_gpu_error do_stream_wait(struct ring_session *s, const void *bo
     return s->gpu->ops->stream_wait(s->gpu, stream, event);
 }
 
+/* Waits for a stream. */
+static enum vgpu_gpu_error sync_stream(struct ring_session *s, enum pending_kind kind,
+                                       uint64_t handle, struct answer *answer)
+{
+    struct gpu_stream *stream;
+    struct gpu_fence fence;
+    enum vgpu_gpu_error error;
+
+    if (!find_stream(s, handle, &stream)) {
+        return VGPU_GPU_INVALID_HANDLE;
+    }
+    error = s->gpu->ops->fence(s->gpu, stream, &fence);
+    return error == VGPU_GPU_SUCCESS ? wait_for_one(s, kind, &fence, answer) : error;
+}
+
 static enum vgpu_gpu_error do_stream_sync(struct ring_session *s, const void *body,
                                           struct answer *answer)
 {
     const struct vgpu_cmd_value *command = body;
-    struct gpu_stream *stream;
-    struct gpu_fence fence;
-    enum vgpu_gpu_error error;
-    struct pending *pending;
 
-    if (!find_stream(s, command->value, &stream)) {
-        return VGPU_GPU_INVALID_HANDLE;
-    }
-    error = s->gpu->ops->fence(s->gpu, stream, &fence);
-    if (error != VGPU_GPU_SUCCESS) {
-        return error;
-    }
-    pending = make_pending(s, PENDING_SYNC, 0, answer);
-    pending->fences = malloc(sizeof(fence));
-    if (!pending->fences) {
-        s->gpu->ops->fence_release(s->gpu, &fence);
-        s->pending_slots &= ~(UINT64_C(1) << (s->command.header.slot - 1));
-        answer->later = false;
-        return VGPU_GPU_OUT_OF_MEMORY;
-    }
-    pending->fences[0] = fence;
-    pending->count = 1;
-    return VGPU_GPU_SUCCESS;
+    return sync_stream(s, PENDING_SYNC, command->value, answer);
+}
+
+static enum vgpu_gpu_error do_fence(struct ring_session *s, const void *body, struct answer *answer)
+{
+    const struct vgpu_cmd_value *command = body;
+
+    return sync_stream(s, PENDING_FENCE, command->value, answer);
 }
 
 static enum vgpu_gpu_error do_stream_query(struct ring_session *s, const void *body,
@@ -558,12 +607,15 @@ static enum vgpu_gpu_error do_event_sync(struct ring_session *s, const void *bod
                                          struct answer *answer)
 {
     const struct vgpu_cmd_value *command = body;
+    struct gpu_event *event = find_event(s, command->value);
+    struct gpu_fence fence;
+    enum vgpu_gpu_error error;
 
-    if (!find_event(s, command->value)) {
+    if (!event) {
         return VGPU_GPU_INVALID_HANDLE;
     }
-    make_pending(s, PENDING_EVENT, command->value, answer);
-    return VGPU_GPU_SUCCESS;
+    error = s->gpu->ops->event_fence(s->gpu, event, &fence);
+    return error == VGPU_GPU_SUCCESS ? wait_for_one(s, PENDING_SYNC, &fence, answer) : error;
 }
 
 static enum vgpu_gpu_error do_event_query(struct ring_session *s, const void *body,
@@ -601,8 +653,9 @@ static enum vgpu_gpu_error do_sync(struct ring_session *s, const void *body, str
 /* The table ----------------------------------------------------------------------------- */
 
 enum {
-    SLOT = 1, /* must have a slot */
-    TURN = 2, /* is work for the GPU */
+    SLOT = 1,  /* must have a slot */
+    TURN = 2,  /* is work for the GPU */
+    VALUE = 4, /* its body is one value */
 };
 
 static const struct command_rule {
@@ -613,28 +666,29 @@ static const struct command_rule {
     [VGPU_CMD_NOP] = {do_nop, 0, 0},
     [VGPU_CMD_DEVICE_INFO] = {do_device_info, 0, SLOT},
     [VGPU_CMD_MEM_INFO] = {do_mem_info, 0, SLOT},
-    [VGPU_CMD_MEM_ALLOC] = {do_mem_alloc, sizeof(struct vgpu_cmd_value), SLOT},
-    [VGPU_CMD_MEM_FREE] = {do_mem_free, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_MEM_ALLOC] = {do_mem_alloc, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_MEM_FREE] = {do_mem_free, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_COPY] = {do_copy, sizeof(struct vgpu_cmd_copy), TURN},
     [VGPU_CMD_FILL] = {do_fill, sizeof(struct vgpu_cmd_fill), TURN},
     [VGPU_CMD_MODULE_LOAD] = {do_module_load, sizeof(struct vgpu_cmd_module_load), SLOT},
     [VGPU_CMD_MODULE_BUILTIN] = {do_module_builtin, 0, SLOT},
-    [VGPU_CMD_MODULE_UNLOAD] = {do_module_unload, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_MODULE_UNLOAD] = {do_module_unload, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_FUNCTION_GET] = {do_function_get, sizeof(struct vgpu_cmd_function_get), SLOT},
     [VGPU_CMD_FUNCTION_PARAM] = {do_function_param, sizeof(struct vgpu_cmd_pair), SLOT},
     [VGPU_CMD_LAUNCH] = {do_launch, sizeof(struct vgpu_cmd_launch), TURN},
-    [VGPU_CMD_STREAM_CREATE] = {do_stream_create, sizeof(struct vgpu_cmd_value), SLOT},
-    [VGPU_CMD_STREAM_DESTROY] = {do_stream_destroy, sizeof(struct vgpu_cmd_value), 0},
+    [VGPU_CMD_STREAM_CREATE] = {do_stream_create, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_STREAM_DESTROY] = {do_stream_destroy, sizeof(struct vgpu_cmd_value), VALUE},
     [VGPU_CMD_STREAM_WAIT] = {do_stream_wait, sizeof(struct vgpu_cmd_pair), 0},
-    [VGPU_CMD_STREAM_SYNC] = {do_stream_sync, sizeof(struct vgpu_cmd_value), SLOT},
-    [VGPU_CMD_STREAM_QUERY] = {do_stream_query, sizeof(struct vgpu_cmd_value), SLOT},
-    [VGPU_CMD_EVENT_CREATE] = {do_event_create, sizeof(struct vgpu_cmd_value), SLOT},
-    [VGPU_CMD_EVENT_DESTROY] = {do_event_destroy, sizeof(struct vgpu_cmd_value), 0},
+    [VGPU_CMD_STREAM_SYNC] = {do_stream_sync, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_STREAM_QUERY] = {do_stream_query, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_EVENT_CREATE] = {do_event_create, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_EVENT_DESTROY] = {do_event_destroy, sizeof(struct vgpu_cmd_value), VALUE},
     [VGPU_CMD_EVENT_RECORD] = {do_event_record, sizeof(struct vgpu_cmd_pair), 0},
-    [VGPU_CMD_EVENT_SYNC] = {do_event_sync, sizeof(struct vgpu_cmd_value), SLOT},
-    [VGPU_CMD_EVENT_QUERY] = {do_event_query, sizeof(struct vgpu_cmd_value), SLOT},
+    [VGPU_CMD_EVENT_SYNC] = {do_event_sync, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_EVENT_QUERY] = {do_event_query, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_EVENT_ELAPSED] = {do_event_elapsed, sizeof(struct vgpu_cmd_pair), SLOT},
     [VGPU_CMD_SYNC] = {do_sync, 0, SLOT},
+    [VGPU_CMD_FENCE] = {do_fence, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
 };
 static_assert(sizeof(rules) / sizeof(rules[0]) == VGPU_COMMAND_COUNT, "a rule for each opcode");
 
@@ -670,6 +724,14 @@ static bool check_length(const struct ring_command *command, const struct comman
     return room == ((bytes + VGPU_COMMAND_ALIGN - 1) & ~(uint64_t)(VGPU_COMMAND_ALIGN - 1));
 }
 
+/* Whether what is reserved is 0, so that it can mean something one day. */
+static bool check_reserved(const struct ring_command *command, const struct command_rule *rule)
+{
+    const struct vgpu_cmd_value *value = (const void *)command->body;
+
+    return !(rule->flags & VALUE) || value->reserved == 0;
+}
+
 bool command_needs_turn(const struct vgpu_command *header)
 {
     const struct command_rule *rule = find_rule(header);
@@ -693,7 +755,8 @@ int command_execute(struct ring_session *s)
         if (((rule->flags & SLOT) && header->slot == 0) || !check_length(&s->command, rule)) {
             return -EPROTO;
         }
-        error = rule->handler(s, s->command.body, &answer);
+        error = check_reserved(&s->command, rule) ? rule->handler(s, s->command.body, &answer)
+                                                  : VGPU_GPU_INVALID_VALUE;
     }
     s->turn.page->requests++;
     if (error != VGPU_GPU_SUCCESS && error != VGPU_GPU_NOT_READY) {

@@ -4,10 +4,10 @@
  * in C where there is none (backend-cpu/). Objects are pointers that only their backend looks
  * into; commands.c has checked that they are of their type and alive.
  *
- * Calls come from one thread and do not wait for what the GPU has to do: work is submitted in
- * streams, and fences tell when it is done. Functions return VGPU_GPU_SUCCESS or another value
- * of enum vgpu_gpu_error. Addresses are the guest's: of device memory as mem_alloc() gave
- * them, or in the arena, which lies at one address in the guest process and here.
+ * Calls come from one thread and do not wait for what the GPU has to do, but where it says so:
+ * work is submitted in streams, and fences tell when it is done. Functions return VGPU_GPU_SUCCESS
+ * or another value of enum vgpu_gpu_error. Addresses are the guest's: of device memory as
+ * mem_alloc() gave them, or in the arena, which lies at one address in the guest process and here.
  */
 #ifndef VGPU_WORKER_GPU_H
 #define VGPU_WORKER_GPU_H
@@ -30,9 +30,9 @@ struct gpu_arena {
     uint64_t size; /* bytes */
 };
 
-/* The end of the work that a stream had when the fence was made. */
+/* The end of the work that a stream had when the fence was made, or an event's last record. */
 struct gpu_fence {
-    void *mark;
+    void *mark, *record;
     uint64_t position;
 };
 
@@ -69,9 +69,12 @@ struct gpu_ops {
     enum vgpu_gpu_error (*module_load)(struct gpu *gpu, const void *image, uint64_t bytes,
                                        struct gpu_module **module);
     enum vgpu_gpu_error (*module_builtin)(struct gpu *gpu, struct gpu_module **module);
-    /* Its functions are gone too. Best called when nothing runs. */
+    /* Its functions are gone too. Best called when nothing runs. May wait, as module_load() may. */
     enum vgpu_gpu_error (*module_unload)(struct gpu *gpu, struct gpu_module *module);
-    /* Fills in all of *info but the handle. The function is its module's. */
+    /*
+     * Fills in all of *info but the handle. The function is its module's, and the same one each
+     * time for a name.
+     */
     enum vgpu_gpu_error (*function_get)(struct gpu *gpu, struct gpu_module *module,
                                         const char *name, struct gpu_function **function,
                                         struct vgpu_result_function *info);
@@ -80,7 +83,7 @@ struct gpu_ops {
     enum vgpu_gpu_error (*launch)(struct gpu *gpu, struct gpu_function *function,
                                   const struct gpu_launch *launch, struct gpu_stream *stream);
 
-    /* A NULL stream is the default one. */
+    /* A NULL stream is the default one. One that is destroyed has nothing left to do. */
     enum vgpu_gpu_error (*stream_create)(struct gpu *gpu, uint32_t flags,
                                          struct gpu_stream **stream);
     void (*stream_destroy)(struct gpu *gpu, struct gpu_stream *stream);
@@ -91,6 +94,9 @@ struct gpu_ops {
     void (*event_destroy)(struct gpu *gpu, struct gpu_event *event);
     enum vgpu_gpu_error (*event_record)(struct gpu *gpu, struct gpu_event *event,
                                         struct gpu_stream *stream);
+    /* Of the event as it is now, whatever becomes of it. */
+    enum vgpu_gpu_error (*event_fence)(struct gpu *gpu, struct gpu_event *event,
+                                       struct gpu_fence *fence);
     enum vgpu_gpu_error (*event_query)(struct gpu *gpu, struct gpu_event *event);
     enum vgpu_gpu_error (*event_elapsed)(struct gpu *gpu, struct gpu_event *start,
                                          struct gpu_event *end, float *milliseconds);
@@ -105,7 +111,10 @@ struct gpu_ops {
     bool (*room)(struct gpu *gpu);
     /* Whether all work is done, or never will be. */
     bool (*idle)(struct gpu *gpu);
-    /* Ends all; what streams still have to do is dropped. Objects are gone. */
+    /*
+     * What streams still have to do is dropped; objects are gone. On a GPU the end of the process
+     * does that.
+     */
     void (*close)(struct gpu *gpu);
 };
 
@@ -127,6 +136,12 @@ int gpu_open(enum backend_kind kind, int device, const struct gpu_arena *arena, 
 int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gpu);
 int cuda_gpu_open(int device, const struct gpu_arena *arena, struct gpu **gpu, char *why,
                   size_t why_size);
+
+/* Whether `given` bytes of parameters are those of a kernel that has `wanted`, maybe padded. */
+static inline bool gpu_params_fit(uint64_t given, uint64_t wanted)
+{
+    return given >= wanted && given - wanted < 16;
+}
 
 #define CPU_GPU_MEMORY (UINT64_C(1) << 30) /* bytes */
 

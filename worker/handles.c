@@ -36,6 +36,14 @@ static int grow(struct handles *handles)
     return 0;
 }
 
+static uint64_t handle_of(const struct handles *handles, uint32_t place)
+{
+    const struct handle_entry *entry = &handles->entries[place - 1];
+
+    return place | (uint64_t)entry->type << TYPE_SHIFT |
+           (uint64_t)entry->generation << GENERATION_SHIFT;
+}
+
 uint64_t handles_add(struct handles *handles, enum handle_type type, void *object, uint64_t parent)
 {
     struct handle_entry *entry;
@@ -51,7 +59,7 @@ uint64_t handles_add(struct handles *handles, enum handle_type type, void *objec
     entry->parent = parent;
     entry->type = type;
     entry->generation++;
-    return place | (uint64_t)type << TYPE_SHIFT | (uint64_t)entry->generation << GENERATION_SHIFT;
+    return handle_of(handles, place);
 }
 
 void *handles_get(const struct handles *handles, enum handle_type type, uint64_t handle)
@@ -68,6 +76,19 @@ void *handles_get(const struct handles *handles, enum handle_type type, uint64_t
         return NULL;
     }
     return entry->object;
+}
+
+uint64_t handles_find(const struct handles *handles, enum handle_type type, const void *object,
+                      uint64_t parent)
+{
+    for (uint32_t i = 0; i < handles->count; i++) {
+        const struct handle_entry *entry = &handles->entries[i];
+
+        if (entry->type == type && entry->object == object && entry->parent == parent) {
+            return handle_of(handles, i + 1);
+        }
+    }
+    return 0;
 }
 
 void handles_remove(struct handles *handles, uint64_t handle)

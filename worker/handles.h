@@ -45,6 +45,10 @@ uint64_t handles_add(struct handles *handles, enum handle_type type, void *objec
 /* The object behind a handle, or NULL. */
 void *handles_get(const struct handles *handles, enum handle_type type, uint64_t handle);
 
+/* The handle of an object with this parent, or 0. */
+uint64_t handles_find(const struct handles *handles, enum handle_type type, const void *object,
+                      uint64_t parent);
+
 /* Takes a handle back that handles_get() knows. */
 void handles_remove(struct handles *handles, uint64_t handle);
 

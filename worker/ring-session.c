@@ -25,7 +25,8 @@ static int may_submit(struct ring_session *s, bool *may)
     *may = false;
     switch (s->turn_state) {
     case RING_TURN_HELD:
-        *may = !recalled(s) || (s->turn_granted && clock_ns() - s->turn_ns < SLICE_NS);
+        *may = !recalled(s) || !s->turn_used ||
+               (s->turn_granted && clock_ns() - s->turn_ns < SLICE_NS);
         return 0;
     case RING_TURN_ASKED:
         return 0;
@@ -35,6 +36,7 @@ static int may_submit(struct ring_session *s, bool *may)
     if (turn_try(&s->turn)) {
         s->turn_state = RING_TURN_HELD;
         s->turn_granted = false;
+        s->turn_used = false;
         s->turn_ns = clock_ns();
         *may = true;
         return 0;
@@ -50,15 +52,17 @@ int ring_session_turn(struct ring_session *s)
     }
     s->turn_state = RING_TURN_HELD;
     s->turn_granted = true;
+    s->turn_used = false;
     s->turn_ns = clock_ns();
     return 0;
 }
 
-/* Ends the turn when its work is done. */
+/* Ends the turn when its work is done and it is of no more use. */
 static int keep_turn(struct ring_session *s)
 {
-    if (s->turn_state != RING_TURN_HELD || (s->held && !recalled(s)) ||
-        !s->gpu->ops->idle(s->gpu)) {
+    const bool more = s->held && (!recalled(s) || !s->turn_used);
+
+    if (s->turn_state != RING_TURN_HELD || more || !s->gpu->ops->idle(s->gpu)) {
         return 0;
     }
     s->turn_state = RING_TURN_NONE;
@@ -87,9 +91,10 @@ static int take_one(struct ring_session *s)
     }
     if (command_needs_turn(&s->command.header)) {
         r = may_submit(s, &may);
-    }
-    if (r < 0 || !may) {
-        return r;
+        if (r < 0 || !may) {
+            return r;
+        }
+        s->turn_used = true;
     }
     s->held = false;
     r = command_execute(s);
@@ -106,6 +111,25 @@ static bool poll_pending(struct ring_session *s)
     return any;
 }
 
+/* Destroys streams for good that have done what they had to do. */
+static void poll_retired(struct ring_session *s)
+{
+    struct retired **place = &s->retired;
+
+    while (*place) {
+        struct retired *retired = *place;
+
+        if (s->gpu->ops->fence_poll(s->gpu, &retired->fence) == VGPU_GPU_NOT_READY) {
+            place = &retired->next;
+            continue;
+        }
+        s->gpu->ops->fence_release(s->gpu, &retired->fence);
+        s->gpu->ops->stream_destroy(s->gpu, retired->stream);
+        *place = retired->next;
+        free(retired);
+    }
+}
+
 int ring_session_step(struct ring_session *s)
 {
     bool any = false;
@@ -120,6 +144,7 @@ int ring_session_step(struct ring_session *s)
     }
     if (r >= 0) {
         any = poll_pending(s) || any;
+        poll_retired(s);
         r = keep_turn(s);
     }
     return r < 0 ? r : any;
@@ -127,7 +152,7 @@ int ring_session_step(struct ring_session *s)
 
 bool ring_session_quiet(struct ring_session *s)
 {
-    return !s->held && s->pending_slots == 0 && s->turn_state == RING_TURN_NONE;
+    return !s->held && !s->retired && s->pending_slots == 0 && s->turn_state == RING_TURN_NONE;
 }
 
 void ring_session_release(struct ring_session *s)
@@ -141,5 +166,12 @@ void ring_session_release(struct ring_session *s)
         free(pending->fences);
     }
     s->pending_slots = 0;
+    while (s->retired) {
+        struct retired *retired = s->retired;
+
+        s->retired = retired->next;
+        s->gpu->ops->fence_release(s->gpu, &retired->fence);
+        free(retired);
+    }
     handles_release(&s->handles);
 }

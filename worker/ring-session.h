@@ -30,7 +30,7 @@
 
 enum pending_kind {
     PENDING_SYNC,   /* reports what went wrong before */
-    PENDING_EVENT,  /* the same, for the event `argument`, which may be gone meanwhile */
+    PENDING_FENCE,  /* does not */
     PENDING_FREE,   /* then frees the memory at `argument` */
     PENDING_UNLOAD, /* then unloads the module `argument` */
 };
@@ -42,6 +42,13 @@ struct pending {
     uint64_t argument;
     struct gpu_fence *fences; /* `count` of them are not passed yet */
     uint32_t count;
+};
+
+/* A destroyed stream that still has work to do. */
+struct retired {
+    struct retired *next;
+    struct gpu_stream *stream;
+    struct gpu_fence fence; /* its end */
 };
 
 enum ring_turn {
@@ -64,7 +71,9 @@ struct ring_session {
     enum ring_turn turn_state;
     uint64_t turn_ns;  /* when the turn began */
     bool turn_granted; /* it was waited for: worth keeping for a while */
-    bool held;         /* `command` is still to be carried out */
+    bool turn_used;    /* work was submitted in it */
+    struct retired *retired;
+    bool held; /* `command` is still to be carried out */
     struct ring_command command;
 };
 

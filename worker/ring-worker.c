@@ -264,6 +264,7 @@ int ring_worker(const struct options *o)
 {
     static struct ring_worker worker;
     enum vgpu_queue_end end;
+    int code;
 
     if (isolation_early(VGPU_WORKER_FD_TURN) < 0) {
         return 1;
@@ -284,5 +285,8 @@ int ring_worker(const struct options *o)
         worker_send_ready(&worker.session.gpu->info) < 0) {
         return 1;
     }
-    return serve(&worker);
+    code = serve(&worker);
+    ring_session_release(&worker.session);
+    worker.session.gpu->ops->close(worker.session.gpu);
+    return code;
 }

@@ -105,11 +105,6 @@ int vgpu_module_builtin(struct vgpu_session *s, uint64_t *module)
     return r;
 }
 
-int vgpu_module_unload(struct vgpu_session *s, uint64_t module)
-{
-    return ask(s, VGPU_CMD_MODULE_UNLOAD, module, NULL, 0);
-}
-
 /* Functions ------------------------------------------------------------------------------ */
 
 static int get_function(struct vgpu_session *s, uint64_t module, const char *name,
@@ -129,22 +124,70 @@ static int get_function(struct vgpu_session *s, uint64_t module, const char *nam
     return session_call(s, &command, result, sizeof(*result));
 }
 
+/* With the layouts' mutex. */
+static struct layout *find_layout(struct vgpu_session *s, uint64_t function)
+{
+    struct layout *layout = s->layouts;
+
+    while (layout && layout->function != function) {
+        layout = layout->next;
+    }
+    return layout;
+}
+
 /* Remembers how many parameters a function has; their layout is asked for when needed. */
-static void add_layout(struct vgpu_session *s, const struct vgpu_result_function *result)
+static int add_layout(struct vgpu_session *s, uint64_t module,
+                      const struct vgpu_result_function *result)
 {
     const bool known = result->params != ~0u && result->params <= VGPU_PARAMS_MAX;
     const uint32_t count = known ? result->params : 0;
     struct layout *layout = calloc(1, sizeof(*layout) + count * sizeof(layout->params[0]));
 
     if (!layout) {
-        return;
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
     }
+    layout->module = module;
     layout->function = result->function;
     layout->count = known ? count : ~0u;
     pthread_mutex_lock(&s->layout_mutex);
-    layout->next = s->layouts;
-    s->layouts = layout;
+    /* The same function has the same handle each time. */
+    if (find_layout(s, result->function)) {
+        free(layout);
+    } else {
+        layout->next = s->layouts;
+        s->layouts = layout;
+    }
     pthread_mutex_unlock(&s->layout_mutex);
+    return VGPU_OK;
+}
+
+/* Forgets the layouts of a module's functions. */
+static void drop_layouts(struct vgpu_session *s, uint64_t module)
+{
+    struct layout **place = &s->layouts;
+
+    pthread_mutex_lock(&s->layout_mutex);
+    while (*place) {
+        struct layout *layout = *place;
+
+        if (layout->module == module) {
+            *place = layout->next;
+            free(layout);
+        } else {
+            place = &layout->next;
+        }
+    }
+    pthread_mutex_unlock(&s->layout_mutex);
+}
+
+int vgpu_module_unload(struct vgpu_session *s, uint64_t module)
+{
+    const int r = ask(s, VGPU_CMD_MODULE_UNLOAD, module, NULL, 0);
+
+    if (r == VGPU_OK) {
+        drop_layouts(s, module);
+    }
+    return r;
 }
 
 int vgpu_function_get(struct vgpu_session *s, uint64_t module, const char *name, uint64_t *function)
@@ -153,10 +196,7 @@ int vgpu_function_get(struct vgpu_session *s, uint64_t module, const char *name,
     const int r = get_function(s, module, name, &result);
 
     *function = result.function;
-    if (r == VGPU_OK) {
-        add_layout(s, &result);
-    }
-    return r;
+    return r == VGPU_OK ? add_layout(s, module, &result) : r;
 }
 
 static int post_launch(struct vgpu_session *s, const struct vgpu_launch *launch, const void *params,
@@ -195,6 +235,7 @@ static int complete_layout(struct vgpu_session *s, struct layout *layout)
 {
     for (uint32_t i = 0; i < layout->count; i++) {
         const struct vgpu_cmd_pair body = {.first = layout->function, .second = i};
+        struct vgpu_result_param param = {0};
         int r;
 
         if (layout->params[i].size != 0) {
@@ -204,29 +245,26 @@ static int complete_layout(struct vgpu_session *s, struct layout *layout)
                          &(struct command){.opcode = VGPU_CMD_FUNCTION_PARAM,
                                            .body = &body,
                                            .body_bytes = sizeof(body)},
-                         &layout->params[i], sizeof(layout->params[i]));
+                         &param, sizeof(param));
         if (r != VGPU_OK) {
             return r;
         }
-        if (layout->params[i].size > VGPU_PARAMS_MAX ||
-            layout->params[i].offset > VGPU_PARAMS_MAX - layout->params[i].size) {
+        if (param.size > VGPU_PARAMS_MAX || param.offset > VGPU_PARAMS_MAX - param.size) {
             return vgpu_fail(VGPU_INCOMPATIBLE, "parameter %u is said to lie at %llu", i,
-                             (unsigned long long)layout->params[i].offset);
+                             (unsigned long long)param.offset);
         }
+        layout->params[i] = param;
     }
     return VGPU_OK;
 }
 
 /* The function's complete layout; NULL with *r otherwise. */
-static const struct layout *find_layout(struct vgpu_session *s, uint64_t function, int *r)
+static const struct layout *take_layout(struct vgpu_session *s, uint64_t function, int *r)
 {
     struct layout *layout;
 
     pthread_mutex_lock(&s->layout_mutex);
-    layout = s->layouts;
-    while (layout && layout->function != function) {
-        layout = layout->next;
-    }
+    layout = find_layout(s, function);
     if (!layout) {
         *r = vgpu_fail(VGPU_GPU_INVALID_HANDLE, "no such function");
     } else if (layout->count == ~0u) {
@@ -245,7 +283,7 @@ int vgpu_launch_args(struct vgpu_session *s, const struct vgpu_launch *launch,
     uint8_t params[VGPU_PARAMS_MAX];
     uint64_t bytes = 0;
     int r;
-    const struct layout *layout = find_layout(s, launch->function, &r);
+    const struct layout *layout = take_layout(s, launch->function, &r);
 
     if (!layout) {
         return r;
@@ -283,7 +321,7 @@ int vgpu_stream_wait(struct vgpu_session *s, uint64_t stream, uint64_t event)
 
 int vgpu_stream_sync(struct vgpu_session *s, uint64_t stream)
 {
-    return session_synced(s, ask(s, VGPU_CMD_STREAM_SYNC, stream, NULL, 0));
+    return ask(s, VGPU_CMD_STREAM_SYNC, stream, NULL, 0);
 }
 
 int vgpu_stream_query(struct vgpu_session *s, uint64_t stream)
@@ -308,7 +346,7 @@ int vgpu_event_record(struct vgpu_session *s, uint64_t event, uint64_t stream)
 
 int vgpu_event_sync(struct vgpu_session *s, uint64_t event)
 {
-    return session_synced(s, ask(s, VGPU_CMD_EVENT_SYNC, event, NULL, 0));
+    return ask(s, VGPU_CMD_EVENT_SYNC, event, NULL, 0);
 }
 
 int vgpu_event_query(struct vgpu_session *s, uint64_t event)
@@ -332,5 +370,5 @@ int vgpu_event_elapsed(struct vgpu_session *s, uint64_t start, uint64_t end, flo
 
 int vgpu_session_sync(struct vgpu_session *s)
 {
-    return session_synced(s, ask_plain(s, VGPU_CMD_SYNC, NULL, 0));
+    return ask_plain(s, VGPU_CMD_SYNC, NULL, 0);
 }

@@ -278,10 +278,17 @@ static int port_start(struct vgpu_port *port, uint32_t *status)
 
 static uint32_t port_status(struct vgpu_port *port)
 {
+    const int file = ((struct driver_port *)port)->file;
+    struct vgpu_driver_info info;
     uint32_t status = 0;
 
-    if (ioctl(((struct driver_port *)port)->file, VGPU_IOC_STATUS, &status) < 0) {
+    if (ioctl(file, VGPU_IOC_STATUS, &status) < 0) {
         return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_LOST << 8;
+    }
+    /* A mediator that was killed has not said so; its workers are gone with it. */
+    if (vgpu_queue_state(status) == VGPU_QUEUE_RUNNING && ioctl(file, VGPU_IOC_INFO, &info) == 0 &&
+        info.status == VGPU_STATUS_OFFLINE) {
+        return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8 | (status & 0xffff0000u);
     }
     return status;
 }

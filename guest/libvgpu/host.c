@@ -26,6 +26,7 @@
 struct host_vgpu {
     struct vgpu head;
     int socket;
+    uint32_t gone; /* 1: the mediator has closed it; set by any thread */
     int fds[FDMSG_MAX];
     size_t fd_count; /* vgpu_attach_fds() when attached */
     uint32_t queues; /* 0, or 1 for a session */
@@ -50,7 +51,7 @@ static bool look_at_socket(struct host_vgpu *host)
     size_t count = 0;
     ssize_t n;
 
-    if (host->socket < 0) {
+    if (host->socket < 0 || shared_load(&host->gone) != 0) {
         return false;
     }
     n = fdmsg_recv(host->socket, &msg, sizeof(msg), fds, &count);
@@ -60,8 +61,7 @@ static bool look_at_socket(struct host_vgpu *host)
         host->reset_serial = 0;
     }
     if (n == 0 || (n < 0 && n != -EAGAIN)) {
-        close(host->socket);
-        host->socket = -1;
+        shared_store(&host->gone, 1);
         return false;
     }
     return true;

@@ -4,7 +4,9 @@
  *
  * The part begins with a few stages. Memory that is not pinned goes through them in pieces, so
  * that one piece is copied here while the GPU copies another; a ticket tells for each stage
- * when the GPU is done with it. The rest of the part is for pinned memory, first fit.
+ * when the GPU is done with it. A stage behind a long kernel is out of use as long as that
+ * takes; threads that would have to wait for it get others, made from the rest of the part. The
+ * rest is for pinned memory, first fit.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +14,15 @@
 #include <emmintrin.h>
 #endif
 
+#include "clock.h"
 #include "session.h"
+#include "shared.h"
 
 #define PINNED_ALIGN UINT64_C(256)
 #define STAGE_MAX (UINT64_C(1) << 20) /* bytes: such pieces stay in the processor's cache */
 #define PAGE UINT64_C(4096)
+#define DEPTH 2u                        /* stages under way in one direction */
+#define STAGE_WAIT_NS (100 * NS_PER_US) /* for a stage, before there is one more */
 #define SPLIT_MIN (UINT64_C(8) << 20)   /* bytes: worth the start of a thread */
 #define STREAM_MIN (UINT64_C(64) << 10) /* bytes: worth going past the caches */
 
@@ -36,8 +42,8 @@ void memory_init(struct vgpu_session *s)
         /* A part of a few pages is all stages. */
         s->stage_bytes = s->port->arena_size / STAGES & ~(PINNED_ALIGN - 1);
     }
-    for (unsigned i = 0; i < STAGES; i++) {
-        s->stage[i] = arena + i * s->stage_bytes;
+    for (s->stage_count = 0; s->stage_count < STAGES; s->stage_count++) {
+        s->stages[s->stage_count].memory = arena + s->stage_count * s->stage_bytes;
     }
     stages = STAGES * s->stage_bytes;
     if (s->port->arena_size > stages) {
@@ -204,39 +210,94 @@ static int post_copy(struct vgpu_session *s, enum vgpu_copy_kind kind, uint64_t 
         s, &(struct command){.opcode = VGPU_CMD_COPY, .body = &body, .body_bytes = sizeof(body)});
 }
 
-/* Asks to be told when the stream has done all that was posted. */
-static int ask_sync(struct vgpu_session *s, uint64_t stream, struct ticket *ticket)
+/*
+ * Asks to be told when the stream has done all that was posted: by STREAM_SYNC with what went
+ * wrong before, by FENCE without.
+ */
+static int ask_done(struct vgpu_session *s, uint16_t opcode, uint64_t stream, struct ticket *ticket)
 {
     const struct vgpu_cmd_value body = {.value = stream};
 
-    return session_ask(s,
-                       &(struct command){.opcode = VGPU_CMD_STREAM_SYNC,
-                                         .body = &body,
-                                         .body_bytes = sizeof(body)},
-                       ticket);
+    return session_ask(
+        s, &(struct command){.opcode = opcode, .body = &body, .body_bytes = sizeof(body)}, ticket);
 }
 
-/* Waits until the GPU is done with a stage. VGPU_OK or VGPU_ENDED. */
-static int wait_for_stage(struct vgpu_session *s, unsigned stage)
-{
-    int r, none = VGPU_OK;
+/* Stages --------------------------------------------------------------------------------- */
 
-    if (s->stage_ticket[stage].slot == 0) {
-        return VGPU_OK;
+/* A stage that nobody uses and that the GPU is done with; NULL when there is none. */
+static struct stage *find_stage(struct vgpu_session *s)
+{
+    for (unsigned i = 0; i < s->stage_count; i++) {
+        struct stage *stage = &s->stages[i];
+
+        if (!stage->used && (stage->ticket.slot == 0 || session_answered(s, &stage->ticket))) {
+            return stage;
+        }
     }
-    r = session_await(s, &s->stage_ticket[stage], NULL, 0);
-    if (r > 0) {
-        __atomic_compare_exchange_n(&s->stage_error, &none, r, 0, __ATOMIC_RELAXED,
-                                    __ATOMIC_RELAXED);
-    }
-    return r < 0 ? r : VGPU_OK;
+    return NULL;
 }
 
-int session_synced(struct vgpu_session *s, int result)
+/* One more, from the memory that could be pinned; NULL when there is none left. */
+static struct stage *add_stage(struct vgpu_session *s)
 {
-    const int before = __atomic_exchange_n(&s->stage_error, VGPU_OK, __ATOMIC_RELAXED);
+    struct stage *stage = &s->stages[s->stage_count];
+    void *memory = NULL;
 
-    return result == VGPU_OK ? before : result;
+    if (s->stage_count == STAGES_MAX || vgpu_pinned_alloc(s, s->stage_bytes, &memory) != VGPU_OK) {
+        return NULL;
+    }
+    if (!vgpu_is_pinned(s, memory)) {
+        vgpu_pinned_free(s, memory);
+        return NULL;
+    }
+    s->stage_count++;
+    stage->memory = memory;
+    return stage;
+}
+
+/*
+ * Takes a stage, waiting for one as long as it takes; without `wait` there may be none. Who has a
+ * stage does not wait for another, since others may do the same. VGPU_OK or VGPU_ENDED.
+ */
+static int take_stage(struct vgpu_session *s, bool wait, struct stage **taken)
+{
+    const uint64_t start = clock_ns();
+    uint64_t waited = 0;
+    struct stage *stage = NULL;
+
+    for (;;) {
+        pthread_mutex_lock(&s->stage_mutex);
+        stage = find_stage(s);
+        if (!stage && waited > STAGE_WAIT_NS) {
+            stage = add_stage(s);
+        }
+        if (stage) {
+            stage->used = true;
+        }
+        pthread_mutex_unlock(&s->stage_mutex);
+        if (stage || !wait || shared_load(&s->end) != 0) {
+            break;
+        }
+        session_look(s, waited);
+        vgpu_pause(waited);
+        waited = clock_ns() - start;
+    }
+    *taken = stage;
+    if (!stage) {
+        return wait ? session_ended(s) : VGPU_OK;
+    }
+    if (stage->ticket.slot != 0 && session_await(s, &stage->ticket, NULL, 0) == VGPU_ENDED) {
+        stage->used = false;
+        return session_ended(s);
+    }
+    return VGPU_OK;
+}
+
+static void give_stage(struct vgpu_session *s, struct stage *stage)
+{
+    pthread_mutex_lock(&s->stage_mutex);
+    stage->used = false;
+    pthread_mutex_unlock(&s->stage_mutex);
 }
 
 /*
@@ -268,13 +329,12 @@ static void copy_out(uint8_t *to, const uint8_t *from, size_t bytes)
     memcpy(to, from, bytes);
 }
 
-/* A copy, or a half of one, and the stages that it goes through. */
+/* A copy, or a half of one, that goes through stages. */
 struct staged {
     struct vgpu_session *s;
     int (*run)(struct staged *copy);
     uint8_t *memory; /* not written where the copy goes to the device */
     uint64_t device, bytes, stream;
-    unsigned first, stages;
     int result;
 };
 
@@ -283,74 +343,88 @@ static uint64_t piece_bytes(const struct vgpu_session *s, uint64_t left)
     return left < s->stage_bytes ? left : s->stage_bytes;
 }
 
-static unsigned stage_of(const struct staged *copy, uint64_t piece)
-{
-    return copy->first + (unsigned)(piece % copy->stages);
-}
-
 /* To the device: done with the memory when it returns. */
 static int send_staged(struct staged *copy)
 {
     struct vgpu_session *s = copy->s;
     int r = VGPU_OK;
 
-    for (uint64_t done = 0, i = 0; done < copy->bytes && r == VGPU_OK; i++) {
-        const unsigned stage = stage_of(copy, i);
+    for (uint64_t done = 0; done < copy->bytes && r == VGPU_OK;) {
         const uint64_t count = piece_bytes(s, copy->bytes - done);
+        struct stage *stage;
 
-        r = wait_for_stage(s, stage);
+        r = take_stage(s, true, &stage);
         if (r != VGPU_OK) {
             break;
         }
-        memcpy(s->stage[stage], copy->memory + done, count);
+        memcpy(stage->memory, copy->memory + done, count);
         r = post_copy(s, VGPU_COPY_TO_DEVICE, copy->device + done,
-                      (uint64_t)(uintptr_t)s->stage[stage], count, copy->stream);
+                      (uint64_t)(uintptr_t)stage->memory, count, copy->stream);
         if (r == VGPU_OK) {
-            r = ask_sync(s, copy->stream, &s->stage_ticket[stage]);
+            r = ask_done(s, VGPU_CMD_FENCE, copy->stream, &stage->ticket);
         }
+        give_stage(s, stage);
         done += count;
     }
     return r;
 }
 
-/* Has the GPU fill a stage. */
-static int fetch(const struct staged *copy, unsigned stage, uint64_t offset, uint64_t bytes)
+/* Has the GPU fill a stage; without `wait` *stage may be NULL, and nothing is done. */
+static int fetch(const struct staged *copy, uint64_t offset, uint64_t bytes, bool wait,
+                 struct stage **stage)
 {
     struct vgpu_session *s = copy->s;
-    int r = wait_for_stage(s, stage);
+    int r = take_stage(s, wait, stage);
 
-    if (r == VGPU_OK) {
-        r = post_copy(s, VGPU_COPY_FROM_DEVICE, (uint64_t)(uintptr_t)s->stage[stage],
-                      copy->device + offset, bytes, copy->stream);
+    if (r != VGPU_OK || !*stage) {
+        return r;
     }
-    return r == VGPU_OK ? ask_sync(s, copy->stream, &s->stage_ticket[stage]) : r;
+    r = post_copy(s, VGPU_COPY_FROM_DEVICE, (uint64_t)(uintptr_t)(*stage)->memory,
+                  copy->device + offset, bytes, copy->stream);
+    if (r == VGPU_OK) {
+        /* What goes wrong with a piece is this call's to return. */
+        r = ask_done(s, VGPU_CMD_STREAM_SYNC, copy->stream, &(*stage)->ticket);
+    }
+    if (r != VGPU_OK) {
+        give_stage(s, *stage);
+    }
+    return r;
 }
 
-/* From the device, as many stages under way as there are. */
+/* From the device, a few stages under way at a time. */
 static int receive_staged(struct staged *copy)
 {
     struct vgpu_session *s = copy->s;
-    uint64_t asked = 0, done = 0;
+    struct stage *stages[DEPTH];
+    uint64_t asked = 0, done = 0, next = 0, i = 0;
     int r = VGPU_OK;
 
-    for (uint64_t i = 0, next = 0; done < copy->bytes && r == VGPU_OK; i++) {
-        const unsigned stage = stage_of(copy, i);
+    while (done < copy->bytes && r == VGPU_OK) {
         const uint64_t count = piece_bytes(s, copy->bytes - done);
 
-        while (r == VGPU_OK && asked < copy->bytes && next < i + copy->stages) {
+        while (r == VGPU_OK && asked < copy->bytes && next < i + DEPTH) {
             const uint64_t wanted = piece_bytes(s, copy->bytes - asked);
 
-            r = fetch(copy, stage_of(copy, next), asked, wanted);
+            r = fetch(copy, asked, wanted, next == i, &stages[next % DEPTH]);
+            if (r != VGPU_OK || !stages[next % DEPTH]) {
+                break;
+            }
             asked += wanted;
             next++;
         }
         if (r == VGPU_OK) {
-            r = session_await(s, &s->stage_ticket[stage], NULL, 0);
+            struct stage *stage = stages[i++ % DEPTH];
+
+            r = session_await(s, &stage->ticket, NULL, 0);
+            if (r == VGPU_OK) {
+                copy_out(copy->memory + done, stage->memory, count);
+                done += count;
+            }
+            give_stage(s, stage);
         }
-        if (r == VGPU_OK) {
-            copy_out(copy->memory + done, s->stage[stage], count);
-            done += count;
-        }
+    }
+    while (i < next) {
+        give_stage(s, stages[i++ % DEPTH]);
     }
     return r;
 }
@@ -372,30 +446,21 @@ static int run_staged(struct staged *copy)
     const uint64_t half = copy->bytes / 2 & ~(PAGE - 1);
     struct staged other = *copy;
     pthread_t thread;
-    bool split;
 
-    copy->stages = STAGES;
-    pthread_mutex_lock(&copy->s->stage_mutex);
     other.memory += half;
     other.device += half;
     other.bytes -= half;
-    other.first = STAGES / 2;
-    other.stages = STAGES / 2;
-    split = copy->bytes >= SPLIT_MIN && pthread_create(&thread, NULL, run_half, &other) == 0;
-    if (split) {
-        copy->stages = STAGES / 2;
-        copy->bytes = half;
+    if (copy->bytes < SPLIT_MIN || pthread_create(&thread, NULL, run_half, &other) != 0) {
+        return copy->run(copy);
     }
+    copy->bytes = half;
     copy->result = copy->run(copy);
-    if (split) {
-        pthread_join(thread, NULL);
-        if (copy->result == VGPU_OK && other.result != VGPU_OK) {
-            /* The other thread's message is its own. */
-            copy->result = vgpu_fail(other.result, "half of the copy failed: %s",
-                                     vgpu_result_text(other.result));
-        }
+    pthread_join(thread, NULL);
+    if (copy->result == VGPU_OK && other.result != VGPU_OK) {
+        /* The other thread's message is its own. */
+        copy->result = vgpu_fail(other.result, "half of the copy failed: %s",
+                                 vgpu_result_text(other.result));
     }
-    pthread_mutex_unlock(&copy->s->stage_mutex);
     return copy->result;
 }
 
@@ -419,12 +484,12 @@ int vgpu_copy_from_async(struct vgpu_session *s, void *to, uint64_t from, uint64
     if (in_arena(s, to, bytes)) {
         return post_copy(s, VGPU_COPY_FROM_DEVICE, (uint64_t)(uintptr_t)to, from, bytes, stream);
     }
-    return session_synced(s, run_staged(&(struct staged){.s = s,
-                                                         .run = receive_staged,
-                                                         .memory = to,
-                                                         .device = from,
-                                                         .bytes = bytes,
-                                                         .stream = stream}));
+    return run_staged(&(struct staged){.s = s,
+                                       .run = receive_staged,
+                                       .memory = to,
+                                       .device = from,
+                                       .bytes = bytes,
+                                       .stream = stream});
 }
 
 int vgpu_copy_to(struct vgpu_session *s, uint64_t to, const void *from, uint64_t bytes)

@@ -23,7 +23,7 @@
 #include "clock.h"
 
 #define DEVICES "/sys/bus/pci/devices"
-#define LOCK_LIMIT_NS (5 * NS_PER_S)
+#define LOCK_LIMIT_NS (30 * NS_PER_S) /* somebody may be closing many queues */
 
 /* Builds the path of a file of a device; `name` is one of ours, and short. */
 static const char *device_path(const char *address, const char *name, char path[128])
@@ -248,15 +248,29 @@ uint64_t pci_shm_size_of(const struct pci_device *device)
                                                        << 32;
 }
 
+static bool is_open(const struct pci_device *device, uint32_t queue)
+{
+    return vgpu_queue_state(pci_get(device, VGPU_REG_QUEUE_STATUS + 4 * queue)) != VGPU_QUEUE_FREE;
+}
+
 unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint32_t own)
 {
     const uint32_t queues = pci_queue_count(device);
     unsigned closed = 0;
 
+    /* Without queues there is no control block either. */
+    if (queues == 0) {
+        return 0;
+    }
+    /* First all at once, since workers take their time to end. */
+    for (uint32_t i = 0; i < queues; i++) {
+        if (i != own && is_open(device, i) && pci_lock_byte(device, i, F_WRLCK)) {
+            queue_control(device, i, VGPU_QUEUE_CLOSE);
+            pci_lock_byte(device, i, F_UNLCK);
+        }
+    }
     for (uint32_t i = 0; i <= VGPU_MAX_QUEUES; i++) {
-        const bool open = i < queues &&
-                          vgpu_queue_state(pci_get(device, VGPU_REG_QUEUE_STATUS + 4 * i)) !=
-                              VGPU_QUEUE_FREE;
+        const bool open = i < queues && is_open(device, i);
 
         if (i == own || (!open && control->parts[i].size == 0) ||
             !pci_lock_byte(device, i, F_WRLCK)) {

@@ -108,7 +108,11 @@ static int take_queue(struct pci_port *pci)
     const uint32_t queues = pci_queue_count(&pci->device);
 
     for (uint32_t i = 0; i < queues; i++) {
-        if (pci_lock_byte(&pci->device, i, F_WRLCK)) {
+        const uint32_t state = vgpu_queue_state(pci_queue_status(&pci->device, i));
+
+        /* One whose worker could not be ended yet is nobody's. */
+        if ((state == VGPU_QUEUE_FREE || state == VGPU_QUEUE_ENDED) &&
+            pci_lock_byte(&pci->device, i, F_WRLCK)) {
             pci->queue = i;
             return VGPU_OK;
         }
@@ -126,6 +130,12 @@ static int take_both(struct pci_port *pci, struct vgpu_control *control, uint64_
     struct vgpu_arena_part part;
     int r;
 
+    if (pci_queue_count(&pci->device) == 0) {
+        return vgpu_fail(pci_offline(&pci->device) ? VGPU_OFFLINE : VGPU_INCOMPATIBLE,
+                         "device %s has no queues%s", pci->device.address,
+                         pci_offline(&pci->device) ? " as long as no mediator has been there"
+                                                   : ": the host gave it none");
+    }
     pci_reap(&pci->device, control, PCI_NO_QUEUE);
     r = take_queue(pci);
     if (r != VGPU_OK) {
@@ -218,7 +228,7 @@ int vgpu_reap(const char *address, unsigned *count)
     if (r == VGPU_OK) {
         shm = pci_open_shm(&device);
         control = shm < 0 ? NULL : pci_map_control(shm);
-        r = control ? pci_wait_for_byte(&device, PCI_LOCK_CONTROL) : VGPU_SYSTEM;
+        r = shm < 0 ? shm : control ? pci_wait_for_byte(&device, PCI_LOCK_CONTROL) : VGPU_SYSTEM;
     }
     if (r == VGPU_OK) {
         *count = pci_reap(&device, control, PCI_NO_QUEUE);

@@ -44,6 +44,12 @@ static int find_part(struct pci_device *device, int shm, struct vgpu_arena_part 
     int r;
 
     *part = (struct vgpu_arena_part){.size = pci_shm_size_of(device)};
+    if (!(pci_get(device, VGPU_REG_FEATURES) & VGPU_FEATURE_SHM)) {
+        return vgpu_fail(VGPU_OFFLINE,
+                         "device %s has no memory as long as no mediator has been "
+                         "there",
+                         device->address);
+    }
     if (pci_queue_count(device) == 0) {
         return VGPU_OK;
     }

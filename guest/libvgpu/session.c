@@ -109,7 +109,7 @@ enum vgpu_queue_end vgpu_session_end(const struct vgpu_session *s)
     return end == 0 ? VGPU_QUEUE_END_NONE : (enum vgpu_queue_end)(end - 1);
 }
 
-static int fail_ended(const struct vgpu_session *s)
+int session_ended(struct vgpu_session *s)
 {
     const enum vgpu_queue_end end = vgpu_session_end(s);
 
@@ -138,6 +138,13 @@ static bool alive(struct vgpu_session *s)
         shared_store(&s->end, 1 + vgpu_queue_end(status));
     }
     return shared_load(&s->end) == 0;
+}
+
+void session_look(struct vgpu_session *s, uint64_t waited_ns)
+{
+    if (waited_ns > NS_PER_MS) {
+        alive(s);
+    }
 }
 
 /* Wakes the worker where it sleeps; after the store of the tail. */
@@ -172,7 +179,7 @@ static int wait_for_room(struct vgpu_session *s, uint32_t bytes)
         if (waited - looked > NS_PER_MS) {
             looked = waited;
             if (!alive(s)) {
-                return fail_ended(s);
+                return session_ended(s);
             }
         }
         vgpu_pause(waited);
@@ -227,7 +234,7 @@ int session_post(struct vgpu_session *s, const struct command *command)
     int r;
 
     if (shared_load(&s->end) != 0) {
-        return fail_ended(s);
+        return session_ended(s);
     }
     pthread_mutex_lock(&s->ring_mutex);
     r = put_command(s, command, 0);
@@ -267,7 +274,7 @@ int session_ask(struct vgpu_session *s, const struct command *command, struct ti
     int r = VGPU_OK;
 
     if (shared_load(&s->end) != 0) {
-        return fail_ended(s);
+        return session_ended(s);
     }
     ticket->slot = take_slot(s);
     pthread_mutex_lock(&s->ring_mutex);
@@ -281,7 +288,7 @@ int session_ask(struct vgpu_session *s, const struct command *command, struct ti
     return r;
 }
 
-static bool answered(struct vgpu_session *s, const struct ticket *ticket)
+bool session_answered(struct vgpu_session *s, const struct ticket *ticket)
 {
     const struct vgpu_slot *slot = &s->port->queue->slots[ticket->slot - 1];
 
@@ -298,7 +305,7 @@ static bool spin(struct vgpu_session *s, const struct ticket *ticket)
 
     while (waited < limit && shared_load(&s->end) == 0) {
         for (int i = 0; i < 32; i++) {
-            if (answered(s, ticket)) {
+            if (session_answered(s, ticket)) {
                 shared_store(&s->patient, 0);
                 return true;
             }
@@ -315,19 +322,11 @@ static bool spin(struct vgpu_session *s, const struct ticket *ticket)
 /* On behalf of all threads that wait: sleeps until something may have been answered. */
 static void sleep_for_all(struct vgpu_session *s, const struct ticket *ticket, uint64_t waited_ns)
 {
-    struct vgpu_queue *queue = s->port->queue;
-
     if (!s->port->ops->wait) {
         vgpu_pause(waited_ns);
-        return;
-    }
-    shared_store(&queue->waiting, 1);
-    /* Partner: the fence in the worker's ring_answer(). */
-    shared_fence();
-    if (!answered(s, ticket)) {
+    } else if (!session_answered(s, ticket)) {
         s->port->ops->wait(s->port, WAIT_MS);
     }
-    shared_store(&queue->waiting, 0);
 }
 
 /* Waits until the slot is answered or the session is gone. */
@@ -338,12 +337,16 @@ static void wait_for(struct vgpu_session *s, const struct ticket *ticket)
 
     pthread_mutex_lock(&s->wait_mutex);
     shared_store(&s->patient, 1);
-    while (!answered(s, ticket) && shared_load(&s->end) == 0) {
+    while (!session_answered(s, ticket) && shared_load(&s->end) == 0) {
         if (s->waiter) {
             pthread_cond_wait(&s->wait_cond, &s->wait_mutex);
             continue;
         }
         s->waiter = true;
+        /* While this thread has the mutex: whoever comes next relies on it. */
+        shared_store(&s->port->queue->waiting, s->port->ops->wait != NULL);
+        /* Partner: the fence in the worker's ring_answer(). */
+        shared_fence();
         pthread_mutex_unlock(&s->wait_mutex);
         sleep_for_all(s, ticket, clock_ns() - start);
         if (clock_ns() - looked > WAIT_MS * NS_PER_MS) {
@@ -352,6 +355,7 @@ static void wait_for(struct vgpu_session *s, const struct ticket *ticket)
         }
         pthread_mutex_lock(&s->wait_mutex);
         s->waiter = false;
+        shared_store(&s->port->queue->waiting, 0);
         pthread_cond_broadcast(&s->wait_cond);
     }
     pthread_mutex_unlock(&s->wait_mutex);
@@ -365,16 +369,21 @@ int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, 
     if (!spin(s, ticket)) {
         wait_for(s, ticket);
     }
-    if (answered(s, ticket)) {
+    if (session_answered(s, ticket)) {
         shared_fence();
         result = (int)shared_load(&slot->result);
-        if (result == VGPU_GPU_SUCCESS && bytes > 0) {
+        if (result == VGPU_GPU_SUCCESS && shared_load(&slot->length) < bytes) {
+            result = VGPU_INCOMPATIBLE;
+        } else if (result == VGPU_GPU_SUCCESS && bytes > 0) {
             memcpy(payload, slot->payload, bytes);
         }
     }
     give_slot(s, ticket->slot);
     ticket->slot = 0;
-    return result == VGPU_ENDED ? fail_ended(s) : tell(result);
+    if (result == VGPU_INCOMPATIBLE) {
+        return vgpu_fail(result, "the host's answer is shorter than %u bytes", bytes);
+    }
+    return result == VGPU_ENDED ? session_ended(s) : tell(result);
 }
 
 int session_call(struct vgpu_session *s, const struct command *command, void *payload,

@@ -8,13 +8,21 @@
 
 #include "internal.h"
 
-/* Pieces of the arena through which memory goes that is not pinned. */
+/* Pieces of the arena through which memory goes that is not pinned: at first, and at most. */
 #define STAGES 4u
+#define STAGES_MAX 16u
 
 /* An answer that is awaited. */
 struct ticket {
     uint32_t slot; /* from 1; 0: none */
     uint32_t sequence;
+};
+
+/* A piece of the arena that copies go through. */
+struct stage {
+    uint8_t *memory;
+    bool used;            /* by a thread */
+    struct ticket ticket; /* when the GPU is done with it, if it is not yet */
 };
 
 /* A piece of pinned memory, or of what stands in for it. */
@@ -29,7 +37,7 @@ struct pinned {
 /* The layout of a function's parameters. */
 struct layout {
     struct layout *next;
-    uint64_t function;
+    uint64_t module, function;
     uint32_t count;
     struct vgpu_result_param params[];
 };
@@ -53,12 +61,11 @@ struct vgpu_session {
 
     /* Memory. */
     pthread_mutex_t memory_mutex;
-    struct pinned *pinned; /* ascending addresses, those in the arena first */
-    pthread_mutex_t stage_mutex;
-    uint8_t *stage[STAGES];
-    uint64_t stage_bytes;               /* of each */
-    struct ticket stage_ticket[STAGES]; /* when the GPU is done with it */
-    int stage_error;                    /* of a ticket, for the next synchronising call */
+    struct pinned *pinned;       /* ascending addresses, those in the arena first */
+    pthread_mutex_t stage_mutex; /* not held while anything is waited for */
+    struct stage stages[STAGES_MAX];
+    unsigned stage_count;
+    uint64_t stage_bytes; /* of each */
 
     pthread_mutex_t layout_mutex;
     struct layout *layouts;
@@ -85,12 +92,18 @@ int session_ask(struct vgpu_session *s, const struct command *command, struct ti
  */
 int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, uint32_t bytes);
 
+/* Whether the answer is there, so that session_await() does not wait. */
+bool session_answered(struct vgpu_session *s, const struct ticket *ticket);
+
+/* Now and then, while waiting for something else: looks whether the session lives. */
+void session_look(struct vgpu_session *s, uint64_t waited_ns);
+
+/* VGPU_ENDED with its message. */
+int session_ended(struct vgpu_session *s);
+
 /* Posts, and waits. */
 int session_call(struct vgpu_session *s, const struct command *command, void *payload,
                  uint32_t bytes);
-
-/* The result of a synchronising call, with what went wrong in staging before. */
-int session_synced(struct vgpu_session *s, int result);
 
 /* Lays out the arena. */
 void memory_init(struct vgpu_session *s);

@@ -394,6 +394,101 @@ static void test_errors_come_with_the_next_synchronise(void)
     RESULT(vgpu_session_sync(s), VGPU_GPU_INVALID_VALUE);
 }
 
+/* What went wrong before a copy through the stages is told once, by who synchronises. */
+static void test_errors_are_not_lost_in_copies(void)
+{
+    const uint64_t device = alloc(16);
+    uint8_t bytes[16] = {0};
+
+    GOOD(vgpu_fill(s, device, 0, 3, 4, 0));
+    GOOD(vgpu_copy_to_async(s, device, bytes, sizeof(bytes), 0));
+    RESULT(vgpu_session_sync(s), VGPU_GPU_INVALID_VALUE);
+    GOOD(vgpu_session_sync(s));
+    GOOD(vgpu_fill(s, device, 0, 3, 4, 0));
+    RESULT(vgpu_copy_to(s, device, bytes, sizeof(bytes)), VGPU_GPU_INVALID_VALUE);
+    GOOD(vgpu_copy_to(s, device, bytes, sizeof(bytes)));
+    GOOD(vgpu_fill(s, device, 0, 3, 4, 0));
+    RESULT(vgpu_copy_from(s, bytes, device, sizeof(bytes)), VGPU_GPU_INVALID_VALUE);
+    GOOD(vgpu_copy_from(s, bytes, device, sizeof(bytes)));
+    GOOD(vgpu_session_sync(s));
+}
+
+static void test_destroyed_stream_is_waited_for(void)
+{
+    const uint64_t spin = function("spin"), device = alloc(16);
+    uint64_t stream = 0;
+    double start;
+
+    GOOD(vgpu_stream_create(s, VGPU_STREAM_NON_BLOCKING, &stream));
+    start = now_ms();
+    GOOD(post_spin(spin, stream, 300));
+    GOOD(vgpu_stream_destroy(s, stream));
+    GOOD(vgpu_mem_free(s, device));
+    EXPECT(now_ms() - start >= 299, "memory was freed after %g ms", now_ms() - start);
+    start = now_ms();
+    GOOD(vgpu_stream_create(s, VGPU_STREAM_NON_BLOCKING, &stream));
+    GOOD(post_spin(spin, stream, 300));
+    GOOD(vgpu_stream_destroy(s, stream));
+    GOOD(vgpu_session_sync(s));
+    EXPECT(now_ms() - start >= 299, "it took %g ms", now_ms() - start);
+}
+
+static void *receive_late(void *stream)
+{
+    static uint8_t bytes[3u << 20];
+    uint64_t device = 0;
+    int r = vgpu_mem_alloc(s, sizeof(bytes), &device);
+
+    if (r == VGPU_OK) {
+        r = vgpu_copy_from_async(s, bytes, device, sizeof(bytes), *(uint64_t *)stream);
+    }
+    return (void *)(intptr_t)r;
+}
+
+/* All stages are behind a long kernel, and somebody else wants to copy. */
+static void test_copy_behind_a_kernel_holds_up_no_other(void)
+{
+    uint64_t late = 0, other = 0, device;
+    static uint8_t bytes[5u << 20];
+    pthread_t thread;
+    double start;
+    void *result;
+
+    if (!gpu) {
+        skipped = "the CPU does one stream's work at a time";
+        return;
+    }
+    device = alloc(sizeof(bytes));
+    GOOD(vgpu_stream_create(s, VGPU_STREAM_NON_BLOCKING, &late));
+    GOOD(vgpu_stream_create(s, VGPU_STREAM_NON_BLOCKING, &other));
+    start = now_ms();
+    GOOD(post_spin(function("spin"), late, 1500));
+    pthread_create(&thread, NULL, receive_late, &late);
+    usleep(50000);
+    GOOD(vgpu_copy_to_async(s, device, bytes, sizeof(bytes), other));
+    GOOD(vgpu_stream_sync(s, other));
+    GOOD(vgpu_copy_from_async(s, bytes, device, sizeof(bytes), other));
+    EXPECT(now_ms() - start < 1400, "the other thread waited %g ms", now_ms() - start);
+    pthread_join(thread, &result);
+    EXPECT(result == NULL, "%s", vgpu_result_name((int)(intptr_t)result));
+    EXPECT(now_ms() - start >= 1499, "the copy came after %g ms", now_ms() - start);
+}
+
+/* More than the GPU's driver takes at once. */
+static void test_much_work_ends(void)
+{
+    const uint64_t spin = function("spin"), ns = 100000;
+    const double start = now_ms();
+    uint64_t stream = 0;
+
+    GOOD(vgpu_stream_create(s, VGPU_STREAM_NON_BLOCKING, &stream));
+    for (int i = 0; i < 3000; i++) {
+        GOOD(vgpu_launch(s, &(struct vgpu_launch){.function = spin, .stream = stream}, &ns, 8));
+    }
+    GOOD(vgpu_stream_sync(s, stream));
+    EXPECT(now_ms() - start >= 299, "3,000 kernels of 100 us took %g ms", now_ms() - start);
+}
+
 static void test_wrong_arguments(void)
 {
     uint64_t made = 0, module = 0;
@@ -473,6 +568,10 @@ static const struct test {
     {"more_than_the_ring_holds", test_more_than_the_ring_holds},
     {"threads", test_threads},
     {"errors_come_with_the_next_synchronise", test_errors_come_with_the_next_synchronise},
+    {"errors_are_not_lost_in_copies", test_errors_are_not_lost_in_copies},
+    {"destroyed_stream_is_waited_for", test_destroyed_stream_is_waited_for},
+    {"copy_behind_a_kernel_holds_up_no_other", test_copy_behind_a_kernel_holds_up_no_other},
+    {"much_work_ends", test_much_work_ends},
     {"wrong_arguments", test_wrong_arguments},
     {"foreign_module", test_foreign_module},
     {"illegal_address_stays", test_illegal_address_stays},

@@ -250,6 +250,27 @@ static enum vgpu_gpu_error fake_event_record(struct gpu *gpu, struct gpu_event *
     return outcome();
 }
 
+static enum vgpu_gpu_error fake_fence(struct gpu *gpu, struct gpu_stream *stream,
+                                      struct gpu_fence *fence)
+{
+    (void)gpu;
+    (void)stream;
+    if (fake.lost == VGPU_GPU_SUCCESS) {
+        *fence = (struct gpu_fence){.mark = malloc(1), .position = fake.submitted};
+        fake.fences++;
+    }
+    return fake.lost;
+}
+
+static enum vgpu_gpu_error fake_event_fence(struct gpu *gpu, struct gpu_event *event,
+                                            struct gpu_fence *fence)
+{
+    const enum vgpu_gpu_error error = fake_fence(gpu, NULL, fence);
+
+    fence->position = event->position;
+    return error;
+}
+
 static enum vgpu_gpu_error fake_event_query(struct gpu *gpu, struct gpu_event *event)
 {
     (void)gpu;
@@ -262,18 +283,6 @@ static enum vgpu_gpu_error fake_event_elapsed(struct gpu *gpu, struct gpu_event 
     (void)gpu;
     *milliseconds = (float)(end->position - start->position);
     return outcome();
-}
-
-static enum vgpu_gpu_error fake_fence(struct gpu *gpu, struct gpu_stream *stream,
-                                      struct gpu_fence *fence)
-{
-    (void)gpu;
-    (void)stream;
-    if (fake.lost == VGPU_GPU_SUCCESS) {
-        *fence = (struct gpu_fence){.mark = malloc(1), .position = fake.submitted};
-        fake.fences++;
-    }
-    return fake.lost;
 }
 
 static enum vgpu_gpu_error fake_fence_poll(struct gpu *gpu, const struct gpu_fence *fence)
@@ -324,6 +333,7 @@ static const struct gpu_ops fake_ops = {
     .event_create = fake_event_create,
     .event_destroy = fake_event_destroy,
     .event_record = fake_event_record,
+    .event_fence = fake_event_fence,
     .event_query = fake_event_query,
     .event_elapsed = fake_event_elapsed,
     .fence = fake_fence,

@@ -184,7 +184,8 @@ static void test_parameters_that_do_not_fit_the_kernel(void **state)
         const uint64_t function = make_function(module, names[i]);
 
         for (uint32_t bytes = 0; bytes <= 40; bytes++) {
-            if (bytes != right[i]) {
+            /* What pads a struct of them is allowed. */
+            if (bytes < right[i] || bytes >= right[i] + 16) {
                 post_launch(function, zeros, bytes);
                 assert_int_equal(sync_all(), VGPU_GPU_INVALID_VALUE);
             }

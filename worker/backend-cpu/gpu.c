@@ -85,7 +85,6 @@ struct cpu_gpu {
     pthread_cond_t wake;
     struct work work[WORK_MAX]; /* a ring; this and what follows by the mutex */
     uint64_t submitted, done;   /* the latter is also read without */
-    bool armed;                 /* event_fd is to be signalled at the next thing done */
     bool stop;
 };
 
@@ -273,6 +272,12 @@ static enum vgpu_gpu_error cpu_mem_info(struct gpu *gpu, uint64_t *free_bytes, u
     return cpu_of(gpu)->lost;
 }
 
+/* What an allocation takes of the device's memory. */
+static uint64_t granules(uint64_t bytes)
+{
+    return (bytes + GRANULE - 1) & ~(GRANULE - 1);
+}
+
 static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *address)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
@@ -281,11 +286,12 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
     if (cpu->lost != VGPU_GPU_SUCCESS) {
         return cpu->lost;
     }
-    if (bytes > cpu->limit - cpu->used) {
+    /* Whole granules, so that many small ones are limited too. */
+    if (bytes > cpu->limit || granules(bytes) > cpu->limit - cpu->used) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
     if (cpu->allocation_count == cpu->allocation_room) {
-        const size_t room = cpu->allocation_room + 64;
+        const size_t room = cpu->allocation_room * 2 + 64;
         struct allocation *more = realloc(cpu->allocations, room * sizeof(*more));
 
         if (!more) {
@@ -300,9 +306,9 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
     if (!a->memory) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    cpu->next_address += (bytes + 2 * GRANULE - 1) & ~(GRANULE - 1);
+    cpu->next_address += granules(bytes) + GRANULE;
     cpu->allocation_count++;
-    cpu->used += bytes;
+    cpu->used += granules(bytes);
     *address = a->address;
     return VGPU_GPU_SUCCESS;
 }
@@ -320,7 +326,7 @@ static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
         return VGPU_GPU_INVALID_VALUE;
     }
     a = &cpu->allocations[i];
-    cpu->used -= a->bytes;
+    cpu->used -= granules(a->bytes);
     /* In its turn: work submitted before may use it. */
     submit(cpu, &(struct work){.kind = WORK_FREE, .to = a->memory});
     memmove(a, a + 1, (--cpu->allocation_count - i) * sizeof(*a));
@@ -490,7 +496,7 @@ static enum vgpu_gpu_error cpu_launch(struct gpu *gpu, struct gpu_function *func
     if (cpu->lost != VGPU_GPU_SUCCESS) {
         return cpu->lost;
     }
-    if (launch->param_bytes != function->kernel->param_bytes) {
+    if (!gpu_params_fit(launch->param_bytes, function->kernel->param_bytes)) {
         return VGPU_GPU_INVALID_VALUE;
     }
     function->kernel->make(cpu, launch, &work);
@@ -596,6 +602,13 @@ static enum vgpu_gpu_error poll_position(struct cpu_gpu *cpu, uint64_t position)
         return cpu->lost;
     }
     return position_done(cpu) >= position ? VGPU_GPU_SUCCESS : VGPU_GPU_NOT_READY;
+}
+
+static enum vgpu_gpu_error cpu_event_fence(struct gpu *gpu, struct gpu_event *event,
+                                           struct gpu_fence *fence)
+{
+    *fence = (struct gpu_fence){.position = event->position};
+    return cpu_of(gpu)->lost;
 }
 
 static enum vgpu_gpu_error cpu_event_query(struct gpu *gpu, struct gpu_event *event)
@@ -712,6 +725,7 @@ static const struct gpu_ops cpu_ops = {
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,
     .event_record = cpu_event_record,
+    .event_fence = cpu_event_fence,
     .event_query = cpu_event_query,
     .event_elapsed = cpu_event_elapsed,
     .fence = cpu_fence,

@@ -70,11 +70,8 @@ typedef void (*CUhostFn)(void *argument);
       (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))                           \
     X(MemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2",                                                     \
       (void *to, CUdeviceptr from, size_t bytes, CUstream stream))                                 \
-    X(MemcpyHtoD, "cuMemcpyHtoD_v2", (CUdeviceptr to, const void *from, size_t bytes))             \
-    X(MemcpyDtoH, "cuMemcpyDtoH_v2", (void *to, CUdeviceptr from, size_t bytes))                   \
     X(StreamCreate, "cuStreamCreate", (CUstream * stream, unsigned flags))                         \
     X(StreamDestroy, "cuStreamDestroy_v2", (CUstream stream))                                      \
-    X(StreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                 \
     X(StreamQuery, "cuStreamQuery", (CUstream stream))                                             \
     X(StreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))      \
     X(EventCreate, "cuEventCreate", (CUevent * event, unsigned flags))                             \

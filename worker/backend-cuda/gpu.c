@@ -16,8 +16,12 @@
 #include <string.h>
 
 #include "../gpu.h"
+#include "../image.h"
 #include "driver.h"
 #include "log.h"
+
+/* Pieces of work that a stream may have left; half of them are behind a checkpoint. */
+#define WORK_MAX 512u
 
 /* A point in a stream that somebody waits for. */
 struct mark {
@@ -29,12 +33,21 @@ struct mark {
 struct gpu_stream {
     CUstream handle;
     uint64_t submitted, done; /* pieces of work */
+    uint64_t checked;         /* of those, what is before `checkpoint` */
+    CUevent checkpoint;       /* NULL: none is under way */
     struct mark *end;         /* the mark at its end, without an event yet; or NULL */
     struct gpu_stream *next_active, **active_place; /* with work that is not known to be done */
 };
 
-struct gpu_event {
+/* What an event was recorded as; goes on with those who wait for it when it is recorded anew. */
+struct record {
+    unsigned references;
     CUevent handle;
+};
+
+struct gpu_event {
+    struct record *record;
+    unsigned flags; /* of CUDA's */
 };
 
 struct gpu_module {
@@ -53,7 +66,8 @@ struct cuda_gpu {
     struct gpu head;
     struct gpu_stream main; /* the default stream */
     struct gpu_stream *active;
-    CUevent *spare; /* events for marks */
+    struct gpu_stream *crowded; /* has as much work as a stream may have; NULL: none has */
+    CUevent *spare;             /* events for marks */
     size_t spare_count, spare_room;
     enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
 };
@@ -71,6 +85,34 @@ static enum vgpu_gpu_error gpu_error(CUresult error)
 static struct gpu_stream *stream_of(struct gpu *gpu, struct gpu_stream *stream)
 {
     return stream ? stream : &cuda_of(gpu)->main;
+}
+
+/* Records of events ----------------------------------------------------------------------- */
+
+static struct record *make_record(unsigned flags, CUresult *error)
+{
+    struct record *record = calloc(1, sizeof(*record));
+
+    *error = CUDA_ERROR_OUT_OF_MEMORY;
+    if (!record) {
+        return NULL;
+    }
+    *error = cu.EventCreate(&record->handle, flags);
+    if (*error != CUDA_SUCCESS) {
+        free(record);
+        return NULL;
+    }
+    record->references = 1;
+    return record;
+}
+
+/* NULL is allowed. */
+static void drop_record(struct record *record)
+{
+    if (record && --record->references == 0) {
+        cu.EventDestroy(record->handle);
+        free(record);
+    }
 }
 
 /* Marks --------------------------------------------------------------------------------- */
@@ -140,13 +182,33 @@ static void set_inactive(struct gpu_stream *stream)
     }
 }
 
+/* Notes how far the stream has got, so that it can be told how much work it has left. */
+static void set_checkpoint(struct cuda_gpu *cuda, struct gpu_stream *stream)
+{
+    if (!stream->checkpoint) {
+        stream->checkpoint = take_spare(cuda);
+        stream->checked = stream->submitted;
+        if (stream->checkpoint) {
+            cu.EventRecord(stream->checkpoint, stream->handle);
+        }
+    }
+    if (stream->submitted - stream->done >= WORK_MAX) {
+        cuda->crowded = stream;
+    }
+}
+
 /* To be called before each piece of work. */
 static CUstream submit(struct gpu *gpu, struct gpu_stream *stream)
 {
+    struct cuda_gpu *cuda = cuda_of(gpu);
+
     stream = stream_of(gpu, stream);
-    settle(cuda_of(gpu), stream);
+    settle(cuda, stream);
+    if (stream->submitted - stream->done >= WORK_MAX / 2) {
+        set_checkpoint(cuda, stream);
+    }
     stream->submitted++;
-    set_active(cuda_of(gpu), stream);
+    set_active(cuda, stream);
     return stream->handle;
 }
 
@@ -168,6 +230,18 @@ static enum vgpu_gpu_error query(struct gpu *gpu, struct gpu_stream *stream)
         set_inactive(stream);
     }
     return check_lost(gpu, error);
+}
+
+/* Whether the checkpoint is passed; then it is none any more. */
+static void look_at_checkpoint(struct gpu *gpu, struct gpu_stream *stream)
+{
+    if (check_lost(gpu, cu.EventQuery(stream->checkpoint)) != VGPU_GPU_NOT_READY) {
+        if (stream->done < stream->checked) {
+            stream->done = stream->checked;
+        }
+        give_spare(cuda_of(gpu), stream->checkpoint);
+        stream->checkpoint = NULL;
+    }
 }
 
 static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream,
@@ -192,6 +266,10 @@ static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream
         mark->stream = stream;
         stream->end = mark;
         set_active(cuda, stream);
+        if (stream == &cuda->main && (cuda->active != stream || stream->next_active)) {
+            /* Work of other streams could come before its end until that is an event. */
+            settle(cuda, stream);
+        }
     }
     mark->references++;
     fence->mark = mark;
@@ -202,6 +280,11 @@ static enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fen
 {
     const struct mark *mark = fence->mark;
 
+    const struct record *record = fence->record;
+
+    if (record) {
+        return check_lost(gpu, cu.EventQuery(record->handle));
+    }
     if (!mark) {
         return VGPU_GPU_SUCCESS;
     }
@@ -215,6 +298,8 @@ static void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence)
 {
     struct mark *mark = fence->mark;
 
+    drop_record(fence->record);
+    fence->record = NULL;
     fence->mark = NULL;
     if (!mark || --mark->references > 0) {
         return;
@@ -292,14 +377,11 @@ static enum vgpu_gpu_error cuda_fill(struct gpu *gpu, const struct gpu_fill *fil
 
 /* Modules and kernels ------------------------------------------------------------------- */
 
-static enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
-                                            struct gpu_module **module)
+static enum vgpu_gpu_error load_image(const void *image, struct gpu_module **module)
 {
     struct gpu_module *made = calloc(1, sizeof(*made));
     CUresult error;
 
-    (void)gpu;
-    (void)bytes;
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
@@ -312,9 +394,17 @@ static enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, 
     return VGPU_GPU_SUCCESS;
 }
 
+static enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
+                                            struct gpu_module **module)
+{
+    (void)gpu;
+    return image_check(image, bytes) ? load_image(image, module) : VGPU_GPU_INVALID_IMAGE;
+}
+
 static enum vgpu_gpu_error cuda_module_builtin(struct gpu *gpu, struct gpu_module **module)
 {
-    return cuda_module_load(gpu, cuda_kernels_ptx, 0, module);
+    (void)gpu;
+    return load_image(cuda_kernels_ptx, module);
 }
 
 static enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module *module)
@@ -370,12 +460,20 @@ static enum vgpu_gpu_error cuda_function_get(struct gpu *gpu, struct gpu_module 
         free(made);
         return gpu_error(error);
     }
-    read_params(made);
-    made->next = module->functions;
-    module->functions = made;
-    info->params = made->params;
     info->max_threads = (uint32_t)threads;
-    *function = made;
+    *function = module->functions;
+    while (*function && (*function)->handle != made->handle) {
+        *function = (*function)->next;
+    }
+    if (*function) {
+        free(made);
+    } else {
+        read_params(made);
+        made->next = module->functions;
+        module->functions = made;
+        *function = made;
+    }
+    info->params = (*function)->params;
     return VGPU_GPU_SUCCESS;
 }
 
@@ -406,8 +504,11 @@ static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *fun
                      CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
 
     /* The driver takes the buffer's size on trust. */
-    if (function->params != ~0u && bytes != function->param_bytes) {
-        return VGPU_GPU_INVALID_VALUE;
+    if (function->params != ~0u) {
+        if (!gpu_params_fit(bytes, function->param_bytes)) {
+            return VGPU_GPU_INVALID_VALUE;
+        }
+        bytes = function->param_bytes;
     }
     return gpu_error(cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1],
                                      shape->grid[2], shape->block[0], shape->block[1],
@@ -437,11 +538,17 @@ static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags,
     return VGPU_GPU_SUCCESS;
 }
 
-/* The driver finishes what the stream has to do; marks go on by their events. */
+/* Marks go on by their events. */
 static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 {
     settle(cuda_of(gpu), stream);
     set_inactive(stream);
+    if (cuda_of(gpu)->crowded == stream) {
+        cuda_of(gpu)->crowded = NULL;
+    }
+    if (stream->checkpoint) {
+        give_spare(cuda_of(gpu), stream->checkpoint);
+    }
     cu.StreamDestroy(stream->handle);
     free(stream);
 }
@@ -449,7 +556,7 @@ static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error cuda_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
                                             struct gpu_event *event)
 {
-    return gpu_error(cu.StreamWaitEvent(submit(gpu, stream), event->handle, 0));
+    return gpu_error(cu.StreamWaitEvent(submit(gpu, stream), event->record->handle, 0));
 }
 
 static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
@@ -462,9 +569,9 @@ static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    error = cu.EventCreate(&made->handle, flags & VGPU_EVENT_NO_TIMING ? CU_EVENT_DISABLE_TIMING
-                                                                       : CU_EVENT_DEFAULT);
-    if (error != CUDA_SUCCESS) {
+    made->flags = flags & VGPU_EVENT_NO_TIMING ? CU_EVENT_DISABLE_TIMING : CU_EVENT_DEFAULT;
+    made->record = make_record(made->flags, &error);
+    if (!made->record) {
         free(made);
         return gpu_error(error);
     }
@@ -475,34 +582,69 @@ static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
 static void cuda_event_destroy(struct gpu *gpu, struct gpu_event *event)
 {
     (void)gpu;
-    cu.EventDestroy(event->handle);
+    drop_record(event->record);
     free(event);
 }
 
 static enum vgpu_gpu_error cuda_event_record(struct gpu *gpu, struct gpu_event *event,
                                              struct gpu_stream *stream)
 {
-    return gpu_error(cu.EventRecord(event->handle, submit(gpu, stream)));
+    CUresult error;
+    struct record *record = event->record;
+
+    if (record->references > 1) {
+        /* Who waits for the last one goes on to. */
+        record = make_record(event->flags, &error);
+        if (!record) {
+            return gpu_error(error);
+        }
+        drop_record(event->record);
+        event->record = record;
+    }
+    return gpu_error(cu.EventRecord(record->handle, submit(gpu, stream)));
+}
+
+static enum vgpu_gpu_error cuda_event_fence(struct gpu *gpu, struct gpu_event *event,
+                                            struct gpu_fence *fence)
+{
+    if (cuda_of(gpu)->lost == VGPU_GPU_SUCCESS) {
+        event->record->references++;
+        *fence = (struct gpu_fence){.record = event->record};
+    }
+    return cuda_of(gpu)->lost;
 }
 
 static enum vgpu_gpu_error cuda_event_query(struct gpu *gpu, struct gpu_event *event)
 {
-    return check_lost(gpu, cu.EventQuery(event->handle));
+    return check_lost(gpu, cu.EventQuery(event->record->handle));
 }
 
 static enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event *start,
                                               struct gpu_event *end, float *milliseconds)
 {
     (void)gpu;
-    return gpu_error(cu.EventElapsedTime(milliseconds, start->handle, end->handle));
+    return gpu_error(cu.EventElapsedTime(milliseconds, start->record->handle, end->record->handle));
 }
 
 /* Waiting ------------------------------------------------------------------------------- */
 
+/* The driver's own queue of launches has some 1,000 places; it would wait when that is full. */
 static bool cuda_room(struct gpu *gpu)
 {
-    (void)gpu;
-    return true;
+    struct cuda_gpu *cuda = cuda_of(gpu);
+
+    if (cuda->crowded) {
+        if (cuda->crowded->checkpoint) {
+            look_at_checkpoint(gpu, cuda->crowded);
+        } else {
+            query(gpu, cuda->crowded);
+        }
+        if (cuda->crowded->submitted - cuda->crowded->done < WORK_MAX ||
+            cuda->lost != VGPU_GPU_SUCCESS) {
+            cuda->crowded = NULL;
+        }
+    }
+    return !cuda->crowded;
 }
 
 static bool cuda_idle(struct gpu *gpu)
@@ -541,6 +683,7 @@ static const struct gpu_ops cuda_ops = {
     .event_create = cuda_event_create,
     .event_destroy = cuda_event_destroy,
     .event_record = cuda_event_record,
+    .event_fence = cuda_event_fence,
     .event_query = cuda_event_query,
     .event_elapsed = cuda_event_elapsed,
     .fence = cuda_fence,
