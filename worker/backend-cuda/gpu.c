@@ -23,6 +23,12 @@
 /* Pieces of work that a stream may have left; half of them are behind a checkpoint. */
 #define WORK_MAX 512u
 
+/*
+ * Bytes that the driver takes into its command buffer when they come from memory that is not
+ * pinned; from pinned memory the copy engine would fetch them, which takes longer.
+ */
+#define SMALL_COPY 1024u
+
 /* A point in a stream that somebody waits for. */
 struct mark {
     unsigned references;
@@ -344,12 +350,19 @@ static enum vgpu_gpu_error cuda_mem_free(struct gpu *gpu, uint64_t address)
 static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *copy,
                                      struct gpu_stream *stream)
 {
+    const bool small = copy->bytes <= SMALL_COPY && !cuda_of(gpu)->active;
     const CUstream handle = submit(gpu, stream);
+    const void *from = (const void *)(uintptr_t)copy->from;
+    uint8_t bytes[SMALL_COPY];
 
     switch (copy->kind) {
     case VGPU_COPY_TO_DEVICE:
-        return gpu_error(
-            cu.MemcpyHtoDAsync(copy->to, (const void *)(uintptr_t)copy->from, copy->bytes, handle));
+        if (small) {
+            /* Nothing that runs can still change them. */
+            memcpy(bytes, from, copy->bytes);
+            from = bytes;
+        }
+        return gpu_error(cu.MemcpyHtoDAsync(copy->to, from, copy->bytes, handle));
     case VGPU_COPY_FROM_DEVICE:
         return gpu_error(
             cu.MemcpyDtoHAsync((void *)(uintptr_t)copy->to, copy->from, copy->bytes, handle));
