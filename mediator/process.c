@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -187,6 +188,8 @@ static _Noreturn void exec_worker(const char *path, char *const argv[], const in
     int high[8];
     sigset_t none;
 
+    /* With the listening socket still open here, the next mediator would find it served. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     /* First out of the way of the numbers that they get. */

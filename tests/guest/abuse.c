@@ -6,6 +6,7 @@
  *   abuse garbage SEED N  writes N random words to random registers at all widths
  *   abuse shm SEED        fills all of BAR2 with random words
  *   abuse busy SECONDS    asks for the longest sums there are, again and again
+ *   abuse queues SEED N   N times opens, closes, rings or feeds some command queue, mostly wrong
  *
  * Exit codes: 0 done, 1 no device, 2 wrong usage.
  */
@@ -110,6 +111,64 @@ static void busy(volatile uint32_t *regs, size_t shm_size, int seconds)
     }
 }
 
+/* A claim on some part of the memory, at times one that can be. */
+static void claim(uint64_t *shm, size_t shm_size, uint32_t queue)
+{
+    const uint64_t value = next_random();
+    volatile uint64_t *words = shm + 4 * queue;
+
+    words[0] = value % 4 == 0 ? value : UINT64_C(0x200000000000) + (value >> 40 << 12);
+    words[1] = value % 5 == 0 ? value >> 7
+                              : (shm_size / 2 + value % (shm_size / 2)) & ~UINT64_C(4095);
+    words[2] = value % 7 == 0 ? value >> 9 : 4096;
+    words[3] = value % 9 == 0;
+}
+
+/* Some bytes posted to a ring, headers that can be among them. */
+static void feed(uint8_t *shm, uint32_t queue)
+{
+    uint8_t *header = shm + 4096 + (size_t)queue * 0x24000, *ring = header + 0x4000;
+    volatile uint32_t *tail = (volatile uint32_t *)(void *)header;
+    const uint32_t posted = *tail;
+
+    for (uint32_t i = 0; i < 64; i++) {
+        const uint64_t value = next_random();
+        volatile uint64_t *words = (volatile uint64_t *)(void *)(ring +
+                                                                 (posted + 16 * i) % 0x20000);
+
+        words[0] = value % 8 == 0 ? value
+                                  : (value % 26 | (value >> 8) % 65 << 16 | UINT64_C(16) << 32);
+        words[1] = value >> 60 == 0 ? value : value >> 32 & 0xffff;
+    }
+    *tail = posted + (next_random() % 16 == 0 ? 8 : 16 * (uint32_t)(next_random() % 64));
+}
+
+static void queues(volatile uint32_t *regs, uint8_t *shm, size_t shm_size, unsigned long count)
+{
+    for (unsigned long i = 0; i < count; i++) {
+        const uint64_t value = next_random();
+        const uint32_t queue = (uint32_t)(value >> 32) % 16;
+
+        switch (value % 8) {
+        case 0:
+        case 1:
+            claim((uint64_t *)(void *)shm, shm_size, queue);
+            memset(shm + 4096 + (size_t)queue * 0x24000, 0, 128);
+            regs[(0x600 + 4 * queue) / 4] = 1;
+            break;
+        case 2:
+            regs[(0x600 + 4 * queue) / 4] = value >> 60 == 0 ? (uint32_t)(value >> 40) : 2;
+            break;
+        case 3:
+            regs[(0x400 + 4 * queue) / 4] = 1;
+            break;
+        default:
+            feed(shm, queue);
+            regs[(0x400 + 4 * queue) / 4] = 1;
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     size_t size, shm_size;
@@ -132,6 +191,10 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < shm_size / 8; i++) {
             shm[i] = next_random();
         }
+    } else if (strcmp(argv[1], "queues") == 0 && argc == 4) {
+        uint8_t *shm = map_bar("resource2", &shm_size);
+
+        queues((volatile uint32_t *)(void *)regs, shm, shm_size, strtoul(argv[3], NULL, 0));
     } else if (strcmp(argv[1], "busy") == 0) {
         map_bar("resource2", &shm_size);
         busy((volatile uint32_t *)(void *)regs, shm_size, atoi(argv[2]));

@@ -34,6 +34,8 @@ MEDIATOR = os.path.join(OUT, "mediator/vgpu-mediator")
 VGPUCTL = os.path.join(OUT, "mediator/vgpuctl")
 WORKER = os.path.join(OUT, "worker/vgpu-worker")
 CLI = os.path.join(OUT, "guest/vgpu")
+SESSION_CHECK = os.path.join(OUT, "tests/session/session-check")
+SESSION_LOAD = os.path.join(OUT, "tests/session/session-load")
 
 
 def _read_abi():
@@ -105,6 +107,15 @@ def hello(vm_id=1, pool="A", priority=1, shm=1 << 20, queues=0, **fields):
 def descriptors(pid):
     """The number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def idle_descriptors(pid):
+    """The same for a process that rests: what is about to be closed does not count."""
+    least = descriptors(pid)
+    for _ in range(20):
+        time.sleep(0.01)
+        least = min(least, descriptors(pid))
+    return least
 
 
 def children(pid):
@@ -310,6 +321,211 @@ class Device:
         self.close()
 
 
+def queues_max(shm_size):
+    """vgpu_queues_max() of protocol/vgpu-queue.h."""
+    return min(N["VGPU_MAX_QUEUES"],
+               (shm_size // 2 - N["VGPU_CONTROL_SIZE"]) // N["VGPU_QUEUE_SIZE"])
+
+
+def arena_offset(shm_size, queues):
+    """vgpu_arena_offset() of protocol/vgpu-queue.h."""
+    align = 2 << 20 if shm_size >= 64 << 20 else 4096
+    end = N["VGPU_CONTROL_SIZE"] + queues * N["VGPU_QUEUE_SIZE"]
+    return (end + align - 1) // align * align
+
+
+STATES = {N["VGPU_QUEUE_" + name]: name for name in ("FREE", "STARTING", "RUNNING", "ENDED")}
+ENDS = {value: name[len("VGPU_QUEUE_END_"):] for name, value in N.items()
+        if name.startswith("VGPU_QUEUE_END_")}
+
+
+def command(opcode, body=b"", slot=0, sequence=0, length=None, reserved=0):
+    """A command's bytes; `opcode` is a number or a name, the rest what the header shall say."""
+    padded = body + bytes(-len(body) % N["VGPU_COMMAND_ALIGN"])
+    header = struct.pack("<HHIII", N["VGPU_CMD_" + opcode] if isinstance(opcode, str) else opcode,
+                         slot, 16 + len(padded) if length is None else length, sequence, reserved)
+    return header + padded
+
+
+class Queue:
+    """A command queue of a Device, byte by byte; nothing is mapped where its claim says."""
+
+    # Of the arena, where libvgpu has its own too.
+    ADDRESS = 0x200000000000
+
+    def __init__(self, device, number=0, address=ADDRESS, size=1 << 16):
+        self.device = device
+        self.number = number
+        self.address = address
+        self.size = size
+        # Parts of the arena side by side.
+        self.offset = arena_offset(device.shm_size, device.queues) + number * size
+        self.base = N["VGPU_CONTROL_SIZE"] + number * N["VGPU_QUEUE_SIZE"]
+        self.doorbell = device.fds[2 + number]
+        self.irq = device.fds[3 + device.queues + number]
+        self.tail = self.sequence = 0
+
+    # The header and the slots.
+
+    def word(self, name):
+        offset, size = FIELDS["vgpu_queue." + name]
+        offset += self.base
+        return int.from_bytes(self.device.map[offset:offset + size], "little")
+
+    def set_word(self, name, value):
+        offset, size = FIELDS["vgpu_queue." + name]
+        offset += self.base
+        self.device.map[offset:offset + size] = value.to_bytes(size, "little")
+
+    def slot(self, slot):
+        """(sequence, result, payload) as they are now."""
+        offset = self.base + FIELDS["vgpu_queue.slots"][0] + 192 * (slot - 1)
+        sequence, result, length = struct.unpack_from("<III", self.device.map, offset)
+        return sequence, result, self.device.map[offset + 16:offset + 16 + length]
+
+    # Opening and closing.
+
+    def status(self):
+        """(state, reason, count), the first two by name."""
+        offset = self.device.shm_size + FIELDS["vgpu_regs_page.queue_status"][0] + 4 * self.number
+        word = int.from_bytes(self.device.map[offset:offset + 4], "little")
+        return STATES[word & 0xff], ENDS[word >> 8 & 0xff], word >> 16
+
+    def state(self):
+        return self.status()[0]
+
+    def claim(self, **fields):
+        """Writes the claim; keywords say it otherwise."""
+        claim = bytearray(32)
+        for name, value in {"arena_address": self.address, "arena_offset": self.offset,
+                            "arena_size": self.size, "reserved": 0, **fields}.items():
+            put(claim, "vgpu_claim." + name, value)
+        self.device.map[32 * self.number:32 * self.number + 32] = bytes(claim)
+
+    def clear(self):
+        """As before every OPEN: the header and the slots."""
+        start = FIELDS["vgpu_queue.ring"][0]
+        self.device.map[self.base:self.base + start] = bytes(start)
+        self.tail = 0
+
+    def send(self, action):
+        """A QUEUE message; `action` is a name or a number."""
+        self.device.client.send(message(
+            "QUEUE", queue__queue=self.number,
+            queue__action=N["VGPU_QUEUE_" + action] if isinstance(action, str) else action))
+
+    def wait_state(self, *states):
+        return wait_until(f"queue {self.number} is {states}",
+                          lambda: self.state() in states and self.status())
+
+    def begin(self, **claim):
+        """Asks for a session without waiting for it; is none running."""
+        self.clear()
+        self.claim(**claim)
+        count = self.status()[2]
+        self.send("OPEN")
+        wait_until("OPEN is counted", lambda: self.status()[2] != count)
+
+    def open(self, **claim):
+        """Opens a session, which has to succeed."""
+        self.begin(**claim)
+        status = self.wait_state("RUNNING", "ENDED")
+        if status[0] != "RUNNING":
+            raise AssertionError(f"queue {self.number} did not open: {status}")
+        return self
+
+    def close(self):
+        self.send("CLOSE")
+        return self.wait_state("FREE")
+
+    def end(self):
+        """Waits until the session ends by itself; why."""
+        return self.wait_state("ENDED")[1]
+
+    # Commands.
+
+    def put(self, data, at=None):
+        """Stores bytes in the ring, at the tail, without posting them."""
+        at = self.tail if at is None else at
+        ring, size = self.base + FIELDS["vgpu_queue.ring"][0], N["VGPU_RING_SIZE"]
+        first = min(len(data), size - at % size)
+        self.device.map[ring + at % size:ring + at % size + first] = data[:first]
+        self.device.map[ring:ring + len(data) - first] = data[first:]
+
+    def push(self, count, ring=True):
+        """Posts so many bytes, whatever they are; rings whether the worker sleeps or not."""
+        self.tail = (self.tail + count) % (1 << 32)
+        self.set_word("tail", self.tail)
+        if ring:
+            os.eventfd_write(self.doorbell, 1)
+
+    def post(self, data, ring=True):
+        """Bytes in the ring as they are, but for a PAD where a command would cross its end."""
+        left = -self.tail % N["VGPU_RING_SIZE"]
+        pad = 0
+        if 0 < left < len(data):
+            self.put(command("PAD", length=left))
+            pad = left
+        wait_until("room in the ring", lambda: self.taken(N["VGPU_RING_SIZE"] - len(data) - pad))
+        self.put(data, self.tail + pad)
+        self.push(pad + len(data), ring)
+
+    def taken(self, left=0):
+        """Whether the worker has left no more than so many bytes."""
+        return (self.tail - self.word("head")) % (1 << 32) <= left
+
+    def ask(self, opcode, body=b"", slot=1, ring=True):
+        """Posts a command with a slot; what answer() takes."""
+        self.sequence += 1
+        self.post(command(opcode, body, slot, self.sequence), ring)
+        return slot, self.sequence
+
+    def answered(self, ticket):
+        return self.slot(ticket[0])[0] == ticket[1]
+
+    def answer(self, ticket):
+        """(result, payload), or an error when the session ends instead."""
+        wait_until("an answer", lambda: self.answered(ticket) or self.state() != "RUNNING")
+        if not self.answered(ticket):
+            raise AssertionError(f"no answer: {self.status()}")
+        return self.slot(ticket[0])[1:]
+
+    def call(self, opcode, body=b"", slot=1):
+        return self.answer(self.ask(opcode, body, slot))
+
+    def value(self, opcode, body=b""):
+        """The value that a command returns; it has to succeed."""
+        result, payload = self.call(opcode, body)
+        if result != N["VGPU_GPU_SUCCESS"]:
+            raise AssertionError(f"{opcode}: {result}")
+        return struct.unpack_from("<Q", payload)[0]
+
+    def nop(self):
+        """Whether the worker is there and answers."""
+        return self.call("NOP") == (N["VGPU_GPU_SUCCESS"], b"")
+
+    def memory(self, size):
+        """Device memory; its address."""
+        return self.value("MEM_ALLOC", struct.pack("<QQ", size, 0))
+
+    def function(self, name):
+        module = self.value("MODULE_BUILTIN")
+        return self.value("FUNCTION_GET", struct.pack("<QQ", module, len(name)) + name.encode())
+
+
+def cmd_copy(to, source, size, kind, stream=0):
+    return struct.pack("<QQQQIIQ", to, source, size, stream, N["VGPU_COPY_" + kind], 0, 0)
+
+
+def cmd_fill(address, value, count, width=4, stream=0):
+    return struct.pack("<QQQII", address, count, stream, value, width)
+
+
+def cmd_launch(function, params, param_bytes=None, reserved=0):
+    return struct.pack("<QQIIIIIIIIQ", function, 0, 1, 1, 1, 32, 1, 1, 0,
+                       len(params) if param_bytes is None else param_bytes, reserved) + params
+
+
 def request(opcode, kind=0, count=0, operands=b""):
     return struct.pack("<IIQ", opcode, kind, count) + operands
 
@@ -337,7 +553,8 @@ class Guest:
             "-nodefaults", "-no-user-config", *([] if reboot else ["-no-reboot"]), "-display", "none", "-name", self.name,
             "-serial", "stdio", "-kernel", os.path.join(guest, "vmlinux"),
             "-initrd", os.path.join(guest, "initramfs.cpio"),
-            "-append", "console=ttyS0 quiet nokaslr",
+            # Emulated on a busy machine, timers look broken and everything stuck.
+            "-append", "console=ttyS0 quiet nokaslr no_timer_check nowatchdog",
             "-chardev", f"socket,id=mediator,path={mediator.socket},reconnect=1",
             "-device", f"vgpu-stub,chardev=mediator,vm-id={vm_id},pool={pool},"
                        f"priority={priority},shm={shm}{device}", *extra]

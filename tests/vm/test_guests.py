@@ -203,7 +203,7 @@ class ManyGuests(v.TestCase):
                 run(first + 2 * i)
         run(100)
         v.wait_until("no worker is left", lambda: v.children(m.pid) == [])
-        descriptors, pages = v.descriptors(m.pid), resident()
+        descriptors, pages = v.idle_descriptors(m.pid), resident()
         sums.clear()
         threads = [threading.Thread(target=lane, args=(1 + i,)) for i in range(2)]
         for thread in threads:

@@ -106,7 +106,7 @@ class Attach(v.TestCase):
             self.refused(buffer, f"protocol version {major}")
 
     def test_guest_unknown_type(self):
-        for kind in (0, 7, 0xffffffff):
+        for kind in (0, 9, 0xffffffff):
             buffer = v.hello()
             v.put(buffer, "vgpu_msg.type", kind)
             self.refused(buffer, f"unknown message type {kind}")
