@@ -37,6 +37,7 @@ struct client {
     int fd;
     struct ucred peer;
     struct attach_progress progress;
+    bool left;     /* has said BYE: kept for a device that may be plugged in again */
     struct vm *vm; /* in ATTACH_ATTACHED */
     sd_event_source *source, *timer;
     struct vgpu_msg rx;
@@ -228,6 +229,7 @@ static void accept_vm(struct client *client, const struct attach_grant *grant, c
                                .shm_size = hello->shm_size,
                            }};
 
+    client->left = false;
     client->vm->user = client->peer.uid;
     client->vm->peer = client->peer.pid;
     client->progress.state = ATTACH_ATTACHED;
@@ -307,6 +309,7 @@ static void handle_message(struct client *client)
     case ATTACH_ACTION_BYE:
         drop_vm(client);
         client->progress.state = ATTACH_NEW;
+        client->left = true;
         break;
     case ATTACH_ACTION_REFUSE:
         refuse(client, reason);
@@ -376,12 +379,27 @@ static int on_client_timer(sd_event_source *source, uint64_t usec, void *context
     return 0;
 }
 
+/* Closes the oldest connection whose device was unplugged; false when there is none. */
+static bool evict(struct mediator *mediator)
+{
+    struct client *oldest = NULL;
+
+    /* New ones come first in the list. */
+    for (struct client *client = mediator->clients; client; client = client->next) {
+        oldest = client->left ? client : oldest;
+    }
+    if (oldest) {
+        client_destroy(oldest);
+    }
+    return oldest != NULL;
+}
+
 /* Whether there is room for another connection of this user's. */
-static bool room_for(const struct mediator *mediator, uid_t user)
+static bool room_for(struct mediator *mediator, uid_t user)
 {
     unsigned strangers = 0;
 
-    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE) {
+    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE && !evict(mediator)) {
         return false;
     }
     if (attach_knows_user(&mediator->config, user)) {

@@ -487,6 +487,7 @@ static enum vgpu_gpu_error do_stream_destroy(struct ring_session *s, const void 
     retired->stream = stream;
     retired->next = s->retired;
     s->retired = retired;
+    s->retired_count++;
     return VGPU_GPU_SUCCESS;
 }
 
@@ -656,6 +657,7 @@ enum {
     SLOT = 1,  /* must have a slot */
     TURN = 2,  /* is work for the GPU */
     VALUE = 4, /* its body is one value */
+    SLOW = 8,  /* may take long without the GPU */
 };
 
 static const struct command_rule {
@@ -670,8 +672,8 @@ static const struct command_rule {
     [VGPU_CMD_MEM_FREE] = {do_mem_free, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_COPY] = {do_copy, sizeof(struct vgpu_cmd_copy), TURN},
     [VGPU_CMD_FILL] = {do_fill, sizeof(struct vgpu_cmd_fill), TURN},
-    [VGPU_CMD_MODULE_LOAD] = {do_module_load, sizeof(struct vgpu_cmd_module_load), SLOT},
-    [VGPU_CMD_MODULE_BUILTIN] = {do_module_builtin, 0, SLOT},
+    [VGPU_CMD_MODULE_LOAD] = {do_module_load, sizeof(struct vgpu_cmd_module_load), SLOT | SLOW},
+    [VGPU_CMD_MODULE_BUILTIN] = {do_module_builtin, 0, SLOT | SLOW},
     [VGPU_CMD_MODULE_UNLOAD] = {do_module_unload, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_FUNCTION_GET] = {do_function_get, sizeof(struct vgpu_cmd_function_get), SLOT},
     [VGPU_CMD_FUNCTION_PARAM] = {do_function_param, sizeof(struct vgpu_cmd_pair), SLOT},
@@ -737,6 +739,13 @@ bool command_needs_turn(const struct vgpu_command *header)
     const struct command_rule *rule = find_rule(header);
 
     return rule && (rule->flags & TURN) != 0;
+}
+
+bool command_is_slow(const struct vgpu_command *header)
+{
+    const struct command_rule *rule = find_rule(header);
+
+    return rule && (rule->flags & SLOW) != 0;
 }
 
 int command_execute(struct ring_session *s)

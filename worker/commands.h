@@ -12,6 +12,9 @@
 /* Whether it is work for the GPU. */
 bool command_needs_turn(const struct vgpu_command *header);
 
+/* Whether it may take long without the GPU, as the compiler for PTX does. */
+bool command_is_slow(const struct vgpu_command *header);
+
 /*
  * Carries out session->command: it is answered, or pending, or has failed into
  * session->deferred. Returns 0, or -EPROTO when its header does not fit its opcode or its slot

@@ -11,6 +11,8 @@
 
 /* Commands taken before what is pending is looked at again. */
 #define BATCH 64u
+/* Destroyed streams with work to do; when there are more, nothing is taken until some are done. */
+#define RETIRED_MAX 1024u
 /* How long work may be submitted in a turn that was waited for, while others wait in turn. */
 #define SLICE_NS NS_PER_MS
 
@@ -57,6 +59,13 @@ int ring_session_turn(struct ring_session *s)
     return 0;
 }
 
+static int end_turn(struct ring_session *s)
+{
+    s->turn_state = RING_TURN_NONE;
+    s->turn.page->busy_ns += clock_ns() - s->turn_ns;
+    return turn_finish(&s->turn);
+}
+
 /* Ends the turn when its work is done and it is of no more use. */
 static int keep_turn(struct ring_session *s)
 {
@@ -65,9 +74,18 @@ static int keep_turn(struct ring_session *s)
     if (s->turn_state != RING_TURN_HELD || more || !s->gpu->ops->idle(s->gpu)) {
         return 0;
     }
-    s->turn_state = RING_TURN_NONE;
-    s->turn.page->busy_ns += clock_ns() - s->turn_ns;
-    return turn_finish(&s->turn);
+    return end_turn(s);
+}
+
+/* Before a command that is no work: the turn is not kept for it when others wait, or if it is slow.
+ */
+static int lend_turn(struct ring_session *s)
+{
+    if (s->turn_state != RING_TURN_HELD || !(recalled(s) || command_is_slow(&s->command.header)) ||
+        !s->gpu->ops->idle(s->gpu)) {
+        return 0;
+    }
+    return end_turn(s);
 }
 
 /* Carries out the next command, if there is one and it may be. 1: it was; 0: not. */
@@ -86,7 +104,7 @@ static int take_one(struct ring_session *s)
             s->held = true;
         }
     }
-    if (!s->gpu->ops->room(s->gpu)) {
+    if (!s->gpu->ops->room(s->gpu) || s->retired_count >= RETIRED_MAX) {
         return 0;
     }
     if (command_needs_turn(&s->command.header)) {
@@ -95,6 +113,11 @@ static int take_one(struct ring_session *s)
             return r;
         }
         s->turn_used = true;
+    } else {
+        r = lend_turn(s);
+        if (r < 0) {
+            return r;
+        }
     }
     s->held = false;
     r = command_execute(s);
@@ -111,10 +134,11 @@ static bool poll_pending(struct ring_session *s)
     return any;
 }
 
-/* Destroys streams for good that have done what they had to do. */
-static void poll_retired(struct ring_session *s)
+/* Destroys streams for good that have done what they had to do. Whether there were any. */
+static bool poll_retired(struct ring_session *s)
 {
     struct retired **place = &s->retired;
+    bool any = false;
 
     while (*place) {
         struct retired *retired = *place;
@@ -126,8 +150,11 @@ static void poll_retired(struct ring_session *s)
         s->gpu->ops->fence_release(s->gpu, &retired->fence);
         s->gpu->ops->stream_destroy(s->gpu, retired->stream);
         *place = retired->next;
+        s->retired_count--;
         free(retired);
+        any = true;
     }
+    return any;
 }
 
 int ring_session_step(struct ring_session *s)
@@ -144,7 +171,7 @@ int ring_session_step(struct ring_session *s)
     }
     if (r >= 0) {
         any = poll_pending(s) || any;
-        poll_retired(s);
+        any = poll_retired(s) || any;
         r = keep_turn(s);
     }
     return r < 0 ? r : any;

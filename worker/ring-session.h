@@ -73,6 +73,7 @@ struct ring_session {
     bool turn_granted; /* it was waited for: worth keeping for a while */
     bool turn_used;    /* work was submitted in it */
     struct retired *retired;
+    unsigned retired_count;
     bool held; /* `command` is still to be carried out */
     struct ring_command command;
 };

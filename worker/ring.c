@@ -25,7 +25,8 @@ static bool good_header(const struct vgpu_command *header, uint32_t to_end, uint
         return false;
     }
     if (header->opcode == VGPU_CMD_PAD) {
-        return header->length == to_end && header->slot == 0;
+        /* Nobody needs one at the start; two in a row could go on for ever. */
+        return header->length == to_end && to_end < VGPU_RING_SIZE && header->slot == 0;
     }
     return header->length <= VGPU_COMMAND_MAX;
 }

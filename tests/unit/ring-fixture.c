@@ -130,6 +130,7 @@ static enum vgpu_gpu_error fake_module_builtin(struct gpu *gpu, struct gpu_modul
 {
     (void)gpu;
     note("module");
+    fake.turn_at_load = fixture.turn_page.turn;
     *module = malloc(sizeof(**module));
     fake.modules++;
     return VGPU_GPU_SUCCESS;

@@ -32,6 +32,7 @@ struct fake_gpu {
     enum vgpu_gpu_error lost; /* what all ends with from now on */
     unsigned streams, events; /* that exist */
     unsigned modules, fences; /* likewise */
+    uint32_t turn_at_load;    /* the turn page's word when a module was loaded last */
     uint8_t image[64];        /* the start of the last module */
     uint64_t image_bytes;
     struct vgpu_cmd_launch launch; /* the last one */

@@ -16,6 +16,39 @@ static void post_work(void)
     post_fill(0, 0x7000, 1, 4);
 }
 
+/* Its compiler may take seconds, and others wait for the GPU. */
+static void test_turn_is_not_kept_while_a_module_is_loaded(void **state)
+{
+    (void)state;
+    post_work();
+    assert_int_equal(steps(), 0);
+    assert_int_equal(fixture.turn_page.turn, VGPU_TURN_RUNNING);
+    make_module();
+    assert_int_equal(fake.turn_at_load, VGPU_TURN_RUNNING); /* the GPU works */
+    fake_finish();
+    make_module();
+    assert_int_equal(fake.turn_at_load, VGPU_TURN_OPEN);
+}
+
+/* A guest that makes streams, gives them work and forgets them: nothing is lost, nor piled up. */
+static void test_streams_that_are_destroyed_with_work(void **state)
+{
+    (void)state;
+    post_work();
+    for (int i = 0; i < 1024; i++) {
+        post_value(VGPU_CMD_STREAM_DESTROY, 0, make(VGPU_CMD_STREAM_CREATE, 0));
+        assert_int_equal(steps(), 0);
+    }
+    assert_int_equal(fake.streams, 1024);
+    post(VGPU_CMD_NOP, 1, NULL, 0);
+    assert_int_equal(steps(), 0);
+    assert_false(answered(1));
+    fake_finish();
+    assert_int_equal(steps(), 0);
+    assert_true(answered(1));
+    assert_int_equal(fake.streams, 0);
+}
+
 /* Order and waiting -------------------------------------------------------------------------- */
 
 static void test_commands_are_carried_out_in_their_order(void **state)
@@ -537,6 +570,8 @@ int main(void)
         TEST(test_failure_while_a_sync_waits),
         TEST(test_failure_of_the_gpu_is_deferred_too),
         TEST(test_lost_context_fails_all_that_waits_and_comes),
+        TEST(test_turn_is_not_kept_while_a_module_is_loaded),
+        TEST(test_streams_that_are_destroyed_with_work),
         TEST(test_open_turn_needs_no_mediator),
         TEST(test_closed_turn_is_asked_for_once),
         TEST(test_what_waits_is_answered_without_a_turn),

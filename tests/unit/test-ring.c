@@ -366,6 +366,17 @@ static void test_pad_that_wants_an_answer(void **state)
     assert_bad();
 }
 
+/* Two in a row could go on for ever. */
+static void test_pad_of_the_whole_ring(void **state)
+{
+    const struct vgpu_command pad = {.opcode = VGPU_CMD_PAD, .length = VGPU_RING_SIZE};
+
+    (void)state;
+    begin_at(0);
+    post_header(pad, VGPU_RING_SIZE);
+    assert_bad();
+}
+
 static void test_pad_that_does_not_reach_the_end(void **state)
 {
     const struct vgpu_command pad = {.opcode = VGPU_CMD_PAD, .length = 32};
@@ -534,6 +545,7 @@ int main(void)
         TEST(test_reserved_word_that_is_set),
         TEST(test_slot_that_does_not_exist),
         TEST(test_pad_that_wants_an_answer),
+        TEST(test_pad_of_the_whole_ring),
         TEST(test_pad_that_does_not_reach_the_end),
         TEST(test_pad_beyond_the_end),
         TEST(test_pad_that_is_not_all_posted),

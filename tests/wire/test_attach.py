@@ -243,6 +243,22 @@ class Attach(v.TestCase):
             client.attach(vm_id=2)
             self.assertEqual(list(self.m.vms()), [2])
 
+    def test_bye_and_nothing_more(self):
+        """Connections without a device do not keep others out."""
+        m = self.mediator(mediator="max-vms = 2")
+        clients = [v.Client(m) for _ in range(34)]
+        for i, client in enumerate(clients):
+            client.attach(vm_id=i + 1)
+            client.send(v.message("BYE"))
+            v.wait_until("it is detached", lambda: m.vms() == {})
+        with v.Device(v.Client(m), vm_id=100) as device:
+            self.assertEqual(device.call(v.add_inline([1], [2]))[0], 0)
+            # The oldest had to go.
+            self.assertEqual(bytes(clients[0].receive()), b"")
+            clients[-1].attach(vm_id=101)
+        for client in clients:
+            client.close()
+
     def test_sixteen_at_once(self):
         devices = [v.Device(v.Client(self.m), vm_id=i + 1) for i in range(16)]
         for i, device in enumerate(devices):
