@@ -56,7 +56,7 @@ struct vgpu_device_info {
     uint32_t compute;      /* compute capability, major << 16 | minor; 0 on the CPU */
     uint32_t processors;   /* multiprocessors of the GPU; 1 on the CPU */
     uint32_t driver;       /* CUDA driver version as the driver reports it; 0 on the CPU */
-    uint64_t memory_total; /* bytes of device memory; 0 on the CPU */
+    uint64_t memory_total; /* bytes of device memory; on the CPU 0, in a session what it plays */
     uint64_t reserved;
     char name[64]; /* NUL-terminated, printable ASCII */
 };

@@ -229,9 +229,10 @@ int vgpu_session_sync(struct vgpu_session *session);
 
 /*
  * Opens the device at a PCI address, or the only one when `address` is NULL; with several,
- * NULL is VGPU_BAD_ARGUMENT. The handle holds the device's lock, which ends with
- * it or with the process; VGPU_BUSY when another process holds it for longer than 5 s.
- * An offline device can be opened.
+ * NULL is VGPU_BAD_ARGUMENT. By sysfs the handle holds the device's lock, which ends with
+ * it or with the process; VGPU_BUSY when another process holds it for longer than 5 s. With the
+ * guest driver it takes one of the device's queues, and requests of all processes take turns;
+ * VGPU_BUSY when no queue is left. An offline device can be opened.
  */
 int vgpu_open(const char *address, struct vgpu **vgpu);
 
