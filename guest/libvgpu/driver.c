@@ -252,15 +252,8 @@ int vgpu_open_driver(const char *address, struct vgpu **vgpu)
 
 static int port_map(struct vgpu_port *port, void *address)
 {
-    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_FIXED_NOREPLACE, ((struct driver_port *)port)->file,
-                       (off_t)VGPU_DRIVER_MMAP_ARENA);
-
-    if (arena == MAP_FAILED) {
-        return -errno;
-    }
-    port->arena = arena;
-    return 0;
+    return vgpu_port_map_arena(port, ((struct driver_port *)port)->file, VGPU_DRIVER_MMAP_ARENA,
+                               address);
 }
 
 static int port_start(struct vgpu_port *port, uint32_t *status)

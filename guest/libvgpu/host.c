@@ -351,16 +351,8 @@ static bool queue_offline(void *context)
 
 static int port_map(struct vgpu_port *port, void *address)
 {
-    struct host_port *own = (struct host_port *)port;
-    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_FIXED_NOREPLACE, own->host.fds[VGPU_ATTACH_MEMFD],
-                       (off_t)port->arena_offset);
-
-    if (arena == MAP_FAILED) {
-        return -errno;
-    }
-    port->arena = arena;
-    return 0;
+    return vgpu_port_map_arena(port, ((struct host_port *)port)->host.fds[VGPU_ATTACH_MEMFD],
+                               port->arena_offset, address);
 }
 
 static int port_start(struct vgpu_port *port, uint32_t *status)

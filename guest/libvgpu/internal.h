@@ -57,6 +57,9 @@ struct vgpu_port {
     uint64_t arena_offset, arena_size; /* bytes; the offset in BAR2 */
 };
 
+/* map() for a file that has the part at `offset`. */
+int vgpu_port_map_arena(struct vgpu_port *port, int file, uint64_t offset, void *address);
+
 /* Take a queue and a part of the arena of `arena_size` bytes, or of the default size when 0. */
 int vgpu_port_open_pci(const char *address, uint64_t arena_size, struct vgpu_port **port);
 int vgpu_port_open_driver(const char *address, uint64_t arena_size, struct vgpu_port **port);

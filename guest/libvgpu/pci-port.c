@@ -18,15 +18,7 @@ struct pci_port {
 
 static int port_map(struct vgpu_port *port, void *address)
 {
-    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_FIXED_NOREPLACE, ((struct pci_port *)port)->shm,
-                       (off_t)port->arena_offset);
-
-    if (arena == MAP_FAILED) {
-        return -errno;
-    }
-    port->arena = arena;
-    return 0;
+    return vgpu_port_map_arena(port, ((struct pci_port *)port)->shm, port->arena_offset, address);
 }
 
 static int port_start(struct vgpu_port *port, uint32_t *status)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a transport without the guest driver does by itself: opening and closing a queue, and
- * finding a part of the arena.
+ * What transports share: opening and closing a queue and finding a part of the arena, where the
+ * guest driver does not do it, and mapping the part.
  */
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "clock.h"
 #include "internal.h"
@@ -61,6 +63,18 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
         vgpu_pause(waited);
         waited = clock_ns() - start;
     }
+}
+
+int vgpu_port_map_arena(struct vgpu_port *port, int file, uint64_t offset, void *address)
+{
+    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED_NOREPLACE, file, (off_t)offset);
+
+    if (arena == MAP_FAILED) {
+        return -errno;
+    }
+    port->arena = arena;
+    return 0;
 }
 
 static int compare_parts(const void *a, const void *b)
