@@ -77,8 +77,7 @@ static int keep_turn(struct ring_session *s)
     return end_turn(s);
 }
 
-/* Before a command that is no work: the turn is not kept for it when others wait, or if it is slow.
- */
+/* Before a command that is no work: not kept for it when others wait, or when it is slow. */
 static int lend_turn(struct ring_session *s)
 {
     if (s->turn_state != RING_TURN_HELD || !(recalled(s) || command_is_slow(&s->command.header)) ||

@@ -255,6 +255,13 @@ static struct stage *add_stage(struct vgpu_session *s)
     return stage;
 }
 
+static void give_stage(struct vgpu_session *s, struct stage *stage)
+{
+    pthread_mutex_lock(&s->stage_mutex);
+    stage->used = false;
+    pthread_mutex_unlock(&s->stage_mutex);
+}
+
 /*
  * Takes a stage, waiting for one as long as it takes; without `wait` there may be none. Who has a
  * stage does not wait for another, since others may do the same. VGPU_OK or VGPU_ENDED.
@@ -287,17 +294,10 @@ static int take_stage(struct vgpu_session *s, bool wait, struct stage **taken)
         return wait ? session_ended(s) : VGPU_OK;
     }
     if (stage->ticket.slot != 0 && session_await(s, &stage->ticket, NULL, 0) == VGPU_ENDED) {
-        stage->used = false;
+        give_stage(s, stage);
         return session_ended(s);
     }
     return VGPU_OK;
-}
-
-static void give_stage(struct vgpu_session *s, struct stage *stage)
-{
-    pthread_mutex_lock(&s->stage_mutex);
-    stage->used = false;
-    pthread_mutex_unlock(&s->stage_mutex);
 }
 
 /*
