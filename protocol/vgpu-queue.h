@@ -148,7 +148,7 @@ enum vgpu_queue_state {
     X(4, BAD_RING, "what the ring holds is no command")                                            \
     X(5, BACKEND, "the GPU or its driver failed; the mediator's log says how")                     \
     X(6, TIMEOUT, "the session kept the GPU longer than the host allows while others waited")      \
-    X(7, MEDIATOR, "the host's mediator was restarted")                                            \
+    X(7, MEDIATOR, "the host's mediator was stopped or restarted")                                 \
     X(8, NO_MEMORY, "the host or its GPU is out of memory")
 
 enum vgpu_queue_end {

@@ -313,7 +313,10 @@ int main(int argc, char **argv)
     if (strcmp(argv[optind], "list") == 0) {
         r = cli_list();
     } else if (strcmp(argv[optind], "reap") == 0) {
-        r = cli_reap(options.address);
+        r = options.host.socket
+                ? cli_error(EXIT_USAGE, "reap is for guests; on the host a session ends with its "
+                                        "process")
+                : cli_reap(options.address);
     } else {
         r = run_command(&options, argv[optind], argc - optind - 1, argv + optind + 1);
     }

@@ -87,10 +87,16 @@ static int open_file(const char *address, struct vgpu_driver_info *info)
     vgpu_driver_path(address, path, sizeof(path));
     fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        return errno == EBUSY
-                   ? vgpu_fail(VGPU_BUSY, "all queues of '%s' are in use", path)
-                   : vgpu_fail(errno == EACCES || errno == EPERM ? VGPU_NO_PERMISSION : VGPU_SYSTEM,
-                               "cannot open '%s': %s", path, strerror(errno));
+        if (errno == EBUSY) {
+            return vgpu_fail(VGPU_BUSY, "all queues of '%s' are in use by other sessions", path);
+        }
+        if (errno == EACCES || errno == EPERM) {
+            return vgpu_fail(VGPU_NO_PERMISSION,
+                             "cannot open '%s': %s; root may, and the group that 60-vgpu.rules "
+                             "names",
+                             path, strerror(errno));
+        }
+        return vgpu_fail(VGPU_SYSTEM, "cannot open '%s': %s", path, strerror(errno));
     }
     if (ioctl(fd, VGPU_IOC_INFO, info) < 0) {
         r = failed("told what it is");
@@ -348,7 +354,11 @@ static int set_up_port(struct driver_port *own, const char *address, uint64_t ar
     }
     own->head.ops = info.interrupts ? &driver_port_ops : &polled_port_ops;
     if (ioctl(own->file, VGPU_IOC_ARENA, &part) < 0) {
-        return failed("a free part of its shared memory");
+        return vgpu_fail(errno == ENOSPC ? VGPU_BUSY : VGPU_SYSTEM,
+                         "device %s has no free part of %llu bytes in its %llu MiB of shared "
+                         "memory: %s",
+                         address, (unsigned long long)arena_size,
+                         (unsigned long long)info.shm_size >> 20, strerror(errno));
     }
     own->head.arena_offset = part.offset;
     own->head.arena_size = part.size;

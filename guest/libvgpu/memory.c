@@ -543,5 +543,9 @@ int vgpu_module_load(struct vgpu_session *s, const void *image, uint64_t bytes, 
     r = session_call(s, &command, &result, sizeof(result));
     vgpu_pinned_free(s, copy);
     *module = result.value;
+    if (r == VGPU_GPU_NOT_SUPPORTED) {
+        return vgpu_fail(r, "the host computes on the CPU, which cannot load modules; the built-in "
+                            "one works there (vgpu_module_builtin)");
+    }
     return r;
 }

@@ -168,8 +168,13 @@ int pci_open_file(struct pci_device *device, const char *address)
     if (device->file < 0) {
         const int error = errno;
 
-        return vgpu_fail(error == EACCES || error == EPERM ? VGPU_NO_PERMISSION : VGPU_SYSTEM,
-                         "cannot open '%s': %s", path, strerror(error));
+        if (error == EACCES || error == EPERM) {
+            return vgpu_fail(VGPU_NO_PERMISSION,
+                             "cannot open '%s': %s; root may, and the group that 60-vgpu.rules "
+                             "names",
+                             path, strerror(error));
+        }
+        return vgpu_fail(VGPU_SYSTEM, "cannot open '%s': %s", path, strerror(error));
     }
     return VGPU_OK;
 }
@@ -256,7 +261,7 @@ static bool is_open(const struct pci_device *device, uint32_t queue)
 unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint32_t own)
 {
     const uint32_t queues = pci_queue_count(device);
-    unsigned closed = 0;
+    uint64_t dead = 0; /* bit N: queue N was open without a process */
 
     /* Without queues there is no control block either. */
     if (queues == 0) {
@@ -265,6 +270,7 @@ unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint3
     /* First all at once, since workers take their time to end. */
     for (uint32_t i = 0; i < queues; i++) {
         if (i != own && is_open(device, i) && pci_lock_byte(device, i, F_WRLCK)) {
+            dead |= UINT64_C(1) << i;
             queue_control(device, i, VGPU_QUEUE_CLOSE);
             pci_lock_byte(device, i, F_UNLCK);
         }
@@ -276,14 +282,15 @@ unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint3
             !pci_lock_byte(device, i, F_WRLCK)) {
             continue;
         }
-        /* A worker that does not end may still use its part. */
         if (!open || pci_close_queue(device, i) == VGPU_OK) {
             control->parts[i].size = 0;
-            closed += open;
+        } else {
+            /* A worker that does not end may still use its part. */
+            dead &= ~(UINT64_C(1) << i);
         }
         pci_lock_byte(device, i, F_UNLCK);
     }
-    return closed;
+    return (unsigned)__builtin_popcountll(dead);
 }
 
 int pci_take_part(struct pci_device *device, struct vgpu_control *control, uint32_t holder,
@@ -303,8 +310,11 @@ int pci_take_part(struct pci_device *device, struct vgpu_control *control, uint3
     memcpy(taken, control->parts, sizeof(taken));
     taken[holder].size = 0;
     if (!vgpu_arena_choose(&request, part)) {
-        return vgpu_fail(VGPU_BUSY, "device %s has no free part of %llu bytes in its shared memory",
-                         device->address, (unsigned long long)size);
+        return vgpu_fail(VGPU_BUSY,
+                         "device %s has no free part of %llu bytes in its %llu MiB of shared "
+                         "memory",
+                         device->address, (unsigned long long)size,
+                         (unsigned long long)shm_size >> 20);
     }
     control->parts[holder] = *part;
     return VGPU_OK;

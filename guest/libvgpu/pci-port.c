@@ -112,7 +112,7 @@ static int take_queue(struct pci_port *pci)
     if (pci_offline(&pci->device)) {
         return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
     }
-    return vgpu_fail(VGPU_BUSY, "all %u queues of device %s are in use", queues,
+    return vgpu_fail(VGPU_BUSY, "all %u queues of device %s are in use by other sessions", queues,
                      pci->device.address);
 }
 
@@ -123,10 +123,11 @@ static int take_both(struct pci_port *pci, struct vgpu_control *control, uint64_
     int r;
 
     if (pci_queue_count(&pci->device) == 0) {
-        return vgpu_fail(pci_offline(&pci->device) ? VGPU_OFFLINE : VGPU_INCOMPATIBLE,
-                         "device %s has no queues%s", pci->device.address,
-                         pci_offline(&pci->device) ? " as long as no mediator has been there"
-                                                   : ": the host gave it none");
+        return pci_offline(&pci->device)
+                   ? vgpu_fail(VGPU_OFFLINE,
+                               "the device is offline: no mediator is running on the host")
+                   : vgpu_fail(VGPU_INCOMPATIBLE, "device %s has no queues: the host gave it none",
+                               pci->device.address);
     }
     pci_reap(&pci->device, control, PCI_NO_QUEUE);
     r = take_queue(pci);

@@ -138,6 +138,11 @@ class Sessions(TestCase):
             self.assertFalse(exists(worker))
             self.goes_on(kept)
         self.assertEqual(self.good(guest, "vgpu reap"), "0\n")
+        pids = [str(self.load(guest, f"dead{i}")[0]) for i in range(3)]
+        self.good(guest, f"kill -9 {' '.join(pids)}; for p in {' '.join(pids)}; do "
+                         "while [ -e /proc/$p/exe ]; do sleep 0.05; done; done")
+        self.assertEqual(self.good(guest, "vgpu reap"), "3\n")
+        self.wait_sessions(1)
         self.assertRegex(self.result(guest, "other", other), r"^[1-9]\d* rounds: OK\n$")
         self.good(guest, "insmod /vgpu.ko")
         other, kept = self.load(guest, "other")
