@@ -379,8 +379,11 @@ static int on_client_timer(sd_event_source *source, uint64_t usec, void *context
     return 0;
 }
 
-/* Closes the oldest connection whose device was unplugged; false when there is none. */
-static bool evict(struct mediator *mediator)
+/*
+ * Has the oldest connection whose device was unplugged end, so that it goes when the event loop
+ * comes to it; false when there is none.
+ */
+static bool evict(const struct mediator *mediator)
 {
     struct client *oldest = NULL;
 
@@ -389,13 +392,14 @@ static bool evict(struct mediator *mediator)
         oldest = client->left ? client : oldest;
     }
     if (oldest) {
-        client_destroy(oldest);
+        oldest->left = false;
+        shutdown(oldest->fd, SHUT_RDWR);
     }
     return oldest != NULL;
 }
 
 /* Whether there is room for another connection of this user's. */
-static bool room_for(struct mediator *mediator, uid_t user)
+static bool room_for(const struct mediator *mediator, uid_t user)
 {
     unsigned strangers = 0;
 
