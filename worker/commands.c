@@ -69,7 +69,7 @@ static enum vgpu_gpu_error take_deferred(struct ring_session *s)
     return error;
 }
 
-static void release_fences(struct ring_session *s, struct pending *pending)
+void command_release_fences(struct ring_session *s, struct pending *pending)
 {
     while (pending->count > 0) {
         s->gpu->ops->fence_release(s->gpu, &pending->fences[--pending->count]);
@@ -120,7 +120,7 @@ bool command_poll(struct ring_session *s, struct pending *pending)
     if (error == VGPU_GPU_NOT_READY) {
         return false;
     }
-    release_fences(s, pending);
+    command_release_fences(s, pending);
     error = finish(s, pending, error);
     s->pending_slots &= ~(UINT64_C(1) << (pending->header.slot - 1));
     ring_answer(&s->ring, &pending->header, error, NULL, 0);
@@ -204,7 +204,7 @@ static enum vgpu_gpu_error wait_for_all(struct ring_session *s, enum pending_kin
     }
     error = fence_all(s, waiting.fences, &waiting.count);
     if (error != VGPU_GPU_SUCCESS) {
-        release_fences(s, &waiting);
+        command_release_fences(s, &waiting);
         return error;
     }
     pending = make_pending(s, kind, argument, answer);

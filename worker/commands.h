@@ -22,6 +22,9 @@ bool command_is_slow(const struct vgpu_command *header);
  */
 int command_execute(struct ring_session *session);
 
+/* Gives back the fences of a pending command that is not answered any more. */
+void command_release_fences(struct ring_session *session, struct pending *pending);
+
 /* Looks whether a pending command is done, and answers it then. Returns whether it was. */
 bool command_poll(struct ring_session *session, struct pending *pending);
 

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -165,13 +164,6 @@ int worker_send_ready(const struct vgpu_device_info *info)
     snprintf(msg.text, sizeof(msg.text), "%s", info->name);
     n = fdmsg_send(VGPU_WORKER_FD_LINK, &msg, sizeof(msg), NULL, 0);
     return n < 0 ? (int)n : 0;
-}
-
-int worker_watch(int epoll, int operation, int fd, uint32_t events, uint32_t source)
-{
-    struct epoll_event event = {.events = events, .data.u32 = source};
-
-    return epoll_ctl(epoll, operation, fd, &event) < 0 ? -errno : 0;
 }
 
 int main(int argc, char **argv)

@@ -62,11 +62,17 @@ static int lock_page(int memfd, uint64_t shm_size)
     return r < 0 ? -errno : 0;
 }
 
+static int watch(int epoll, int operation, int fd, uint32_t events, uint32_t source)
+{
+    struct epoll_event event = {.events = events, .data.u32 = source};
+
+    return epoll_ctl(epoll, operation, fd, &event) < 0 ? -errno : 0;
+}
+
 /* The doorbell is listened to while the session is idle, the backend always. */
 static int listen_doorbell(struct worker *w, bool on)
 {
-    return worker_watch(w->epoll, EPOLL_CTL_MOD, w->session.doorbell, on ? EPOLLIN : 0,
-                        SOURCE_DOORBELL);
+    return watch(w->epoll, EPOLL_CTL_MOD, w->session.doorbell, on ? EPOLLIN : 0, SOURCE_DOORBELL);
 }
 
 /* Returns 0, or -errno when the link is lost or talks nonsense. */
@@ -188,9 +194,9 @@ static int start(struct worker *w, const struct options *o)
         return r;
     }
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (w->epoll < 0 || worker_watch(w->epoll, EPOLL_CTL_ADD, w->link, EPOLLIN, SOURCE_LINK) < 0 ||
-        worker_watch(w->epoll, EPOLL_CTL_ADD, s->doorbell, EPOLLIN, SOURCE_DOORBELL) < 0 ||
-        worker_watch(w->epoll, EPOLL_CTL_ADD, s->backend->event_fd, EPOLLIN, SOURCE_BACKEND) < 0) {
+    if (w->epoll < 0 || watch(w->epoll, EPOLL_CTL_ADD, w->link, EPOLLIN, SOURCE_LINK) < 0 ||
+        watch(w->epoll, EPOLL_CTL_ADD, s->doorbell, EPOLLIN, SOURCE_DOORBELL) < 0 ||
+        watch(w->epoll, EPOLL_CTL_ADD, s->backend->event_fd, EPOLLIN, SOURCE_BACKEND) < 0) {
         log_error("epoll: %s", strerror(errno));
         return -errno;
     }

@@ -184,12 +184,7 @@ bool ring_session_quiet(struct ring_session *s)
 void ring_session_release(struct ring_session *s)
 {
     for (uint64_t left = s->pending_slots; left != 0; left &= left - 1) {
-        struct pending *pending = &s->pending[__builtin_ctzll(left)];
-
-        while (pending->count > 0) {
-            s->gpu->ops->fence_release(s->gpu, &pending->fences[--pending->count]);
-        }
-        free(pending->fences);
+        command_release_fences(s, &s->pending[__builtin_ctzll(left)]);
     }
     s->pending_slots = 0;
     while (s->retired) {

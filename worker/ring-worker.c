@@ -15,12 +15,12 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <time.h>
 
 #include "clock.h"
+#include "eventfds.h"
 #include "fdmsg.h"
 #include "isolation.h"
 #include "log.h"
@@ -79,17 +79,6 @@ static int handle_link(struct ring_worker *w)
     return -EPIPE;
 }
 
-static void clear_doorbell(void)
-{
-    struct pollfd p = {.fd = VGPU_WORKER_FD_DOORBELL, .events = POLLIN};
-    eventfd_t value;
-
-    /* O_NONBLOCK cannot be relied on, QEMU clears it. */
-    if (poll(&p, 1, 0) == 1) {
-        eventfd_read(VGPU_WORKER_FD_DOORBELL, &value);
-    }
-}
-
 /* Waits for the descriptors, at most `limit_ns`, and handles them. Returns 0 or -errno. */
 static int look(struct ring_worker *w, uint64_t limit_ns)
 {
@@ -105,7 +94,7 @@ static int look(struct ring_worker *w, uint64_t limit_ns)
         return n < 0 && errno != EINTR ? -errno : 0;
     }
     if (fds[1].revents != 0) {
-        clear_doorbell();
+        eventfds_clear(VGPU_WORKER_FD_DOORBELL);
     }
     return fds[0].revents != 0 ? handle_link(w) : 0;
 }

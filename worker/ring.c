@@ -2,10 +2,9 @@
 /* The worker's side of a command queue, see ring.h. */
 #include "ring.h"
 
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
+#include "eventfds.h"
 #include "shared.h"
 
 #define HEADER ((uint32_t)sizeof(struct vgpu_command))
@@ -66,16 +65,6 @@ enum ring_state ring_take(struct ring *ring, struct ring_command *command)
     return RING_COMMAND;
 }
 
-static void signal_irq(struct ring *ring)
-{
-    struct pollfd p = {.fd = ring->irq, .events = POLLOUT};
-
-    /* A full counter means that interrupts are pending anyway. */
-    if (poll(&p, 1, 0) == 1) {
-        eventfd_write(ring->irq, 1);
-    }
-}
-
 void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgpu_gpu_error result,
                  const void *payload, uint32_t length)
 {
@@ -91,7 +80,7 @@ void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgp
     /* Partner: the fence between the guest's store of `waiting` and its look at the slot. */
     shared_fence();
     if (shared_load(&ring->queue->waiting) != 0) {
-        signal_irq(ring);
+        eventfds_signal(ring->irq);
     }
 }
 

@@ -3,37 +3,16 @@
 #include "session.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "clock.h"
+#include "eventfds.h"
 #include "shared.h"
-
-/* Whether an eventfd is readable; O_NONBLOCK cannot be relied on, QEMU clears it. */
-static bool readable(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-
-    return poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0;
-}
-
-static void clear_doorbell(struct session *s)
-{
-    eventfd_t value;
-
-    if (readable(s->doorbell)) {
-        eventfd_read(s->doorbell, &value);
-    }
-}
 
 static void signal_irq(struct session *s)
 {
-    struct pollfd p = {.fd = s->irq, .events = POLLOUT};
-
-    /* A full counter means that interrupts are pending anyway. */
-    if (shared_load(&s->page->irq_wanted) != 0 && poll(&p, 1, 0) == 1) {
-        eventfd_write(s->irq, 1);
+    if (shared_load(&s->page->irq_wanted) != 0) {
+        eventfds_signal(s->irq);
     }
 }
 
@@ -184,7 +163,7 @@ int session_doorbell(struct session *s)
 {
     eventfd_t value;
 
-    if (!readable(s->doorbell)) {
+    if (!eventfds_ready(s->doorbell)) {
         return 0;
     }
     /* BUSY first: see session.h. */
@@ -209,7 +188,7 @@ int session_backend(struct session *s)
 
 static void discard(struct session *s)
 {
-    clear_doorbell(s);
+    eventfds_clear(s->doorbell);
     shared_store(&s->page->response_len, 0);
     shared_store(&s->page->error, VGPU_ERROR_NONE);
     shared_store_release(&s->page->journal.state, VGPU_JOURNAL_EMPTY);
@@ -241,7 +220,7 @@ int session_start(struct session *s, enum session_takeover takeover, enum vgpu_e
         return take_over(s);
     case VGPU_JOURNAL_EMPTY:
         /* It was not noted yet. Where its doorbell is still up, that brings it again. */
-        return readable(s->doorbell) ? 0 : take_request(s);
+        return eventfds_ready(s->doorbell) ? 0 : take_request(s);
     default:
         publish(s, VGPU_ERROR_WORKER_LOST, 0);
         return 0;

@@ -34,7 +34,4 @@ void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what);
 /* Tells the mediator that this worker is ready. Returns 0 or -errno. */
 int worker_send_ready(const struct vgpu_device_info *info);
 
-/* Adds a descriptor to an epoll set, or changes it, for `events`. Returns 0 or -errno. */
-int worker_watch(int epoll, int operation, int fd, uint32_t events, uint32_t source);
-
 #endif

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "eventfds.h"
 #include "fdmsg.h"
 #include "internal.h"
 #include "memfd.h"
@@ -35,13 +36,6 @@ struct host_vgpu {
     uint32_t reset_serial; /* of the RESET whose answer is awaited; 0: none */
     uint32_t last_serial;
 };
-
-static bool readable(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-
-    return poll(&p, 1, 0) == 1;
-}
 
 /* Takes an answer to a reset, if one came. False when the mediator is gone. */
 static bool look_at_socket(struct host_vgpu *host)
@@ -73,7 +67,7 @@ static uint32_t read_status(struct host_vgpu *host)
     if (!look_at_socket(host)) {
         return VGPU_STATUS_OFFLINE;
     }
-    if (host->reset_serial != 0 || readable(host->fds[VGPU_ATTACH_DOORBELL])) {
+    if (host->reset_serial != 0 || eventfds_ready(host->fds[VGPU_ATTACH_DOORBELL])) {
         return VGPU_STATUS_BUSY;
     }
     /* Partner: the store-release of STATUS in the worker. */
