@@ -167,7 +167,7 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
         return false;
     }
     vm = config_find_vm(config, hello->vm_id);
-    limits = vm ? &vm->limits : &config->defaults;
+    limits = config_limits_of(config, hello->vm_id);
     if (!may_attach(config, vm, facts->user)) {
         return REFUSE(false,
                       "user %ld may not attach VM %" PRIu32
@@ -206,7 +206,7 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
                       hello->vm_id, (int)hello->pool, config_priority_name(hello->priority),
                       (int)grant->pool, config_priority_name(limits->priority));
     }
-    if (!config->pool_defined[grant->pool - 'A']) {
+    if (!config->pools[grant->pool - 'A'].defined) {
         return REFUSE(false, "there is no pool %c on this host", (int)grant->pool);
     }
     return true;

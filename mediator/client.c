@@ -192,7 +192,7 @@ static void announce(const struct vm *vm, const struct attach_grant *grant, bool
     log_info("%s %" PRIu32 "%s%s%s: attached to pool %c at priority %s%s, %" PRIu64
              " MiB shared, process %d of user %ld%s",
              vm->host ? "host client" : "VM", vm->id, vm->name[0] ? " (" : "", vm->name,
-             vm->name[0] ? ")" : "", vm->worker.pool->id, config_priority_name(grant->priority),
+             vm->name[0] ? ")" : "", vm->pool->id, config_priority_name(grant->priority),
              grant->lowered ? " (lowered)" : "", vm->shm_size >> 20, (int)vm->peer, (long)vm->user,
              handover ? ", back with its memory" : "");
 }
@@ -267,7 +267,12 @@ static void handle_hello(struct client *client)
     r = vm_create(mediator, client, hello, &grant, fds, &client->vm);
     if (r < 0) {
         close_memory(fds, hello->queues);
-        snprintf(reason, sizeof(reason), "cannot start a worker: %s", strerror(-r));
+        if (r == -EBUSY) {
+            snprintf(reason, sizeof(reason), "every GPU of the exclusive pool %c serves another VM",
+                     (int)grant.pool);
+        } else {
+            snprintf(reason, sizeof(reason), "cannot start a worker: %s", strerror(-r));
+        }
         refuse(client, reason);
         return;
     }

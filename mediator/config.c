@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The mediator's configuration. inih takes the file apart; the tables below say which keys
- * a section has, how each value is read and where it goes. All mistakes are reported, not
- * only the first.
+ * The mediator's configuration. inih takes lines apart; config-key.c says which keys a
+ * section has, how each value is read and where it goes. All mistakes are reported, not only
+ * the first.
+ *
+ * Sections add up, in any order and over several files. So where each key was last set is
+ * remembered, and what VMs leave out is filled in from [defaults] at the end.
  */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <ini.h>
-#include <limits.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,301 +20,76 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arbiter.h"
 #include "clock.h"
+#include "config-key.h"
 #include "version.h"
+
+#define MESSAGE_SIZE 1024
+#define BLANKS " \t\r\v\f\n"
+
+/* Where something was said; line 0: nowhere. */
+struct place {
+    const char *file;
+    int line;
+};
+
+/* A section of the configuration, which may be spread over several of the files. */
+struct section {
+    char name[sizeof("vm 4294967295")];
+    const struct key *keys;
+    void *fields;                       /* what they are set in */
+    struct place first;                 /* where it begins first */
+    struct place said[CONFIG_KEYS_MAX]; /* where each key was last set, in the order of the table */
+};
+
+struct vm_section {
+    struct section section;
+    struct config_vm vm;
+    struct vm_section *next; /* with a higher id */
+};
 
 struct parser {
     struct config *config;
-    FILE *file;
-    int line;
-    int mistakes;
     config_report *report;
     void *context;
-    bool entered;     /* a section was seen */
-    char section[64]; /* the one that `target` belongs to */
-    void *target;     /* what the section's keys are set in */
+    int mistakes;
+
+    struct section mediator;
+    struct section defaults;
+    struct config_vm default_vm;
+    struct section pools[CONFIG_POOLS];
+    struct vm_section *vms;
+
+    FILE *file;
+    struct place place;
+    char *text; /* the line as it was read, and how much fits there */
+    size_t capacity;
+    bool unread;             /* inih was given a line, and has found no key in it */
+    bool skip;               /* the keys of a section that was a mistake */
+    struct section *section; /* NULL: none yet */
+    char **paths;            /* of the parts, which places refer to */
+    size_t path_count;
 };
 
-/* Reads a value into *field; NULL, or what it should have been. */
-typedef const char *read_value(const char *value, void *field);
+static void mistake(struct parser *p, const struct place *place, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
-static const char *const priority_names[VGPU_PRIORITIES] = {"low", "medium", "high"};
-
-const char *config_priority_name(uint32_t priority)
+static void mistake(struct parser *p, const struct place *place, const char *format, ...)
 {
-    return priority < VGPU_PRIORITIES ? priority_names[priority] : "unknown";
-}
-
-static void mistake(struct parser *p, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void mistake(struct parser *p, const char *format, ...)
-{
-    char text[512];
+    char text[MESSAGE_SIZE];
     va_list args;
 
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     p->mistakes++;
-    p->report(p->context, p->line, text);
-}
-
-/* Values -------------------------------------------------------------------------- */
-
-static bool parse_u64(const char *text, uint64_t max, uint64_t *value, const char **end)
-{
-    char *stop;
-
-    if (text[0] < '0' || text[0] > '9') {
-        return false;
-    }
-    errno = 0;
-    *value = strtoull(text, &stop, 10);
-    *end = stop;
-    return errno == 0 && *value <= max;
-}
-
-static const char *read_text(const char *value, void *field)
-{
-    char **text = field;
-
-    if (value[0] == '\0') {
-        return "a path or name";
-    }
-    free(*text);
-    *text = strdup(value);
-    return *text ? NULL : "shorter: out of memory";
-}
-
-static const char *read_priority(const char *value, void *field)
-{
-    for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
-        if (strcmp(value, priority_names[i]) == 0) {
-            *(enum vgpu_priority *)field = (enum vgpu_priority)i;
-            return NULL;
-        }
-    }
-    return "low, medium or high";
-}
-
-static const char *read_pool(const char *value, void *field)
-{
-    uint32_t *pool = field;
-
-    if (strcmp(value, "any") == 0) {
-        *pool = 0;
-        return NULL;
-    }
-    if (value[0] < 'A' || value[0] > 'Z' || value[1] != '\0') {
-        return "a letter from A to Z, or any";
-    }
-    *pool = (uint32_t)value[0];
-    return NULL;
-}
-
-static const char *read_size(const char *value, void *field)
-{
-    static const char expected[] = "a power of two from 1M to 64G";
-    static const char suffixes[] = "KMG";
-    const char *end;
-    uint64_t size;
-
-    if (!parse_u64(value, VGPU_SHM_MAX, &size, &end)) {
-        return expected;
-    }
-    if (*end != '\0') {
-        const char *suffix = strchr(suffixes, *end);
-
-        if (!suffix || end[1] != '\0') {
-            return expected;
-        }
-        if (size > VGPU_SHM_MAX >> (10 * (suffix - suffixes + 1))) {
-            return expected;
-        }
-        size <<= 10 * (suffix - suffixes + 1);
-    }
-    if (!vgpu_shm_size_valid(size)) {
-        return expected;
-    }
-    *(uint64_t *)field = size;
-    return NULL;
-}
-
-static const char *read_device(const char *value, void *field)
-{
-    const char *end;
-    uint64_t number;
-
-    if (!parse_u64(value, 255, &number, &end) || *end != '\0') {
-        return "the number of a GPU, 0 to 255";
-    }
-    *(int *)field = (int)number;
-    return NULL;
-}
-
-static const char *read_count(const char *value, void *field)
-{
-    const char *end;
-    uint64_t number;
-
-    if (!parse_u64(value, 4096, &number, &end) || *end != '\0' || number == 0) {
-        return "a number from 1 to 4096";
-    }
-    *(uint32_t *)field = (uint32_t)number;
-    return NULL;
-}
-
-static const char *read_seconds(const char *value, void *field)
-{
-    const char *end;
-    uint64_t number;
-
-    if (!parse_u64(value, 86400, &number, &end) || *end != '\0') {
-        return "seconds, 0 (no limit) to 86400";
-    }
-    *(uint64_t *)field = number * NS_PER_S;
-    return NULL;
-}
-
-static const char *read_backend(const char *value, void *field)
-{
-    static const char *const names[] = {"auto", "cpu", "cuda"};
-
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(value, names[i]) == 0) {
-            *(enum config_backend *)field = (enum config_backend)i;
-            return NULL;
-        }
-    }
-    return "auto, cpu or cuda";
-}
-
-static const char *read_allow(const char *value, void *field)
-{
-    if (strcmp(value, "allow") != 0 && strcmp(value, "refuse") != 0) {
-        return "allow or refuse";
-    }
-    *(bool *)field = value[0] == 'a';
-    return NULL;
-}
-
-static const char *read_above(const char *value, void *field)
-{
-    if (strcmp(value, "lower") != 0 && strcmp(value, "refuse") != 0) {
-        return "lower or refuse";
-    }
-    *(bool *)field = value[0] == 'r';
-    return NULL;
-}
-
-/* A user by name or number; *group may be NULL. */
-static bool find_user(const char *name, uid_t *user, gid_t *group)
-{
-    const struct passwd *entry;
-    const char *end;
-    uint64_t number;
-
-    if (parse_u64(name, INT_MAX, &number, &end) && *end == '\0') {
-        *user = (uid_t)number;
-        entry = group ? getpwuid(*user) : NULL;
-        if (group) {
-            *group = entry ? entry->pw_gid : (gid_t)number;
-        }
-        return true;
-    }
-    entry = getpwnam(name);
-    if (!entry) {
-        return false;
-    }
-    *user = entry->pw_uid;
-    if (group) {
-        *group = entry->pw_gid;
-    }
-    return true;
-}
-
-static const char *read_user(const char *value, void *field)
-{
-    return find_user(value, field, NULL) ? NULL : "the name or number of a user on this host";
-}
-
-static const char *read_worker_user(const char *value, void *field)
-{
-    struct config *config = field;
-
-    return find_user(value, &config->worker_user, &config->worker_group)
-               ? NULL
-               : "the name or number of a user on this host";
-}
-
-static const char *read_users(const char *value, void *field)
-{
-    struct config *config = field;
-    char *copy = strdup(value);
-    char *rest = copy;
-    const char *problem = NULL;
-
-    config->user_count = 0;
-    for (char *name; copy && !problem && (name = strsep(&rest, " ,\t")) != NULL;) {
-        if (name[0] == '\0') {
-            continue;
-        }
-        if (config->user_count == CONFIG_USERS) {
-            problem = "at most 16 users";
-        } else if (!find_user(name, &config->users[config->user_count], NULL)) {
-            problem = "names or numbers of users on this host";
-        } else {
-            config->user_count++;
-        }
-    }
-    free(copy);
-    return problem;
+    p->report(p->context, place->file, place->line, text);
 }
 
 /* Sections ------------------------------------------------------------------------ */
 
-struct key {
-    const char *name;
-    size_t offset; /* of the field in the section's target */
-    read_value *read;
-};
-
-static const struct key mediator_keys[] = {
-    {"listen", offsetof(struct config, listen), read_text},
-    {"control", offsetof(struct config, control), read_text},
-    {"worker", offsetof(struct config, worker), read_text},
-    {"backend", offsetof(struct config, backend), read_backend},
-    {"unknown-vms", offsetof(struct config, unknown_vms), read_allow},
-    {"above-limit", offsetof(struct config, refuse_above), read_above},
-    {"max-vms", offsetof(struct config, max_vms), read_count},
-    {"turn-limit", offsetof(struct config, turn_limit_ns), read_seconds},
-    {"worker-user", 0, read_worker_user},
-    {"users", 0, read_users},
-    {NULL, 0, NULL},
-};
-
-static const struct key default_keys[] = {
-    {"pool", offsetof(struct config, defaults.pool), read_pool},
-    {"max-priority", offsetof(struct config, defaults.priority), read_priority},
-    {"max-shm", offsetof(struct config, defaults.shm), read_size},
-    {NULL, 0, NULL},
-};
-
-static const struct key pool_keys[] = {
-    {"device", 0, read_device}, /* the target is an element of pool_device */
-    {NULL, 0, NULL},
-};
-
-static const struct key vm_keys[] = {
-    {"pool", offsetof(struct config_vm, limits.pool), read_pool},
-    {"max-priority", offsetof(struct config_vm, limits.priority), read_priority},
-    {"max-shm", offsetof(struct config_vm, limits.shm), read_size},
-    {"user", offsetof(struct config_vm, user), read_user},
-    {NULL, 0, NULL},
-};
-
-static struct config_vm *find_vm(const struct config *config, uint32_t id)
+const struct config_vm *config_find_vm(const struct config *config, uint32_t id)
 {
     for (size_t i = 0; i < config->vm_count; i++) {
         if (config->vms[i].id == id) {
@@ -320,126 +99,207 @@ static struct config_vm *find_vm(const struct config *config, uint32_t id)
     return NULL;
 }
 
-const struct config_vm *config_find_vm(const struct config *config, uint32_t id)
+const struct config_limits *config_limits_of(const struct config *config, uint32_t id)
 {
-    return find_vm(config, id);
+    const struct config_vm *vm = config_find_vm(config, id);
+
+    return vm ? &vm->limits : &config->defaults;
 }
 
-/* A new VM takes the defaults as they stand: [defaults] belongs above the VMs. */
-static struct config_vm *add_vm(struct config *config, uint32_t id)
+/* NULL after a mistake, like the next one. */
+static struct section *find_pool(struct parser *p, const char *name)
 {
-    struct config_vm *vms = realloc(config->vms, (config->vm_count + 1) * sizeof(*vms));
-    size_t place = config->vm_count;
+    uint32_t pool;
 
-    if (!vms) {
+    if (!config_parse_pool(name, &pool)) {
+        mistake(p, &p->place, "section [pool %s]: a pool is named by a letter from A to Z", name);
         return NULL;
     }
-    config->vms = vms;
-    while (place > 0 && vms[place - 1].id > id) {
-        vms[place] = vms[place - 1];
-        place--;
-    }
-    vms[place] = (struct config_vm){.id = id, .limits = config->defaults, .user = (uid_t)-1};
-    config->vm_count++;
-    return &vms[place];
+    p->config->pools[pool - 'A'].defined = true;
+    return &p->pools[pool - 'A'];
 }
 
-static void enter_pool(struct parser *p, const char *name)
+static struct section *find_vm(struct parser *p, const char *name)
 {
-    uint32_t pool = 0;
-
-    if (read_pool(name, &pool) || pool == 0) {
-        mistake(p, "section [pool %s]: a pool is named by a letter from A to Z", name);
-        return;
-    }
-    p->config->pool_defined[pool - 'A'] = true;
-    p->target = &p->config->pool_device[pool - 'A'];
-}
-
-static void enter_vm(struct parser *p, const char *name)
-{
+    struct vm_section **link = &p->vms;
+    struct vm_section *vm;
     const char *end;
     uint64_t id;
 
-    if (!parse_u64(name, UINT32_MAX, &id, &end) || *end != '\0' || id == 0) {
-        mistake(p, "section [vm %s]: a VM is named by its id, 1 to 4294967295", name);
-        return;
+    if (!config_parse_u64(name, UINT32_MAX, &id, &end) || *end != '\0' || id == 0) {
+        mistake(p, &p->place, "section [vm %s]: a VM is named by its id, 1 to 4294967295", name);
+        return NULL;
     }
-    p->target = find_vm(p->config, (uint32_t)id);
-    if (!p->target) {
-        p->target = add_vm(p->config, (uint32_t)id);
+    while (*link && (*link)->vm.id < id) {
+        link = &(*link)->next;
     }
+    if (*link && (*link)->vm.id == id) {
+        return &(*link)->section;
+    }
+    vm = calloc(1, sizeof(*vm));
+    if (!vm) {
+        mistake(p, &p->place, "section [vm %s]: out of memory", name);
+        return NULL;
+    }
+    vm->vm = (struct config_vm){.id = (uint32_t)id, .user = (uid_t)-1};
+    vm->section = (struct section){.keys = config_vm_keys, .fields = &vm->vm};
+    snprintf(vm->section.name, sizeof(vm->section.name), "vm %" PRIu32, vm->vm.id);
+    vm->next = *link;
+    *link = vm;
+    return &vm->section;
 }
 
-/* Finds the section's keys and, where it is not the one before, its target. */
-static const struct key *enter_section(struct parser *p, const char *section)
+static struct section *find_section(struct parser *p, const char *name)
 {
-    const bool again = p->entered && strcmp(section, p->section) == 0;
-
-    p->entered = true;
-    snprintf(p->section, sizeof(p->section), "%s", section);
-    if (strcmp(section, "mediator") == 0) {
-        p->target = p->config;
-        return mediator_keys;
+    if (strcmp(name, "mediator") == 0) {
+        return &p->mediator;
     }
-    if (strcmp(section, "defaults") == 0) {
-        p->target = p->config;
-        return default_keys;
+    if (strcmp(name, "defaults") == 0) {
+        return &p->defaults;
     }
-    if (strncmp(section, "pool ", 5) == 0) {
-        if (!again) {
-            p->target = NULL;
-            enter_pool(p, section + 5);
-        }
-        return pool_keys;
+    if (strncmp(name, "pool ", 5) == 0) {
+        return find_pool(p, name + 5);
     }
-    if (strncmp(section, "vm ", 3) == 0) {
-        if (!again) {
-            p->target = NULL;
-            enter_vm(p, section + 3);
-        }
-        return vm_keys;
+    if (strncmp(name, "vm ", 3) == 0) {
+        return find_vm(p, name + 3);
     }
-    if (!again) {
-        mistake(p, "unknown section [%s]: known are [mediator], [defaults], [pool X] and [vm N]",
-                section);
-    }
-    p->target = NULL;
+    mistake(p, &p->place,
+            "unknown section [%s]: known are [mediator], [defaults], [pool X] and [vm N]", name);
     return NULL;
 }
 
+/* Lines --------------------------------------------------------------------------- */
+
+static void enter_section(struct parser *p, char *line)
+{
+    char *end = strchr(line, ']');
+    const char *rest = end ? end + 1 + strspn(end + 1, BLANKS) : line;
+
+    p->section = NULL;
+    p->skip = true;
+    /* A comment may follow, and strchr() finds the end as well. */
+    if (!end || !strchr("#;", *rest)) {
+        mistake(p, &p->place, "not a section: must be of the form [name]");
+        return;
+    }
+    *end = '\0';
+    p->section = find_section(p, line + 1);
+    p->skip = !p->section;
+    if (p->section && p->section->first.line == 0) {
+        p->section->first = p->place;
+    }
+}
+
+static void report_unknown(struct parser *p, const char *name)
+{
+    char known[MESSAGE_SIZE / 2] = "";
+
+    for (const struct key *key = p->section->keys; key->name; key++) {
+        config_append_name(known, sizeof(known), key->name);
+    }
+    mistake(p, &p->place, "section [%s]: unknown key '%s': there are %s", p->section->name, name,
+            known);
+}
+
 /* inih's handler; 1 is success, and mistakes are counted by ourselves. */
-static int handle_key(void *user, const char *section, const char *name, const char *value)
+static int handle_key(void *user, const char *header, const char *name, const char *value)
 {
     struct parser *p = user;
-    const struct key *key = enter_section(p, section);
+    const struct key *key;
     const char *expected;
 
-    if (!p->target || !name) {
+    (void)header;
+    p->unread = false;
+    if (p->skip) {
         return 1;
     }
+    if (!p->section) {
+        mistake(p, &p->place, "key '%s' stands above the first [section]", name);
+        return 1;
+    }
+    key = p->section->keys;
     while (key->name && strcmp(key->name, name) != 0) {
         key++;
     }
     if (!key->name) {
-        mistake(p, "section [%s]: unknown key '%s'", section, name);
+        report_unknown(p, name);
         return 1;
     }
-    expected = key->read(value, (char *)p->target + key->offset);
+    p->section->said[key - p->section->keys] = p->place;
+    expected = key->read(key, value, (char *)p->section->fields + key->offset);
     if (expected) {
-        mistake(p, "section [%s]: key '%s' is '%s', must be %s", section, name, value, expected);
+        mistake(p, &p->place, "section [%s]: key '%s' is '%s', must be %s", p->section->name, name,
+                value, expected);
     }
     return 1;
 }
 
-/* inih's reader: fgets that knows which line it is at. */
+/* inih itself tells the first such line only. */
+static void report_unread(struct parser *p)
+{
+    if (p->unread) {
+        mistake(p, &p->place, "neither a [section] nor a line of the form 'key = value'");
+    }
+    p->unread = false;
+}
+
+/*
+ * inih's reader, instead of fgets. Sections are entered here, since inih does not tell of those
+ * without keys and cuts long names; and it would split a line that does not fit, and take an
+ * indented one for more of the value before. So it sees lines with keys only, and the others empty.
+ */
 static char *read_line(char *line, int size, void *stream)
 {
+    static const char mark[] = "\xEF\xBB\xBF"; /* UTF-8, some editors say */
     struct parser *p = stream;
+    const size_t fits = (size_t)size - 2;
+    ssize_t length;
+    bool has_nul;
+    char *start;
 
-    p->line++;
-    return fgets(line, size, p->file);
+    report_unread(p);
+    length = getline(&p->text, &p->capacity, p->file);
+    if (length < 0) {
+        return NULL;
+    }
+    p->place.line++;
+    has_nul = strlen(p->text) != (size_t)length;
+    while (length > 0 && strchr(BLANKS, p->text[length - 1])) {
+        p->text[--length] = '\0';
+    }
+    start = p->text;
+    if (p->place.line == 1 && strncmp(start, mark, strlen(mark)) == 0) {
+        start += strlen(mark);
+    }
+    start += strspn(start, BLANKS);
+    snprintf(line, (size_t)size, "\n");
+    if (has_nul) {
+        mistake(p, &p->place, "has a NUL byte: is this a text file?");
+    } else if (*start == '[') {
+        enter_section(p, start);
+    } else if (!strchr("#;", *start) && strlen(start) > fits) {
+        mistake(p, &p->place, "has %zu characters, must be at most %zu", strlen(start), fits);
+    } else if (!strchr("#;", *start)) {
+        p->unread = true;
+        snprintf(line, (size_t)size, "%s\n", start);
+    }
+    return line;
 }
+
+static void read_stream(struct parser *p, FILE *file, const char *name)
+{
+    p->file = file;
+    p->place = (struct place){.file = name};
+    p->section = NULL;
+    p->skip = false;
+    ini_parse_stream(read_line, p, handle_key, p);
+    if (ferror(file)) {
+        p->place.line = 0;
+        mistake(p, &p->place, "cannot be read: %s", strerror(errno));
+    }
+}
+
+/* The whole ----------------------------------------------------------------------- */
 
 static void set_defaults(struct config *config)
 {
@@ -449,6 +309,7 @@ static void set_defaults(struct config *config)
     config->listen = strdup("/run/vgpu/mediator.sock");
     config->control = strdup("/run/vgpu/control.sock");
     config->worker = strdup(VGPU_LIBEXECDIR "/vgpu-worker");
+    config->metrics = strdup("off");
     config->unknown_vms = true;
     config->max_vms = 64;
     config->turn_limit_ns = 30 * NS_PER_S;
@@ -458,69 +319,240 @@ static void set_defaults(struct config *config)
     config->users[0] = 0;
     config->users[1] = geteuid();
     config->user_count = 2;
-    config->defaults.priority = VGPU_PRIORITY_HIGH;
-    config->defaults.shm = UINT64_C(1) << 30;
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        config->pools[i].slice_ns = 5 * NS_PER_MS;
+        config->pools[i].window_ns = 100 * NS_PER_US;
+        config->pools[i].least_share = ARBITER_LEAST_ONE / 100;
+    }
 }
 
-/* What no single key shows. */
-static void check_whole(struct parser *p)
+/* False when there is no memory, which is reported. */
+static bool begin(struct parser *p, struct config *config, config_report *report, void *context)
+{
+    *p = (struct parser){
+        .config = config,
+        .report = report,
+        .context = context,
+        .mediator = {.name = "mediator", .keys = config_mediator_keys, .fields = config},
+        .defaults = {.name = "defaults", .keys = config_default_keys},
+        .default_vm.limits = {.priority = VGPU_PRIORITY_HIGH,
+                              .shm = UINT64_C(1) << 30,
+                              .share = ARBITER_WEIGHT},
+    };
+    p->defaults.fields = &p->default_vm;
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        p->pools[i] = (struct section){.keys = config_pool_keys, .fields = &config->pools[i]};
+        snprintf(p->pools[i].name, sizeof(p->pools[i].name), "pool %c", 'A' + (int)i);
+    }
+    set_defaults(config);
+    if (!config->listen || !config->control || !config->worker || !config->metrics) {
+        mistake(p, &p->place, "out of memory");
+        return false;
+    }
+    return true;
+}
+
+/* Makes config->vms of the sections, which are in its order. */
+static void fill_vms(struct parser *p)
 {
     struct config *config = p->config;
-    bool any = false;
+    size_t count = 0;
 
-    p->line = 0;
-    if (p->file && ferror(p->file)) {
-        mistake(p, "cannot be read to its end");
+    config->defaults = p->default_vm.limits;
+    for (const struct vm_section *vm = p->vms; vm; vm = vm->next) {
+        count++;
     }
+    config->vms = calloc(count > 0 ? count : 1, sizeof(*config->vms));
+    if (!config->vms) {
+        mistake(p, &(struct place){0}, "out of memory");
+        return;
+    }
+    for (struct vm_section *vm = p->vms; vm; vm = vm->next) {
+        for (const struct key *key = config_default_keys; key->name; key++) {
+            if (vm->section.said[key - config_vm_keys].line == 0) {
+                memcpy((char *)&vm->vm + key->offset, (const char *)&p->default_vm + key->offset,
+                       key->size);
+            }
+        }
+        config->vms[config->vm_count++] = vm->vm;
+    }
+}
+
+static void check_addresses(struct parser *p)
+{
+    const struct config *config = p->config;
+    const char *const texts[] = {config->listen, config->control, config->metrics};
+
     if (config->control[0] == '@') {
-        mistake(p,
-                "section [mediator]: 'control' is '%s', must be a path: an abstract name has no "
-                "permissions",
+        mistake(p, &p->mediator.said[KEY_CONTROL],
+                "section [mediator]: key 'control' is '%s', must be a path: an abstract name has "
+                "no permissions",
                 config->control);
     }
-    if (strcmp(config->listen, config->control) == 0) {
-        mistake(p, "section [mediator]: 'listen' and 'control' are both '%s'", config->listen);
+    for (unsigned i = 0; i <= KEY_METRICS; i++) {
+        for (unsigned j = 0; j < i; j++) {
+            const struct place *place = &p->mediator.said[i];
+
+            if (strcmp(texts[i], texts[j]) == 0) {
+                mistake(p, place->line > 0 ? place : &p->mediator.said[j],
+                        "section [mediator]: keys '%s' and '%s' are both '%s'",
+                        config_mediator_keys[j].name, config_mediator_keys[i].name, texts[i]);
+            }
+        }
     }
+}
+
+static void check_pools(struct parser *p)
+{
+    struct config_pool *pools = p->config->pools;
+    const struct section *owners[CONFIG_GPUS_MAX] = {NULL};
+    bool any = false;
+
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
-        any |= config->pool_defined[i];
+        const struct section *section = &p->pools[i];
+
+        any |= pools[i].defined;
+        if (pools[i].defined && section->said[KEY_DEVICES].line == 0) {
+            mistake(p, &section->first,
+                    "section [%s]: key 'devices' is missing: the GPUs of the pool, such as "
+                    "'devices = 0'",
+                    section->name);
+        }
+        for (unsigned j = 0; j < pools[i].device_count; j++) {
+            const struct section **owner = &owners[pools[i].devices[j]];
+
+            if (*owner) {
+                mistake(p, &section->said[KEY_DEVICES],
+                        "section [%s]: key 'devices': GPU %d is in [%s] too, must be in one pool",
+                        section->name, pools[i].devices[j], (*owner)->name);
+            }
+            *owner = section;
+        }
     }
     /* Without a pool section there is pool A on the first GPU. */
     if (!any) {
-        config->pool_defined[0] = true;
+        pools[0].defined = true;
+        pools[0].device_count = 1;
     }
-    if (config->defaults.pool && !config->pool_defined[config->defaults.pool - 'A']) {
-        mistake(p, "section [defaults]: pool %c has no section [pool %c]",
-                (int)config->defaults.pool, (int)config->defaults.pool);
-    }
-    for (size_t i = 0; i < config->vm_count; i++) {
-        const uint32_t pool = config->vms[i].limits.pool;
+}
 
-        if (pool && !config->pool_defined[pool - 'A']) {
-            mistake(p, "section [vm %u]: pool %c has no section [pool %c]", config->vms[i].id,
-                    (int)pool, (int)pool);
-        }
+/* That a pool that is asked for exists. */
+static void check_pool(struct parser *p, const struct section *section,
+                       const struct config_limits *limits)
+{
+    const struct place *place = &section->said[&config_vm_keys[KEY_POOL] - section->keys];
+
+    if (place->line > 0 && limits->pool != 0 && !p->config->pools[limits->pool - 'A'].defined) {
+        mistake(p, place, "section [%s]: key 'pool' is '%c': there is no section [pool %c]",
+                section->name, (int)limits->pool, (int)limits->pool);
     }
+}
+
+/* Takes what was read, and checks what no single key shows. Returns the number of mistakes. */
+static int finish(struct parser *p)
+{
+    struct vm_section *next;
+
+    fill_vms(p);
+    check_addresses(p);
+    check_pools(p);
+    check_pool(p, &p->defaults, &p->config->defaults);
+    for (struct vm_section *vm = p->vms; vm; vm = next) {
+        check_pool(p, &vm->section, &vm->vm.limits);
+        next = vm->next;
+        free(vm);
+    }
+    for (size_t i = 0; i < p->path_count; i++) {
+        free(p->paths[i]);
+    }
+    free(p->paths);
+    free(p->text);
+    return p->mistakes;
 }
 
 int config_read(struct config *config, FILE *file, config_report *report, void *context)
 {
-    struct parser p = {.config = config, .file = file, .report = report, .context = context};
-    int r;
+    struct parser p;
 
-    set_defaults(config);
-    if (!config->listen || !config->control || !config->worker) {
-        mistake(&p, "out of memory");
+    if (!begin(&p, config, report, context)) {
         return p.mistakes;
     }
     if (file) {
-        r = ini_parse_stream(read_line, &p, handle_key, &p);
-        if (r != 0) {
-            p.line = r > 0 ? r : 0;
-            mistake(&p, "neither a [section] nor a line of the form 'key = value'");
-        }
+        read_stream(&p, file, NULL);
     }
-    check_whole(&p);
-    return p.mistakes;
+    return finish(&p);
+}
+
+/* Files --------------------------------------------------------------------------- */
+
+static void read_file(struct parser *p, const char *name, bool optional)
+{
+    FILE *file = fopen(name, "re");
+
+    if (file) {
+        read_stream(p, file, name);
+        fclose(file);
+    } else if (!optional || errno != ENOENT) {
+        mistake(p, &(struct place){.file = name}, "cannot be read: %s", strerror(errno));
+    }
+}
+
+static int is_part(const struct dirent *entry)
+{
+    const char *suffix = strrchr(entry->d_name, '.');
+
+    return entry->d_name[0] != '.' && suffix && strcmp(suffix, ".conf") == 0;
+}
+
+/* By bytes, whatever the locale. */
+static int compare_names(const struct dirent **one, const struct dirent **other)
+{
+    return strcmp((*one)->d_name, (*other)->d_name);
+}
+
+/* The folder conf.d beside the file. */
+static void read_folder(struct parser *p, const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    const int length = slash ? (int)(slash - name + 1) : 0;
+    char folder[PATH_MAX];
+    struct dirent **entries;
+    int count;
+
+    snprintf(folder, sizeof(folder), "%.*sconf.d", length, name);
+    count = scandir(folder, &entries, is_part, compare_names);
+    if (count < 0) {
+        if (errno != ENOENT) {
+            mistake(p, &(struct place){.file = folder}, "cannot be read: %s", strerror(errno));
+        }
+        return;
+    }
+    p->paths = calloc((size_t)count + 1, sizeof(*p->paths));
+    for (int i = 0; i < count; i++) {
+        char *path;
+
+        if (p->paths && asprintf(&path, "%s/%s", folder, entries[i]->d_name) >= 0) {
+            p->paths[p->path_count++] = path;
+            read_file(p, path, false);
+        } else {
+            mistake(p, &(struct place){.file = folder}, "out of memory");
+        }
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+int config_load(struct config *config, const char *name, bool optional, config_report *report,
+                void *context)
+{
+    struct parser p;
+
+    if (!begin(&p, config, report, context)) {
+        return p.mistakes;
+    }
+    read_file(&p, name, optional);
+    read_folder(&p, name);
+    return finish(&p);
 }
 
 void config_free(struct config *config)
@@ -528,6 +560,7 @@ void config_free(struct config *config)
     free(config->listen);
     free(config->control);
     free(config->worker);
+    free(config->metrics);
     free(config->vms);
     memset(config, 0, sizeof(*config));
 }

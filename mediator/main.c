@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -21,12 +22,13 @@
 #include "listen.h"
 #include "log.h"
 #include "mediator.h"
+#include "metrics.h"
 #include "probe.h"
 #include "process.h"
+#include "reload.h"
 #include "version.h"
 #include "vm.h"
 
-#define DEFAULT_CONFIG VGPU_SYSCONFDIR "/mediator.conf"
 /* How long running requests may take to finish when the mediator is stopped. */
 #define STOP_LIMIT_NS (20 * NS_PER_S)
 /* Connections that a socket takes in a second; the rest wait in its backlog. */
@@ -34,7 +36,7 @@
 #define USEC_PER_S UINT64_C(1000000)
 
 struct options {
-    const char *config; /* NULL: the default, which may be missing */
+    const char *config; /* NULL: the default one */
     int listen_fd;      /* -1: none inherited by number */
     bool check;
 };
@@ -45,7 +47,7 @@ static void usage(FILE *out)
           "\n"
           "Shares this host's NVIDIA GPUs among virtual machines that have a vGPU stub.\n"
           "\n"
-          "  --config FILE   read FILE instead of " DEFAULT_CONFIG "\n"
+          "  --config FILE   read FILE instead of " RELOAD_DEFAULT_FILE "\n"
           "  --check-config  say what is wrong in the configuration, and end\n"
           "  --listen-fd N   accept VMs on the inherited listening socket N\n"
           "  --debug         log more\n"
@@ -105,85 +107,65 @@ static void parse_options(int argc, char **argv, struct options *o)
     }
 }
 
-static void report(void *context, int line, const char *text)
-{
-    const char *file = context;
-
-    if (line > 0) {
-        log_error("%s:%d: %s", file, line, text);
-    } else {
-        log_error("%s: %s", file, text);
-    }
-}
-
-/* Ends the process with exit code 2 on a mistake. */
-static void read_config(struct mediator *m, const struct options *o)
-{
-    const char *name = o->config ? o->config : DEFAULT_CONFIG;
-    FILE *file = fopen(name, "re");
-    int mistakes;
-
-    if (!file && (o->config || errno != ENOENT)) {
-        log_error("cannot read the configuration '%s': %s", name, strerror(errno));
-        exit(2);
-    }
-    mistakes = config_read(&m->config, file, report, (void *)(uintptr_t)name);
-    if (file) {
-        fclose(file);
-    }
-    if (mistakes > 0) {
-        exit(2);
-    }
-}
-
 struct pool *mediator_pool(struct mediator *m, uint32_t letter)
 {
     return &m->pools[letter - 'A'];
 }
 
-void mediator_watch_pool(struct mediator *m, struct pool *pool)
+void mediator_watch_gpu(struct mediator *m, struct pool_gpu *gpu)
 {
-    sd_event_source *timer = m->pool_timer[pool->id - 'A'];
-    const uint64_t since = pool_wanted_since(pool);
+    const uint64_t deadline = gpu ? pool_deadline(gpu) : 0;
+    sd_event_source *timer;
 
-    if (since == 0 || m->config.turn_limit_ns == 0) {
-        sd_event_source_set_enabled(timer, SD_EVENT_OFF);
+    if (!gpu) {
         return;
     }
-    sd_event_source_set_time(timer, (since + m->config.turn_limit_ns) / NS_PER_US);
-    sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+    timer = m->gpu_timers[gpu->pool->id - 'A'][gpu - gpu->pool->gpus];
+    if (deadline != 0) {
+        sd_event_source_set_time(timer, deadline / NS_PER_US + 1);
+    }
+    sd_event_source_set_enabled(timer, deadline != 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
-static int on_pool_timer(sd_event_source *source, uint64_t usec, void *context)
+void mediator_watch_pool(struct mediator *m, struct pool *pool)
 {
-    struct pool *pool = context;
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        mediator_watch_gpu(m, &pool->gpus[i]);
+    }
+}
+
+static int on_gpu_timer(sd_event_source *source, uint64_t usec, void *context)
+{
+    struct pool_gpu *gpu = context;
+    struct pool *first = gpu->pool - (gpu->pool->id - 'A');
 
     (void)source;
     (void)usec;
-    if (pool_wanted_since(pool) != 0) {
-        struct process *process = process_of_member(pool->holder);
-
-        process->ops->expired(process);
-    }
+    pool_tick(gpu, clock_ns());
+    mediator_watch_gpu(LIST_OWNER(first, struct mediator, pools), gpu);
     return 0;
 }
 
 static int set_up_pools(struct mediator *m)
 {
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
-        const int device = m->config.pool_device[i];
-        int r;
+        const struct config_pool *config = &m->config.pools[i];
 
-        if (!m->config.pool_defined[i]) {
+        if (!config->defined) {
             continue;
         }
-        pool_init(&m->pools[i], (char)('A' + i), device);
-        r = sd_event_add_time(m->event, &m->pool_timer[i], CLOCK_MONOTONIC, 0, 0, on_pool_timer,
-                              &m->pools[i]);
-        if (r < 0) {
-            return r;
+        pool_init(&m->pools[i], (char)('A' + i), config, m->config.turn_limit_ns);
+        for (unsigned j = 0; j < m->pools[i].gpu_count; j++) {
+            sd_event_source **timer = &m->gpu_timers[i][j];
+            /* Accurate to a microsecond: others wait. */
+            const int r = sd_event_add_time(m->event, timer, CLOCK_MONOTONIC, 0, 1, on_gpu_timer,
+                                            &m->pools[i].gpus[j]);
+
+            if (r < 0) {
+                return r;
+            }
+            sd_event_source_set_enabled(*timer, SD_EVENT_OFF);
         }
-        sd_event_source_set_enabled(m->pool_timer[i], SD_EVENT_OFF);
     }
     return 0;
 }
@@ -208,10 +190,12 @@ static int look_for_gpus(struct mediator *m)
         return -ENODEV;
     }
     for (unsigned i = 0; count > 0 && i < CONFIG_POOLS; i++) {
-        if (m->config.pool_defined[i] && m->config.pool_device[i] >= count) {
-            log_error("pool %c is on GPU %d, but this host has %d, counted from 0", 'A' + (int)i,
-                      m->config.pool_device[i], count);
-            return -ENODEV;
+        for (unsigned j = 0; j < m->pools[i].gpu_count; j++) {
+            if (m->pools[i].gpus[j].number >= (uint32_t)count) {
+                log_error("pool %c has GPU %" PRIu32 ", but this host has %d, counted from 0",
+                          'A' + (int)i, m->pools[i].gpus[j].number, count);
+                return -ENODEV;
+            }
         }
     }
     if (count > 0) {
@@ -294,6 +278,20 @@ static bool others_may_attach(const struct config *config)
     return false;
 }
 
+/* Peer credentials decide who may attach; nobody else need reach the socket. */
+static mode_t attach_mode(const struct config *config)
+{
+    return others_may_attach(config) ? 0666 : 0600;
+}
+
+void mediator_open_to_users(struct mediator *m)
+{
+    if (m->owns_listen && m->config.listen[0] != '@' &&
+        chmod(m->config.listen, attach_mode(&m->config)) < 0) {
+        log_warning("cannot change who may reach '%s': %s", m->config.listen, strerror(errno));
+    }
+}
+
 /* Returns 0 or -errno, logged. */
 static int open_sockets(struct mediator *m, const struct options *o)
 {
@@ -302,8 +300,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
     int r;
 
     if (attach < 0) {
-        /* Peer credentials decide who may attach; nobody else need reach the socket. */
-        attach = listen_at(m->config.listen, others_may_attach(&m->config) ? 0666 : 0600);
+        attach = listen_at(m->config.listen, attach_mode(&m->config));
         m->owns_listen = attach >= 0;
     } else if (sd_is_socket_unix(attach, SOCK_STREAM, 1, NULL, 0) <= 0) {
         log_error("descriptor %d is no listening Unix stream socket", attach);
@@ -373,9 +370,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
     log_info("stopping");
     sd_event_source_set_enabled(m->attach_source, SD_EVENT_OFF);
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
-        if (m->config.pool_defined[i]) {
-            pool_pause(&m->pools[i], clock_ns());
-        }
+        pool_pause(&m->pools[i], clock_ns());
     }
     for (struct vm *vm = m->vms; vm; vm = vm->next) {
         vm_finish(vm);
@@ -385,13 +380,14 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
                                       STOP_LIMIT_NS / NS_PER_US, 0, on_grace_over, m);
 }
 
-/* Customary for reading the configuration again, which this version cannot. */
+/* Customary for reading the configuration again. */
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
 {
     (void)source;
     (void)info;
-    (void)context;
-    log_warning("SIGHUP: the configuration is read at the start alone; restart to have it read");
+    sd_notify(0, "RELOADING=1");
+    reload_again(context);
+    sd_notify(0, "READY=1");
     return 0;
 }
 
@@ -439,7 +435,9 @@ static void release(struct mediator *m)
         client_destroy(m->clients);
     }
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
-        sd_event_source_disable_unref(m->pool_timer[i]);
+        for (unsigned j = 0; j < CONFIG_DEVICES; j++) {
+            sd_event_source_disable_unref(m->gpu_timers[i][j]);
+        }
     }
     sd_event_source_disable_unref(m->grace_timer);
     sd_event_source_disable_unref(m->attach_source);
@@ -458,14 +456,16 @@ int main(int argc, char **argv)
 {
     static struct mediator mediator;
     struct options options = {.listen_fd = -1};
+    struct metrics *metrics = NULL;
     int r;
 
     log_open("vgpu-mediator");
     parse_options(argc, argv, &options);
-    read_config(&mediator, &options);
-    if (options.check) {
+    mediator.config_name = options.config;
+    r = reload_first(&mediator);
+    if (r > 0 || options.check) {
         config_free(&mediator.config);
-        return 0;
+        return r > 0 ? 2 : 0;
     }
     raise_descriptor_limit();
     r = set_up_events(&mediator);
@@ -473,6 +473,9 @@ int main(int argc, char **argv)
         log_error("cannot set up the event loop: %s", strerror(-r));
     } else {
         r = look_for_gpus(&mediator);
+    }
+    if (r >= 0) {
+        r = metrics_start(&mediator, &metrics);
     }
     if (r >= 0) {
         r = open_sockets(&mediator, &options);
@@ -483,6 +486,7 @@ int main(int argc, char **argv)
                  mediator.owns_listen ? mediator.config.listen : "the inherited socket");
         r = sd_event_loop(mediator.event);
     }
+    metrics_stop(metrics);
     release(&mediator);
     return r < 0 ? 1 : 0;
 }

@@ -8,10 +8,13 @@
  *   vm.c       an attached VM, and its worker for register mode
  *   queue-session.c  a queue of a VM, and its worker
  *   process.c  a worker process
- *   pool.c     whose turn it is
- *   queue.c    the order of those who wait
- *   control.c  vgpuctl's socket
+ *   pool.c     the GPUs, and who is on which
+ *   arbiter.c  whose turn it is on an engine of one
+ *   control.c  vgpuctl's socket; control-answer.c and control-describe.c what it says
+ *   metrics.c  Prometheus's; metrics-page.c likewise
+ *   report.c   the figures for both
  *   config.c   the configuration
+ *   reload.c   and taking it over
  *   memory.c   memfds and eventfds
  *
  * One thread, one event loop (sd-event). Nothing here loads CUDA or reads what a guest wrote.
@@ -31,8 +34,9 @@ struct vm;
 struct mediator {
     struct config config;
     sd_event *event;
-    struct pool pools[CONFIG_POOLS]; /* those of config.pool_defined are valid */
-    sd_event_source *pool_timer[CONFIG_POOLS];
+    const char *config_name;         /* of the file; NULL: the default one, which may be missing */
+    struct pool pools[CONFIG_POOLS]; /* by letter; those with an id are valid */
+    sd_event_source *gpu_timers[CONFIG_POOLS][CONFIG_DEVICES];
     struct vm *vms; /* attached, ascending ids */
     size_t vm_count;
     struct client *clients;
@@ -50,8 +54,16 @@ struct mediator {
 /* The pool with this letter; it is defined. */
 struct pool *mediator_pool(struct mediator *mediator, uint32_t letter);
 
-/* To be called after anything that may have moved a pool's turn: its limit follows. */
+/* To be called after anything that may have moved a turn: sets the clock for the next. NULL: none.
+ */
+void mediator_watch_gpu(struct mediator *mediator, struct pool_gpu *gpu);
+
+/* The same for all GPUs of a pool. */
 void mediator_watch_pool(struct mediator *mediator, struct pool *pool);
+
+/* Opens the attach socket, where it is the mediator's own, to whom the configuration lets attach.
+ */
+void mediator_open_to_users(struct mediator *mediator);
 
 /* A worker has ended while stopping: ends the event loop when it was the last. */
 void mediator_worker_gone(struct mediator *mediator);

@@ -85,9 +85,11 @@ const char *memory_check(uint64_t shm_size, uint32_t queues, const int fds[])
     return NULL;
 }
 
-int memory_create_turn_page(int *fd, void **page)
+static_assert(VGPU_ACCOUNT_PAGE_SIZE == VGPU_TURN_PAGE_SIZE, "one size for both");
+
+int memory_create_page(const char *name, int *fd, void **page)
 {
-    const int memfd = sealed_memfd("vgpu-turn", VGPU_TURN_PAGE_SIZE);
+    const int memfd = sealed_memfd(name, VGPU_TURN_PAGE_SIZE);
 
     if (memfd < 0) {
         return memfd;

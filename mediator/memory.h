@@ -20,7 +20,7 @@ int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[])
  */
 const char *memory_check(uint64_t shm_size, uint32_t queues, const int fds[]);
 
-/* Makes and maps a turn page; *fd is for the worker. Both are the caller's. */
-int memory_create_turn_page(int *fd, void **page);
+/* Makes and maps a page of 4096 bytes; *fd is for workers. Both are the caller's. */
+int memory_create_page(const char *name, int *fd, void **page);
 
 #endif

@@ -1,171 +1,276 @@
 /* SPDX-License-Identifier: MIT */
-/* Who may use a pool's GPU now, see pool.h. */
+/* Pools of GPUs, see pool.h. */
 #include "pool.h"
 
 #include <errno.h>
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "shared.h"
 
-static struct pool_member *member_of(struct queue_entry *entry)
+/* How long a worker that should have returned a turn holds others up. */
+#define PATIENCE_NS (50 * NS_PER_MS)
+
+static struct arbiter_rules rules_of(const struct config_pool *config, uint64_t limit_ns)
 {
-    return (struct pool_member *)((char *)entry - offsetof(struct pool_member, entry));
-}
-
-/*
- * Wants the turn back from its holder, who is none any more when that can be at once. A word
- * that is none of the states counts as running: the limit on waiting ends such a worker.
- */
-static void recall(struct pool *pool)
-{
-    uint32_t *turn = &pool->holder->page->turn;
-    bool freed = shared_swap(turn, VGPU_TURN_OPEN, VGPU_TURN_CLOSED);
-
-    if (!freed && !pool->recalled) {
-        pool->recalled = true;
-        /* The first fails where the worker has ended its turn in between. */
-        freed = !shared_swap(turn, VGPU_TURN_RUNNING, VGPU_TURN_RECALLED) &&
-                shared_swap(turn, VGPU_TURN_OPEN, VGPU_TURN_CLOSED);
-    }
-    if (freed) {
-        pool->holder = NULL;
-        pool->recalled = false;
-    }
-}
-
-static void grant(struct pool *pool, struct pool_member *member, uint64_t now_ns)
-{
-    const bool others = !queue_empty(&pool->queue);
-
-    pool->holder = member;
-    pool->recalled = others;
-    member->asked = true;
-    member->sequence = ++pool->sequence;
-    member->granted_ns = now_ns;
-    shared_store_release(&member->page->turn, others ? VGPU_TURN_RECALLED : VGPU_TURN_RUNNING);
-    member->granted(member);
-}
-
-/* Moves the turn on as far as it can go now. */
-static void advance(struct pool *pool, uint64_t now_ns)
-{
-    const bool wanted = pool->paused || !queue_empty(&pool->queue);
-
-    if (wanted && pool->holder) {
-        /* Where it is running, its DONE brings us here again. */
-        recall(pool);
-    }
-    if (!pool->holder && !pool->paused && !queue_empty(&pool->queue)) {
-        grant(pool, member_of(queue_pop(&pool->queue)), now_ns);
-        pool->wanted_ns = 0;
-    }
-    if (!pool->holder || pool->paused || queue_empty(&pool->queue)) {
-        pool->wanted_ns = 0;
-    } else if (pool->wanted_ns == 0) {
-        pool->wanted_ns = now_ns;
-    }
-}
-
-static void remember(struct pool *pool, const struct pool_member *member, uint64_t now_ns)
-{
-    pool->history[pool->history_count++ % POOL_HISTORY] = (struct pool_turn){
-        .sequence = member->sequence,
-        .vm_id = member->vm_id,
-        .priority = member->priority,
-        .wait_ns = member->granted_ns - member->asked_ns,
-        .run_ns = now_ns - member->granted_ns,
+    return (struct arbiter_rules){
+        .slice_ns = config->slice_ns,
+        .patience_ns = PATIENCE_NS,
+        .limit_ns = limit_ns,
+        .least_share = config->least_share,
     };
 }
 
-void pool_init(struct pool *pool, char id, int device)
+void pool_init(struct pool *pool, char id, const struct config_pool *config, uint64_t limit_ns)
 {
+    const struct arbiter_rules rules = rules_of(config, limit_ns);
+
     memset(pool, 0, sizeof(*pool));
     pool->id = id;
-    pool->device = device;
-    queue_init(&pool->queue);
+    pool->exclusive = config->exclusive;
+    pool->window_ns = config->window_ns;
+    pool->gpu_count = config->device_count;
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        struct pool_gpu *gpu = &pool->gpus[i];
+
+        gpu->pool = pool;
+        gpu->number = (uint32_t)config->devices[i];
+        list_init(&gpu->workers);
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            arbiter_init(&gpu->engines[j], gpu->number, j, &pool->history, &rules);
+        }
+    }
 }
 
-void pool_join(struct pool *pool, struct pool_member *member)
+/* Whether nobody but its own VM in register mode may want a worker's GPU. */
+static bool alone(const struct pool_worker *worker)
 {
-    member->pool = pool;
-    member->asked = false;
-    shared_store(&member->page->turn, VGPU_TURN_CLOSED);
+    const struct pool_account *account = worker->account;
+    const unsigned own = worker->register_mode ? account->register_count
+                                               : account->register_count + 1;
+
+    return worker->gpu->worker_count == own;
 }
 
-void pool_leave(struct pool_member *member, uint64_t now_ns)
+/* Who is alone on a GPU needs no window: flight.h has what it may do then. */
+static void set_windows(struct pool_gpu *gpu)
 {
-    struct pool *pool = member->pool;
+    for (struct list_entry *e = gpu->workers.next; e != &gpu->workers; e = e->next) {
+        struct pool_worker *worker = LIST_OWNER(e, struct pool_worker, entry);
 
-    if (!pool) {
+        shared_store64(&worker->page->terms.window_ns, alone(worker) ? 0 : gpu->pool->window_ns);
+    }
+}
+
+void pool_configure(struct pool *pool, const struct config_pool *config, uint64_t limit_ns)
+{
+    pool->window_ns = config->window_ns;
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            pool->gpus[i].engines[j].rules = rules_of(config, limit_ns);
+        }
+        set_windows(&pool->gpus[i]);
+    }
+}
+
+/* How many workers a VM has on a GPU. */
+static unsigned own_workers(const struct pool_account *accounts, const struct pool_gpu *gpu)
+{
+    while (accounts && accounts->gpu != gpu) {
+        accounts = accounts->next;
+    }
+    return accounts ? accounts->worker_count : 0;
+}
+
+struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accounts)
+{
+    struct pool_gpu *best = NULL;
+    unsigned best_own = 0;
+
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        struct pool_gpu *gpu = &pool->gpus[i];
+        const unsigned own = own_workers(accounts, gpu);
+
+        if (pool->exclusive && own > 0) {
+            return gpu;
+        }
+        if (pool->exclusive && gpu->worker_count > 0) {
+            continue;
+        }
+        if (!best || gpu->worker_count < best->worker_count ||
+            (gpu->worker_count == best->worker_count && own < best_own)) {
+            best = gpu;
+            best_own = own;
+        }
+    }
+    return best;
+}
+
+struct pool_account *pool_account(struct pool_account **accounts, struct pool_gpu *gpu,
+                                  enum vgpu_priority priority, uint32_t weight)
+{
+    struct pool_account *account = *accounts;
+
+    while (account && account->gpu != gpu) {
+        account = account->next;
+    }
+    if (account) {
+        return account;
+    }
+    account = calloc(1, sizeof(*account));
+    if (!account) {
+        return NULL;
+    }
+    account->gpu = gpu;
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        account->engines[i].priority = priority;
+        account->engines[i].weight = weight;
+    }
+    account->next = *accounts;
+    *accounts = account;
+    return account;
+}
+
+void pool_forget(struct pool_account **accounts)
+{
+    while (*accounts) {
+        struct pool_account *account = *accounts;
+
+        *accounts = account->next;
+        free(account);
+    }
+}
+
+void pool_set_accounts(struct pool_account *accounts, enum vgpu_priority priority, uint32_t weight,
+                       uint64_t now_ns)
+{
+    for (; accounts; accounts = accounts->next) {
+        for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+            arbiter_set_account(&accounts->gpu->engines[i], &accounts->engines[i], priority, weight,
+                                now_ns);
+        }
+    }
+}
+
+void pool_join(struct pool_worker *worker, struct pool_account *account)
+{
+    struct pool_gpu *gpu = account->gpu;
+
+    worker->gpu = gpu;
+    worker->account = account;
+    account->worker_count++;
+    account->register_count += worker->register_mode;
+    gpu->worker_count++;
+    list_add_before(&gpu->workers, &worker->entry);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        worker->members[i] = (struct arbiter_member){
+            .word = &worker->page->turn[i],
+            .account = &account->engines[i],
+            .vm_id = worker->vm_id,
+            .granted = worker->granted,
+            .alerted = worker->alerted,
+            .expired = worker->expired,
+        };
+        arbiter_join(&gpu->engines[i], &worker->members[i]);
+    }
+    set_windows(gpu);
+}
+
+void pool_leave(struct pool_worker *worker, uint64_t now_ns)
+{
+    struct pool_gpu *gpu = worker->gpu;
+
+    if (!gpu) {
         return;
     }
-    queue_remove(&member->entry);
-    member->pool = NULL;
-    if (pool->holder == member) {
-        pool->holder = NULL;
-        pool->recalled = false;
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        arbiter_leave(&worker->members[i], now_ns);
     }
-    advance(pool, now_ns);
+    list_remove(&worker->entry);
+    worker->account->worker_count--;
+    worker->account->register_count -= worker->register_mode;
+    gpu->worker_count--;
+    worker->gpu = NULL;
+    set_windows(gpu);
 }
 
-int pool_ask(struct pool_member *member, uint64_t now_ns)
+int pool_message(struct pool_worker *worker, const struct vgpu_link_msg *msg, uint64_t now_ns)
 {
-    struct pool *pool = member->pool;
+    const uint32_t engine = msg->engine;
 
-    if (!pool || queue_contains(&member->entry) || pool->holder == member || member->asked) {
+    if (!worker->gpu || engine >= VGPU_ENGINES) {
         return -EPROTO;
     }
-    member->asked_ns = now_ns;
-    queue_push(&pool->queue, &member->entry, member->priority);
-    advance(pool, now_ns);
-    return 0;
-}
-
-int pool_done(struct pool_member *member, bool returned, uint64_t now_ns)
-{
-    struct pool *pool = member->pool;
-
-    if (!pool || (!returned && !member->asked)) {
+    switch (msg->type) {
+    case VGPU_LINK_ASK:
+        return arbiter_ask(&worker->members[engine], now_ns);
+    case VGPU_LINK_YIELD:
+        return arbiter_yield(&worker->members[engine], msg->from_ns, now_ns);
+    case VGPU_LINK_DONE:
+        return arbiter_done(&worker->members[engine], now_ns);
+    case VGPU_LINK_KEPT:
+        return arbiter_kept(&worker->members[engine], now_ns);
+    default:
         return -EPROTO;
     }
-    if (returned && (pool->holder != member || !pool->recalled ||
-                     shared_load_acquire(&member->page->turn) != VGPU_TURN_CLOSED)) {
-        return -EPROTO;
-    }
-    if (member->asked) {
-        remember(pool, member, now_ns);
-        member->asked = false;
-    }
-    if (returned) {
-        pool->holder = NULL;
-        pool->recalled = false;
-        advance(pool, now_ns);
-    }
-    return 0;
 }
 
 void pool_pause(struct pool *pool, uint64_t now_ns)
 {
     pool->paused = true;
-    advance(pool, now_ns);
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            arbiter_pause(&pool->gpus[i].engines[j], now_ns);
+        }
+    }
 }
 
 void pool_resume(struct pool *pool, uint64_t now_ns)
 {
     pool->paused = false;
-    advance(pool, now_ns);
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            arbiter_resume(&pool->gpus[i].engines[j], now_ns);
+        }
+    }
 }
 
-uint64_t pool_wanted_since(const struct pool *pool)
+uint64_t pool_deadline(const struct pool_gpu *gpu)
 {
-    return pool->wanted_ns;
+    uint64_t deadline = 0;
+
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        const uint64_t next = arbiter_deadline(&gpu->engines[i]);
+
+        deadline = deadline == 0 || (next != 0 && next < deadline) ? next : deadline;
+    }
+    return deadline;
 }
 
-bool pool_busy(const struct pool_member *member)
+void pool_tick(struct pool_gpu *gpu, uint64_t now_ns)
 {
-    const bool holds = member->pool && member->pool->holder == member;
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        arbiter_tick(&gpu->engines[i], now_ns);
+    }
+}
 
-    return queue_contains(&member->entry) ||
-           (holds && shared_load(&member->page->turn) != VGPU_TURN_OPEN);
+bool pool_waits(const struct pool_worker *worker)
+{
+    for (unsigned i = 0; worker->gpu && i < VGPU_ENGINES; i++) {
+        if (worker->members[i].state == ARBITER_WAITING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pool_busy(const struct pool_worker *worker)
+{
+    for (unsigned i = 0; worker->gpu && i < VGPU_ENGINES; i++) {
+        if (arbiter_busy(&worker->members[i])) {
+            return true;
+        }
+    }
+    return false;
 }

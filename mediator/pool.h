@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who may use a pool's GPU now: the mediator's side of the turn pages.
+ * Pools: named sets of GPUs. Each GPU has an arbiter for each of its engines. A worker is placed on
+ * a GPU of its VM's pool when it starts, and stays there.
  *
- * One member at a time holds the turn. While nobody else asks it keeps it and starts
- * work without asking (VGPU_TURN_OPEN). When somebody asks, the turn is recalled: at
- * once when the holder does nothing, else as soon as it is done; then whoever is first in
- * the queue gets it. protocol/vgpu-worker.h shows the states of the word.
+ * It is placed where the fewest workers are, and among such GPUs where its VM has the fewest,
+ * and then on the first. In an exclusive pool a VM has one GPU, which no other VM has.
  *
- * Pure but for the words in the turn pages: the clock is passed in, and what has to be
- * told to a worker goes through a callback. A worker is not trusted: a word that it may
- * not store, or a message out of turn, is reported as -EPROTO, and the caller ends it.
+ * Pure as the arbiter is; what changes for the other workers of a GPU is stored in their pages.
  */
 #ifndef VGPU_POOL_H
 #define VGPU_POOL_H
@@ -17,80 +14,94 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "queue.h"
-#include "vgpu-worker.h"
-
-#define POOL_HISTORY 256u
-
-/* One turn that was asked for and is over. */
-struct pool_turn {
-    uint64_t sequence; /* 1, 2, ... in the order in which turns were granted */
-    uint32_t vm_id;
-    uint32_t priority;
-    uint64_t wait_ns; /* from asking to the grant */
-    uint64_t run_ns;  /* from the grant to its end */
-};
+#include "arbiter.h"
+#include "config.h"
+#include "list.h"
 
 struct pool;
 
-/* A worker in a pool. */
-struct pool_member {
-    /* Set by the owner before pool_join(). */
-    struct vgpu_turn_page *page;
-    uint32_t vm_id;
-    enum vgpu_priority priority;
-    void (*granted)(struct pool_member *member); /* tell the worker; may not call the pool */
-
-    /* The pool's own. */
-    struct queue_entry entry; /* in the queue while it waits */
-    struct pool *pool;        /* NULL when in none */
-    bool asked;               /* was granted a turn that it asked for; its DONE is to come */
-    uint64_t sequence;
-    uint64_t asked_ns;
-    uint64_t granted_ns;
+struct pool_gpu {
+    struct pool *pool;
+    uint32_t number; /* as the driver counts */
+    struct arbiter engines[VGPU_ENGINES];
+    struct list_entry workers; /* a ring's head */
+    unsigned worker_count;
 };
 
 struct pool {
-    char id;    /* upper-case letter */
-    int device; /* number of its GPU */
-    bool paused;
-    struct queue queue;
-    struct pool_member *holder; /* NULL: the turn is free */
-    bool recalled;              /* the holder is running and was asked to return the turn */
-    uint64_t wanted_ns;         /* since when others wait for the holder's turn; 0: they don't */
-    uint64_t sequence;
-    struct pool_turn history[POOL_HISTORY]; /* a ring; the newest is at history_count - 1 */
-    uint64_t history_count;
+    char id;     /* upper-case letter; 0: there is no such pool */
+    bool paused; /* nothing new starts on its GPUs */
+    bool exclusive;
+    uint64_t window_ns;
+    struct pool_gpu gpus[CONFIG_DEVICES];
+    unsigned gpu_count;
+    struct turn_history history;
 };
 
-void pool_init(struct pool *pool, char id, int device);
+/* What a VM has used of a GPU; lives as long as the VM is attached. */
+struct pool_account {
+    struct pool_account *next;
+    struct pool_gpu *gpu;
+    struct arbiter_account engines[VGPU_ENGINES];
+    unsigned worker_count;
+    unsigned register_count; /* of those, for register mode */
+};
 
-/* Adds a worker without a turn. */
-void pool_join(struct pool *pool, struct pool_member *member);
+/* A worker in a pool. */
+struct pool_worker {
+    /* Set by the owner before pool_join(). */
+    struct vgpu_turn_page *page;
+    uint32_t vm_id;
+    bool register_mode;
+    void (*granted)(struct arbiter_member *member);
+    void (*alerted)(struct arbiter_member *member);
+    void (*expired)(struct arbiter_member *member);
 
-/* Takes a worker out that has ended, whatever it held; nothing happens when in no pool. */
-void pool_leave(struct pool_member *member, uint64_t now_ns);
+    /* The pool's own. */
+    struct list_entry entry;      /* on its GPU */
+    struct pool_gpu *gpu;         /* NULL: in no pool */
+    struct pool_account *account; /* of its VM, on that GPU */
+    struct arbiter_member members[VGPU_ENGINES];
+};
 
-/* The worker asks for a turn. Returns 0 or -EPROTO. */
-int pool_ask(struct pool_member *member, uint64_t now_ns);
+void pool_init(struct pool *pool, char id, const struct config_pool *config, uint64_t limit_ns);
+
+/* Takes over what may change while it is in use: slice, window, least share, limit. */
+void pool_configure(struct pool *pool, const struct config_pool *config, uint64_t limit_ns);
+
+/* The GPU for a worker of the VM with these accounts; NULL when there is none for it. */
+struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accounts);
 
 /*
- * The worker says that a turn is over that it had asked for or that was recalled; `returned`
- * tells whether it has closed the turn page's word. Returns 0 or -EPROTO.
+ * The VM's account on a GPU; made, at this priority and weight, where there is none. NULL when
+ * memory is short. pool_forget() frees all; nobody may be joined by them.
  */
-int pool_done(struct pool_member *member, bool returned, uint64_t now_ns);
+struct pool_account *pool_account(struct pool_account **accounts, struct pool_gpu *gpu,
+                                  enum vgpu_priority priority, uint32_t weight);
+void pool_forget(struct pool_account **accounts);
 
-/* Stops granting; what runs goes on. */
+/* Changes the priority and the weight of all of a VM's accounts. */
+void pool_set_accounts(struct pool_account *accounts, enum vgpu_priority priority, uint32_t weight,
+                       uint64_t now_ns);
+
+/* Adds a worker without a turn to its account's GPU. */
+void pool_join(struct pool_worker *worker, struct pool_account *account);
+
+/* Takes a worker out that has ended; nothing happens when in none. */
+void pool_leave(struct pool_worker *worker, uint64_t now_ns);
+
+/* A worker's message about an engine's turn. Returns 0 or -EPROTO. */
+int pool_message(struct pool_worker *worker, const struct vgpu_link_msg *msg, uint64_t now_ns);
+
 void pool_pause(struct pool *pool, uint64_t now_ns);
 void pool_resume(struct pool *pool, uint64_t now_ns);
 
-/*
- * Since when others have been waiting for the holder to end its turn, for a limit on that.
- * 0 when nobody is, or when the pool is paused.
- */
-uint64_t pool_wanted_since(const struct pool *pool);
+/* As arbiter_deadline() and arbiter_tick(), for all engines of a GPU. */
+uint64_t pool_deadline(const struct pool_gpu *gpu);
+void pool_tick(struct pool_gpu *gpu, uint64_t now_ns);
 
-/* Whether the worker waits for a turn or is using one. */
-bool pool_busy(const struct pool_member *member);
+/* Whether the worker waits for a turn, and whether it waits for one or is using one. */
+bool pool_waits(const struct pool_worker *worker);
+bool pool_busy(const struct pool_worker *worker);
 
 #endif

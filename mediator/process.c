@@ -19,15 +19,23 @@
 #include "fdmsg.h"
 #include "log.h"
 #include "memory.h"
+#include "shared.h"
 
 /* A GPU context takes a fraction of a second; a driver that hangs takes for ever. */
 #define START_LIMIT_NS (60 * NS_PER_S)
 /* Arguments that every worker gets, and an owner's own. */
 #define ARGUMENTS_MAX 24u
 
-struct process *process_of_member(struct pool_member *member)
+struct process *process_of_worker(const struct pool_worker *worker)
 {
-    return (struct process *)((char *)member - offsetof(struct process, member));
+    return LIST_OWNER((uintptr_t)worker, struct process, worker);
+}
+
+static struct process *process_of_member(const struct arbiter_member *member)
+{
+    const struct arbiter_member *first = member - member->arbiter->engine;
+
+    return process_of_worker(LIST_OWNER((uintptr_t)first, struct pool_worker, members));
 }
 
 static const char *label(const struct process *process)
@@ -47,9 +55,9 @@ void process_printable(char *to, size_t size, const char *from)
 
 /* Messages ---------------------------------------------------------------------------- */
 
-void process_send(struct process *process, enum vgpu_link_type type)
+void process_send(struct process *process, enum vgpu_link_type type, uint32_t engine)
 {
-    const struct vgpu_link_msg msg = {.type = type};
+    const struct vgpu_link_msg msg = {.type = type, .engine = engine};
 
     /* A full socket is a worker that does not read: its turn's limit ends it. */
     if (fdmsg_send(process->link, &msg, sizeof(msg), NULL, 0) < 0) {
@@ -57,9 +65,24 @@ void process_send(struct process *process, enum vgpu_link_type type)
     }
 }
 
-static void send_turn(struct pool_member *member)
+static void on_granted(struct arbiter_member *member)
 {
-    process_send(process_of_member(member), VGPU_LINK_TURN);
+    struct process *process = process_of_member(member);
+
+    histogram_add(&process->waits, member->granted_ns - member->asked_ns);
+    process_send(process, VGPU_LINK_TURN, member->arbiter->engine);
+}
+
+static void on_alerted(struct arbiter_member *member)
+{
+    process_send(process_of_member(member), VGPU_LINK_TURN, member->arbiter->engine);
+}
+
+static void on_expired(struct arbiter_member *member)
+{
+    struct process *process = process_of_member(member);
+
+    process->ops->expired(process);
 }
 
 static void take_ready(struct process *process, struct vgpu_link_msg *msg)
@@ -82,23 +105,15 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg)
         /* Its READY must not answer for the next one's. */
         return 0;
     }
-    switch (msg->type) {
-    case VGPU_LINK_READY:
+    if (msg->type == VGPU_LINK_READY) {
         if (process->ready) {
             return -EPROTO;
         }
         take_ready(process, msg);
         return 0;
-    case VGPU_LINK_ASK:
-        r = pool_ask(&process->member, clock_ns());
-        break;
-    case VGPU_LINK_DONE:
-        r = pool_done(&process->member, msg->value != 0, clock_ns());
-        break;
-    default:
-        return -EPROTO;
     }
-    mediator_watch_pool(process->mediator, process->pool);
+    r = pool_message(&process->worker, msg, clock_ns());
+    mediator_watch_gpu(process->mediator, process->worker.gpu);
     return r;
 }
 
@@ -129,11 +144,101 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
     return 0;
 }
 
+/* Counters --------------------------------------------------------------------------------- */
+
+/* A worker's counter, which it may raise but not lower. */
+static void read_counter(uint64_t *seen, const uint64_t *claim, uint64_t most)
+{
+    const uint64_t value = shared_load64(claim);
+
+    if (value > *seen) {
+        *seen = value < most ? value : most;
+    }
+}
+
+struct vgpu_claims process_claims(struct process *process)
+{
+    const struct vgpu_claims *page = &process->worker.page->claims;
+    struct vgpu_claims *seen = &process->seen;
+
+    read_counter(&seen->requests, &page->requests, UINT64_MAX);
+    read_counter(&seen->errors, &page->errors, UINT64_MAX);
+    read_counter(&seen->elements, &page->elements, UINT64_MAX);
+    read_counter(&seen->doorbells, &page->doorbells, UINT64_MAX);
+    read_counter(&seen->interrupts, &page->interrupts, UINT64_MAX);
+    read_counter(&seen->faults, &page->faults, UINT64_MAX);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        /* No longer than it lives. */
+        read_counter(&seen->gpu_ns[i], &page->gpu_ns[i], clock_ns() - process->started_ns);
+        read_counter(&seen->turns[i], &page->turns[i], UINT64_MAX);
+    }
+    seen->memory = shared_load64(&page->memory);
+    seen->in_flight = shared_load64(&page->in_flight);
+    return *seen;
+}
+
+static void add_counter(uint64_t *to, uint64_t from)
+{
+    *to = from < UINT64_MAX - *to ? *to + from : UINT64_MAX;
+}
+
+void process_add_claims(struct vgpu_claims *to, const struct vgpu_claims *from)
+{
+    add_counter(&to->requests, from->requests);
+    add_counter(&to->errors, from->errors);
+    add_counter(&to->elements, from->elements);
+    add_counter(&to->doorbells, from->doorbells);
+    add_counter(&to->interrupts, from->interrupts);
+    add_counter(&to->faults, from->faults);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        add_counter(&to->gpu_ns[i], from->gpu_ns[i]);
+        add_counter(&to->turns[i], from->turns[i]);
+    }
+}
+
+struct vgpu_claims process_totals(struct process *process)
+{
+    struct vgpu_claims sum = process_claims(process);
+
+    process_add_claims(&sum, &process->past);
+    return sum;
+}
+
+uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine engine)
+{
+    uint64_t ns = process->past_gpu_ns[gpu][engine];
+
+    if (process->worker.gpu == &process->pool->gpus[gpu]) {
+        ns += process_claims(process).gpu_ns[engine];
+    }
+    return ns;
+}
+
+/* What the worker that has ended had of its VM's device memory is free again. */
+static void keep_totals(struct process *process)
+{
+    struct vgpu_claims *claims = &process->worker.page->claims;
+    const long gpu = process->worker.account->gpu - process->pool->gpus;
+
+    process->answered = claims->requests;
+    process->past = process_totals(process);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        process->past_gpu_ns[gpu][i] += process->seen.gpu_ns[i];
+    }
+    process->past.memory = 0;
+    process->past.in_flight = 0;
+    process->ops->freed(process, claims->memory);
+    memset(claims, 0, sizeof(*claims));
+    memset(&process->seen, 0, sizeof(process->seen));
+}
+
 /* Starting and ending ----------------------------------------------------------------- */
 
 /* Takes back all that belongs to the running process. */
 static void forget(struct process *process)
 {
+    struct pool_gpu *gpu = process->worker.gpu;
+
     process->link_source = sd_event_source_disable_unref(process->link_source);
     process->child_source = sd_event_source_disable_unref(process->child_source);
     if (process->link >= 0) {
@@ -144,8 +249,9 @@ static void forget(struct process *process)
     process->ready = false;
     process->condemned = false;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
-    pool_leave(&process->member, clock_ns());
-    mediator_watch_pool(process->mediator, process->pool);
+    pool_leave(&process->worker, clock_ns());
+    keep_totals(process);
+    mediator_watch_gpu(process->mediator, gpu);
 }
 
 static int on_child(sd_event_source *source, const siginfo_t *info, void *context)
@@ -155,6 +261,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
 
     (void)source;
     if (!condemned && !process->mediator->stopping) {
+        process->failures++;
         if (info->si_code == CLD_EXITED) {
             log_warning("%s: worker %d ended with exit code %d", label(process), (int)process->pid,
                         info->si_status);
@@ -163,7 +270,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
                         (int)process->pid, info->si_status, strsignal(info->si_status));
         }
     }
-    process->was_busy = pool_busy(&process->member);
+    process->was_busy = pool_busy(&process->worker);
     forget(process);
     process->ops->ended(process, info, condemned);
     return 0;
@@ -194,7 +301,7 @@ static _Noreturn void exec_worker(const char *path, char *const argv[], const in
     sigprocmask(SIG_SETMASK, &none, NULL);
     /* First out of the way of the numbers that they get. */
     for (size_t i = 0; i < count; i++) {
-        high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, VGPU_WORKER_FD_TURN + 1);
+        high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, VGPU_WORKER_FD_ACCOUNT + 1);
     }
     for (size_t i = 0; i < count; i++) {
         if (high[i] < 0 || dup2(high[i], VGPU_WORKER_FD_LINK + (int)i) < 0) {
@@ -214,14 +321,15 @@ static int fork_worker(struct process *process, const struct process_start *star
     const bool cuda = config->backend == CONFIG_BACKEND_AUTO && process->mediator->has_gpu;
     const char *backend = backends[cuda ? CONFIG_BACKEND_CUDA : config->backend];
     char size[32], device[16], user[32];
-    const char *argv[ARGUMENTS_MAX] = {"vgpu-worker", "--shm-size", size,  "--backend",
-                                       backend,       "--device",   device};
-    size_t count = 7;
+    const char *argv[ARGUMENTS_MAX] = {"vgpu-worker", "--shm-size", size,
+                                       "--backend",   backend,      "--device",
+                                       device,        "--label",    label(process)};
+    size_t count = 9;
     int pair[2];
     pid_t pid;
 
     snprintf(size, sizeof(size), "%" PRIu64, start->shm_size);
-    snprintf(device, sizeof(device), "%d", process->pool->device);
+    snprintf(device, sizeof(device), "%d", (int)process->worker.account->gpu->number);
     snprintf(user, sizeof(user), "%u:%u", config->worker_user, config->worker_group);
     if (config->worker_user != (uid_t)-1) {
         argv[count++] = "--user";
@@ -235,7 +343,8 @@ static int fork_worker(struct process *process, const struct process_start *star
     }
     pid = fork();
     if (pid == 0) {
-        const int fds[] = {pair[1], start->memfd, start->doorbell, start->irq, process->turn_fd};
+        const int fds[] = {pair[1],    start->memfd,     start->doorbell,
+                           start->irq, process->turn_fd, start->account};
 
         exec_worker(config->worker, (char *const *)(uintptr_t)argv, fds,
                     sizeof(fds) / sizeof(fds[0]));
@@ -252,19 +361,41 @@ static int fork_worker(struct process *process, const struct process_start *star
     return 0;
 }
 
+/* Finds the worker its GPU. Returns 0 or -errno. */
+static int place(struct process *process)
+{
+    enum vgpu_priority priority;
+    uint32_t weight;
+    struct pool_account **accounts = process->ops->accounts(process, &priority, &weight);
+    struct pool_gpu *gpu = pool_place(process->pool, *accounts);
+
+    if (!gpu) {
+        log_warning("%s: every GPU of the exclusive pool %c serves another VM", label(process),
+                    process->pool->id);
+        return -EBUSY;
+    }
+    process->worker.account = pool_account(accounts, gpu, priority, weight);
+    return process->worker.account ? 0 : -ENOMEM;
+}
+
 int process_start(struct process *process, const struct process_start *start)
 {
     sd_event *event = process->mediator->event;
-    int r;
+    int r = place(process);
 
+    if (r < 0) {
+        return r;
+    }
     process->started_ns = clock_ns();
     process->starts++;
+    pool_join(&process->worker, process->worker.account);
     r = fork_worker(process, start);
     if (r < 0) {
         log_error("%s: cannot start a worker: %s", label(process), strerror(-r));
+        pool_leave(&process->worker, clock_ns());
+        mediator_watch_gpu(process->mediator, process->worker.account->gpu);
         return r;
     }
-    pool_join(process->pool, &process->member);
     r = sd_event_add_child(event, &process->child_source, process->pid, WEXITED, on_child, process);
     if (r >= 0) {
         r = sd_event_add_io(event, &process->link_source, process->link, EPOLLIN, on_link, process);
@@ -316,13 +447,13 @@ static void abandon(struct process *process)
 }
 
 int process_init(struct process *process, struct mediator *mediator, const struct process_ops *ops,
-                 struct pool *pool, uint32_t vm_id, enum vgpu_priority priority)
+                 struct pool *pool, uint32_t vm_id, bool register_mode)
 {
     void *page;
     int r;
 
     memset(process, 0, sizeof(*process));
-    r = memory_create_turn_page(&process->turn_fd, &page);
+    r = memory_create_page("vgpu-turn", &process->turn_fd, &page);
     if (r < 0) {
         return r;
     }
@@ -330,10 +461,12 @@ int process_init(struct process *process, struct mediator *mediator, const struc
     process->ops = ops;
     process->pool = pool;
     process->link = -1;
-    process->member.page = page;
-    process->member.vm_id = vm_id;
-    process->member.priority = priority;
-    process->member.granted = send_turn;
+    process->worker.page = page;
+    process->worker.vm_id = vm_id;
+    process->worker.register_mode = register_mode;
+    process->worker.granted = on_granted;
+    process->worker.alerted = on_alerted;
+    process->worker.expired = on_expired;
     r = sd_event_add_time_relative(mediator->event, &process->timer, CLOCK_MONOTONIC, 0, 0,
                                    on_timer, process);
     if (r < 0) {
@@ -349,6 +482,6 @@ void process_release(struct process *process)
 {
     abandon(process);
     sd_event_source_disable_unref(process->timer);
-    munmap(process->member.page, VGPU_TURN_PAGE_SIZE);
+    munmap(process->worker.page, VGPU_TURN_PAGE_SIZE);
     close(process->turn_fd);
 }

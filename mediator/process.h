@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "histogram.h"
 #include "mediator.h"
 #include "vgpu-worker.h"
 
@@ -18,8 +19,9 @@ struct process {
     struct mediator *mediator;
     const struct process_ops *ops;
     struct pool *pool;
-    struct pool_member member; /* of the pool while the process runs */
+    struct pool_worker worker; /* in the pool while the process runs */
     int turn_fd;
+    struct histogram waits; /* for turns */
 
     pid_t pid; /* 0 while there is none */
     int link;  /* -1 without */
@@ -30,12 +32,22 @@ struct process {
     bool was_busy;  /* it waited for a turn or had one when it ended */
     char device[sizeof(((struct vgpu_link_msg *)0)->text)]; /* printable */
     uint64_t started_ns;
-    uint64_t starts; /* so far */
+    uint64_t starts;         /* so far */
+    uint64_t failures;       /* ends that nobody had asked for, so far */
+    uint64_t answered;       /* what the last worker had answered when it ended */
+    struct vgpu_claims past; /* of all workers before the one that runs */
+    struct vgpu_claims seen; /* of the one that runs, when they were last read */
+    uint64_t past_gpu_ns[CONFIG_DEVICES][VGPU_ENGINES]; /* past.gpu_ns by the pool's GPUs */
 };
 
 struct process_ops {
+    /* Its VM's accounts on the pool's GPUs; the process adds what is missing. */
+    struct pool_account **(*accounts)(struct process *process, enum vgpu_priority *priority,
+                                      uint32_t *weight);
     /* READY has come. */
     void (*ready)(struct process *process);
+    /* A worker that had allocated so much device memory, by its own account, has ended. */
+    void (*freed)(struct process *process, uint64_t bytes);
     /* It was reaped, and has left the pool; may start the next. */
     void (*ended)(struct process *process, const siginfo_t *info, bool condemned);
     /* It has kept the turn too long while others wait. */
@@ -46,7 +58,7 @@ struct process_ops {
 
 /* Makes the turn page and the timer. Returns 0 or -errno; then there is nothing to release. */
 int process_init(struct process *process, struct mediator *mediator, const struct process_ops *ops,
-                 struct pool *pool, uint32_t vm_id, enum vgpu_priority priority);
+                 struct pool *pool, uint32_t vm_id, bool register_mode);
 
 /* Ends the process where there is one, which is reaped later, and frees what init made. */
 void process_release(struct process *process);
@@ -54,20 +66,38 @@ void process_release(struct process *process);
 /* What a worker is given: descriptors, and arguments, NULL at their end. */
 struct process_start {
     uint64_t shm_size;
-    int memfd, doorbell, irq;
+    int memfd, doorbell, irq, account;
     const char *const *arguments;
 };
 
-/* Starts the process; there must be none. Returns 0 or -errno, logged. */
+/*
+ * Starts the process; there must be none. Returns 0 or -errno, logged: -EBUSY when no GPU of the
+ * pool is to be had.
+ */
 int process_start(struct process *process, const struct process_start *start);
 
 /* Kills it; `ended` follows when there was one. */
 void process_kill(struct process *process);
 
 /* Sends a message; a process that does not listen is ended by the limits on it. */
-void process_send(struct process *process, enum vgpu_link_type type);
+void process_send(struct process *process, enum vgpu_link_type type, uint32_t engine);
 
-struct process *process_of_member(struct pool_member *member);
+/*
+ * What the worker that runs has done, by its own account; what cannot be is left out, and counters
+ * never fall.
+ */
+struct vgpu_claims process_claims(struct process *process);
+
+/* The same of all workers so far; memory and in_flight of the one that runs. */
+struct vgpu_claims process_totals(struct process *process);
+
+/* How long all workers so far were on an engine of the pool's GPU with this index. */
+uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine engine);
+
+/* Adds counters, but for memory and in_flight; the sum stays at the most that there is. */
+void process_add_claims(struct vgpu_claims *to, const struct vgpu_claims *from);
+
+struct process *process_of_worker(const struct pool_worker *worker);
 
 /* Text from outside, for logs and tables: `to` has `size` bytes and gets a NUL. */
 void process_printable(char *to, size_t size, const char *from);

@@ -57,16 +57,21 @@ static void start_now(struct session *session)
         .memfd = vm->fds[VGPU_ATTACH_MEMFD],
         .doorbell = vm->fds[VGPU_ATTACH_DOORBELL + 1 + session->queue],
         .irq = vm->fds[vgpu_attach_irq(vm->queues) + 1 + session->queue],
+        .account = vm->account_fd,
         .arguments = arguments,
     };
+    int r;
 
     session->wanted = false;
     vm->session_started_ns = clock_ns();
     snprintf(queue, sizeof(queue), "%" PRIu32, session->queue);
     snprintf(queues, sizeof(queues), "%" PRIu32, vm->queues);
-    if (process_start(&session->worker, &start) < 0) {
+    r = process_start(&session->worker, &start);
+    vm_share_limits(vm);
+    if (r < 0) {
         session->failures++;
-        set_state(session, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_NO_MEMORY);
+        set_state(session, VGPU_QUEUE_ENDED,
+                  r == -EBUSY ? VGPU_QUEUE_END_NO_GPU : VGPU_QUEUE_END_NO_MEMORY);
     }
 }
 
@@ -137,6 +142,7 @@ static void worker_ended(struct process *process, const siginfo_t *info, bool co
     struct mediator *mediator = session->vm->mediator;
 
     (void)condemned;
+    vm_share_limits(session->vm);
     if (session->closing) {
         session->closing = false;
         if (session->wanted) {
@@ -159,15 +165,32 @@ static void worker_expired(struct process *process)
     struct session *session = session_of(process);
 
     if (!process->condemned) {
-        log_warning("%s: a turn of more than %" PRIu64 " s while others wait; ending worker %d",
-                    session_label(process), process->mediator->config.turn_limit_ns / NS_PER_S,
+        log_warning("%s: a turn of more than %" PRIu64 " ms while others wait; ending worker %d",
+                    session_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
                     (int)process->pid);
         session->expired = true;
         process_kill(process);
     }
 }
 
+static struct pool_account **worker_accounts(struct process *process, enum vgpu_priority *priority,
+                                             uint32_t *weight)
+{
+    struct vm *vm = session_of(process)->vm;
+
+    *priority = vm->priority;
+    *weight = vm->limits.share;
+    return &vm->accounts;
+}
+
+static void worker_freed(struct process *process, uint64_t bytes)
+{
+    vm_give_back(session_of(process)->vm, bytes);
+}
+
 static const struct process_ops worker_ops = {
+    .accounts = worker_accounts,
+    .freed = worker_freed,
     .ready = worker_ready,
     .ended = worker_ended,
     .expired = worker_expired,
@@ -177,9 +200,14 @@ static const struct process_ops worker_ops = {
 static void open_queue(struct session *session)
 {
     const bool runs = session->worker.pid != 0 && !session->worker.condemned;
+    const uint32_t limit = session->vm->limits.sessions;
 
     if (runs || session->wanted) {
         publish(session);
+        return;
+    }
+    if (limit != 0 && vm_session_count(session->vm) - (session->worker.pid != 0) >= limit) {
+        set_state(session, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_QUOTA);
         return;
     }
     session->wanted = true;
@@ -246,8 +274,7 @@ int session_create(struct vm *vm, uint32_t queue, struct session **created)
     session->queue = queue;
     /* The stub counts on from what it has seen. */
     session->count = vgpu_queue_count(shared_load(&vm->page->queue_status[queue]));
-    r = process_init(&session->worker, vm->mediator, &worker_ops, vm->worker.pool, vm->id,
-                     vm->worker.member.priority);
+    r = process_init(&session->worker, vm->mediator, &worker_ops, vm->pool, vm->id, false);
     if (r < 0) {
         free(session);
         return r;

@@ -13,6 +13,7 @@
 #include "client.h"
 #include "clock.h"
 #include "log.h"
+#include "memory.h"
 #include "shared.h"
 
 /* Between the starts of two workers: for resets, and for the first failure. */
@@ -58,20 +59,20 @@ static int start_worker(struct vm *vm)
         .memfd = vm->fds[VGPU_ATTACH_MEMFD],
         .doorbell = vm->fds[VGPU_ATTACH_DOORBELL],
         .irq = vm->fds[vgpu_attach_irq(vm->queues)],
+        .account = vm->account_fd,
         .arguments = arguments,
     };
+    int r;
 
     if (!vm->takeover && vm->failures >= FAILURES_MAX) {
         snprintf(fail, sizeof(fail), "fail:%d", VGPU_ERROR_WORKER_LOST);
         takeover = fail;
     }
     arguments[1] = takeover;
-    vm->answered_before = vm->worker.member.page->requests;
-    if (takeover == fail) {
-        /* The answer with the error is no progress of the worker's. */
-        vm->answered_before++;
-    }
-    return process_start(&vm->worker, &start);
+    vm->failing = takeover == fail;
+    r = process_start(&vm->worker, &start);
+    vm_share_limits(vm);
+    return r;
 }
 
 static uint64_t start_delay(const struct vm *vm, uint64_t now)
@@ -126,10 +127,11 @@ static void worker_ended(struct process *process, const siginfo_t *info, bool co
 {
     struct vm *vm = vm_of(process);
     /* Did it get its first request done, or live long with nothing to do? */
-    const bool good = process->member.page->requests != vm->answered_before ||
+    const bool good = process->answered > (vm->failing ? 1 : 0) ||
                       (!process->was_busy && clock_ns() - process->started_ns > GOOD_LIFE_NS);
 
     (void)info;
+    vm_share_limits(vm);
     if (vm->mediator->stopping) {
         mediator_worker_gone(vm->mediator);
         return;
@@ -156,18 +158,104 @@ static void worker_expired(struct process *process)
     if (vm->takeover) {
         return; /* it is being ended already */
     }
-    log_warning("VM %" PRIu32 ": a turn of more than %" PRIu64 " s while others wait; ending "
+    log_warning("VM %" PRIu32 ": a turn of more than %" PRIu64 " ms while others wait; ending "
                 "worker %d",
-                vm->id, vm->mediator->config.turn_limit_ns / NS_PER_S, (int)process->pid);
+                vm->id, vm->mediator->config.turn_limit_ns / NS_PER_MS, (int)process->pid);
     replace_worker(vm, fail);
 }
 
+static struct pool_account **worker_accounts(struct process *process, enum vgpu_priority *priority,
+                                             uint32_t *weight)
+{
+    struct vm *vm = vm_of(process);
+
+    *priority = vm->priority;
+    *weight = vm->limits.share;
+    return &vm->accounts;
+}
+
+static void worker_freed(struct process *process, uint64_t bytes)
+{
+    vm_give_back(vm_of(process), bytes);
+}
+
 static const struct process_ops worker_ops = {
+    .accounts = worker_accounts,
+    .freed = worker_freed,
     .ready = worker_ready,
     .ended = worker_ended,
     .expired = worker_expired,
     .label = vm_label,
 };
+
+/* Limits ------------------------------------------------------------------------------ */
+
+void vm_give_back(struct vm *vm, uint64_t bytes)
+{
+    uint64_t used = shared_load64(&vm->account->used), left;
+
+    /* The worker's word, which nobody need believe: not below 0. */
+    do {
+        left = bytes < used ? used - bytes : 0;
+    } while (!__atomic_compare_exchange_n(&vm->account->used, &used, left, false, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_RELAXED));
+}
+
+static void set_terms(struct process *process, const struct config_limits *limits, uint32_t workers)
+{
+    struct vgpu_terms *terms = &process->worker.page->terms;
+    const uint32_t limit[] = {limits->commands, limits->doorbells, limits->interrupts};
+    uint32_t *const term[] = {&terms->commands, &terms->doorbells, &terms->interrupts};
+
+    for (unsigned i = 0; i < 3; i++) {
+        const uint32_t part = limit[i] / workers;
+
+        shared_store(term[i], limit[i] != 0 && part == 0 ? 1 : part);
+    }
+    shared_store64(&terms->kernel_ns, limits->kernel_ns);
+}
+
+void vm_share_limits(struct vm *vm)
+{
+    uint32_t workers = vm->worker.pid != 0;
+
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        workers += vm->sessions[i] && vm->sessions[i]->worker.pid != 0;
+    }
+    workers = workers == 0 ? 1 : workers;
+    set_terms(&vm->worker, &vm->limits, workers);
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        if (vm->sessions[i]) {
+            set_terms(&vm->sessions[i]->worker, &vm->limits, workers);
+        }
+    }
+}
+
+void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced)
+{
+    vm->limits = *limits;
+    if (forced || vm->asked > limits->priority) {
+        vm->priority = limits->priority;
+    } else {
+        vm->priority = vm->asked;
+    }
+    shared_store64(&vm->account->limit, limits->memory);
+    pool_set_accounts(vm->accounts, vm->priority, limits->share, clock_ns());
+    mediator_watch_pool(vm->mediator, vm->pool);
+    vm_share_limits(vm);
+}
+
+unsigned vm_session_count(const struct vm *vm)
+{
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        const struct session *session = vm->sessions[i];
+
+        count += session && (session->worker.pid != 0 || session->wanted);
+    }
+    return count;
+}
 
 /* The VM itself ---------------------------------------------------------------------- */
 
@@ -206,14 +294,16 @@ static int map_page(struct vm *vm)
     return 0;
 }
 
-static int set_up(struct vm *vm, const struct attach_grant *grant)
+static int set_up(struct vm *vm)
 {
-    int r = process_init(&vm->worker, vm->mediator, &worker_ops,
-                         mediator_pool(vm->mediator, grant->pool), vm->id, grant->priority);
+    void *account;
+    int r = memory_create_page("vgpu-account", &vm->account_fd, &account);
 
     if (r < 0) {
         return r;
     }
+    vm->account = account;
+    vm->account->limit = vm->limits.memory;
     r = map_page(vm);
     if (r == 0) {
         r = sd_event_add_time_relative(vm->mediator->event, &vm->timer, CLOCK_MONOTONIC, 0, 0,
@@ -221,10 +311,13 @@ static int set_up(struct vm *vm, const struct attach_grant *grant)
     }
     if (r >= 0) {
         sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
-        r = start_worker(vm);
+        r = process_init(&vm->worker, vm->mediator, &worker_ops, vm->pool, vm->id, true);
     }
-    if (r < 0) {
-        process_release(&vm->worker);
+    if (r >= 0) {
+        r = start_worker(vm);
+        if (r < 0) {
+            process_release(&vm->worker);
+        }
     }
     return r;
 }
@@ -232,6 +325,11 @@ static int set_up(struct vm *vm, const struct attach_grant *grant)
 static void release(struct vm *vm)
 {
     sd_event_source_disable_unref(vm->timer);
+    pool_forget(&vm->accounts);
+    if (vm->account) {
+        munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
+        close(vm->account_fd);
+    }
     if (vm->page) {
         munmap(vm->page, VGPU_REGS_SIZE);
     }
@@ -255,8 +353,12 @@ int vm_create(struct mediator *mediator, struct client *client, const struct vgp
     vm->shm_size = hello->shm_size;
     vm->queues = hello->queues;
     vm->attached_ns = clock_ns();
+    vm->pool = mediator_pool(mediator, grant->pool);
+    vm->asked = (enum vgpu_priority)hello->priority;
+    vm->priority = grant->priority;
+    vm->limits = *config_limits_of(&mediator->config, vm->id);
     memcpy(vm->fds, fds, vgpu_attach_fds(vm->queues) * sizeof(fds[0]));
-    r = set_up(vm, grant);
+    r = set_up(vm);
     if (r < 0) {
         release(vm);
         return r;
@@ -352,6 +454,6 @@ void vm_finish(struct vm *vm)
         }
     }
     if (vm->worker.pid != 0) {
-        process_send(&vm->worker, VGPU_LINK_FINISH);
+        process_send(&vm->worker, VGPU_LINK_FINISH, 0);
     }
 }

@@ -31,6 +31,13 @@ struct vm {
     uint64_t shm_size;
     uint32_t queues;
     uint64_t attached_ns;
+    struct pool *pool;
+    enum vgpu_priority asked;          /* what it asked for */
+    enum vgpu_priority priority;       /* what it has */
+    struct config_limits limits;       /* what it may, as configured and changed since */
+    struct pool_account *accounts;     /* its use of the pool's GPUs */
+    struct vgpu_account_page *account; /* its device memory, shared with its workers */
+    int account_fd;
 
     int fds[VGPU_ATTACH_FDS_MAX]; /* vgpu_attach_fds(queues) of them */
     /* Of the VM's memory the mediator maps this alone, and of it writes QUEUE_STATUS alone. */
@@ -40,11 +47,11 @@ struct vm {
 
     /* The worker for register mode. */
     struct process worker;
-    sd_event_source *timer;   /* a delayed start */
-    uint64_t answered_before; /* the turn page's count when the worker was started */
-    unsigned failures;        /* workers in a row that ended without an answer */
-    const char *takeover;     /* a --takeover value, until a worker has done it; NULL: resume */
-    bool reset_asked;         /* the client waits for RESET_DONE */
+    sd_event_source *timer; /* a delayed start */
+    bool failing;           /* the worker was started to answer with an error */
+    unsigned failures;      /* workers in a row that ended without an answer */
+    const char *takeover;   /* a --takeover value, until a worker has done it; NULL: resume */
+    bool reset_asked;       /* the client waits for RESET_DONE */
     uint32_t reset_serial;
 };
 
@@ -75,6 +82,21 @@ void vm_finish(struct vm *vm);
 
 /* Whether a worker of it is still there. */
 bool vm_has_worker(const struct vm *vm);
+
+/*
+ * The VM's limits are these from now on. Its priority is what it asked for, at most the limit's;
+ * where `forced`, the limit's.
+ */
+void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced);
+
+/* A worker that had so much device memory has ended. */
+void vm_give_back(struct vm *vm, uint64_t bytes);
+
+/* Shares the VM's limits out among its workers. To be called when their number has changed. */
+void vm_share_limits(struct vm *vm);
+
+/* Sessions that have a worker or wait for one. */
+unsigned vm_session_count(const struct vm *vm);
 
 struct vm *vm_find(struct mediator *mediator, uint32_t id);
 

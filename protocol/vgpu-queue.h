@@ -149,14 +149,16 @@ enum vgpu_queue_state {
     X(5, BACKEND, "the GPU or its driver failed; the mediator's log says how")                     \
     X(6, TIMEOUT, "the session kept the GPU longer than the host allows while others waited")      \
     X(7, MEDIATOR, "the host's mediator was stopped or restarted")                                 \
-    X(8, NO_MEMORY, "the host or its GPU is out of memory")
+    X(8, NO_MEMORY, "the host or its GPU is out of memory")                                        \
+    X(9, QUOTA, "the VM has as many sessions as the host allows it")                               \
+    X(10, NO_GPU, "all GPUs of the VM's pool serve other VMs alone")
 
 enum vgpu_queue_end {
 #define VGPU_QUEUE_END_ENUM(value, name, text) VGPU_QUEUE_END_##name = (value),
     VGPU_QUEUE_ENDS(VGPU_QUEUE_END_ENUM)
 #undef VGPU_QUEUE_END_ENUM
 };
-#define VGPU_QUEUE_END_COUNT 9u
+#define VGPU_QUEUE_END_COUNT 11u
 
 static inline enum vgpu_queue_state vgpu_queue_state(uint32_t status)
 {

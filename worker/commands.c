@@ -6,14 +6,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "shared.h"
 
 /* The largest image of a module; the worker has a copy of it while it loads. */
 #define IMAGE_MAX (UINT64_C(1) << 30) /* bytes */
 
+/* Bytes of large copies and fills that are submitted at a time, where others want the GPU too. */
+#define COPY_PIECE (UINT64_C(4) << 20)
+#define FILL_PIECE (UINT64_C(64) << 20)
+
+/* What is guessed of work that was not seen before, ns. */
+#define GUESS_LAUNCH_NS UINT64_C(1000000)
+#define GUESS_COPY_NS UINT64_C(10000) /* and a nanosecond for each GUESS_COPY_RATE bytes */
+#define GUESS_COPY_RATE 8u
+
 /* What a handler fills in for the slot. */
 struct answer {
     bool later; /* pending: not answered now */
+    bool again; /* pieces of it are left to do */
     uint32_t length;
     _Alignas(8) uint8_t payload[VGPU_PAYLOAD_MAX];
 };
@@ -89,7 +100,11 @@ static enum vgpu_gpu_error finish(struct ring_session *s, const struct pending *
     case PENDING_FENCE:
         return error;
     case PENDING_FREE:
-        return s->gpu->ops->mem_free(s->gpu, pending->argument);
+        error = s->gpu->ops->mem_free(s->gpu, pending->argument);
+        if (error == VGPU_GPU_SUCCESS) {
+            ledger_free(&s->ledger, pending->argument);
+        }
+        return error;
     case PENDING_UNLOAD:
         module = handles_get(&s->handles, HANDLE_MODULE, pending->argument);
         if (!module) {
@@ -102,6 +117,21 @@ static enum vgpu_gpu_error finish(struct ring_session *s, const struct pending *
         deferred = take_deferred(s);
         return error != VGPU_GPU_SUCCESS ? error : deferred;
     }
+}
+
+/*
+ * Freeing and unloading would have the driver wait for all work, and this worker with it. So
+ * nothing more is submitted until there is none.
+ */
+static bool may_finish(struct ring_session *s, const struct pending *pending)
+{
+    const bool waits = pending->kind == PENDING_FREE || pending->kind == PENDING_UNLOAD;
+
+    if (waits) {
+        flight_poll(&s->flight, clock_ns());
+        s->settling = !flight_idle(&s->flight);
+    }
+    return !waits || !s->settling;
 }
 
 bool command_poll(struct ring_session *s, struct pending *pending)
@@ -117,7 +147,7 @@ bool command_poll(struct ring_session *s, struct pending *pending)
             pending->count--;
         }
     }
-    if (error == VGPU_GPU_NOT_READY) {
+    if (error == VGPU_GPU_NOT_READY || !may_finish(s, pending)) {
         return false;
     }
     command_release_fences(s, pending);
@@ -131,7 +161,7 @@ bool command_poll(struct ring_session *s, struct pending *pending)
 static struct pending *make_pending(struct ring_session *s, enum pending_kind kind,
                                     uint64_t argument, struct answer *answer)
 {
-    const struct vgpu_command *header = &s->command.header;
+    const struct vgpu_command *header = &s->command->header;
     struct pending *pending = &s->pending[header->slot - 1];
 
     *pending = (struct pending){.header = *header, .kind = kind, .argument = argument};
@@ -226,8 +256,12 @@ static enum vgpu_gpu_error do_nop(struct ring_session *s, const void *body, stru
 static enum vgpu_gpu_error do_device_info(struct ring_session *s, const void *body,
                                           struct answer *answer)
 {
+    struct vgpu_device_info info = s->gpu->info;
+    uint64_t free_bytes = info.memory_total;
+
     (void)body;
-    put_answer(answer, &s->gpu->info, sizeof(s->gpu->info));
+    ledger_limit(&s->ledger, &free_bytes, &info.memory_total);
+    put_answer(answer, &info, sizeof(info));
     return VGPU_GPU_SUCCESS;
 }
 
@@ -238,22 +272,40 @@ static enum vgpu_gpu_error do_mem_info(struct ring_session *s, const void *body,
     const enum vgpu_gpu_error error = s->gpu->ops->mem_info(s->gpu, &info.free, &info.total);
 
     (void)body;
+    ledger_limit(&s->ledger, &info.free, &info.total);
     put_answer(answer, &info, sizeof(info));
     return error;
 }
+
+/* What an allocation takes of the VM's quota: what the GPU has to give for it at least. */
+#define ALLOC_GRANULE UINT64_C(512)
 
 static enum vgpu_gpu_error do_mem_alloc(struct ring_session *s, const void *body,
                                         struct answer *answer)
 {
     const struct vgpu_cmd_value *command = body;
+    const uint64_t bytes = (command->value + ALLOC_GRANULE - 1) & ~(ALLOC_GRANULE - 1);
     uint64_t address = 0;
-    enum vgpu_gpu_error error = VGPU_GPU_INVALID_VALUE;
+    enum vgpu_gpu_error error;
 
-    if (command->value != 0) {
-        error = s->gpu->ops->mem_alloc(s->gpu, command->value, &address);
+    if (command->value == 0) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    /* 0: rounding has wrapped. */
+    if (bytes == 0 || !ledger_reserve(&s->ledger, bytes)) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = s->gpu->ops->mem_alloc(s->gpu, command->value, &address);
+    if (error == VGPU_GPU_SUCCESS && !ledger_note(&s->ledger, address, bytes)) {
+        s->gpu->ops->mem_free(s->gpu, address);
+        error = VGPU_GPU_OUT_OF_MEMORY;
+    }
+    if (error != VGPU_GPU_SUCCESS) {
+        ledger_return(&s->ledger, bytes);
+        return error;
     }
     put_value(answer, address);
-    return error;
+    return VGPU_GPU_SUCCESS;
 }
 
 static enum vgpu_gpu_error do_mem_free(struct ring_session *s, const void *body,
@@ -264,10 +316,16 @@ static enum vgpu_gpu_error do_mem_free(struct ring_session *s, const void *body,
     return wait_for_all(s, PENDING_FREE, command->value, answer);
 }
 
+/* How much of `left` is submitted at once. */
+static uint64_t piece_of(const struct ring_session *s, uint64_t left, uint64_t piece)
+{
+    return shared_load64(&s->page->terms.window_ns) != 0 && left > piece ? piece : left;
+}
+
 static enum vgpu_gpu_error do_copy(struct ring_session *s, const void *body, struct answer *answer)
 {
     const struct vgpu_cmd_copy *command = body;
-    const struct gpu_copy copy = {
+    struct gpu_copy copy = {
         .kind = (enum vgpu_copy_kind)command->kind,
         .to = command->to,
         .from = command->from,
@@ -275,7 +333,6 @@ static enum vgpu_gpu_error do_copy(struct ring_session *s, const void *body, str
     };
     struct gpu_stream *stream;
 
-    (void)answer;
     if (!find_stream(s, command->stream, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
@@ -289,13 +346,19 @@ static enum vgpu_gpu_error do_copy(struct ring_session *s, const void *body, str
          !gpu_in_arena(&s->gpu->arena, copy.to, copy.bytes))) {
         return VGPU_GPU_INVALID_VALUE;
     }
+    copy.to += s->progress;
+    copy.from += s->progress;
+    copy.bytes = piece_of(s, command->bytes - s->progress,
+                          copy.kind == VGPU_COPY_ON_DEVICE ? FILL_PIECE : COPY_PIECE);
+    s->progress += copy.bytes;
+    answer->again = s->progress < command->bytes;
     return copy.bytes == 0 ? VGPU_GPU_SUCCESS : s->gpu->ops->copy(s->gpu, &copy, stream);
 }
 
 static enum vgpu_gpu_error do_fill(struct ring_session *s, const void *body, struct answer *answer)
 {
     const struct vgpu_cmd_fill *command = body;
-    const struct gpu_fill fill = {
+    struct gpu_fill fill = {
         .address = command->address,
         .count = command->count,
         .value = command->value,
@@ -303,7 +366,6 @@ static enum vgpu_gpu_error do_fill(struct ring_session *s, const void *body, str
     };
     struct gpu_stream *stream;
 
-    (void)answer;
     if (!find_stream(s, command->stream, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
@@ -311,6 +373,10 @@ static enum vgpu_gpu_error do_fill(struct ring_session *s, const void *body, str
         fill.count > UINT64_MAX / 4) {
         return VGPU_GPU_INVALID_VALUE;
     }
+    fill.address += s->progress * fill.width;
+    fill.count = piece_of(s, command->count - s->progress, FILL_PIECE / fill.width);
+    s->progress += fill.count;
+    answer->again = s->progress < command->count;
     return fill.count == 0 ? VGPU_GPU_SUCCESS : s->gpu->ops->fill(s->gpu, &fill, stream);
 }
 
@@ -658,6 +724,7 @@ enum {
     TURN = 2,  /* is work for the GPU */
     VALUE = 4, /* its body is one value */
     SLOW = 8,  /* may take long without the GPU */
+    FREE = 16, /* does not depend on what was posted before */
 };
 
 static const struct command_rule {
@@ -665,27 +732,29 @@ static const struct command_rule {
     uint32_t bytes; /* of the body; what follows it in two commands, check_length() knows */
     uint32_t flags;
 } rules[] = {
-    [VGPU_CMD_NOP] = {do_nop, 0, 0},
-    [VGPU_CMD_DEVICE_INFO] = {do_device_info, 0, SLOT},
-    [VGPU_CMD_MEM_INFO] = {do_mem_info, 0, SLOT},
-    [VGPU_CMD_MEM_ALLOC] = {do_mem_alloc, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_NOP] = {do_nop, 0, FREE},
+    [VGPU_CMD_DEVICE_INFO] = {do_device_info, 0, SLOT | FREE},
+    [VGPU_CMD_MEM_INFO] = {do_mem_info, 0, SLOT | FREE},
+    [VGPU_CMD_MEM_ALLOC] = {do_mem_alloc, sizeof(struct vgpu_cmd_value), SLOT | VALUE | FREE},
     [VGPU_CMD_MEM_FREE] = {do_mem_free, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_COPY] = {do_copy, sizeof(struct vgpu_cmd_copy), TURN},
     [VGPU_CMD_FILL] = {do_fill, sizeof(struct vgpu_cmd_fill), TURN},
-    [VGPU_CMD_MODULE_LOAD] = {do_module_load, sizeof(struct vgpu_cmd_module_load), SLOT | SLOW},
-    [VGPU_CMD_MODULE_BUILTIN] = {do_module_builtin, 0, SLOT | SLOW},
+    [VGPU_CMD_MODULE_LOAD] = {do_module_load, sizeof(struct vgpu_cmd_module_load),
+                              SLOT | SLOW | FREE},
+    [VGPU_CMD_MODULE_BUILTIN] = {do_module_builtin, 0, SLOT | SLOW | FREE},
     [VGPU_CMD_MODULE_UNLOAD] = {do_module_unload, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
-    [VGPU_CMD_FUNCTION_GET] = {do_function_get, sizeof(struct vgpu_cmd_function_get), SLOT},
-    [VGPU_CMD_FUNCTION_PARAM] = {do_function_param, sizeof(struct vgpu_cmd_pair), SLOT},
+    [VGPU_CMD_FUNCTION_GET] = {do_function_get, sizeof(struct vgpu_cmd_function_get), SLOT | FREE},
+    [VGPU_CMD_FUNCTION_PARAM] = {do_function_param, sizeof(struct vgpu_cmd_pair), SLOT | FREE},
     [VGPU_CMD_LAUNCH] = {do_launch, sizeof(struct vgpu_cmd_launch), TURN},
-    [VGPU_CMD_STREAM_CREATE] = {do_stream_create, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_STREAM_CREATE] = {do_stream_create, sizeof(struct vgpu_cmd_value),
+                                SLOT | VALUE | FREE},
     [VGPU_CMD_STREAM_DESTROY] = {do_stream_destroy, sizeof(struct vgpu_cmd_value), VALUE},
-    [VGPU_CMD_STREAM_WAIT] = {do_stream_wait, sizeof(struct vgpu_cmd_pair), 0},
+    [VGPU_CMD_STREAM_WAIT] = {do_stream_wait, sizeof(struct vgpu_cmd_pair), TURN},
     [VGPU_CMD_STREAM_SYNC] = {do_stream_sync, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_STREAM_QUERY] = {do_stream_query, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
-    [VGPU_CMD_EVENT_CREATE] = {do_event_create, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_EVENT_CREATE] = {do_event_create, sizeof(struct vgpu_cmd_value), SLOT | VALUE | FREE},
     [VGPU_CMD_EVENT_DESTROY] = {do_event_destroy, sizeof(struct vgpu_cmd_value), VALUE},
-    [VGPU_CMD_EVENT_RECORD] = {do_event_record, sizeof(struct vgpu_cmd_pair), 0},
+    [VGPU_CMD_EVENT_RECORD] = {do_event_record, sizeof(struct vgpu_cmd_pair), TURN},
     [VGPU_CMD_EVENT_SYNC] = {do_event_sync, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_EVENT_QUERY] = {do_event_query, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
     [VGPU_CMD_EVENT_ELAPSED] = {do_event_elapsed, sizeof(struct vgpu_cmd_pair), SLOT},
@@ -734,6 +803,14 @@ static bool check_reserved(const struct ring_command *command, const struct comm
     return !(rule->flags & VALUE) || value->reserved == 0;
 }
 
+bool command_is_good(const struct ring_command *command)
+{
+    const struct command_rule *rule = find_rule(&command->header);
+
+    return !rule ||
+           ((!(rule->flags & SLOT) || command->header.slot != 0) && check_length(command, rule));
+}
+
 bool command_needs_turn(const struct vgpu_command *header)
 {
     const struct command_rule *rule = find_rule(header);
@@ -748,28 +825,225 @@ bool command_is_slow(const struct vgpu_command *header)
     return rule && (rule->flags & SLOW) != 0;
 }
 
+/* Estimates --------------------------------------------------------------------------------- */
+
+/* The stream of a command; the default one where it is wrong, which its handler finds out. */
+static struct gpu_stream *stream_of(struct ring_session *s, uint64_t handle)
+{
+    struct gpu_stream *stream = NULL;
+
+    find_stream(s, handle, &stream);
+    return stream;
+}
+
+/* Copies and fills of about the same size, on one engine, take about the same time. */
+static void estimate_bytes(struct ring_session *s, enum vgpu_engine engine, unsigned kind,
+                           uint64_t bytes)
+{
+    const unsigned size = bytes == 0 ? 0 : 64 - (unsigned)__builtin_clzll(bytes);
+
+    s->piece.engine = engine;
+    s->piece.prediction = predict_find(&s->predictor, predict_kind(kind + 1, size),
+                                       GUESS_COPY_NS + bytes / GUESS_COPY_RATE);
+    s->piece.ns = s->piece.prediction->ns;
+    s->piece.part = PREDICT_WHOLE;
+}
+
+static void estimate_copy(struct ring_session *s, const struct vgpu_cmd_copy *command)
+{
+    static const enum vgpu_engine engines[] = {
+        [VGPU_COPY_TO_DEVICE] = VGPU_ENGINE_TO_DEVICE,
+        [VGPU_COPY_FROM_DEVICE] = VGPU_ENGINE_FROM_DEVICE,
+        [VGPU_COPY_ON_DEVICE] = VGPU_ENGINE_COMPUTE,
+    };
+    const unsigned kind = command->kind <= VGPU_COPY_ON_DEVICE ? command->kind : 0;
+    const uint64_t piece = kind == VGPU_COPY_ON_DEVICE ? FILL_PIECE : COPY_PIECE;
+
+    s->piece.stream = stream_of(s, command->stream);
+    estimate_bytes(s, engines[kind], kind, piece_of(s, command->bytes - s->progress, piece));
+}
+
+static void estimate_launch(struct ring_session *s, const struct vgpu_cmd_launch *command)
+{
+    struct gpu_function *function = handles_get(&s->handles, HANDLE_FUNCTION, command->function);
+    uint64_t kind = (uint64_t)(uintptr_t)function + VGPU_COPY_ON_DEVICE + 2;
+    struct prediction *prediction;
+
+    s->piece.stream = stream_of(s, command->stream);
+    if (!function) {
+        return;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        kind = predict_kind(kind, (uint64_t)command->grid[i] << 32 | command->block[i]);
+    }
+    kind = predict_kind(kind, command->shared_bytes);
+    prediction = predict_find(&s->predictor, kind, GUESS_LAUNCH_NS);
+    if (prediction->part == 0) {
+        prediction->part = s->gpu->ops->launch_part(s->gpu, function, command);
+    }
+    s->piece.prediction = prediction;
+    s->piece.ns = prediction->ns;
+    s->piece.part = prediction->part;
+}
+
+void command_estimate(struct ring_session *s)
+{
+    const struct vgpu_command *header = &s->command->header;
+    const void *body = s->command->body;
+
+    s->piece = (struct flight_piece){.engine = VGPU_ENGINE_COMPUTE};
+    if (header->length < sizeof(*header) + rules[header->opcode].bytes) {
+        return; /* its handler is not even asked */
+    }
+    switch (header->opcode) {
+    case VGPU_CMD_COPY:
+        estimate_copy(s, body);
+        break;
+    case VGPU_CMD_FILL: {
+        const struct vgpu_cmd_fill *fill = body;
+
+        s->piece.stream = stream_of(s, fill->stream);
+        estimate_bytes(s, VGPU_ENGINE_COMPUTE, VGPU_COPY_ON_DEVICE + 1,
+                       piece_of(s, (fill->count - s->progress) * fill->width, FILL_PIECE));
+        break;
+    }
+    case VGPU_CMD_LAUNCH:
+        estimate_launch(s, body);
+        break;
+    case VGPU_CMD_STREAM_WAIT:
+        s->piece.stream = stream_of(s, ((const struct vgpu_cmd_pair *)body)->first);
+        break;
+    case VGPU_CMD_EVENT_RECORD:
+        s->piece.stream = stream_of(s, ((const struct vgpu_cmd_pair *)body)->second);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Order --------------------------------------------------------------------------------- */
+
+#define OPCODE(name) (1u << VGPU_CMD_##name)
+/* What goes to a stream. */
+#define STREAM_WORK                                                                                \
+    (OPCODE(COPY) | OPCODE(FILL) | OPCODE(LAUNCH) | OPCODE(STREAM_WAIT) | OPCODE(EVENT_RECORD))
+static_assert(VGPU_COMMAND_COUNT <= 32, "a bit for each opcode");
+
+struct backlog_key command_key(const struct ring_command *command)
+{
+    const struct vgpu_command *header = &command->header;
+    const struct vgpu_cmd_value *value = (const void *)command->body;
+    const struct vgpu_cmd_pair *pair = (const void *)command->body;
+
+    switch (header->opcode) {
+    case VGPU_CMD_COPY:
+        return (struct backlog_key){((const struct vgpu_cmd_copy *)(const void *)pair)->stream, 0};
+    case VGPU_CMD_FILL:
+        return (struct backlog_key){((const struct vgpu_cmd_fill *)(const void *)pair)->stream, 0};
+    case VGPU_CMD_LAUNCH:
+        return (struct backlog_key){((const struct vgpu_cmd_launch *)(const void *)pair)->stream,
+                                    0};
+    case VGPU_CMD_STREAM_WAIT:
+        return (struct backlog_key){pair->first, 0};
+    case VGPU_CMD_EVENT_RECORD:
+        return (struct backlog_key){pair->second, pair->first};
+    case VGPU_CMD_STREAM_SYNC:
+    case VGPU_CMD_STREAM_QUERY:
+    case VGPU_CMD_STREAM_DESTROY:
+    case VGPU_CMD_FENCE:
+        return (struct backlog_key){value->value, 0};
+    case VGPU_CMD_EVENT_SYNC:
+    case VGPU_CMD_EVENT_QUERY:
+    case VGPU_CMD_EVENT_DESTROY:
+        return (struct backlog_key){0, value->value};
+    default:
+        return (struct backlog_key){0, 0};
+    }
+}
+
+/* How many of the commands that wait have to be carried out before all of these are. */
+static uint64_t count_before(const struct ring_session *s, uint32_t opcodes,
+                             const struct backlog_key *key)
+{
+    const uint32_t place = backlog_find(&s->backlog, opcodes, key);
+    struct backlog_key head;
+
+    if (place > 0) {
+        return place + 1;
+    }
+    if (s->head.header.opcode >= VGPU_COMMAND_COUNT || !(opcodes & 1u << s->head.header.opcode) ||
+        !command_is_good(&s->head)) {
+        return 0;
+    }
+    head = command_key(&s->head);
+    return backlog_same(key, &head);
+}
+
+enum command_place command_place(const struct ring_session *s, const struct ring_command *command,
+                                 uint64_t *before)
+{
+    const struct command_rule *rule = find_rule(&command->header);
+    const struct backlog_key key = command_key(command);
+
+    *before = 0;
+    if (!rule || ((rule->flags & FREE) && !(rule->flags & SLOW))) {
+        return COMMAND_NOW;
+    }
+    if (rule->flags & SLOW) {
+        /* A turn may come meanwhile, which nobody would use. */
+        return shared_load64(&s->page->terms.window_ns) != 0 ? COMMAND_LAST : COMMAND_NOW;
+    }
+    switch (command->header.opcode) {
+    case VGPU_CMD_EVENT_SYNC:
+    case VGPU_CMD_EVENT_QUERY:
+        *before = count_before(s, OPCODE(EVENT_RECORD) | OPCODE(EVENT_DESTROY), &key);
+        break;
+    case VGPU_CMD_STREAM_SYNC:
+    case VGPU_CMD_STREAM_QUERY:
+    case VGPU_CMD_FENCE:
+        /* The default stream waits for all others. */
+        *before = key.stream == 0 ? s->backlog.count + UINT64_C(1)
+                                  : count_before(s, STREAM_WORK | OPCODE(STREAM_DESTROY), &key);
+        break;
+    default:
+        return COMMAND_LAST;
+    }
+    if (*before == 0) {
+        return COMMAND_NOW;
+    }
+    return OPCODE(EVENT_QUERY) & 1u << command->header.opcode ||
+                   OPCODE(STREAM_QUERY) & 1u << command->header.opcode
+               ? COMMAND_NOT_READY
+               : COMMAND_AFTER;
+}
+
 int command_execute(struct ring_session *s)
 {
-    const struct vgpu_command *header = &s->command.header;
+    const struct vgpu_command *header = &s->command->header;
     const struct command_rule *rule = find_rule(header);
     enum vgpu_gpu_error error = VGPU_GPU_NOT_SUPPORTED; /* what a newer guest may know */
     struct answer answer;
 
     answer.later = false;
+    answer.again = false;
     answer.length = 0;
     if (header->slot != 0 && (s->pending_slots & UINT64_C(1) << (header->slot - 1)) != 0) {
         return -EPROTO;
     }
-    if (rule) {
-        if (((rule->flags & SLOT) && header->slot == 0) || !check_length(&s->command, rule)) {
-            return -EPROTO;
-        }
-        error = check_reserved(&s->command, rule) ? rule->handler(s, s->command.body, &answer)
-                                                  : VGPU_GPU_INVALID_VALUE;
+    if (!command_is_good(s->command)) {
+        return -EPROTO;
     }
-    s->turn.page->requests++;
+    if (rule) {
+        error = check_reserved(s->command, rule) ? rule->handler(s, s->command->body, &answer)
+                                                 : VGPU_GPU_INVALID_VALUE;
+    }
+    s->submitted = error == VGPU_GPU_SUCCESS;
+    if (s->submitted && answer.again) {
+        return 1;
+    }
+    s->page->claims.requests++;
     if (error != VGPU_GPU_SUCCESS && error != VGPU_GPU_NOT_READY) {
-        s->turn.page->errors++;
+        s->page->claims.errors++;
     }
     if (answer.later) {
         command_poll(s, &s->pending[header->slot - 1]);

@@ -9,6 +9,30 @@
 
 #include "ring-session.h"
 
+/*
+ * Says in session->piece what session->command, which is work, will be on the GPU, or the next
+ * piece of it.
+ */
+void command_estimate(struct ring_session *session);
+
+/* When a command may be carried out that comes behind others which wait: session->head, backlog. */
+enum command_place {
+    COMMAND_NOW,       /* it does not depend on them */
+    COMMAND_AFTER,     /* as soon as some of them are: it waits for their work */
+    COMMAND_LAST,      /* after all of them */
+    COMMAND_NOT_READY, /* never: it asks whether they are done, and they are not */
+};
+
+/* *before: for COMMAND_AFTER, how many of them, head included. */
+enum command_place command_place(const struct ring_session *session,
+                                 const struct ring_command *command, uint64_t *before);
+
+/* What it works on, as backlog_add() wants it. */
+struct backlog_key command_key(const struct ring_command *command);
+
+/* Whether a command has the slot and the length that its opcode asks for. */
+bool command_is_good(const struct ring_command *command);
+
 /* Whether it is work for the GPU. */
 bool command_needs_turn(const struct vgpu_command *header);
 
@@ -17,8 +41,9 @@ bool command_is_slow(const struct vgpu_command *header);
 
 /*
  * Carries out session->command: it is answered, or pending, or has failed into
- * session->deferred. Returns 0, or -EPROTO when its header does not fit its opcode or its slot
- * is in use.
+ * session->deferred. Returns 0; 1 when it is a large one of which pieces are left; or -EPROTO when
+ * its header does not fit its opcode or its slot is in use. session->submitted tells whether the
+ * GPU has taken it.
  */
 int command_execute(struct ring_session *session);
 

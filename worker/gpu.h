@@ -82,11 +82,16 @@ struct gpu_ops {
                                           uint64_t index, struct vgpu_result_param *param);
     enum vgpu_gpu_error (*launch)(struct gpu *gpu, struct gpu_function *function,
                                   const struct gpu_launch *launch, struct gpu_stream *stream);
+    /* How much of the GPU a launch of this shape fills, 1 to PREDICT_WHOLE. */
+    uint32_t (*launch_part)(struct gpu *gpu, struct gpu_function *function,
+                            const struct vgpu_cmd_launch *shape);
 
     /* A NULL stream is the default one. One that is destroyed has nothing left to do. */
     enum vgpu_gpu_error (*stream_create)(struct gpu *gpu, uint32_t flags,
                                          struct gpu_stream **stream);
     void (*stream_destroy)(struct gpu *gpu, struct gpu_stream *stream);
+    /* NOT_READY while it has work to do. */
+    enum vgpu_gpu_error (*stream_poll)(struct gpu *gpu, struct gpu_stream *stream);
     enum vgpu_gpu_error (*stream_wait)(struct gpu *gpu, struct gpu_stream *stream,
                                        struct gpu_event *event);
 
@@ -107,10 +112,8 @@ struct gpu_ops {
     enum vgpu_gpu_error (*fence_poll)(struct gpu *gpu, const struct gpu_fence *fence);
     void (*fence_release)(struct gpu *gpu, struct gpu_fence *fence);
 
-    /* Whether more work can be submitted without waiting. */
+    /* Whether a command more can be submitted without waiting. */
     bool (*room)(struct gpu *gpu);
-    /* Whether all work is done, or never will be. */
-    bool (*idle)(struct gpu *gpu);
     /*
      * What streams still have to do is dropped; objects are gone. On a GPU the end of the process
      * does that.
@@ -123,6 +126,7 @@ struct gpu {
     const struct gpu_ops *ops;
     struct vgpu_device_info info;
     struct gpu_arena arena;
+    enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
 };
 
 /*

@@ -23,7 +23,7 @@ static void usage(FILE *out)
     fputs("usage: vgpu-worker --probe\n"
           "       vgpu-worker --shm-size BYTES [--backend auto|cpu|cuda] [--device N]\n"
           "                   [--takeover resume|discard|fail:CODE] [--user UID:GID]\n"
-          "                   [--queues COUNT --queue N]\n"
+          "                   [--queues COUNT --queue N] [--label TEXT]\n"
           "\n"
           "The second form is for vgpu-mediator, which passes descriptors along.\n"
           "\n"
@@ -67,6 +67,15 @@ static bool parse_backend(const char *text, enum backend_kind *kind)
     return false;
 }
 
+/* Says in log lines for whom it works. */
+static void set_label(const char *label)
+{
+    static char program[80];
+
+    snprintf(program, sizeof(program), "vgpu-worker of %s", label);
+    log_open(program);
+}
+
 static bool parse_takeover(const char *text, struct options *o)
 {
     unsigned code;
@@ -88,17 +97,12 @@ static bool parse_takeover(const char *text, struct options *o)
 static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {
-        {"probe", no_argument, NULL, 'p'},
-        {"shm-size", required_argument, NULL, 's'},
-        {"backend", required_argument, NULL, 'b'},
-        {"device", required_argument, NULL, 'd'},
-        {"takeover", required_argument, NULL, 't'},
-        {"user", required_argument, NULL, 'u'},
-        {"queues", required_argument, NULL, 'Q'},
-        {"queue", required_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {NULL, 0, NULL, 0},
+        {"probe", no_argument, NULL, 'p'},          {"shm-size", required_argument, NULL, 's'},
+        {"backend", required_argument, NULL, 'b'},  {"device", required_argument, NULL, 'd'},
+        {"takeover", required_argument, NULL, 't'}, {"user", required_argument, NULL, 'u'},
+        {"label", required_argument, NULL, 'l'},    {"queues", required_argument, NULL, 'Q'},
+        {"queue", required_argument, NULL, 'q'},    {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
     };
     bool good = true;
     int c;
@@ -121,6 +125,9 @@ static void parse_options(int argc, char **argv, struct options *o)
             break;
         case 'u':
             good = sscanf(optarg, "%u:%u", &o->user, &o->group) == 2;
+            break;
+        case 'l':
+            set_label(optarg);
             break;
         case 'Q':
             o->queues = (uint32_t)strtoul(optarg, NULL, 10);

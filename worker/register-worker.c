@@ -20,6 +20,7 @@
 #include "isolation.h"
 #include "log.h"
 #include "memfd.h"
+#include "shared.h"
 #include "vgpu-attach.h"
 #include "worker.h"
 
@@ -37,6 +38,7 @@ struct worker {
     int link;
     bool finishing; /* exit as soon as nothing runs */
     bool dialogue;  /* the last doorbell came soon after the answer before it */
+    struct pace doorbells;
 };
 
 /* Which descriptor an epoll event is about. */
@@ -94,9 +96,8 @@ static int handle_link(struct worker *w)
         w->finishing = true;
         return 0;
     }
-    if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN &&
-        w->session.state == SESSION_WAITING) {
-        return session_turn(&w->session);
+    if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN) {
+        return session_turn(&w->session, msg.engine);
     }
     return -EPROTO;
 }
@@ -109,6 +110,8 @@ static int handle_doorbell(struct worker *w)
 
     /* A guest that asks again soon will probably do so once more. */
     w->dialogue = before != 0 && now - before < DIALOGUE_NS;
+    s->turn_page->claims.doorbells++;
+    pace_count(&w->doorbells, shared_load(&s->turn_page->terms.doorbells), now);
     return session_doorbell(s);
 }
 
@@ -132,6 +135,29 @@ static bool spinning(const struct worker *w)
            clock_ns() < w->session.published_ns + SPIN_NS;
 }
 
+static uint64_t sooner(uint64_t one, uint64_t other)
+{
+    return one == 0 || (other != 0 && other < one) ? other : one;
+}
+
+/*
+ * In how many ms something is to be done that no descriptor tells, -1: never. *deaf: the doorbell
+ * is rung more often than the VM may, and is not listened to until then.
+ */
+static int wait_limit(struct worker *w, bool *deaf)
+{
+    struct session *s = &w->session;
+    const uint64_t pace = pace_wait(&w->doorbells, shared_load(&s->turn_page->terms.doorbells),
+                                    clock_ns());
+    const uint64_t wait = sooner(sooner(interrupt_serve(&s->interrupt), pace), session_wait(s));
+
+    *deaf = pace != 0;
+    if (wait != 0) {
+        return (int)(wait / NS_PER_MS);
+    }
+    return spinning(w) ? 0 : -1;
+}
+
 /* Serves until told to finish. Returns 0 or -errno. */
 static int serve(struct worker *w)
 {
@@ -139,22 +165,30 @@ static int serve(struct worker *w)
     int r = 0;
 
     while (r == 0) {
-        const bool idle = w->session.state == SESSION_IDLE;
         struct epoll_event event;
-        int n;
+        bool deaf, listen;
+        int limit, n;
 
         if (w->finishing && w->session.state != SESSION_RUNNING) {
+            interrupt_flush(&w->session.interrupt);
             return 0;
         }
-        if (idle != listening) {
-            r = listen_doorbell(w, idle);
-            listening = idle;
+        limit = wait_limit(w, &deaf);
+        listen = w->session.state == SESSION_IDLE && !deaf;
+        if (listen != listening) {
+            r = listen_doorbell(w, listen);
+            if (r < 0) {
+                break;
+            }
+            listening = listen;
         }
-        n = epoll_wait(w->epoll, &event, 1, spinning(w) ? 0 : -1);
+        n = epoll_wait(w->epoll, &event, 1, limit);
         if (n < 0 && errno != EINTR) {
             r = -errno;
         } else if (n == 1) {
             r = handle(w, (enum source)event.data.u32);
+        } else {
+            r = session_look(&w->session);
         }
     }
     return r;
@@ -164,14 +198,14 @@ static int start(struct worker *w, const struct options *o)
 {
     struct session *s = &w->session;
     char why[256];
-    int r = isolation_early(VGPU_WORKER_FD_TURN);
+    int r = isolation_early(VGPU_WORKER_FD_ACCOUNT);
 
     if (r < 0) {
         return r;
     }
-    w->link = s->turn.link = VGPU_WORKER_FD_LINK;
+    w->link = s->link = VGPU_WORKER_FD_LINK;
     s->doorbell = VGPU_WORKER_FD_DOORBELL;
-    s->irq = VGPU_WORKER_FD_IRQ;
+    s->interrupt.fd = VGPU_WORKER_FD_IRQ;
     s->shm_size = o->shm_size;
     r = memfd_check(VGPU_WORKER_FD_MEMFD, vgpu_memfd_size(o->shm_size));
     if (r < 0) {
@@ -182,7 +216,8 @@ static int start(struct worker *w, const struct options *o)
     s->shm = worker_map(VGPU_WORKER_FD_MEMFD, o->shm_size, 0, "shared memory");
     s->page = worker_map(VGPU_WORKER_FD_MEMFD, VGPU_REGS_SIZE, vgpu_regs_page_offset(o->shm_size),
                          "register page");
-    s->turn.page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page");
+    s->turn_page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page");
+    s->interrupt.page = s->turn_page;
     r = backend_open(o->backend, o->device, s->shm, s->shm_size, &s->backend, why, sizeof(why));
     if (r < 0) {
         log_error("%s", why);

@@ -9,10 +9,22 @@
  * of its slot, and answered when its fences are passed; the commands behind it go on. So one
  * thread of the guest that waits holds up no other.
  *
- * Only work needs a turn (vgpu-worker.h). A command that finds none is kept, with all behind it,
- * until the turn comes. A session keeps its turn while it has work on the GPU. When others want it
- * the session submits no more, but for the first milliseconds of a turn that it had to wait
- * for, and returns the turn when its work is done.
+ * Work needs the turn on its engine (vgpu-worker.h), and room in the window (flight.h). A command
+ * that has not got both waits, and so does what is behind it, but for commands that do not depend
+ * on what waits: to wait for an event that was recorded long ago, say. A large copy or fill is
+ * submitted in pieces, each as if it were a command of its own.
+ *
+ *            turn_try()                                  its work is done
+ *   NONE -----------------------------------> HELD --------------------------+
+ *    |  ask                        TURN        ^ |                           |
+ *    +-------------> ASKED --------------------+ | it may submit no more,    v
+ *    ^                                           | its work is about to end  NONE
+ *    +------------------ YIELDED <---------------+
+ *       its work is done
+ *
+ * A session keeps a turn while it has work on the engine. One that others wait for it keeps for a
+ * moment more, if the next piece of work has lately followed the last one that soon: a job that
+ * waits for each of its kernels is not interrupted at each of them.
  *
  * A failed command without a slot is remembered, the first one of several, until the next
  * synchronising command reports it.
@@ -23,8 +35,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backlog.h"
+#include "flight.h"
 #include "gpu.h"
 #include "handles.h"
+#include "ledger.h"
+#include "predict.h"
 #include "ring.h"
 #include "turn.h"
 
@@ -44,6 +60,13 @@ struct pending {
     uint32_t count;
 };
 
+/* A command that waits for work which waits itself. */
+struct parked {
+    uint64_t until; /* so many have to be carried out at the head */
+    struct vgpu_command header;
+    struct vgpu_cmd_value body;
+};
+
 /* A destroyed stream that still has work to do. */
 struct retired {
     struct retired *next;
@@ -55,40 +78,83 @@ enum ring_turn {
     RING_TURN_NONE,
     RING_TURN_ASKED,
     RING_TURN_HELD,
+    RING_TURN_YIELDED,
+};
+
+/* The session's turn on one engine. */
+struct ring_engine {
+    struct turn turn;
+    enum ring_turn state;
+    bool used;      /* work was submitted in this turn */
+    uint64_t pause; /* between the end of work and the next piece, ns, of late */
 };
 
 struct ring_session {
-    /* Set by the caller. */
+    /* Set by ring_session_init(). */
     struct ring ring;
     struct gpu *gpu;
-    struct turn turn;
+    struct vgpu_turn_page *page;
+    struct ring_engine engines[VGPU_ENGINES];
+    struct ledger ledger;
+    struct flight flight;
+    struct predictor predictor;
 
     /* The session's own, zero at first. */
     struct handles handles;
     struct pending pending[VGPU_SLOTS]; /* those in pending_slots are valid */
     uint64_t pending_slots;             /* bit N: slot N + 1 has a pending command */
     enum vgpu_gpu_error deferred;       /* of a command without a slot */
-    enum ring_turn turn_state;
-    uint64_t turn_ns;  /* when the turn began */
-    bool turn_granted; /* it was waited for: worth keeping for a while */
-    bool turn_used;    /* work was submitted in it */
+    bool faulted;                       /* the GPU's context is lost, and that is counted */
     struct retired *retired;
     unsigned retired_count;
-    bool held; /* `command` is still to be carried out */
-    struct ring_command command;
+    bool held;                 /* `head` is still to be carried out */
+    struct flight_piece piece; /* of it, where it is work */
+    bool settling;             /* nothing is submitted until all is done: something is freed then */
+    bool submitted;            /* it was not refused */
+    uint64_t progress;         /* of a large copy or fill: bytes or elements submitted */
+    struct ring_command head;  /* the first command that waits, or is carried out */
+    struct backlog backlog;    /* those behind it */
+    uint64_t passed;           /* commands carried out at the head, so far */
+    struct parked parked[VGPU_SLOTS]; /* those in parked_slots are valid */
+    uint64_t parked_slots;            /* bit N: slot N + 1 has one */
+    struct ring_command behind;       /* one that was taken while others wait */
+    struct ring_command *command;     /* the one that is carried out: head or behind */
 };
+
+/* All that a session needs, and it does not own. */
+struct ring_session_needs {
+    struct vgpu_queue *queue;
+    int irq; /* eventfd of the queue's interrupt */
+    struct gpu *gpu;
+    struct vgpu_turn_page *page;
+    struct vgpu_account_page *account;
+    int link; /* to the mediator */
+};
+
+/* *session is all zero. */
+void ring_session_init(struct ring_session *session, const struct ring_session_needs *needs);
 
 /*
  * Takes and answers what can be now. Returns 1 when something was done, 0 when not, or
- * -errno: -EPROTO when the ring holds no commands, others when the mediator is lost.
+ * -errno: -EPROTO when the ring holds no commands, -ETIME when a piece of work takes longer than
+ * the VM's terms allow, others when the mediator is lost.
  */
 int ring_session_step(struct ring_session *session);
 
-/* The turn that was asked for has been granted; -EPROTO when none was asked for. */
-int ring_session_turn(struct ring_session *session);
+/* Answers all that is pending or held with this error: the session ends. */
+void ring_session_fail(struct ring_session *session, enum vgpu_gpu_error error);
+
+/* Whether it would take a command if the ring held one. */
+bool ring_session_takes(const struct ring_session *session);
 
 /* Whether it waits for nothing but the ring: no work, nothing pending, nothing held. */
-bool ring_session_quiet(struct ring_session *session);
+bool ring_session_quiet(const struct ring_session *session);
+
+/* Whether nothing can happen before the mediator has granted a turn. */
+bool ring_session_waits_for_turn(const struct ring_session *session);
+
+/* In how many ns something is expected to happen, or more may be submitted; 0: at any moment. */
+uint64_t ring_session_next(const struct ring_session *session, uint64_t now_ns);
 
 /* Frees what the session has; the GPU stays the caller's. */
 void ring_session_release(struct ring_session *session);

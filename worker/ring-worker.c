@@ -33,6 +33,7 @@
 /* How long to look for commands after the last one, and for the end of work. */
 #define SPIN_IDLE_NS (100 * NS_PER_US)
 #define SPIN_WORK_NS (10 * NS_PER_MS)
+#define SPIN_TURN_NS (400 * NS_PER_US)    /* for a turn that was asked for, or is announced */
 #define SPIN_PATIENT_NS (200 * NS_PER_US) /* for work, when the last one took longer than that */
 /* From then on others that want the processor come first. */
 #define YIELD_NS (200 * NS_PER_US)
@@ -41,6 +42,8 @@
 /* How long a nap is: this part of the time waited, and at most that. */
 #define NAP_PART 64u
 #define NAP_MAX_NS NS_PER_MS
+/* What waking up from one may take. */
+#define WAKE_NS (100 * NS_PER_US)
 #define FOR_EVER UINT64_MAX
 
 struct ring_worker {
@@ -48,6 +51,7 @@ struct ring_worker {
     bool patient;       /* the last work took longer than is looked on for */
     uint64_t active_ns; /* when something was done last */
     uint64_t looked_ns; /* when the descriptors were looked at last */
+    struct pace doorbells;
 };
 
 /* The exit code for a session that ends by itself. */
@@ -74,27 +78,49 @@ static int handle_link(struct ring_worker *w)
         return n < 0 ? (int)n : -EPIPE;
     }
     if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN) {
-        return ring_session_turn(&w->session);
+        /* The words are looked at in any case; now, and in the moment to come, in a hurry. */
+        w->active_ns = clock_ns();
+        return 0;
     }
     return -EPIPE;
 }
 
-/* Waits for the descriptors, at most `limit_ns`, and handles them. Returns 0 or -errno. */
+static void hear_doorbell(struct ring_worker *w)
+{
+    struct vgpu_turn_page *page = w->session.page;
+
+    eventfds_clear(VGPU_WORKER_FD_DOORBELL);
+    page->claims.doorbells++;
+    pace_count(&w->doorbells, shared_load(&page->terms.doorbells), clock_ns());
+}
+
+/*
+ * Waits for the descriptors, at most `limit_ns`, and handles them. A doorbell that is rung more
+ * often than its VM may is not listened to for a while. Returns 0 or -errno.
+ */
 static int look(struct ring_worker *w, uint64_t limit_ns)
 {
     struct pollfd fds[] = {
         {.fd = VGPU_WORKER_FD_LINK, .events = POLLIN},
         {.fd = VGPU_WORKER_FD_DOORBELL, .events = POLLIN},
     };
-    const struct timespec limit = {.tv_nsec = (long)limit_ns};
-    const int n = ppoll(fds, 2, limit_ns == FOR_EVER ? NULL : &limit, NULL);
+    const uint64_t deaf = pace_wait(&w->doorbells, shared_load(&w->session.page->terms.doorbells),
+                                    clock_ns());
+    const uint64_t owed = interrupt_serve(&w->session.ring.interrupt);
+    struct timespec limit;
+    int n;
 
+    limit_ns = deaf != 0 && deaf < limit_ns ? deaf : limit_ns;
+    limit_ns = owed != 0 && owed < limit_ns ? owed : limit_ns;
+    limit.tv_sec = (time_t)(limit_ns / NS_PER_S);
+    limit.tv_nsec = (long)(limit_ns % NS_PER_S);
+    n = ppoll(fds, deaf != 0 ? 1 : 2, limit_ns == FOR_EVER ? NULL : &limit, NULL);
     w->looked_ns = clock_ns();
     if (n <= 0) {
         return n < 0 && errno != EINTR ? -errno : 0;
     }
     if (fds[1].revents != 0) {
-        eventfds_clear(VGPU_WORKER_FD_DOORBELL);
+        hear_doorbell(w);
     }
     return fds[0].revents != 0 ? handle_link(w) : 0;
 }
@@ -102,16 +128,15 @@ static int look(struct ring_worker *w, uint64_t limit_ns)
 /* Serving ---------------------------------------------------------------------------------- */
 
 /* With work on the GPU, or waiting for room there: a nap, in which commands may come. */
-static int nap(struct ring_worker *w, uint64_t waited_ns)
+static int nap(struct ring_worker *w, uint64_t limit_ns)
 {
     struct ring_session *s = &w->session;
-    const uint64_t limit = waited_ns / NAP_PART < NAP_MAX_NS ? waited_ns / NAP_PART : NAP_MAX_NS;
     int r;
 
-    if (!s->held && !ring_park(&s->ring)) {
+    if (!ring_park(&s->ring) && ring_session_takes(s)) {
         return 0;
     }
-    r = look(w, limit);
+    r = look(w, limit_ns < NAP_MAX_NS ? limit_ns : NAP_MAX_NS);
     ring_unpark(&s->ring);
     return r;
 }
@@ -120,7 +145,7 @@ static int sleep_until_woken(struct ring_worker *w)
 {
     int r;
 
-    if (!ring_park(&w->session.ring)) {
+    if (!ring_park(&w->session.ring) && ring_session_takes(&w->session)) {
         return 0;
     }
     r = look(w, FOR_EVER);
@@ -134,16 +159,19 @@ static int wait_for_more(struct ring_worker *w)
     struct ring_session *s = &w->session;
     const uint64_t now = clock_ns();
     const uint64_t waited = now - w->active_ns;
+    const uint64_t next = ring_session_next(s, now);
     const bool quiet = ring_session_quiet(s);
     const uint64_t spin = quiet ? SPIN_IDLE_NS : w->patient ? SPIN_PATIENT_NS : SPIN_WORK_NS;
 
-    if (s->turn_state == RING_TURN_ASKED && s->pending_slots == 0) {
-        /* Behind the command that waits for its turn nothing is taken. */
-        return look(w, FOR_EVER);
+    if (ring_session_waits_for_turn(s) && waited >= SPIN_TURN_NS) {
+        return sleep_until_woken(w);
     }
-    if (waited >= spin) {
+    if (next > 2 * WAKE_NS && waited >= YIELD_NS) {
+        return nap(w, next - WAKE_NS);
+    }
+    if (waited >= spin && next == 0) {
         w->patient = w->patient || !quiet;
-        return quiet ? sleep_until_woken(w) : nap(w, waited);
+        return quiet ? sleep_until_woken(w) : nap(w, waited / NAP_PART);
     }
     if (now - w->looked_ns >= LOOK_NS) {
         return look(w, 0);
@@ -165,6 +193,13 @@ static int serve(struct ring_worker *w)
         if (r == -EPROTO) {
             log_warning("what the ring holds is no command; ending the session");
             return end_code(VGPU_QUEUE_END_BAD_RING);
+        }
+        if (r == -ETIME) {
+            log_warning(
+                "work on the GPU takes longer than the VM's max-kernel; ending the session");
+            ring_session_fail(&w->session, VGPU_GPU_LAUNCH_TIMEOUT);
+            interrupt_flush(&w->session.ring.interrupt);
+            return end_code(VGPU_QUEUE_END_TIMEOUT);
         }
         if (r > 0) {
             const uint64_t now = clock_ns();
@@ -223,11 +258,10 @@ static enum vgpu_queue_end start(struct ring_worker *w, const struct options *o)
     struct ring_session *s = &w->session;
     struct vgpu_claim claim;
     struct gpu_arena arena;
+    struct gpu *gpu;
     char why[256];
     int r;
 
-    s->turn.page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page");
-    s->turn.link = VGPU_WORKER_FD_LINK;
     if (!read_claim(o, &claim)) {
         log_warning("the session's claim on the shared memory is wrong: %" PRIu64
                     " bytes at offset %" PRIu64 ", address 0x%" PRIx64,
@@ -237,15 +271,22 @@ static enum vgpu_queue_end start(struct ring_worker *w, const struct options *o)
     if (!map_arena(&claim, &arena)) {
         return VGPU_QUEUE_END_ADDRESS;
     }
-    r = gpu_open(o->backend, o->device, &arena, &s->gpu, why, sizeof(why));
+    r = gpu_open(o->backend, o->device, &arena, &gpu, why, sizeof(why));
     if (r < 0) {
         log_error("cannot open what computes: %s", why[0] ? why : strerror(-r));
         return r == -ENOMEM ? VGPU_QUEUE_END_NO_MEMORY : VGPU_QUEUE_END_BACKEND;
     }
-    ring_init(
-        &s->ring,
-        worker_map(VGPU_WORKER_FD_MEMFD, VGPU_QUEUE_SIZE, vgpu_queue_offset(o->queue), "queue"),
-        VGPU_WORKER_FD_IRQ);
+    ring_session_init(
+        s, &(struct ring_session_needs){
+               .queue = worker_map(VGPU_WORKER_FD_MEMFD, VGPU_QUEUE_SIZE,
+                                   vgpu_queue_offset(o->queue), "queue"),
+               .irq = VGPU_WORKER_FD_IRQ,
+               .gpu = gpu,
+               .page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page"),
+               .account = worker_map(VGPU_WORKER_FD_ACCOUNT, VGPU_ACCOUNT_PAGE_SIZE, 0,
+                                     "account page"),
+               .link = VGPU_WORKER_FD_LINK,
+           });
     return VGPU_QUEUE_END_NONE;
 }
 
@@ -255,7 +296,7 @@ int ring_worker(const struct options *o)
     enum vgpu_queue_end end;
     int code;
 
-    if (isolation_early(VGPU_WORKER_FD_TURN) < 0) {
+    if (isolation_early(VGPU_WORKER_FD_ACCOUNT) < 0) {
         return 1;
     }
     if (memfd_check(VGPU_WORKER_FD_MEMFD, vgpu_memfd_size(o->shm_size)) < 0) {

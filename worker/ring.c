@@ -4,14 +4,13 @@
 
 #include <string.h>
 
-#include "eventfds.h"
 #include "shared.h"
 
 #define HEADER ((uint32_t)sizeof(struct vgpu_command))
 
 void ring_init(struct ring *ring, struct vgpu_queue *queue, int irq)
 {
-    *ring = (struct ring){.queue = queue, .irq = irq};
+    *ring = (struct ring){.queue = queue, .interrupt = {.fd = irq}};
     shared_store(&queue->head, 0);
     shared_store_release(&queue->parked, 0);
 }
@@ -80,7 +79,7 @@ void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgp
     /* Partner: the fence between the guest's store of `waiting` and its look at the slot. */
     shared_fence();
     if (shared_load(&ring->queue->waiting) != 0) {
-        eventfds_signal(ring->irq);
+        interrupt_raise(&ring->interrupt);
     }
 }
 

@@ -12,11 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "interrupt.h"
 #include "vgpu-queue.h"
 
 struct ring {
     struct vgpu_queue *queue;
-    int irq;         /* eventfd of the queue's interrupt */
+    struct interrupt interrupt;
     uint32_t head;   /* bytes taken */
     uint32_t tail;   /* as last read */
     uint32_t parked; /* as last stored */

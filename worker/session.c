@@ -9,16 +9,19 @@
 #include "eventfds.h"
 #include "shared.h"
 
+/* How often a request that has one turn and waits for another looks whether it still has it. */
+#define LOOK_NS (10 * NS_PER_MS)
+
 static void signal_irq(struct session *s)
 {
     if (shared_load(&s->page->irq_wanted) != 0) {
-        eventfds_signal(s->irq);
+        interrupt_raise(&s->interrupt);
     }
 }
 
 static void count_answer(struct session *s, enum vgpu_error error)
 {
-    struct vgpu_turn_page *counters = s->turn.page;
+    struct vgpu_claims *counters = &s->turn_page->claims;
 
     counters->requests++;
     if (error != VGPU_ERROR_NONE) {
@@ -74,6 +77,22 @@ static struct backend_job make_job(struct session *s)
     return job;
 }
 
+/* Ends all turns. Returns 0 or -errno of the link. */
+static int end_turns(struct session *s)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        if (s->held & 1u << i) {
+            const int sent = turn_finish(&s->turns[i]);
+
+            r = r < 0 ? r : sent;
+        }
+    }
+    s->held = 0;
+    return r;
+}
+
 /* After the backend: `r` is 0 or its error. */
 static int finish(struct session *s, int r)
 {
@@ -84,13 +103,14 @@ static int finish(struct session *s, int r)
     if (s->request.opcode == VGPU_OP_ADD_INLINE && r == 0) {
         length = (uint32_t)s->request.count * VGPU_ELEMENT_SIZE;
     }
-    s->turn.page->busy_ns += ns;
+    s->turn_page->claims.gpu_ns[VGPU_ENGINE_COMPUTE] += ns;
+    s->turn_page->claims.in_flight = 0;
     publish(s,
             r == 0         ? VGPU_ERROR_NONE
             : r == -ENOMEM ? VGPU_ERROR_NO_MEMORY
                            : VGPU_ERROR_BACKEND,
             length);
-    link = turn_finish(&s->turn);
+    link = end_turns(s);
     /* Out of memory leaves the backend usable; after other failures a new worker is. */
     return r == 0 || r == -ENOMEM ? link : r;
 }
@@ -102,9 +122,91 @@ static int run(struct session *s)
 
     note(s, request_repeatable(&s->request) ? VGPU_JOURNAL_STARTED : VGPU_JOURNAL_ONCE);
     s->state = SESSION_RUNNING;
+    s->turn_page->claims.in_flight = 1;
     s->started_ns = clock_ns();
     r = backend_start(s->backend, &job);
     return r == -EINPROGRESS ? 0 : finish(s, r);
+}
+
+/* Vectors in the shared memory are copied from and to it. */
+static unsigned engines_of(const struct request *request)
+{
+    const unsigned compute = 1u << VGPU_ENGINE_COMPUTE;
+
+    return request->opcode == VGPU_OP_ADD_INLINE
+               ? compute
+               : compute | 1u << VGPU_ENGINE_TO_DEVICE | 1u << VGPU_ENGINE_FROM_DEVICE;
+}
+
+/* Whether others come first on an engine that it has the turn of. */
+static bool stopped(const struct session *s)
+{
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        if ((s->held & 1u << i) != 0 && turn_state(&s->turns[i]) == VGPU_TURN_STOPPED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* In how many ns the turns that it has may be used. */
+static uint64_t starts_in(const struct session *s)
+{
+    const uint64_t now = clock_ns();
+    uint64_t last = now;
+
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        const uint64_t from = shared_load64(&s->turn_page->turn[i].from_ns);
+
+        if ((s->held & 1u << i) != 0 && from > last) {
+            last = from;
+        }
+    }
+    return last - now;
+}
+
+/*
+ * Takes the turns that the request needs, or asks for the first that is not to be had. When one is
+ * stopped all are returned: they are always taken in the same order, so that no two wait for each
+ * other.
+ */
+static int take_turns(struct session *s)
+{
+    const unsigned needed = engines_of(&s->request);
+    const int r = stopped(s) ? end_turns(s) : 0;
+
+    if (r < 0) {
+        return r;
+    }
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        if (!(needed & ~s->held & 1u << i)) {
+            continue;
+        }
+        if (s->turns[i].asked ? !turn_granted(&s->turns[i]) : !turn_try(&s->turns[i])) {
+            s->state = SESSION_WAITING;
+            return s->turns[i].asked ? 0 : turn_ask(&s->turns[i]);
+        }
+        s->held |= 1u << i;
+    }
+    s->state = SESSION_WAITING;
+    return starts_in(s) == 0 ? run(s) : 0;
+}
+
+uint64_t session_wait(const struct session *s)
+{
+    if (s->state != SESSION_WAITING || s->held == 0) {
+        return 0;
+    }
+    /* A turn that it has may be stopped while it waits for another, which nobody tells. */
+    return s->held == engines_of(&s->request) ? starts_in(s) + 1 : LOOK_NS;
+}
+
+int session_look(struct session *s)
+{
+    return s->state == SESSION_WAITING && s->held != 0 &&
+                   (stopped(s) || s->held == engines_of(&s->request))
+               ? take_turns(s)
+               : 0;
 }
 
 /* Answers what needs no turn. */
@@ -136,11 +238,7 @@ static int accept_request(struct session *s)
         return 0;
     }
     note(s, VGPU_JOURNAL_ACCEPTED);
-    if (turn_try(&s->turn)) {
-        return run(s);
-    }
-    s->state = SESSION_WAITING;
-    return turn_ask(&s->turn);
+    return take_turns(s);
 }
 
 /* Takes the request from where the guest wrote it. */
@@ -174,9 +272,17 @@ int session_doorbell(struct session *s)
     return take_request(s);
 }
 
-int session_turn(struct session *s)
+int session_turn(struct session *s, uint32_t engine)
 {
-    return run(s);
+    if (engine >= VGPU_ENGINES) {
+        return -EPROTO;
+    }
+    if (s->state != SESSION_WAITING || (s->held & 1u << engine) != 0 || !s->turns[engine].asked ||
+        !turn_granted(&s->turns[engine])) {
+        return 0; /* it is told that the turn comes soon, or may start earlier */
+    }
+    s->held |= 1u << engine;
+    return take_turns(s);
 }
 
 int session_backend(struct session *s)
@@ -200,6 +306,13 @@ int session_start(struct session *s, enum session_takeover takeover, enum vgpu_e
     const uint32_t state = shared_load_acquire(&s->page->journal.state);
 
     s->state = SESSION_IDLE;
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        s->turns[i] = (struct turn){
+            .page = s->turn_page,
+            .link = s->link,
+            .engine = (enum vgpu_engine)i,
+        };
+    }
     shared_store(&s->page->generation, shared_load(&s->page->generation) + 1);
     shared_store(&s->page->features, s->backend->info.backend);
     if (takeover == SESSION_DISCARD) {

@@ -25,13 +25,14 @@
 #define VGPU_WORKER_SESSION_H
 
 #include "backend.h"
+#include "interrupt.h"
 #include "request.h"
 #include "turn.h"
 #include "vgpu-regs.h"
 
 enum session_state {
     SESSION_IDLE,    /* listens to the doorbell */
-    SESSION_WAITING, /* has asked for a turn */
+    SESSION_WAITING, /* has asked for a turn; it takes them one by one, in the engines' order */
     SESSION_RUNNING, /* the backend works; its event ends it */
 };
 
@@ -48,12 +49,15 @@ struct session {
     uint8_t *shm;
     uint64_t shm_size; /* bytes */
     int doorbell;      /* eventfd */
-    int irq;           /* eventfd */
+    struct interrupt interrupt;
     struct backend *backend;
-    struct turn turn;
+    struct vgpu_turn_page *turn_page;
+    int link; /* to the mediator */
 
     /* The session's own. */
     enum session_state state;
+    struct turn turns[VGPU_ENGINES];
+    unsigned held; /* bit N: has the turn on engine N */
     struct request request;
     uint64_t started_ns;
     uint64_t published_ns; /* when the last answer was given */
@@ -72,8 +76,14 @@ int session_start(struct session *session, enum session_takeover takeover, enum 
 /* The doorbell is readable; only in SESSION_IDLE. */
 int session_doorbell(struct session *session);
 
-/* The mediator has granted the turn; only in SESSION_WAITING. */
-int session_turn(struct session *session);
+/* The mediator says that an engine's word is worth a look. */
+int session_turn(struct session *session, uint32_t engine);
+
+/* In how many ns session_look() is to be called; 0: not at all. */
+uint64_t session_wait(const struct session *session);
+
+/* Starts what may start by now, or gives back turns that others want first. */
+int session_look(struct session *session);
 
 /* The backend's event is readable; only in SESSION_RUNNING. */
 int session_backend(struct session *session);

@@ -1,39 +1,81 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker's side of the turn page, see protocol/vgpu-worker.h. */
+/* The worker's side of a turn word, see protocol/vgpu-worker.h. */
 #include "turn.h"
 
 #include "fdmsg.h"
 #include "shared.h"
 
-static int link_send(int link, enum vgpu_link_type type, uint32_t value)
+static int link_send(const struct turn *turn, enum vgpu_link_type type, uint64_t from_ns)
 {
-    const struct vgpu_link_msg msg = {.type = type, .value = value};
-    const ssize_t n = fdmsg_send(link, &msg, sizeof(msg), NULL, 0);
+    const struct vgpu_link_msg msg = {.type = type, .engine = turn->engine, .from_ns = from_ns};
+    const ssize_t n = fdmsg_send(turn->link, &msg, sizeof(msg), NULL, 0);
 
     return n < 0 ? (int)n : 0;
 }
 
+static uint32_t *word(const struct turn *turn)
+{
+    return &turn->page->turn[turn->engine].state;
+}
+
+enum vgpu_turn turn_state(const struct turn *turn)
+{
+    return (enum vgpu_turn)shared_load_acquire(word(turn));
+}
+
+bool turn_granted(const struct turn *turn)
+{
+    return turn_state(turn) != VGPU_TURN_CLOSED;
+}
+
 bool turn_try(struct turn *turn)
 {
-    return shared_swap(&turn->page->turn, VGPU_TURN_OPEN, VGPU_TURN_RUNNING);
+    if (!shared_swap(word(turn), VGPU_TURN_OPEN, VGPU_TURN_RUNNING)) {
+        return false;
+    }
+    turn->page->claims.turns[turn->engine]++;
+    return true;
 }
 
 int turn_ask(struct turn *turn)
 {
     turn->asked = true;
-    return link_send(turn->link, VGPU_LINK_ASK, 0);
+    turn->page->claims.turns[turn->engine]++;
+    return link_send(turn, VGPU_LINK_ASK, 0);
+}
+
+/* Closes the word unless nobody waits, also while the mediator changes why it is wanted. */
+static bool close_wanted(struct turn *turn)
+{
+    uint32_t state = shared_load(word(turn));
+
+    while (state != VGPU_TURN_RUNNING && !shared_swap(word(turn), state, VGPU_TURN_CLOSED)) {
+        state = shared_load(word(turn));
+    }
+    return state != VGPU_TURN_RUNNING;
+}
+
+int turn_yield(struct turn *turn, uint64_t from_ns, bool *done)
+{
+    *done = close_wanted(turn);
+    if (!*done) {
+        return 0;
+    }
+    turn->yielded = true;
+    return link_send(turn, VGPU_LINK_YIELD, from_ns);
 }
 
 int turn_finish(struct turn *turn)
 {
-    const bool stays = shared_swap(&turn->page->turn, VGPU_TURN_RUNNING, VGPU_TURN_OPEN);
+    bool stays = false;
 
-    if (!stays) {
-        shared_store_release(&turn->page->turn, VGPU_TURN_CLOSED);
+    while (!turn->yielded && !stays && !close_wanted(turn)) {
+        stays = shared_swap(word(turn), VGPU_TURN_RUNNING, VGPU_TURN_OPEN);
     }
+    turn->yielded = false;
     if (stays && !turn->asked) {
         return 0;
     }
     turn->asked = false;
-    return link_send(turn->link, VGPU_LINK_DONE, stays ? 0 : 1);
+    return link_send(turn, stays ? VGPU_LINK_KEPT : VGPU_LINK_DONE, 0);
 }

@@ -112,8 +112,10 @@ enum vgpu_queue_end vgpu_session_end(const struct vgpu_session *s)
 int session_ended(struct vgpu_session *s)
 {
     const enum vgpu_queue_end end = vgpu_session_end(s);
+    /* What CUDA says, and goes on saying, of a kernel that took too long. */
+    const int result = end == VGPU_QUEUE_END_TIMEOUT ? (int)VGPU_GPU_LAUNCH_TIMEOUT : VGPU_ENDED;
 
-    return vgpu_fail(VGPU_ENDED, "the session has ended (%s): %s", vgpu_queue_end_name(end),
+    return vgpu_fail(result, "the session has ended (%s): %s", vgpu_queue_end_name(end),
                      vgpu_queue_end_text(end));
 }
 

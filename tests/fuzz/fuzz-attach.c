@@ -11,9 +11,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void ignore(void *context, int line, const char *text)
+static void ignore(void *context, const char *file, int line, const char *text)
 {
     (void)context;
+    (void)file;
     (void)line;
     (void)text;
 }

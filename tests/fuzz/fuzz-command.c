@@ -18,8 +18,9 @@
 #define ARENA (64u << 10)
 #define ARENA_ADDRESS UINT64_C(0x200000000000)
 #define MEMORY (1u << 20) /* bytes of device memory */
-#define KEPT 16u          /* results that are remembered */
-#define WAITS 20          /* steps that a command gets before the next is posted */
+#define QUOTA (MEMORY / 2)
+#define KEPT 16u /* results that are remembered */
+#define WAITS 20 /* steps that a command gets before the next is posted */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -244,7 +245,7 @@ static void take_answers(void)
             }
             kept[kept_count++ % KEPT] = value;
         }
-        if (slot->result == VGPU_GPU_SUCCESS && opcode == VGPU_CMD_MEM_INFO && value > MEMORY) {
+        if (slot->result == VGPU_GPU_SUCCESS && opcode == VGPU_CMD_MEM_INFO && value > QUOTA) {
             abort();
         }
     }
@@ -260,19 +261,23 @@ static uint32_t free_slot(void)
     return 0;
 }
 
-static void start(struct turn *turn)
+static void start(struct vgpu_turn_page *page, struct vgpu_account_page *account)
 {
+    struct gpu *gpu;
+
     memset(&session, 0, sizeof(session));
     memset(queue, 0, sizeof(*queue));
     memset(kept, 0, sizeof(kept));
     memset(sequences, 0, sizeof(sequences));
     kept_count = 0;
     guest = (struct guest_side){.queue = queue};
-    session.turn = *turn;
-    if (cpu_gpu_open(&arena, MEMORY, &session.gpu) < 0) {
+    if (cpu_gpu_open(&arena, MEMORY, &gpu) < 0) {
         abort();
     }
-    ring_init(&session.ring, queue, irq);
+    ring_session_init(
+        &session,
+        &(struct ring_session_needs){
+            .queue = queue, .irq = irq, .gpu = gpu, .page = page, .account = account, .link = -1});
 }
 
 /* Posts one command; false when there is no slot or no room for more. */
@@ -311,14 +316,19 @@ static bool post(struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {.data = data, .left = size};
-    struct vgpu_turn_page page = {.turn = VGPU_TURN_OPEN};
-    struct turn turn = {.page = &page, .link = -1};
+    struct vgpu_turn_page page = {
+        .turn = {{VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}},
+    };
+    struct vgpu_account_page account = {.limit = QUOTA};
 
     if (!queue) {
         set_up();
     }
-    start(&turn);
+    start(&page, &account);
     while (in.left > 0 && post(&in)) {
+    }
+    if (account.used > QUOTA || account.used != page.claims.memory) {
+        abort();
     }
     /* Kernels that spin end with the GPU. */
     ring_session_release(&session);

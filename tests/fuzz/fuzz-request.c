@@ -35,7 +35,9 @@ static void set_up(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct vgpu_regs_page page;
-    struct vgpu_turn_page turn = {.turn = VGPU_TURN_OPEN};
+    struct vgpu_turn_page turn = {
+        .turn = {{VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}},
+    };
     struct session session;
     bool takeover;
     uint8_t *to;
@@ -58,16 +60,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .shm = shm,
         .shm_size = SHM,
         .doorbell = doorbell,
-        .irq = irq,
+        .interrupt = {.fd = irq, .page = &turn},
         .backend = backend,
-        .turn = {.page = &turn, .link = -1},
+        .turn_page = &turn,
+        .link = -1,
     };
+    if (session_start(&session, SESSION_RESUME, VGPU_ERROR_NONE) < 0) {
+        abort();
+    }
     if (!takeover) {
         eventfd_write(doorbell, 1);
-    }
-    if ((takeover ? session_start(&session, SESSION_RESUME, VGPU_ERROR_NONE)
-                  : session_doorbell(&session)) < 0) {
-        abort();
+        if (session_doorbell(&session) < 0) {
+            abort();
+        }
     }
     while (session.state == SESSION_RUNNING) {
         struct pollfd p = {.fd = backend->event_fd, .events = POLLIN};

@@ -49,7 +49,11 @@ static void fill_ring(uint32_t head, const uint8_t *bytes, size_t count)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct ring_session session;
-    struct vgpu_turn_page page = {.turn = VGPU_TURN_OPEN};
+    struct vgpu_turn_page page = {
+        .turn = {{VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}},
+    };
+    struct vgpu_account_page account = {0};
+    struct gpu *gpu;
     uint32_t head, posted;
     int r = 0;
 
@@ -62,12 +66,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     head = 0u - VGPU_COMMAND_ALIGN * data[0];
     memcpy(&posted, data + 1, 4);
     memset(&session, 0, sizeof(session));
-    session.turn = (struct turn){.page = &page, .link = -1};
-    if (cpu_gpu_open(&arena, MEMORY, &session.gpu) < 0) {
+    if (cpu_gpu_open(&arena, MEMORY, &gpu) < 0) {
         abort();
     }
     fill_ring(head, data + 5, size - 5);
-    ring_init(&session.ring, queue, irq);
+    ring_session_init(&session, &(struct ring_session_needs){.queue = queue,
+                                                             .irq = irq,
+                                                             .gpu = gpu,
+                                                             .page = &page,
+                                                             .account = &account,
+                                                             .link = -1});
     session.ring.head = session.ring.tail = head;
     queue->tail = head + posted;
     queue->waiting = posted & 1;
@@ -83,6 +91,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     }
     ring_session_release(&session);
-    session.gpu->ops->close(session.gpu);
+    gpu->ops->close(gpu);
     return 0;
 }

@@ -526,6 +526,36 @@ def cmd_launch(function, params, param_bytes=None, reserved=0):
                        len(params) if param_bytes is None else param_bytes, reserved) + params
 
 
+class Kernels:
+    """Kernels of one length, each with a fence behind it that tells when it is done."""
+
+    def __init__(self, queue, seconds):
+        self.queue = queue
+        self.launch = command("LAUNCH", cmd_launch(
+            queue.function("spin"), struct.pack("<Q", int(seconds * 1e9))))
+        self.under_way = []
+        self.done = 0
+        self.posted = 0
+
+    def post(self):
+        self.queue.post(self.launch, ring=False)
+        slot = self.posted % N["VGPU_SLOTS"] + 1
+        self.under_way.append(self.queue.ask("FENCE", bytes(16), slot))
+        self.posted += 1
+
+    def count(self):
+        """How many are done."""
+        while self.under_way and self.queue.answered(self.under_way[0]):
+            self.under_way.pop(0)
+            self.done += 1
+        return self.done
+
+    def keep_busy(self, depth=16):
+        self.count()
+        while len(self.under_way) < depth:
+            self.post()
+
+
 def request(opcode, kind=0, count=0, operands=b""):
     return struct.pack("<IIQ", opcode, kind, count) + operands
 

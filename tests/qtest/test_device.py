@@ -37,7 +37,7 @@ class Identity(Device):
                          N["VGPU_FEATURE_QUEUES"] | N["VGPU_FEATURE_BACKEND_CPU"])
 
     def test_what_the_mediator_grants_is_shown(self):
-        m = self.mediator("[pool A]\ndevice = 0\n[pool C]\ndevice = 0\n"
+        m = self.mediator("[pool A]\ndevices = 0\n[pool C]\ndevices = 1\n"
                           "[vm 7]\npool = C\nmax-priority = low\n")
         q = self.machine(f"path={m.socket}", "vm-id=7,priority=high").map()
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_POOL_ID"]), ord("C"))

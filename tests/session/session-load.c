@@ -3,11 +3,15 @@
  * A session that computes, and checks what it gets, until it is stopped: for what happens to a
  * session while it is in use. By the mediator's socket, by sysfs or by the guest driver.
  *
- *   session-load [--host SOCKET [--vm-id N]] SECONDS
+ *   session-load [--host SOCKET [--vm-id N]] [--memory MIB] [--rounds N] [--spin US] SECONDS
  *
- * 0 seconds: for ever. SIGTERM stops it too. Prints "open" once the session runs, and in the end
- * "N rounds: RESULT", where RESULT is OK or why it went on no further; after ENDED the reason
- * follows. An error's text goes to stderr.
+ * 0 seconds: for ever, or for so many rounds. SIGTERM stops it too. Prints "open" once the session
+ * runs, and in the end "N rounds: RESULT", where RESULT is OK or why it went on no further; after
+ * ENDED the reason follows. An error's text goes to stderr.
+ *
+ * --memory asks for so many MiB of device memory, one by one, and says how many it got, and how
+ * many there are in all. --spin keeps the GPU busy: a round begins with 16 kernels that take so
+ * many microseconds each, and only then waits for anything.
  *
  * Exit codes: 0 all were right, 1 a wrong result, 2 wrong usage, 3 the session ended, 4 no
  * permission, 5 no session for another reason.
@@ -23,6 +27,8 @@
 #include "vgpu.h"
 
 #define COUNT 4096u /* elements */
+#define MIB (UINT64_C(1) << 20)
+#define SPINS 16u
 
 static volatile sig_atomic_t stopped;
 
@@ -32,10 +38,18 @@ static void on_signal(int number)
     stopped = 1;
 }
 
+/* What is wanted. */
+struct wanted {
+    unsigned long seconds, rounds; /* 0: no limit */
+    unsigned long memory;          /* MiB */
+    unsigned long spin_us;         /* 0: none */
+};
+
 /* What a round uses. */
 struct load {
     struct vgpu_session *session;
-    uint64_t vadd, reduce, a, b, sum, total; /* functions and device memory */
+    uint64_t vadd, reduce, spin; /* functions */
+    uint64_t a, b, sum, total;   /* device memory */
     uint64_t rounds;
     bool wrong;
 };
@@ -47,6 +61,7 @@ static int prepare(struct load *l)
 
     r = r ? r : vgpu_function_get(l->session, module, "vadd", &l->vadd);
     r = r ? r : vgpu_function_get(l->session, module, "reduce_sum", &l->reduce);
+    r = r ? r : vgpu_function_get(l->session, module, "spin", &l->spin);
     r = r ? r : vgpu_mem_alloc(l->session, 4 * COUNT, &l->a);
     r = r ? r : vgpu_mem_alloc(l->session, 4 * COUNT, &l->b);
     r = r ? r : vgpu_mem_alloc(l->session, 4 * COUNT, &l->sum);
@@ -87,20 +102,64 @@ static int compute(struct load *l)
     return r;
 }
 
-/* Rounds for so many seconds; 0: for ever. */
-static int work(struct load *l, unsigned long seconds)
+/* Takes device memory, until there is none left. */
+static int take_memory(struct load *l, unsigned long wanted)
 {
-    const time_t end = time(NULL) + (time_t)seconds;
+    uint64_t address, free_bytes, total;
+    unsigned long got = 0;
+    int r = VGPU_OK;
+
+    while (got < wanted && r == VGPU_OK) {
+        r = vgpu_mem_alloc(l->session, MIB, &address);
+        got += r == VGPU_OK;
+    }
+    if (r != VGPU_OK && r != VGPU_GPU_OUT_OF_MEMORY) {
+        return r;
+    }
+    r = vgpu_mem_info(l->session, &free_bytes, &total);
+    if (r == VGPU_OK) {
+        printf("%lu of %lu MiB, %llu KiB left of %llu MiB\n", got, wanted,
+               (unsigned long long)free_bytes >> 10, (unsigned long long)(total / MIB));
+        fflush(stdout);
+    }
+    return r;
+}
+
+static int spin(struct load *l, unsigned long us)
+{
+    const struct vgpu_launch launch = {.function = l->spin, .grid = {1}, .block = {1}};
+    const uint64_t ns = (uint64_t)us * 1000;
+    int r = VGPU_OK;
+
+    for (unsigned i = 0; us != 0 && r == VGPU_OK && i < SPINS; i++) {
+        r = vgpu_launch(l->session, &launch, &ns, sizeof(ns));
+    }
+    return r;
+}
+
+static bool enough(const struct load *l, const struct wanted *wanted, time_t start)
+{
+    return stopped || (wanted->rounds != 0 && l->rounds >= wanted->rounds) ||
+           (wanted->seconds != 0 && time(NULL) >= start + (time_t)wanted->seconds);
+}
+
+static int work(struct load *l, const struct wanted *wanted)
+{
+    const time_t start = time(NULL);
     int r = prepare(l);
 
-    while (r == VGPU_OK && !l->wrong && !stopped && (seconds == 0 || time(NULL) < end)) {
-        r = compute(l);
+    if (r == VGPU_OK && wanted->memory != 0) {
+        r = take_memory(l, wanted->memory);
+    }
+    while (r == VGPU_OK && !l->wrong && !enough(l, wanted, start)) {
+        r = spin(l, wanted->spin_us);
+        r = r ? r : compute(l);
         l->rounds += r == VGPU_OK && !l->wrong;
     }
     return r;
 }
 
-static int run(const struct vgpu_session_options *options, unsigned long seconds)
+static int run(const struct vgpu_session_options *options, const struct wanted *wanted)
 {
     struct load l = {0};
     int r = vgpu_session_open(options, &l.session);
@@ -108,7 +167,7 @@ static int run(const struct vgpu_session_options *options, unsigned long seconds
     if (r == VGPU_OK) {
         puts("open");
         fflush(stdout);
-        r = work(&l, seconds);
+        r = work(&l, wanted);
     }
     printf("%llu rounds: %s", (unsigned long long)l.rounds,
            l.wrong ? "wrong results" : vgpu_result_name(r));
@@ -133,22 +192,33 @@ int main(int argc, char **argv)
                                      .priority = VGPU_PRIORITY_MEDIUM,
                                      .shm_size = UINT64_C(16) << 20};
     struct vgpu_session_options options = {0};
+    struct wanted wanted = {0};
     int i = 1;
 
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
+        const char *value = argv[i + 1];
+
         if (strcmp(argv[i], "--host") == 0) {
-            host.socket = argv[i + 1];
+            host.socket = value;
             options.host = &host;
         } else if (strcmp(argv[i], "--vm-id") == 0) {
-            host.vm_id = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+            host.vm_id = (uint32_t)strtoul(value, NULL, 10);
+        } else if (strcmp(argv[i], "--memory") == 0) {
+            wanted.memory = strtoul(value, NULL, 10);
+        } else if (strcmp(argv[i], "--rounds") == 0) {
+            wanted.rounds = strtoul(value, NULL, 10);
+        } else if (strcmp(argv[i], "--spin") == 0) {
+            wanted.spin_us = strtoul(value, NULL, 10);
         } else {
             break;
         }
     }
     if (i + 1 != argc) {
-        fprintf(stderr, "usage: session-load [--host SOCKET [--vm-id N]] SECONDS\n");
+        fprintf(stderr, "usage: session-load [--host SOCKET [--vm-id N]] [--memory MIB] "
+                        "[--rounds N] [--spin US] SECONDS\n");
         return 2;
     }
     signal(SIGTERM, on_signal);
-    return run(&options, strtoul(argv[i], NULL, 10));
+    wanted.seconds = strtoul(argv[i], NULL, 10);
+    return run(&options, &wanted);
 }

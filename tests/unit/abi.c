@@ -43,9 +43,12 @@
     X(VGPU_MSG_ATTACHED) X(VGPU_MSG_REFUSED) X(VGPU_MSG_RESET) X(VGPU_MSG_RESET_DONE)              \
     X(VGPU_MSG_BYE) X(VGPU_MSG_FDS) X(VGPU_MSG_QUEUE) X(VGPU_RESET_QUEUES) X(VGPU_HELLO_HANDOVER) X(VGPU_HELLO_HOST) X(VGPU_WORKER_FD_LINK)               \
     X(VGPU_WORKER_FD_MEMFD) X(VGPU_WORKER_FD_DOORBELL) X(VGPU_WORKER_FD_IRQ)                       \
-    X(VGPU_WORKER_FD_TURN) X(VGPU_TURN_CLOSED) X(VGPU_TURN_OPEN) X(VGPU_TURN_RUNNING)              \
-    X(VGPU_TURN_RECALLED) X(VGPU_TURN_PAGE_SIZE) X(VGPU_LINK_READY) X(VGPU_LINK_ASK)               \
-    X(VGPU_LINK_DONE) X(VGPU_LINK_TURN) X(VGPU_LINK_FINISH)                                        \
+    X(VGPU_WORKER_FD_TURN) X(VGPU_WORKER_FD_ACCOUNT) X(VGPU_ENGINE_COMPUTE)                        \
+    X(VGPU_ENGINE_TO_DEVICE) X(VGPU_ENGINE_FROM_DEVICE) X(VGPU_ENGINES) X(VGPU_TURN_CLOSED)        \
+    X(VGPU_TURN_OPEN) X(VGPU_TURN_RUNNING) X(VGPU_TURN_WANTED) X(VGPU_TURN_SHARED)                 \
+    X(VGPU_TURN_STOPPED) X(VGPU_TURN_PAGE_SIZE) X(VGPU_ACCOUNT_PAGE_SIZE) X(VGPU_LINK_READY)       \
+    X(VGPU_LINK_ASK) X(VGPU_LINK_DONE) X(VGPU_LINK_TURN) X(VGPU_LINK_FINISH) X(VGPU_LINK_YIELD)    \
+    X(VGPU_LINK_KEPT)                                                                              \
     X(VGPU_REG_QUEUE_STATUS) X(VGPU_REG_QUEUE_CONTROL) X(VGPU_FEATURE_QUEUES)                      \
     X(VGPU_CONTROL_SIZE) X(VGPU_SLOTS) X(VGPU_PAYLOAD_MAX) X(VGPU_RING_SIZE)                       \
     X(VGPU_QUEUE_SIZE) X(VGPU_QUEUE_OPEN) X(VGPU_QUEUE_CLOSE) X(VGPU_QUEUE_FREE)                   \
@@ -67,7 +70,8 @@
 
 #define SIZES(X)                                                                                   \
     X(vgpu_journal) X(vgpu_regs_page) X(vgpu_request_header) X(vgpu_add_shm) X(vgpu_device_info)   \
-    X(vgpu_hello) X(vgpu_attached) X(vgpu_refused) X(vgpu_msg) X(vgpu_turn_page) X(vgpu_link_msg)                                                             \
+    X(vgpu_hello) X(vgpu_attached) X(vgpu_refused) X(vgpu_msg) X(vgpu_turn_word) X(vgpu_terms)     \
+    X(vgpu_claims) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg)                         \
     X(vgpu_claim) X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue)                    \
     X(vgpu_command) X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill)           \
     X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch) X(vgpu_result_value)       \
@@ -92,9 +96,17 @@
     X(vgpu_msg, hello.shm_size) X(vgpu_msg, hello.name) X(vgpu_msg, attached.flags)                \
     X(vgpu_msg, attached.vm_id) X(vgpu_msg, attached.pool) X(vgpu_msg, attached.priority)          \
     X(vgpu_msg, attached.vectors) X(vgpu_msg, attached.queues) X(vgpu_msg, attached.shm_size)      \
-    X(vgpu_msg, refused.reason) X(vgpu_turn_page, turn) X(vgpu_turn_page, requests)                \
-    X(vgpu_turn_page, errors) X(vgpu_turn_page, busy_ns) X(vgpu_turn_page, elements)               \
-    X(vgpu_link_msg, type) X(vgpu_link_msg, value) X(vgpu_link_msg, text)                          \
+    X(vgpu_msg, refused.reason) X(vgpu_turn_word, state) X(vgpu_turn_word, reserved)               \
+    X(vgpu_turn_word, from_ns) X(vgpu_turn_word, until_ns) X(vgpu_turn_word, unused) X(vgpu_terms, window_ns)                 \
+    X(vgpu_terms, kernel_ns) X(vgpu_terms, commands) X(vgpu_terms, doorbells)                      \
+    X(vgpu_terms, interrupts) X(vgpu_terms, reserved) X(vgpu_claims, requests)                     \
+    X(vgpu_claims, errors) X(vgpu_claims, elements) X(vgpu_claims, gpu_ns) X(vgpu_claims, turns)   \
+    X(vgpu_claims, memory) X(vgpu_claims, in_flight) X(vgpu_claims, doorbells)                     \
+    X(vgpu_claims, interrupts) X(vgpu_claims, faults) X(vgpu_claims, reserved)                     \
+    X(vgpu_turn_page, turn) X(vgpu_turn_page, terms) X(vgpu_turn_page, claims)                     \
+    X(vgpu_account_page, limit) X(vgpu_account_page, used) X(vgpu_link_msg, type)                  \
+    X(vgpu_link_msg, value) X(vgpu_link_msg, engine) X(vgpu_link_msg, reserved) X(vgpu_link_msg, from_ns)                    \
+    X(vgpu_link_msg, text)                                                                         \
     X(vgpu_claim, arena_address) X(vgpu_claim, arena_offset) X(vgpu_claim, arena_size)             \
     X(vgpu_claim, reserved) X(vgpu_arena_part, offset) X(vgpu_arena_part, size)                    \
     X(vgpu_control, claims) X(vgpu_control, parts) X(vgpu_slot, sequence)                          \

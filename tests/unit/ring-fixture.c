@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "predict.h"
 #include "unit.h"
 
 #define CALL_SLOT VGPU_SLOTS
@@ -21,7 +22,7 @@ struct fake_gpu fake;
 /* The fake GPU ----------------------------------------------------------------------------- */
 
 struct gpu_stream {
-    int dummy;
+    uint64_t last; /* position of its last piece of work */
 };
 struct gpu_event {
     uint64_t position;
@@ -33,6 +34,7 @@ struct gpu_function {
     int dummy;
 };
 static struct gpu_function function;
+static struct gpu_stream main_stream;
 
 static void note(const char *what)
 {
@@ -64,23 +66,24 @@ static enum vgpu_gpu_error outcome(void)
     const enum vgpu_gpu_error next = fake.next;
 
     fake.next = VGPU_GPU_SUCCESS;
-    return fake.lost != VGPU_GPU_SUCCESS ? fake.lost : next;
+    return fake.head.lost != VGPU_GPU_SUCCESS ? fake.head.lost : next;
 }
 
-static enum vgpu_gpu_error work(const char *what, const struct gpu_stream *stream)
+static enum vgpu_gpu_error work(const char *what, struct gpu_stream *stream)
 {
     const enum vgpu_gpu_error error = outcome();
 
-    (void)stream;
     note(what);
-    fake.submitted += error == VGPU_GPU_SUCCESS;
+    if (error == VGPU_GPU_SUCCESS) {
+        (stream ? stream : &main_stream)->last = ++fake.submitted;
+    }
     return error;
 }
 
 static enum vgpu_gpu_error poll_position(uint64_t position)
 {
-    if (fake.lost != VGPU_GPU_SUCCESS) {
-        return fake.lost;
+    if (fake.head.lost != VGPU_GPU_SUCCESS) {
+        return fake.head.lost;
     }
     return fake.done >= position ? VGPU_GPU_SUCCESS : VGPU_GPU_NOT_READY;
 }
@@ -88,8 +91,8 @@ static enum vgpu_gpu_error poll_position(uint64_t position)
 static enum vgpu_gpu_error fake_mem_info(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total)
 {
     (void)gpu;
-    *free_bytes = 1000;
-    *total = 2000;
+    *free_bytes = FAKE_FREE;
+    *total = FAKE_TOTAL;
     return outcome();
 }
 
@@ -98,7 +101,7 @@ static enum vgpu_gpu_error fake_mem_alloc(struct gpu *gpu, uint64_t bytes, uint6
     (void)gpu;
     (void)bytes;
     note("alloc");
-    *address = 0x7000;
+    *address = FAKE_ADDRESS + 0x200u * fake.allocations++;
     return outcome();
 }
 
@@ -114,7 +117,9 @@ static enum vgpu_gpu_error fake_copy(struct gpu *gpu, const struct gpu_copy *cop
                                      struct gpu_stream *stream)
 {
     (void)gpu;
-    (void)copy;
+    if (fake.copy_count < FAKE_COPIES) {
+        fake.copies[fake.copy_count++] = *copy;
+    }
     return work("copy", stream);
 }
 
@@ -122,7 +127,9 @@ static enum vgpu_gpu_error fake_fill(struct gpu *gpu, const struct gpu_fill *fil
                                      struct gpu_stream *stream)
 {
     (void)gpu;
-    (void)fill;
+    if (fake.fill_count < FAKE_COPIES) {
+        fake.fills[fake.fill_count++] = *fill;
+    }
     return work("fill", stream);
 }
 
@@ -130,7 +137,7 @@ static enum vgpu_gpu_error fake_module_builtin(struct gpu *gpu, struct gpu_modul
 {
     (void)gpu;
     note("module");
-    fake.turn_at_load = fixture.turn_page.turn;
+    fake.turn_at_load = *turn_word(VGPU_ENGINE_COMPUTE);
     *module = malloc(sizeof(**module));
     fake.modules++;
     return VGPU_GPU_SUCCESS;
@@ -189,6 +196,15 @@ static enum vgpu_gpu_error fake_launch(struct gpu *gpu, struct gpu_function *wha
     return work("launch", stream);
 }
 
+static uint32_t fake_launch_part(struct gpu *gpu, struct gpu_function *what,
+                                 const struct vgpu_cmd_launch *shape)
+{
+    (void)gpu;
+    (void)what;
+    (void)shape;
+    return fake.part != 0 ? fake.part : PREDICT_WHOLE;
+}
+
 static enum vgpu_gpu_error fake_stream_create(struct gpu *gpu, uint32_t flags,
                                               struct gpu_stream **stream)
 {
@@ -197,7 +213,7 @@ static enum vgpu_gpu_error fake_stream_create(struct gpu *gpu, uint32_t flags,
     (void)gpu;
     (void)flags;
     if (error == VGPU_GPU_SUCCESS) {
-        *stream = malloc(sizeof(**stream));
+        *stream = calloc(1, sizeof(**stream));
         fake.streams++;
     }
     return error;
@@ -208,6 +224,12 @@ static void fake_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
     (void)gpu;
     free(stream);
     fake.streams--;
+}
+
+static enum vgpu_gpu_error fake_stream_poll(struct gpu *gpu, struct gpu_stream *stream)
+{
+    (void)gpu;
+    return poll_position((stream ? stream : &main_stream)->last);
 }
 
 static enum vgpu_gpu_error fake_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
@@ -256,11 +278,12 @@ static enum vgpu_gpu_error fake_fence(struct gpu *gpu, struct gpu_stream *stream
 {
     (void)gpu;
     (void)stream;
-    if (fake.lost == VGPU_GPU_SUCCESS) {
+    if (fake.head.lost == VGPU_GPU_SUCCESS) {
         *fence = (struct gpu_fence){.mark = malloc(1), .position = fake.submitted};
         fake.fences++;
+        fake.fence_calls++;
     }
-    return fake.lost;
+    return fake.head.lost;
 }
 
 static enum vgpu_gpu_error fake_event_fence(struct gpu *gpu, struct gpu_event *event,
@@ -305,12 +328,6 @@ static bool fake_room(struct gpu *gpu)
     return !fake.full;
 }
 
-static bool fake_idle(struct gpu *gpu)
-{
-    (void)gpu;
-    return fake.lost != VGPU_GPU_SUCCESS || fake.done == fake.submitted;
-}
-
 static void fake_close(struct gpu *gpu)
 {
     (void)gpu;
@@ -328,8 +345,10 @@ static const struct gpu_ops fake_ops = {
     .function_get = fake_function_get,
     .function_param = fake_function_param,
     .launch = fake_launch,
+    .launch_part = fake_launch_part,
     .stream_create = fake_stream_create,
     .stream_destroy = fake_stream_destroy,
+    .stream_poll = fake_stream_poll,
     .stream_wait = fake_stream_wait,
     .event_create = fake_event_create,
     .event_destroy = fake_event_destroy,
@@ -341,29 +360,50 @@ static const struct gpu_ops fake_ops = {
     .fence_poll = fake_fence_poll,
     .fence_release = fake_fence_release,
     .room = fake_room,
-    .idle = fake_idle,
     .close = fake_close,
 };
 
 /* Setting up ------------------------------------------------------------------------------- */
 
+uint32_t *turn_word(enum vgpu_engine engine)
+{
+    return &fixture.turn_page.turn[engine].state;
+}
+
 static int prepare(void)
 {
-    int pair[2];
-
     memset(&fixture, 0, sizeof(fixture));
+    test_clock_ns = 0;
     fixture.arena = mmap(NULL, FIXTURE_ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                          -1, 0);
     fixture.queue = calloc(1, sizeof(*fixture.queue));
-    if (fixture.arena == MAP_FAILED || !fixture.queue ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0) {
+    if (fixture.arena == MAP_FAILED || !fixture.queue) {
+        return -1;
+    }
+    fixture.guest = (struct guest_side){.queue = fixture.queue};
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        *turn_word((enum vgpu_engine)i) = VGPU_TURN_OPEN;
+    }
+    return 0;
+}
+
+/* The session, once it has a GPU. */
+static int start(struct gpu *gpu)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0) {
         return -1;
     }
     fixture.mediator = pair[0];
-    fixture.guest = (struct guest_side){.queue = fixture.queue};
-    fixture.turn_page.turn = VGPU_TURN_OPEN;
-    fixture.session.turn = (struct turn){.page = &fixture.turn_page, .link = pair[1]};
-    ring_init(&fixture.session.ring, fixture.queue, eventfd(0, EFD_NONBLOCK));
+    ring_session_init(&fixture.session, &(struct ring_session_needs){
+                                            .queue = fixture.queue,
+                                            .irq = eventfd(0, EFD_NONBLOCK),
+                                            .gpu = gpu,
+                                            .page = &fixture.turn_page,
+                                            .account = &fixture.account,
+                                            .link = pair[1],
+                                        });
     return 0;
 }
 
@@ -374,23 +414,25 @@ int fixture_set_up(void **state)
         return -1;
     }
     memset(&fake, 0, sizeof(fake));
+    memset(&main_stream, 0, sizeof(main_stream));
     fake.head.ops = &fake_ops;
     fake.head.arena = (struct gpu_arena){.address = fixture.arena, .size = FIXTURE_ARENA};
+    fake.head.info.memory_total = FAKE_TOTAL;
     strcpy(fake.head.info.name, "fake");
-    fixture.session.gpu = &fake.head;
-    return 0;
+    return start(&fake.head);
 }
 
 int fixture_set_up_cpu(void **state)
 {
     struct gpu_arena arena;
+    struct gpu *gpu;
 
     (void)state;
     if (prepare() < 0) {
         return -1;
     }
     arena = (struct gpu_arena){.address = fixture.arena, .size = FIXTURE_ARENA};
-    return cpu_gpu_open(&arena, CPU_MEMORY, &fixture.session.gpu);
+    return cpu_gpu_open(&arena, CPU_MEMORY, &gpu) < 0 ? -1 : start(gpu);
 }
 
 /* Destroys what the guest has left, as closing a real GPU would. */
@@ -419,8 +461,8 @@ int fixture_tear_down(void **state)
     }
     ring_session_release(s);
     s->gpu->ops->close(s->gpu);
-    close(s->ring.irq);
-    close(s->turn.link);
+    close(s->ring.interrupt.fd);
+    close(s->engines[0].turn.link);
     close(fixture.mediator);
     free(fixture.queue);
     munmap(fixture.arena, FIXTURE_ARENA);
@@ -549,15 +591,17 @@ void wait_for(uint32_t slot)
 
 /* The mediator ----------------------------------------------------------------------------- */
 
-uint32_t sent(uint32_t *value)
+uint32_t sent(void)
 {
-    struct vgpu_link_msg msg;
-
-    if (recv(fixture.mediator, &msg, sizeof(msg), MSG_DONTWAIT) != (ssize_t)sizeof(msg)) {
+    fixture.message = (struct vgpu_link_msg){0};
+    if (recv(fixture.mediator, &fixture.message, sizeof(fixture.message), MSG_DONTWAIT) !=
+        (ssize_t)sizeof(fixture.message)) {
         return 0;
     }
-    if (value) {
-        *value = msg.value;
-    }
-    return msg.type;
+    return fixture.message.type;
+}
+
+bool sent_is(enum vgpu_link_type type, enum vgpu_engine engine)
+{
+    return sent() == (uint32_t)type && fixture.message.engine == (uint32_t)engine;
 }

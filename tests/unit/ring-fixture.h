@@ -2,23 +2,31 @@
 /*
  * A ring session for tests, which play the guest process, the mediator, and a GPU that finishes
  * when it is told to. The fake GPU writes down what it is asked to do; its streams, events and
- * fences are counted, so that a test ends with none left.
+ * fences are counted, so that a test ends with none left. It does all in the order in which it
+ * was submitted.
  */
 #ifndef VGPU_UNIT_RING_FIXTURE_H
 #define VGPU_UNIT_RING_FIXTURE_H
 
 #include "guest-side.h"
 #include "ring-session.h"
+#include "test-clock.h"
 
-#define FIXTURE_ARENA (64u << 10) /* bytes */
+#define FIXTURE_ARENA (16u << 20) /* bytes */
+#define FAKE_FREE 1000u           /* bytes of device memory that the fake GPU says it has */
+#define FAKE_TOTAL 2000u
+#define FAKE_ADDRESS 0x7000u /* of its first allocation */
+#define FAKE_COPIES 16u      /* that it remembers */
 
 struct fixture {
     struct ring_session session;
     struct vgpu_turn_page turn_page; /* OPEN at first */
+    struct vgpu_account_page account;
     struct vgpu_queue *queue;
     struct guest_side guest;
     uint32_t sequences[VGPU_SLOTS + 2]; /* of the last command for each, and for one too many */
     int mediator;                       /* the other end of the link */
+    struct vgpu_link_msg message;       /* the last one from there */
     uint8_t *arena;                     /* FIXTURE_ARENA bytes */
 };
 extern struct fixture fixture;
@@ -27,18 +35,27 @@ struct fake_gpu {
     struct gpu head;
     char log[2048]; /* "copy fill ..." */
     uint64_t submitted, done;
-    bool full;                /* no room */
+    bool full;                /* no room; all ends with head.lost where that is set */
     enum vgpu_gpu_error next; /* what the next work or allocation ends with, once */
-    enum vgpu_gpu_error lost; /* what all ends with from now on */
     unsigned streams, events; /* that exist */
     unsigned modules, fences; /* likewise */
-    uint32_t turn_at_load;    /* the turn page's word when a module was loaded last */
+    unsigned fence_calls;     /* fences made so far */
+    unsigned allocations;     /* addresses given so far */
+    uint32_t part;            /* of it that each launch fills; 0: all */
+    uint32_t turn_at_load;    /* the compute turn's word when a module was loaded last */
     uint8_t image[64];        /* the start of the last module */
     uint64_t image_bytes;
     struct vgpu_cmd_launch launch; /* the last one */
     uint8_t params[64];
+    struct gpu_copy copies[FAKE_COPIES]; /* the first ones */
+    unsigned copy_count;
+    struct gpu_fill fills[FAKE_COPIES];
+    unsigned fill_count;
 };
 extern struct fake_gpu fake;
+
+/* An engine's turn word. */
+uint32_t *turn_word(enum vgpu_engine engine);
 
 /* For cmocka. The first with the fake GPU, the other with the cpu backend. */
 int fixture_set_up(void **state);
@@ -79,7 +96,10 @@ uint64_t make_function(uint64_t module, const char *name);
 /* Steps until a slot is answered, for GPUs that take their time. */
 void wait_for(uint32_t slot);
 
-/* The next message to the mediator, with its value; 0 when there is none. */
-uint32_t sent(uint32_t *value);
+/* The type of the next message to the mediator, 0 when there is none; it is in fixture.message. */
+uint32_t sent(void);
+
+/* Whether the next message is this one, about this engine. */
+bool sent_is(enum vgpu_link_type type, enum vgpu_engine engine);
 
 #endif

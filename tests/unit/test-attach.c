@@ -10,9 +10,10 @@
 static struct config config;
 static char reason[ATTACH_REASON_SIZE];
 
-static void no_mistakes(void *context, int line, const char *text)
+static void no_mistakes(void *context, const char *file, int line, const char *text)
 {
     (void)context;
+    (void)file;
     fail_msg("line %d: %s", line, text);
 }
 
@@ -234,7 +235,7 @@ static void test_above_the_limit(void **state)
     struct attach_grant grant;
 
     (void)state;
-    configure("[mediator]\nusers = 1000\n[pool A]\ndevice = 0\n[pool B]\ndevice = 0\n"
+    configure("[mediator]\nusers = 1000\n[pool A]\ndevices = 0\n[pool B]\ndevices = 1\n"
               "[vm 7]\npool = B\nmax-priority = low\n");
     assert_true(decide(&hello, &grant));
     assert_int_equal(grant.pool, 'B');

@@ -118,9 +118,9 @@ static void test_results_of_plain_commands(void **state)
     assert_int_equal(call(VGPU_CMD_MEM_INFO, NULL, 0), VGPU_GPU_SUCCESS);
     assert_int_equal(slot->length, sizeof(memory));
     memcpy(&memory, slot->payload, sizeof(memory));
-    assert_int_equal(memory.free, 1000);
-    assert_int_equal(memory.total, 2000);
-    assert_int_equal(make(VGPU_CMD_MEM_ALLOC, 64), 0x7000);
+    assert_int_equal(memory.free, FAKE_FREE);
+    assert_int_equal(memory.total, FAKE_TOTAL);
+    assert_int_equal(make(VGPU_CMD_MEM_ALLOC, 64), FAKE_ADDRESS);
     assert_int_equal(slot->length, sizeof(struct vgpu_result_value));
 }
 
@@ -500,7 +500,7 @@ static void test_event_waits_for_what_was_before_its_record(void **state)
     assert_int_equal(result_of(1), VGPU_GPU_SUCCESS);
     assert_int_equal(call_value(VGPU_CMD_EVENT_QUERY, event), VGPU_GPU_SUCCESS);
     assert_int_equal(call_value(VGPU_CMD_STREAM_QUERY, 0), VGPU_GPU_NOT_READY);
-    assert_int_equal(fixture.turn_page.errors, 0); /* NOT_READY is none */
+    assert_int_equal(fixture.turn_page.claims.errors, 0); /* NOT_READY is none */
 }
 
 static void test_stream_destroyed_while_it_is_waited_for(void **state)

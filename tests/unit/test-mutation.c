@@ -169,15 +169,23 @@ struct tally {
 static void one_session(int irq, unsigned *seed, struct tally *tally)
 {
     static struct ring_session session;
-    struct vgpu_turn_page page = {.turn = VGPU_TURN_OPEN};
+    struct vgpu_turn_page page = {
+        .turn = {{VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}},
+    };
+    struct vgpu_account_page account = {.limit = MEMORY / 2};
     struct guest_side guest = {.queue = queue};
+    struct gpu *gpu;
     int r = 0;
 
     memset(queue, 0, sizeof(*queue));
     memset(&session, 0, sizeof(session));
-    session.turn = (struct turn){.page = &page, .link = -1};
-    assert_int_equal(cpu_gpu_open(&arena, MEMORY, &session.gpu), 0);
-    ring_init(&session.ring, queue, irq);
+    assert_int_equal(cpu_gpu_open(&arena, MEMORY, &gpu), 0);
+    ring_session_init(&session, &(struct ring_session_needs){.queue = queue,
+                                                             .irq = irq,
+                                                             .gpu = gpu,
+                                                             .page = &page,
+                                                             .account = &account,
+                                                             .link = -1});
     for (uint32_t i = 0; i < COMMANDS && r >= 0; i++) {
         /* None that is in use: it is the other thread that is to end the session. */
         if ((session.pending_slots >> i % VGPU_SLOTS & 1) == 0) {
@@ -189,9 +197,11 @@ static void one_session(int irq, unsigned *seed, struct tally *tally)
     }
     tally->ended += r == -EPROTO;
     tally->lasted += r >= 0;
-    tally->succeeded += page.requests - page.errors;
+    tally->succeeded += page.claims.requests - page.claims.errors;
+    assert_true(account.used <= account.limit);
+    assert_int_equal(account.used, page.claims.memory);
     ring_session_release(&session);
-    session.gpu->ops->close(session.gpu);
+    gpu->ops->close(gpu);
     assert_true(r >= 0 || r == -EPROTO);
 }
 

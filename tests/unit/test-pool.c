@@ -1,309 +1,481 @@
 /* SPDX-License-Identifier: MIT */
-/* Whose turn it is: grants, recalls, and workers that lie. The test plays the workers. */
+/*
+ * Pools: on which GPU a worker is placed, what the others there are told, and that a VM's accounts
+ * outlive its workers. Who gets a turn is test-arbiter's matter.
+ */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "pool.h"
 #include "unit.h"
 
+#define WINDOW (100 * NS_PER_US)
+#define VMS 4u
+#define WORKERS 8u
+
 struct worker {
-    struct pool_member member;
+    struct pool_worker head;
     struct vgpu_turn_page page;
-    unsigned grants;
 };
 
+static struct config_pool config;
 static struct pool pool;
-static struct worker workers[4];
+static struct worker workers[WORKERS];
+static struct pool_account *accounts[VMS]; /* by VM */
+static unsigned grants[VGPU_ENGINES];
 
-static void on_granted(struct pool_member *member)
+static void on_granted(struct arbiter_member *member)
 {
-    ((struct worker *)member)->grants++; /* the first member */
+    grants[member->arbiter->engine]++;
+}
+
+static void ignore(struct arbiter_member *member)
+{
+    (void)member;
+}
+
+static void make_pool(unsigned gpus, bool exclusive)
+{
+    config = (struct config_pool){
+        .defined = true,
+        .exclusive = exclusive,
+        .device_count = gpus,
+        .slice_ns = 2 * NS_PER_MS,
+        .window_ns = WINDOW,
+        .least_share = ARBITER_LEAST_ONE / 100,
+    };
+    for (unsigned i = 0; i < gpus; i++) {
+        config.devices[i] = (int)(10 + i);
+    }
+    pool_init(&pool, 'A', &config, NS_PER_S);
 }
 
 static int set_up(void **state)
 {
     (void)state;
     memset(workers, 0, sizeof(workers));
-    pool_init(&pool, 'A', 0);
-    for (unsigned i = 0; i < 4; i++) {
-        workers[i].member.page = &workers[i].page;
-        workers[i].member.vm_id = i + 1;
-        workers[i].member.priority = (enum vgpu_priority)(i % VGPU_PRIORITIES);
-        workers[i].member.granted = on_granted;
-        pool_join(&pool, &workers[i].member);
+    memset(accounts, 0, sizeof(accounts));
+    memset(grants, 0, sizeof(grants));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        pool_leave(&workers[i].head, NS_PER_S);
+    }
+    for (unsigned vm = 0; vm < VMS; vm++) {
+        pool_forget(&accounts[vm]);
+        assert_null(accounts[vm]);
     }
     return 0;
 }
 
-/* What worker/turn.c does at the end of a turn. */
-static int end_turn(struct worker *worker, uint64_t now)
+/* Where the VM's next worker is to go: an index; -1: nowhere. */
+static int place(unsigned vm)
 {
-    const bool stays = worker->page.turn == VGPU_TURN_RUNNING;
+    const struct pool_gpu *gpu = pool_place(&pool, accounts[vm]);
 
-    worker->page.turn = stays ? VGPU_TURN_OPEN : VGPU_TURN_CLOSED;
-    return pool_done(&worker->member, !stays, now);
+    return gpu ? (int)(gpu - pool.gpus) : -1;
 }
 
-static void test_lone_worker_keeps_the_turn(void **state)
+static void join_at(unsigned vm, unsigned number, struct pool_gpu *gpu, bool register_mode)
 {
-    struct worker *a = &workers[0];
+    struct worker *worker = &workers[number];
+    struct pool_account *account = pool_account(&accounts[vm], gpu, VGPU_PRIORITY_MEDIUM,
+                                                ARBITER_WEIGHT);
 
-    (void)state;
-    assert_int_equal(pool_ask(&a->member, 10), 0);
-    assert_int_equal(a->grants, 1);
-    assert_int_equal(a->page.turn, VGPU_TURN_RUNNING);
-    assert_int_equal(end_turn(a, 20), 0);
-    assert_int_equal(a->page.turn, VGPU_TURN_OPEN);
-    assert_int_equal(pool_wanted_since(&pool), 0);
+    assert_non_null(account);
+    worker->head = (struct pool_worker){
+        .page = &worker->page,
+        .vm_id = vm + 1,
+        .register_mode = register_mode,
+        .granted = on_granted,
+        .alerted = ignore,
+        .expired = ignore,
+    };
+    pool_join(&worker->head, account);
 }
 
-static void test_idle_holder_loses_the_turn_at_once(void **state)
+/* A session of the VM starts as this worker; where. */
+static int join(unsigned vm, unsigned number)
 {
-    struct worker *a = &workers[0], *b = &workers[1];
+    const int where = place(vm);
 
-    (void)state;
-    pool_ask(&a->member, 10);
-    end_turn(a, 20);
-    assert_int_equal(pool_ask(&b->member, 30), 0);
-    assert_int_equal(a->page.turn, VGPU_TURN_CLOSED);
-    assert_int_equal(b->grants, 1);
-    assert_int_equal(b->page.turn, VGPU_TURN_RUNNING);
-}
-
-static void test_running_holder_is_waited_for(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    end_turn(a, 20);
-    a->page.turn = VGPU_TURN_RUNNING; /* it started by itself */
-    pool_ask(&b->member, 30);
-    assert_int_equal(a->page.turn, VGPU_TURN_RECALLED);
-    assert_int_equal(b->grants, 0);
-    assert_int_equal(pool_wanted_since(&pool), 30);
-    assert_int_equal(end_turn(a, 40), 0);
-    assert_int_equal(a->page.turn, VGPU_TURN_CLOSED);
-    assert_int_equal(b->grants, 1);
-}
-
-/* The worker kept the turn and sent DONE; the mediator takes it before it reads that. */
-static void test_turn_taken_before_its_done_is_read(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    a->page.turn = VGPU_TURN_OPEN;
-    pool_ask(&b->member, 20);
-    assert_int_equal(b->grants, 1);
-    assert_int_equal(pool_done(&a->member, false, 30), 0);
-    assert_int_equal(pool.history_count, 1);
-    assert_int_equal(pool_ask(&a->member, 40), 0);
-}
-
-/* Likewise, but it has started again by then, and ends that too. */
-static void test_two_dones_on_their_way(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    a->page.turn = VGPU_TURN_RUNNING; /* the second turn, by itself */
-    pool_ask(&b->member, 20);
-    assert_int_equal(a->page.turn, VGPU_TURN_RECALLED);
-    a->page.turn = VGPU_TURN_CLOSED;
-    assert_int_equal(pool_done(&a->member, false, 30), 0);
-    assert_int_equal(b->grants, 0);
-    assert_int_equal(pool_done(&a->member, true, 40), 0);
-    assert_int_equal(b->grants, 1);
-}
-
-static void test_order_by_priority_then_arrival(void **state)
-{
-    struct worker *low = &workers[0], *medium = &workers[1], *high = &workers[2],
-                  *low_too = &workers[3];
-
-    (void)state;
-    pool_pause(&pool, 1);
-    pool_ask(&low->member, 10);
-    pool_ask(&low_too->member, 11);
-    pool_ask(&medium->member, 12);
-    pool_ask(&high->member, 13);
-    assert_int_equal(high->grants, 0);
-    pool_resume(&pool, 20);
-    assert_int_equal(high->grants, 1);
-    assert_int_equal(high->page.turn, VGPU_TURN_RECALLED);
-    assert_int_equal(medium->grants, 0);
-    assert_int_equal(end_turn(high, 30), 0);
-    assert_int_equal(medium->grants, 1);
-    end_turn(medium, 40);
-    assert_int_equal(low->grants, 1);
-    end_turn(low, 50);
-    assert_int_equal(low_too->grants, 1);
-    assert_int_equal(low_too->page.turn, VGPU_TURN_RUNNING); /* nobody waits any more */
-    end_turn(low_too, 60);
-
-    assert_int_equal(pool.history_count, 4);
-    assert_int_equal(pool.history[0].vm_id, high->member.vm_id);
-    assert_int_equal(pool.history[1].vm_id, medium->member.vm_id);
-    assert_int_equal(pool.history[2].vm_id, low->member.vm_id);
-    assert_int_equal(pool.history[3].vm_id, low_too->member.vm_id);
-    assert_int_equal(pool.history[3].wait_ns, 50 - 11);
-    assert_int_equal(pool.history[3].run_ns, 10);
-}
-
-static void test_pause_takes_a_standing_turn(void **state)
-{
-    struct worker *a = &workers[0];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    end_turn(a, 20);
-    pool_pause(&pool, 30);
-    assert_int_equal(a->page.turn, VGPU_TURN_CLOSED);
-    pool_ask(&a->member, 40);
-    assert_int_equal(a->grants, 1);
-    pool_resume(&pool, 50);
-    assert_int_equal(a->grants, 2);
-}
-
-static void test_holder_that_ends_frees_the_turn(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    pool_ask(&b->member, 20);
-    assert_int_equal(b->grants, 0);
-    pool_leave(&a->member, 30);
-    assert_int_equal(b->grants, 1);
-}
-
-static void test_waiter_that_ends_is_skipped(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1], *c = &workers[2];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    pool_ask(&c->member, 20);
-    pool_ask(&b->member, 30);
-    pool_leave(&c->member, 40);
-    end_turn(a, 50);
-    assert_int_equal(c->grants, 0);
-    assert_int_equal(b->grants, 1);
-    pool_leave(&c->member, 60); /* twice does nothing */
-}
-
-static void test_worker_asks_twice(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    assert_int_equal(pool_ask(&a->member, 11), -EPROTO);
-    pool_ask(&b->member, 12);
-    assert_int_equal(pool_ask(&b->member, 13), -EPROTO);
-}
-
-static void test_worker_is_done_without_a_turn(void **state)
-{
-    (void)state;
-    assert_int_equal(pool_done(&workers[0].member, false, 10), -EPROTO);
-    assert_int_equal(pool_done(&workers[0].member, true, 10), -EPROTO);
-    pool_ask(&workers[0].member, 20);
-    end_turn(&workers[0], 30);
-    assert_int_equal(pool_done(&workers[0].member, false, 40), -EPROTO);
-}
-
-static void test_worker_says_done_and_holds_on(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    pool_ask(&b->member, 20);
-    assert_int_equal(pool_done(&a->member, true, 30), -EPROTO);
-    assert_int_equal(b->grants, 0);
-    /* The caller kills it; then the other one goes on. */
-    pool_leave(&a->member, 40);
-    assert_int_equal(b->grants, 1);
-}
-
-static void test_worker_stores_garbage(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    end_turn(a, 20);
-    a->page.turn = 0xdeadbeef;
-    pool_ask(&b->member, 30);
-    /* As good as running: whoever watches the limit ends it. */
-    assert_int_equal(b->grants, 0);
-    assert_int_equal(pool_wanted_since(&pool), 30);
-    pool_leave(&a->member, 40);
-    assert_int_equal(b->grants, 1);
-}
-
-/* The limit on a turn counts from when others wait for it, and only while they do. */
-static void test_since_when_a_turn_is_wanted(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1], *c = &workers[2];
-
-    (void)state;
-    pool_ask(&a->member, 10);
-    assert_int_equal(pool_wanted_since(&pool), 0); /* alone, for as long as it likes */
-    pool_ask(&b->member, 1000);
-    assert_int_equal(pool_wanted_since(&pool), 1000);
-    pool_ask(&c->member, 2000);
-    assert_int_equal(pool_wanted_since(&pool), 1000);
-    pool_pause(&pool, 3000);
-    assert_int_equal(pool_wanted_since(&pool), 0); /* what runs goes on */
-    pool_resume(&pool, 4000);
-    assert_int_equal(pool_wanted_since(&pool), 4000);
-    end_turn(a, 5000);
-    assert_int_equal(c->grants, 1);
-    assert_int_equal(pool_wanted_since(&pool), 5000); /* b goes on waiting */
-    pool_leave(&b->member, 6000);
-    assert_int_equal(pool_wanted_since(&pool), 0);
-    assert_true(pool_busy(&c->member));
-    assert_false(pool_busy(&a->member));
-}
-
-static void test_history_wraps(void **state)
-{
-    struct worker *a = &workers[0], *b = &workers[1];
-
-    (void)state;
-    for (unsigned i = 0; i < POOL_HISTORY; i++) {
-        pool_ask(&a->member, 1);
-        end_turn(a, 2);
-        pool_ask(&b->member, 3);
-        end_turn(b, 4);
+    if (where >= 0) {
+        join_at(vm, number, &pool.gpus[where], false);
     }
-    assert_int_equal(pool.history_count, 2 * POOL_HISTORY);
-    assert_int_equal(pool.history[0].sequence, POOL_HISTORY + 1);
+    return where;
 }
+
+static void leave(unsigned number)
+{
+    pool_leave(&workers[number].head, NS_PER_S);
+}
+
+static uint64_t window(unsigned number)
+{
+    return workers[number].page.terms.window_ns;
+}
+
+/* Placing ------------------------------------------------------------------------------------- */
+
+static void test_least_loaded_of_three(void **state)
+{
+    (void)state;
+    make_pool(3, false);
+    assert_int_equal(join(0, 0), 0);
+    assert_int_equal(join(1, 1), 1);
+    assert_int_equal(join(2, 2), 2);
+    assert_int_equal(join(3, 3), 0);
+    assert_int_equal(join(1, 4), 2); /* one each on 1 and 2: where it has none itself */
+    assert_int_equal(join(2, 5), 1);
+    leave(2);
+    assert_int_equal(place(0), 2);
+    leave(0);
+    leave(3);
+    assert_int_equal(place(1), 0);
+    assert_int_equal(pool.gpus[0].worker_count, 0);
+    assert_int_equal(pool.gpus[1].worker_count, 2);
+    assert_int_equal(pool.gpus[2].worker_count, 1);
+}
+
+static void test_own_workers_break_ties(void **state)
+{
+    (void)state;
+    make_pool(2, false);
+    assert_int_equal(join(0, 0), 0);
+    assert_int_equal(join(1, 1), 1);
+    assert_int_equal(place(0), 1);
+    assert_int_equal(place(1), 0);
+    assert_int_equal(place(2), 0);
+    /* But only ties. */
+    join_at(2, 2, &pool.gpus[0], false);
+    join_at(2, 3, &pool.gpus[0], false);
+    assert_int_equal(place(1), 1);
+}
+
+static void test_gpus_have_the_drivers_numbers(void **state)
+{
+    (void)state;
+    make_pool(3, false);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(pool.gpus[i].number, 10 + i);
+        assert_int_equal(pool.gpus[i].engines[1].gpu, 10 + i);
+        assert_int_equal(pool.gpus[i].engines[1].engine, 1);
+    }
+}
+
+static void test_exclusive_pool(void **state)
+{
+    (void)state;
+    make_pool(2, true);
+    assert_int_equal(join(0, 0), 0);
+    assert_int_equal(join(0, 1), 0); /* the fuller one, but its own */
+    assert_int_equal(join(1, 2), 1);
+    assert_int_equal(place(2), -1);
+    assert_int_equal(join(1, 3), 1);
+    leave(2);
+    assert_int_equal(place(2), -1);
+    leave(3);
+    assert_int_equal(join(2, 4), 1);
+    assert_int_equal(place(0), 0);
+    assert_int_equal(place(1), -1);
+}
+
+/* Windows ------------------------------------------------------------------------------------- */
+
+static void test_window_when_others_are_there(void **state)
+{
+    (void)state;
+    make_pool(2, false);
+    join_at(0, 0, &pool.gpus[0], false);
+    assert_int_equal(window(0), 0);
+    join_at(1, 1, &pool.gpus[1], false);
+    assert_int_equal(window(0), 0);
+    assert_int_equal(window(1), 0);
+    join_at(1, 2, &pool.gpus[0], false);
+    assert_int_equal(window(0), WINDOW);
+    assert_int_equal(window(2), WINDOW);
+    assert_int_equal(window(1), 0);
+    leave(2);
+    assert_int_equal(window(0), 0);
+    join_at(1, 2, &pool.gpus[0], true); /* register mode wants the GPU as well */
+    assert_int_equal(window(0), WINDOW);
+    leave(0);
+    assert_int_equal(window(2), 0);
+}
+
+/* Two sessions of one VM are others to each other. */
+static void test_window_of_two_sessions(void **state)
+{
+    (void)state;
+    make_pool(1, false);
+    join_at(0, 0, &pool.gpus[0], false);
+    join_at(0, 1, &pool.gpus[0], false);
+    assert_int_equal(window(0), WINDOW);
+    assert_int_equal(window(1), WINDOW);
+    leave(0);
+    assert_int_equal(window(1), 0);
+}
+
+/* A VM in ring mode has a worker for register mode too, which nobody uses. */
+static void test_window_beside_ones_own_register_mode(void **state)
+{
+    (void)state;
+    make_pool(1, false);
+    join_at(0, 0, &pool.gpus[0], true);
+    assert_int_equal(window(0), 0);
+    join_at(0, 1, &pool.gpus[0], false);
+    assert_int_equal(window(1), 0);
+    assert_int_equal(window(0), WINDOW);
+    join_at(0, 2, &pool.gpus[0], false);
+    assert_int_equal(window(1), WINDOW);
+    assert_int_equal(window(2), WINDOW);
+    leave(2);
+    assert_int_equal(window(1), 0);
+    leave(1);
+    assert_int_equal(window(0), 0);
+}
+
+static void test_window_that_is_configured_anew(void **state)
+{
+    (void)state;
+    make_pool(2, false);
+    join_at(0, 0, &pool.gpus[0], false);
+    join_at(1, 1, &pool.gpus[0], false);
+    join_at(1, 2, &pool.gpus[1], false);
+    config.window_ns = 5 * WINDOW;
+    config.slice_ns = 7 * NS_PER_MS;
+    pool_configure(&pool, &config, 3 * NS_PER_S);
+    assert_int_equal(window(0), 5 * WINDOW);
+    assert_int_equal(window(1), 5 * WINDOW);
+    assert_int_equal(window(2), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            assert_int_equal(pool.gpus[i].engines[j].rules.slice_ns, 7 * NS_PER_MS);
+            assert_int_equal(pool.gpus[i].engines[j].rules.limit_ns, 3 * NS_PER_S);
+        }
+    }
+}
+
+/* Accounts ------------------------------------------------------------------------------------ */
+
+static void test_account_survives_its_workers(void **state)
+{
+    struct pool_account *account;
+
+    (void)state;
+    make_pool(2, false);
+    join(0, 0);
+    account = workers[0].head.account;
+    account->engines[0].used_ns = 12345;
+    leave(0);
+    assert_int_equal(account->worker_count, 0);
+    assert_ptr_equal(pool_account(&accounts[0], &pool.gpus[0], VGPU_PRIORITY_HIGH, 1), account);
+    assert_int_equal(account->engines[0].used_ns, 12345);
+    assert_int_equal(account->engines[0].weight, ARBITER_WEIGHT); /* as it was made */
+    /* On the other GPU it has another one. */
+    assert_ptr_not_equal(pool_account(&accounts[0], &pool.gpus[1], VGPU_PRIORITY_HIGH, 1), account);
+    join(0, 1);
+    assert_ptr_equal(workers[1].head.account, account);
+}
+
+static void test_priority_and_weight_of_all_accounts(void **state)
+{
+    (void)state;
+    make_pool(2, false);
+    join(0, 0);
+    join(0, 1);
+    pool_set_accounts(accounts[0], VGPU_PRIORITY_HIGH, 7, NS_PER_S);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            assert_int_equal(workers[i].head.account->engines[j].priority, VGPU_PRIORITY_HIGH);
+            assert_int_equal(workers[i].head.account->engines[j].weight, 7);
+        }
+    }
+}
+
+/* Messages ------------------------------------------------------------------------------------ */
+
+static int tell(unsigned number, uint32_t type, uint32_t engine)
+{
+    const struct vgpu_link_msg msg = {.type = type, .engine = engine};
+
+    return pool_message(&workers[number].head, &msg, NS_PER_S);
+}
+
+static void test_each_engine_has_its_turn(void **state)
+{
+    (void)state;
+    make_pool(1, false);
+    join(0, 0);
+    join(1, 1);
+    assert_false(pool_busy(&workers[0].head));
+    assert_int_equal(tell(0, VGPU_LINK_ASK, VGPU_ENGINE_TO_DEVICE), 0);
+    assert_int_equal(grants[VGPU_ENGINE_TO_DEVICE], 1);
+    assert_int_equal(workers[0].page.turn[VGPU_ENGINE_TO_DEVICE].state, VGPU_TURN_RUNNING);
+    assert_true(pool_busy(&workers[0].head));
+    assert_false(pool_waits(&workers[0].head));
+    /* Another one is another worker's for the asking. */
+    assert_int_equal(tell(1, VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE), 0);
+    assert_int_equal(grants[VGPU_ENGINE_COMPUTE], 1);
+    assert_int_equal(tell(1, VGPU_LINK_ASK, VGPU_ENGINE_TO_DEVICE), 0);
+    assert_int_equal(grants[VGPU_ENGINE_TO_DEVICE], 1);
+    assert_true(pool_waits(&workers[1].head));
+    assert_int_not_equal(pool_deadline(&pool.gpus[0]), 0);
+    workers[0].page.turn[VGPU_ENGINE_TO_DEVICE].state = VGPU_TURN_CLOSED;
+    assert_int_equal(tell(0, VGPU_LINK_DONE, VGPU_ENGINE_TO_DEVICE), 0);
+    assert_int_equal(grants[VGPU_ENGINE_TO_DEVICE], 2);
+    assert_false(pool_waits(&workers[1].head));
+    /* A worker's end returns all that it had. */
+    assert_int_equal(tell(0, VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE), 0);
+    leave(1);
+    assert_int_equal(grants[VGPU_ENGINE_COMPUTE], 2);
+}
+
+static void test_messages_that_cannot_be(void **state)
+{
+    static const uint32_t types[] = {VGPU_LINK_ASK, VGPU_LINK_YIELD, VGPU_LINK_DONE,
+                                     VGPU_LINK_KEPT};
+    static const uint32_t engines[] = {VGPU_ENGINES, 4, UINT32_MAX};
+    static const uint32_t others[] = {0, VGPU_LINK_READY, VGPU_LINK_TURN, VGPU_LINK_FINISH,
+                                      8, UINT32_MAX};
+
+    (void)state;
+    make_pool(1, false);
+    join(0, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        for (unsigned j = 0; j < 3; j++) {
+            assert_int_equal(tell(0, types[i], engines[j]), -EPROTO);
+        }
+    }
+    for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        assert_int_equal(tell(0, others[i], VGPU_ENGINE_COMPUTE), -EPROTO);
+    }
+    for (unsigned i = 1; i < 4; i++) {
+        assert_int_equal(tell(0, types[i], VGPU_ENGINE_COMPUTE), -EPROTO); /* none was granted */
+    }
+    leave(0);
+    leave(0); /* twice does nothing */
+    assert_int_equal(tell(0, VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE), -EPROTO);
+    assert_false(pool_busy(&workers[0].head));
+    assert_false(pool_waits(&workers[0].head));
+}
+
+/* Of exactly its size, so that a member beyond the last engine's is found. */
+static void test_engine_beyond_the_last(void **state)
+{
+    static struct vgpu_turn_page page;
+    struct pool_worker *worker = calloc(1, sizeof(*worker));
+    const struct vgpu_link_msg ask = {.type = VGPU_LINK_ASK, .engine = VGPU_ENGINES};
+
+    (void)state;
+    make_pool(1, false);
+    worker->page = &page;
+    worker->granted = on_granted;
+    worker->alerted = worker->expired = ignore;
+    pool_join(worker, pool_account(&accounts[0], &pool.gpus[0], VGPU_PRIORITY_LOW, 1));
+    assert_int_equal(pool_message(worker, &ask, NS_PER_S), -EPROTO);
+    pool_leave(worker, NS_PER_S);
+    free(worker);
+}
+
+static void test_paused_pool_grants_nothing(void **state)
+{
+    (void)state;
+    make_pool(2, false);
+    join(0, 0);
+    join(1, 1);
+    pool_pause(&pool, NS_PER_S);
+    assert_true(pool.paused);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            assert_int_equal(tell(i, VGPU_LINK_ASK, j), 0);
+            assert_int_equal(grants[j], 0);
+        }
+    }
+    pool_resume(&pool, NS_PER_S);
+    assert_false(pool.paused);
+    for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+        assert_int_equal(grants[j], 2);
+    }
+}
+
+/* At random ---------------------------------------------------------------------------------- */
+
+static void check_counts(void)
+{
+    for (unsigned g = 0; g < pool.gpu_count; g++) {
+        unsigned there = 0;
+
+        for (unsigned i = 0; i < WORKERS; i++) {
+            there += workers[i].head.gpu == &pool.gpus[g];
+        }
+        assert_int_equal(pool.gpus[g].worker_count, there);
+        for (unsigned i = 0; i < WORKERS; i++) {
+            const struct pool_worker *w = &workers[i].head;
+            bool others = false;
+
+            for (unsigned j = 0; w->gpu == &pool.gpus[g] && j < WORKERS; j++) {
+                const struct pool_worker *o = &workers[j].head;
+
+                others = others || (o->gpu == w->gpu && o != w &&
+                                    (o->vm_id != w->vm_id || !o->register_mode));
+            }
+            if (w->gpu == &pool.gpus[g]) {
+                assert_int_equal(window(i), others ? WINDOW : 0);
+            }
+        }
+    }
+}
+
+static void test_workers_that_come_and_go(void **state)
+{
+    unsigned seed = 1;
+
+    (void)state;
+    make_pool(3, false);
+    for (int i = 0; i < 20000; i++) {
+        const unsigned number = (unsigned)rand_r(&seed) % WORKERS;
+        const unsigned vm = number / 2;
+        const int where = place(vm);
+
+        if (workers[number].head.gpu) {
+            leave(number);
+        } else {
+            for (unsigned g = 0; g < 3; g++) {
+                assert_true(pool.gpus[where].worker_count <= pool.gpus[g].worker_count);
+            }
+            join_at(vm, number, &pool.gpus[where], number % 2 == 0);
+        }
+        check_counts();
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_lone_worker_keeps_the_turn, set_up),
-        cmocka_unit_test_setup(test_idle_holder_loses_the_turn_at_once, set_up),
-        cmocka_unit_test_setup(test_running_holder_is_waited_for, set_up),
-        cmocka_unit_test_setup(test_turn_taken_before_its_done_is_read, set_up),
-        cmocka_unit_test_setup(test_two_dones_on_their_way, set_up),
-        cmocka_unit_test_setup(test_order_by_priority_then_arrival, set_up),
-        cmocka_unit_test_setup(test_pause_takes_a_standing_turn, set_up),
-        cmocka_unit_test_setup(test_holder_that_ends_frees_the_turn, set_up),
-        cmocka_unit_test_setup(test_waiter_that_ends_is_skipped, set_up),
-        cmocka_unit_test_setup(test_worker_asks_twice, set_up),
-        cmocka_unit_test_setup(test_worker_is_done_without_a_turn, set_up),
-        cmocka_unit_test_setup(test_worker_says_done_and_holds_on, set_up),
-        cmocka_unit_test_setup(test_worker_stores_garbage, set_up),
-        cmocka_unit_test_setup(test_since_when_a_turn_is_wanted, set_up),
-        cmocka_unit_test_setup(test_history_wraps, set_up),
+        TEST(test_least_loaded_of_three),
+        TEST(test_own_workers_break_ties),
+        TEST(test_gpus_have_the_drivers_numbers),
+        TEST(test_exclusive_pool),
+        TEST(test_window_when_others_are_there),
+        TEST(test_window_of_two_sessions),
+        TEST(test_window_beside_ones_own_register_mode),
+        TEST(test_window_that_is_configured_anew),
+        TEST(test_account_survives_its_workers),
+        TEST(test_priority_and_weight_of_all_accounts),
+        TEST(test_each_engine_has_its_turn),
+        TEST(test_messages_that_cannot_be),
+        TEST(test_engine_beyond_the_last),
+        TEST(test_paused_pool_grants_nothing),
+        TEST(test_workers_that_come_and_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

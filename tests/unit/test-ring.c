@@ -27,13 +27,13 @@ static int set_up(void **state)
     /* Blocking, as QEMU leaves it. */
     ring_init(&ring, &queue, eventfd(0, 0));
     guest = (struct guest_side){.queue = &queue};
-    return ring.irq < 0 ? -1 : 0;
+    return ring.interrupt.fd < 0 ? -1 : 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return close(ring.irq);
+    return close(ring.interrupt.fd);
 }
 
 /* As if so many bytes had been posted and taken before. */
@@ -61,7 +61,7 @@ static void assert_bad(void)
 
 static bool irq_pending(void)
 {
-    struct pollfd p = {.fd = ring.irq, .events = POLLIN};
+    struct pollfd p = {.fd = ring.interrupt.fd, .events = POLLIN};
 
     return poll(&p, 1, 0) == 1;
 }
@@ -442,7 +442,7 @@ static void test_interrupt_only_while_it_is_waited_for(void **state)
     queue.waiting = 1;
     ring_answer(&ring, &header, VGPU_GPU_SUCCESS, NULL, 0);
     assert_true(irq_pending());
-    assert_int_equal(eventfd_read(ring.irq, &value), 0);
+    assert_int_equal(eventfd_read(ring.interrupt.fd, &value), 0);
     assert_int_equal(value, 1);
     queue.waiting = 0;
     ring_answer(&ring, &header, VGPU_GPU_SUCCESS, NULL, 0);
@@ -457,13 +457,13 @@ static void test_full_eventfd_does_not_block(void **state)
     eventfd_t value = 0;
 
     (void)state;
-    assert_int_equal(eventfd_write(ring.irq, full), 0);
+    assert_int_equal(eventfd_write(ring.interrupt.fd, full), 0);
     queue.waiting = 1;
     alarm(60); /* ends a test that hangs */
     ring_answer(&ring, &header, VGPU_GPU_SUCCESS, NULL, 0);
     alarm(0);
     assert_int_equal(queue.slots[0].sequence, 9);
-    assert_int_equal(eventfd_read(ring.irq, &value), 0);
+    assert_int_equal(eventfd_read(ring.interrupt.fd, &value), 0);
     assert_true(value == full);
 }
 
@@ -510,7 +510,7 @@ static void test_init_forgets_a_former_session(void **state)
     (void)state;
     queue.head = 4096;
     queue.parked = 3;
-    ring_init(&ring, &queue, ring.irq);
+    ring_init(&ring, &queue, ring.interrupt.fd);
     assert_int_equal(queue.head, 0);
     assert_int_equal(queue.parked, 0);
     guest_post(&guest, VGPU_CMD_NOP, 1, NULL, 0);

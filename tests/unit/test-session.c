@@ -49,6 +49,22 @@ static int fake_finish(struct backend *b)
 
 static const struct backend_ops fake_ops = {.start = fake_start, .finish = fake_finish};
 
+/* A worker starts, which knows nothing of the one before. */
+static int start_session(enum session_takeover takeover, enum vgpu_error error)
+{
+    session = (struct session){
+        .page = &page,
+        .shm = shm,
+        .shm_size = SHM,
+        .doorbell = session.doorbell,
+        .interrupt = {.fd = session.interrupt.fd, .page = &turn_page},
+        .backend = &backend.head,
+        .turn_page = &turn_page,
+        .link = link_end,
+    };
+    return session_start(&session, takeover, error);
+}
+
 static int set_up(void **state)
 {
     int pair[2];
@@ -65,16 +81,9 @@ static int set_up(void **state)
     }
     mediator = pair[0];
     link_end = pair[1];
-    session = (struct session){
-        .page = &page,
-        .shm = shm,
-        .shm_size = SHM,
-        .doorbell = eventfd(0, EFD_NONBLOCK),
-        .irq = eventfd(0, EFD_NONBLOCK),
-        .backend = &backend.head,
-        .turn = {.page = &turn_page, .link = pair[1]},
-    };
-    return 0;
+    session.doorbell = eventfd(0, EFD_NONBLOCK);
+    session.interrupt.fd = eventfd(0, EFD_NONBLOCK);
+    return start_session(SESSION_RESUME, VGPU_ERROR_NONE);
 }
 
 static int tear_down(void **state)
@@ -83,7 +92,7 @@ static int tear_down(void **state)
     close(mediator);
     close(link_end);
     close(session.doorbell);
-    close(session.irq);
+    close(session.interrupt.fd);
     return 0;
 }
 
@@ -123,11 +132,52 @@ static bool doorbell_pending(void)
 }
 
 /* The next message to the mediator; 0 when there is none. */
+static uint32_t sent_about(uint32_t *engine)
+{
+    struct vgpu_link_msg msg = {0};
+
+    if (recv(mediator, &msg, sizeof(msg), 0) != (ssize_t)sizeof(msg)) {
+        return 0;
+    }
+    *engine = msg.engine;
+    return msg.type;
+}
+
+/* The same where it is about the computing engine. */
 static uint32_t sent(void)
 {
-    struct vgpu_link_msg msg;
+    uint32_t engine = VGPU_ENGINE_COMPUTE;
+    const uint32_t type = sent_about(&engine);
 
-    return recv(mediator, &msg, sizeof(msg), 0) == (ssize_t)sizeof(msg) ? msg.type : 0;
+    assert_int_equal(engine, VGPU_ENGINE_COMPUTE);
+    return type;
+}
+
+static void assert_sent(enum vgpu_link_type type, enum vgpu_engine engine)
+{
+    uint32_t about = VGPU_ENGINES;
+
+    assert_int_equal(sent_about(&about), type);
+    assert_int_equal(about, engine);
+}
+
+static uint32_t *word(enum vgpu_engine engine)
+{
+    return &turn_page.turn[engine].state;
+}
+
+static void open_turns(void)
+{
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        *word((enum vgpu_engine)i) = VGPU_TURN_OPEN;
+    }
+}
+
+/* The mediator grants a turn, and stores the word first. */
+static void grant(enum vgpu_engine engine, enum vgpu_turn turn)
+{
+    *word(engine) = turn;
+    assert_int_equal(session_turn(&session, engine), 0);
 }
 
 static uint32_t result(void)
@@ -141,17 +191,17 @@ static uint32_t result(void)
 static void test_open_turn_needs_no_mediator(void **state)
 {
     (void)state;
-    turn_page.turn = VGPU_TURN_OPEN;
+    open_turns();
     write_pair(2, 3);
     ring();
     assert_int_equal(session_doorbell(&session), 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(page.response_len, 4);
     assert_int_equal(result(), 5);
-    assert_int_equal(turn_page.turn, VGPU_TURN_OPEN);
+    assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_OPEN);
     assert_int_equal(sent(), 0);
-    assert_int_equal(turn_page.requests, 1);
-    assert_int_equal(turn_page.elements, 1);
+    assert_int_equal(turn_page.claims.requests, 1);
+    assert_int_equal(turn_page.claims.elements, 1);
 }
 
 static void test_closed_turn_is_asked_for(void **state)
@@ -165,28 +215,143 @@ static void test_closed_turn_is_asked_for(void **state)
     assert_int_equal(session.state, SESSION_WAITING);
     assert_int_equal(sent(), VGPU_LINK_ASK);
     assert_int_equal(backend.starts, 0);
-    turn_page.turn = VGPU_TURN_RECALLED;
-    assert_int_equal(session_turn(&session), 0);
+    grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_WANTED);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
-    assert_int_equal(turn_page.turn, VGPU_TURN_CLOSED);
+    assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_CLOSED);
     assert_int_equal(sent(), VGPU_LINK_DONE);
+    assert_int_equal(sent(), 0);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_EMPTY);
+}
+
+static void test_turn_that_was_asked_for_and_stays(void **state)
+{
+    (void)state;
+    write_pair(2, 3);
+    ring();
+    session_doorbell(&session);
+    assert_int_equal(sent(), VGPU_LINK_ASK);
+    grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
+    assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_OPEN);
+    assert_int_equal(sent(), VGPU_LINK_KEPT);
+    assert_int_equal(sent(), 0);
+    write_pair(2, 3);
+    ring();
+    session_doorbell(&session);
+    assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
+    assert_int_equal(sent(), 0);
+    assert_int_equal(turn_page.claims.turns[VGPU_ENGINE_COMPUTE], 2);
+}
+
+/* Vectors in the shared memory need the engines that copy as well, one after the other. */
+static void test_three_turns_one_by_one(void **state)
+{
+    (void)state;
+    *word(VGPU_ENGINE_TO_DEVICE) = VGPU_TURN_OPEN;
+    write_shm(0, 4, 8);
+    ring();
+    session_doorbell(&session);
+    assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
+    assert_int_equal(session_turn(&session, VGPU_ENGINES), -EPROTO);
+    assert_int_equal(session_turn(&session, UINT32_MAX), -EPROTO);
+    grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
+    assert_int_equal(*word(VGPU_ENGINE_TO_DEVICE), VGPU_TURN_RUNNING);
+    assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_FROM_DEVICE);
+    assert_int_equal(backend.starts, 0);
+    /* Messages about one that it has, and about one whose word is still closed. */
+    assert_int_equal(session_turn(&session, VGPU_ENGINE_COMPUTE), 0);
+    assert_int_equal(session_turn(&session, VGPU_ENGINE_TO_DEVICE), 0);
+    assert_int_equal(session_turn(&session, VGPU_ENGINE_FROM_DEVICE), 0);
+    assert_int_equal(sent(), 0);
+    assert_int_equal(backend.starts, 0);
+    grant(VGPU_ENGINE_FROM_DEVICE, VGPU_TURN_SHARED);
+    assert_int_equal(backend.starts, 1);
+    assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
+    assert_sent(VGPU_LINK_KEPT, VGPU_ENGINE_COMPUTE);
+    assert_sent(VGPU_LINK_DONE, VGPU_ENGINE_FROM_DEVICE);
+    assert_int_equal(sent(), 0);
+    assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_OPEN);
+    assert_int_equal(*word(VGPU_ENGINE_TO_DEVICE), VGPU_TURN_OPEN);
+    assert_int_equal(*word(VGPU_ENGINE_FROM_DEVICE), VGPU_TURN_CLOSED);
+    assert_int_equal(session_turn(&session, VGPU_ENGINE_COMPUTE), 0);
+    assert_int_equal(backend.starts, 1);
+}
+
+/* Others come first on an engine that it has, while it waits for the next: it runs there later. */
+/* The same, seen by itself: the turn that is waited for still is, and is not asked for twice. */
+static void test_turn_stopped_while_the_next_is_still_waited_for(void **state)
+{
+    uint32_t engine;
+
+    for (unsigned first = 0; first < 2; first++) {
+        write_shm(0, 4, 8);
+        ring();
+        session_doorbell(&session);
+        assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
+        grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
+        assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_TO_DEVICE);
+        *word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_STOPPED;
+        *word(VGPU_ENGINE_FROM_DEVICE) = VGPU_TURN_OPEN;
+        assert_int_not_equal(session_wait(&session), 0);
+        assert_int_equal(session_look(&session), 0);
+        assert_sent(VGPU_LINK_DONE, VGPU_ENGINE_COMPUTE);
+        assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
+        grant(first == 0 ? VGPU_ENGINE_COMPUTE : VGPU_ENGINE_TO_DEVICE, VGPU_TURN_RUNNING);
+        assert_int_equal(sent_about(&engine), 0);
+        grant(first == 0 ? VGPU_ENGINE_TO_DEVICE : VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
+        assert_int_equal(backend.starts, 1);
+        assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
+        assert_int_equal(tear_down(state), 0);
+        assert_int_equal(set_up(state), 0);
+    }
+}
+
+static void test_turn_stopped_while_the_next_is_waited_for(void **state)
+{
+    uint32_t engine = VGPU_ENGINES, type;
+
+    (void)state;
+    write_shm(0, 4, 8);
+    ring();
+    session_doorbell(&session);
+    assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
+    grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
+    assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_TO_DEVICE);
+    *word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_STOPPED;
+    *word(VGPU_ENGINE_FROM_DEVICE) = VGPU_TURN_OPEN;
+    grant(VGPU_ENGINE_TO_DEVICE, VGPU_TURN_RUNNING);
+    assert_int_equal(backend.starts, 0);
+    assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_CLOSED);
+    assert_sent(VGPU_LINK_DONE, VGPU_ENGINE_COMPUTE);
+    /* Whatever becomes of the other one, this is asked for again. */
+    do {
+        type = sent_about(&engine);
+    } while (type != 0 && type != VGPU_LINK_ASK);
+    assert_int_equal(type, VGPU_LINK_ASK);
+    assert_int_equal(engine, VGPU_ENGINE_COMPUTE);
+    *word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_RUNNING;
+    assert_int_equal(session_turn(&session, VGPU_ENGINE_COMPUTE), 0);
+    assert_int_equal(backend.starts, 1);
+    assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
 }
 
 static void test_recall_while_running(void **state)
 {
     (void)state;
-    turn_page.turn = VGPU_TURN_OPEN;
+    open_turns();
     backend.result = -EINPROGRESS;
     write_pair(2, 3);
     ring();
     session_doorbell(&session);
-    assert_int_equal(turn_page.turn, VGPU_TURN_RUNNING);
-    turn_page.turn = VGPU_TURN_RECALLED;
+    assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_RUNNING);
+    assert_int_equal(turn_page.claims.in_flight, 1);
+    *word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_STOPPED;
     backend.result = 0;
     assert_int_equal(session_backend(&session), 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(sent(), VGPU_LINK_DONE);
+    assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_CLOSED);
+    assert_int_equal(turn_page.claims.in_flight, 0);
+    assert_true(turn_page.claims.gpu_ns[VGPU_ENGINE_COMPUTE] > 0);
 }
 
 static void test_bad_request_needs_no_turn(void **state)
@@ -199,7 +364,7 @@ static void test_bad_request_needs_no_turn(void **state)
     assert_int_equal(page.error, VGPU_ERROR_BAD_OPCODE);
     assert_int_equal(page.response_len, 0);
     assert_int_equal(sent(), 0);
-    assert_int_equal(turn_page.errors, 1);
+    assert_int_equal(turn_page.claims.errors, 1);
 }
 
 /* What is changed after the doorbell was taken changes nothing. */
@@ -212,7 +377,7 @@ static void test_request_is_copied_once(void **state)
     write_pair(1000, 1000);
     memset(page.request, 0xff, sizeof(page.request));
     page.request_len = UINT32_MAX;
-    session_turn(&session);
+    grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
     assert_int_equal(result(), 5);
 }
 
@@ -244,17 +409,17 @@ static void test_interrupt_only_when_wanted(void **state)
     write_request(VGPU_OP_ECHO, 0, 0, 16);
     ring();
     session_doorbell(&session);
-    assert_int_equal(eventfd_read(session.irq, &value), -1);
+    assert_int_equal(eventfd_read(session.interrupt.fd, &value), -1);
     page.irq_wanted = 1;
     ring();
     session_doorbell(&session);
-    assert_int_equal(eventfd_read(session.irq, &value), 0);
+    assert_int_equal(eventfd_read(session.interrupt.fd, &value), 0);
 }
 
 static void test_backend_errors(void **state)
 {
     (void)state;
-    turn_page.turn = VGPU_TURN_OPEN;
+    open_turns();
     backend.result = -ENOMEM;
     write_pair(1, 1);
     ring();
@@ -283,40 +448,41 @@ static void test_takeover_of_a_waiting_request(void **state)
 {
     (void)state;
     leave_waiting();
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
-    assert_int_equal(page.generation, 1);
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(page.generation, 2);
     assert_int_equal(session.state, SESSION_WAITING);
     assert_int_equal(sent(), VGPU_LINK_ASK);
     memcpy(shm, (const uint32_t[]){20, 22, 0}, 12);
-    turn_page.turn = VGPU_TURN_RUNNING;
-    session_turn(&session);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        grant((enum vgpu_engine)i, VGPU_TURN_RUNNING);
+    }
     assert_int_equal(((uint32_t *)(void *)shm)[2], 42);
 }
 
 static void test_takeover_of_a_started_request(void **state)
 {
     (void)state;
-    turn_page.turn = VGPU_TURN_OPEN;
+    open_turns();
     backend.result = -EINPROGRESS;
     write_shm(0, 4, 8);
     ring();
     session_doorbell(&session);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_STARTED);
-    turn_page.turn = VGPU_TURN_OPEN;
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
+    open_turns();
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 2);
 }
 
 static void test_takeover_never_runs_an_in_place_sum_twice(void **state)
 {
     (void)state;
-    turn_page.turn = VGPU_TURN_OPEN;
+    open_turns();
     backend.result = -EINPROGRESS;
     write_shm(0, 4, 0);
     ring();
     session_doorbell(&session);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_ONCE);
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 1);
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     assert_int_equal(page.error, VGPU_ERROR_WORKER_LOST);
@@ -326,10 +492,10 @@ static void test_takeover_never_runs_an_in_place_sum_twice(void **state)
 static void test_takeover_of_an_unnoted_request(void **state)
 {
     (void)state;
-    turn_page.turn = VGPU_TURN_OPEN;
+    open_turns();
     write_pair(2, 3);
     page.status = VGPU_STATUS_BUSY;
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(backend.starts, 1);
 }
@@ -338,11 +504,11 @@ static void test_takeover_of_an_unnoted_request(void **state)
 static void test_takeover_with_the_doorbell_up(void **state)
 {
     (void)state;
-    turn_page.turn = VGPU_TURN_OPEN;
+    open_turns();
     write_pair(2, 3);
     page.status = VGPU_STATUS_BUSY;
     ring();
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 0);
     session_doorbell(&session);
     assert_int_equal(backend.starts, 1);
@@ -355,7 +521,7 @@ static void test_takeover_after_the_answer(void **state)
     (void)state;
     page.status = VGPU_STATUS_COMPLETE;
     page.journal.state = VGPU_JOURNAL_STARTED;
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_EMPTY);
@@ -365,7 +531,7 @@ static void test_takeover_fails_on_order(void **state)
 {
     (void)state;
     leave_waiting();
-    assert_int_equal(session_start(&session, SESSION_FAIL, VGPU_ERROR_TIMEOUT), 0);
+    assert_int_equal(start_session(SESSION_FAIL, VGPU_ERROR_TIMEOUT), 0);
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     assert_int_equal(page.error, VGPU_ERROR_TIMEOUT);
 }
@@ -375,7 +541,7 @@ static void test_discard(void **state)
     (void)state;
     leave_waiting();
     ring();
-    assert_int_equal(session_start(&session, SESSION_DISCARD, 0), 0);
+    assert_int_equal(start_session(SESSION_DISCARD, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.status, VGPU_STATUS_IDLE);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_EMPTY);
     assert_false(doorbell_pending());
@@ -389,11 +555,11 @@ static void test_takeover_of_a_forged_journal(void **state)
     page.journal.state = VGPU_JOURNAL_ACCEPTED;
     page.journal.length = UINT32_MAX;
     memset(page.journal.request, 0xff, sizeof(page.journal.request));
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     page.status = VGPU_STATUS_BUSY;
     page.journal.state = 77;
-    assert_int_equal(session_start(&session, SESSION_RESUME, 0), 0);
+    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.error, VGPU_ERROR_WORKER_LOST);
     assert_int_equal(backend.starts, 0);
 }
@@ -405,6 +571,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_open_turn_needs_no_mediator),
         TEST(test_closed_turn_is_asked_for),
+        TEST(test_turn_that_was_asked_for_and_stays),
+        TEST(test_three_turns_one_by_one),
+        TEST(test_turn_stopped_while_the_next_is_waited_for),
+        TEST(test_turn_stopped_while_the_next_is_still_waited_for),
         TEST(test_recall_while_running),
         TEST(test_bad_request_needs_no_turn),
         TEST(test_request_is_copied_once),

@@ -361,7 +361,7 @@ class Configuration(v.TestCase):
         self.assertTrue(lines[1].startswith(str(N["VGPU_MSG_ATTACHED"])))
 
     def test_limits(self):
-        m = self.mediator("[pool A]\ndevice = 0\n[pool B]\ndevice = 0\n"
+        m = self.mediator("[pool A]\ndevices = 0\n[pool B]\ndevices = 1\n"
                           "[vm 1]\npool = B\nmax-priority = low\nmax-shm = 1M\n")
         with v.Client(m) as client:
             answer = client.attach(vm_id=1, pool="A", priority=2)

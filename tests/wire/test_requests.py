@@ -123,7 +123,7 @@ class Turns(v.TestCase):
             device.close()
 
     def test_pools_do_not_wait_for_each_other(self):
-        m = self.mediator("[pool A]\ndevice = 0\n[pool B]\ndevice = 0\n")
+        m = self.mediator("[pool A]\ndevices = 0\n[pool B]\ndevices = 1\n")
         with v.Device(v.Client(m), vm_id=1, pool="A") as a, \
                 v.Device(v.Client(m), vm_id=2, pool="B") as b:
             m.ask("pause", pool="A")
@@ -144,9 +144,10 @@ class Turns(v.TestCase):
                 self.assertEqual(b.finish(), (0, (i + 2).to_bytes(4, "little")))
 
     def test_worker_that_stops_is_ended(self):
-        """A holder that never finishes, while somebody waits, is ended at the limit."""
+        """A holder that never finishes, while somebody else is served, is ended at the limit."""
         m = self.mediator(mediator="turn-limit = 1")
-        with v.Device(v.Client(m), vm_id=1) as a, v.Device(v.Client(m), vm_id=2) as b:
+        size = 256 * MIB
+        with v.Device(v.Client(m), vm_id=1) as a, v.Device(v.Client(m), vm_id=2, shm=size) as b:
             m.ask("pause", pool="A")
             a.ring(v.add_inline([1], [2]))
             worker = m.vm(1, state="waiting")["worker_pid"]
@@ -154,6 +155,11 @@ class Turns(v.TestCase):
             m.ask("resume", pool="A")
             b.ring(v.add_inline([3], [4]))
             self.assertEqual(b.finish(), (0, b"\7\0\0\0"))
+            start = time.monotonic()
+            while a.status() == N["VGPU_STATUS_BUSY"] and time.monotonic() - start < v.PATIENCE:
+                # So long that it is under way at most times.
+                sums = v.add_shm(size // 16, size // 4, size // 2, 3 * (size // 4))
+                self.assertEqual(b.call(sums)[0], 0)
             self.assertEqual(a.finish(), (error("TIMEOUT"), b""))
             self.assertEqual(a.call(v.add_inline([5], [6])), (0, b"\x0b\0\0\0"))
 

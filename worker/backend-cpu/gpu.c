@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "../gpu.h"
+#include "../predict.h"
 #include "clock.h"
 
 /* Device addresses are far from any pointer, so that a mistake does not work by chance. */
@@ -60,6 +61,7 @@ struct gpu_event {
 
 struct gpu_stream {
     struct gpu_stream *next, **place;
+    uint64_t last; /* position of its last piece of work */
 };
 
 struct gpu_function {
@@ -76,9 +78,9 @@ struct cpu_gpu {
     struct allocation *allocations; /* ascending addresses */
     size_t allocation_count, allocation_room;
     uint64_t next_address, used, limit; /* bytes */
+    struct gpu_stream main;             /* the default stream, in no list */
     struct gpu_stream *streams;
     struct gpu_event *events;
-    enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
 
     pthread_t thread;
     pthread_mutex_t mutex;
@@ -218,6 +220,14 @@ static uint64_t submit(struct cpu_gpu *cpu, const struct work *work)
     return position;
 }
 
+/* The same for a stream, NULL for the default one. */
+static uint64_t submit_in(struct cpu_gpu *cpu, struct gpu_stream *stream, const struct work *work)
+{
+    stream = stream ? stream : &cpu->main;
+    stream->last = submit(cpu, work);
+    return stream->last;
+}
+
 static uint64_t position_done(struct cpu_gpu *cpu)
 {
     return __atomic_load_n(&cpu->done, __ATOMIC_ACQUIRE);
@@ -261,7 +271,7 @@ static void *resolve(struct cpu_gpu *cpu, uint64_t address, uint64_t count, uint
             }
         }
     }
-    cpu->lost = VGPU_GPU_ILLEGAL_ADDRESS;
+    cpu->head.lost = VGPU_GPU_ILLEGAL_ADDRESS;
     return NULL;
 }
 
@@ -269,7 +279,7 @@ static enum vgpu_gpu_error cpu_mem_info(struct gpu *gpu, uint64_t *free_bytes, u
 {
     *free_bytes = cpu_of(gpu)->limit - cpu_of(gpu)->used;
     *total = cpu_of(gpu)->limit;
-    return cpu_of(gpu)->lost;
+    return gpu->lost;
 }
 
 /* What an allocation takes of the device's memory. */
@@ -283,8 +293,8 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
     struct cpu_gpu *cpu = cpu_of(gpu);
     struct allocation *a;
 
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     /* Whole granules, so that many small ones are limited too. */
     if (bytes > cpu->limit || granules(bytes) > cpu->limit - cpu->used) {
@@ -319,8 +329,8 @@ static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
     const size_t i = find_allocation(cpu, address);
     struct allocation *a;
 
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     if (i == cpu->allocation_count || cpu->allocations[i].address != address) {
         return VGPU_GPU_INVALID_VALUE;
@@ -339,16 +349,15 @@ static enum vgpu_gpu_error cpu_copy(struct gpu *gpu, const struct gpu_copy *copy
     struct cpu_gpu *cpu = cpu_of(gpu);
     struct work work = {.kind = WORK_COPY, .count = copy->bytes};
 
-    (void)stream;
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     work.to = resolve(cpu, copy->to, copy->bytes, 1);
     work.from = resolve(cpu, copy->from, copy->bytes, 1);
     if (work.to && work.from) {
-        submit(cpu, &work);
+        submit_in(cpu, stream, &work);
     }
-    return cpu->lost;
+    return cpu->head.lost;
 }
 
 static enum vgpu_gpu_error cpu_fill(struct gpu *gpu, const struct gpu_fill *fill_command,
@@ -362,15 +371,14 @@ static enum vgpu_gpu_error cpu_fill(struct gpu *gpu, const struct gpu_fill *fill
         .width = fill_command->width,
     };
 
-    (void)stream;
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     work.to = resolve(cpu, fill_command->address, work.count, work.width);
     if (work.to) {
-        submit(cpu, &work);
+        submit_in(cpu, stream, &work);
     }
-    return cpu->lost;
+    return cpu->head.lost;
 }
 
 /* Kernels: parameters as their functions in vgpu-queue.h have them ------------------------- */
@@ -450,13 +458,13 @@ static enum vgpu_gpu_error cpu_module_load(struct gpu *gpu, const void *image, u
 static enum vgpu_gpu_error cpu_module_builtin(struct gpu *gpu, struct gpu_module **module)
 {
     *module = &builtin;
-    return cpu_of(gpu)->lost;
+    return gpu->lost;
 }
 
 static enum vgpu_gpu_error cpu_module_unload(struct gpu *gpu, struct gpu_module *module)
 {
     (void)module;
-    return cpu_of(gpu)->lost;
+    return gpu->lost;
 }
 
 static enum vgpu_gpu_error cpu_function_get(struct gpu *gpu, struct gpu_module *module,
@@ -469,7 +477,7 @@ static enum vgpu_gpu_error cpu_function_get(struct gpu *gpu, struct gpu_module *
             *function = &functions[i];
             info->params = kernels[i].params;
             info->max_threads = 1024;
-            return cpu_of(gpu)->lost;
+            return gpu->lost;
         }
     }
     return VGPU_GPU_NOT_FOUND;
@@ -492,18 +500,26 @@ static enum vgpu_gpu_error cpu_launch(struct gpu *gpu, struct gpu_function *func
     struct cpu_gpu *cpu = cpu_of(gpu);
     struct work work = {0};
 
-    (void)stream;
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     if (!gpu_params_fit(launch->param_bytes, function->kernel->param_bytes)) {
         return VGPU_GPU_INVALID_VALUE;
     }
     function->kernel->make(cpu, launch, &work);
-    if (cpu->lost == VGPU_GPU_SUCCESS) {
-        submit(cpu, &work);
+    if (cpu->head.lost == VGPU_GPU_SUCCESS) {
+        submit_in(cpu, stream, &work);
     }
-    return cpu->lost;
+    return cpu->head.lost;
+}
+
+static uint32_t cpu_launch_part(struct gpu *gpu, struct gpu_function *function,
+                                const struct vgpu_cmd_launch *shape)
+{
+    (void)gpu;
+    (void)function;
+    (void)shape;
+    return PREDICT_WHOLE;
 }
 
 /* Streams, events, fences ------------------------------------------------------------------ */
@@ -515,8 +531,8 @@ static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags,
     struct gpu_stream *made;
 
     (void)flags;
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     made = calloc(1, sizeof(*made));
     if (!made) {
@@ -547,7 +563,7 @@ static enum vgpu_gpu_error cpu_stream_wait(struct gpu *gpu, struct gpu_stream *s
 {
     (void)stream;
     (void)event;
-    return cpu_of(gpu)->lost;
+    return gpu->lost;
 }
 
 static enum vgpu_gpu_error cpu_event_create(struct gpu *gpu, uint32_t flags,
@@ -556,8 +572,8 @@ static enum vgpu_gpu_error cpu_event_create(struct gpu *gpu, uint32_t flags,
     struct cpu_gpu *cpu = cpu_of(gpu);
     struct gpu_event *made;
 
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     made = calloc(1, sizeof(*made));
     if (!made) {
@@ -589,17 +605,17 @@ static enum vgpu_gpu_error cpu_event_record(struct gpu *gpu, struct gpu_event *e
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
 
-    (void)stream;
-    if (cpu->lost == VGPU_GPU_SUCCESS) {
-        event->position = submit(cpu, &(struct work){.kind = WORK_RECORD, .event = event});
+    if (cpu->head.lost == VGPU_GPU_SUCCESS) {
+        event->position = submit_in(cpu, stream,
+                                    &(struct work){.kind = WORK_RECORD, .event = event});
     }
-    return cpu->lost;
+    return cpu->head.lost;
 }
 
 static enum vgpu_gpu_error poll_position(struct cpu_gpu *cpu, uint64_t position)
 {
-    if (cpu->lost != VGPU_GPU_SUCCESS) {
-        return cpu->lost;
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
     }
     return position_done(cpu) >= position ? VGPU_GPU_SUCCESS : VGPU_GPU_NOT_READY;
 }
@@ -608,7 +624,7 @@ static enum vgpu_gpu_error cpu_event_fence(struct gpu *gpu, struct gpu_event *ev
                                            struct gpu_fence *fence)
 {
     *fence = (struct gpu_fence){.position = event->position};
-    return cpu_of(gpu)->lost;
+    return gpu->lost;
 }
 
 static enum vgpu_gpu_error cpu_event_query(struct gpu *gpu, struct gpu_event *event)
@@ -640,7 +656,14 @@ static enum vgpu_gpu_error cpu_fence(struct gpu *gpu, struct gpu_stream *stream,
     (void)stream;
     /* Only this thread submits. */
     *fence = (struct gpu_fence){.position = cpu->submitted};
-    return cpu->lost;
+    return cpu->head.lost;
+}
+
+static enum vgpu_gpu_error cpu_stream_poll(struct gpu *gpu, struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+
+    return poll_position(cpu, stream ? stream->last : cpu->main.last);
 }
 
 static enum vgpu_gpu_error cpu_fence_poll(struct gpu *gpu, const struct gpu_fence *fence)
@@ -659,11 +682,6 @@ static bool cpu_room(struct gpu *gpu)
     struct cpu_gpu *cpu = cpu_of(gpu);
 
     return cpu->submitted - position_done(cpu) < WORK_MAX - VGPU_SLOTS;
-}
-
-static bool cpu_idle(struct gpu *gpu)
-{
-    return position_done(cpu_of(gpu)) == cpu_of(gpu)->submitted;
 }
 
 /* Opening and closing ------------------------------------------------------------------------ */
@@ -719,8 +737,10 @@ static const struct gpu_ops cpu_ops = {
     .function_get = cpu_function_get,
     .function_param = cpu_function_param,
     .launch = cpu_launch,
+    .launch_part = cpu_launch_part,
     .stream_create = cpu_stream_create,
     .stream_destroy = cpu_stream_destroy,
+    .stream_poll = cpu_stream_poll,
     .stream_wait = cpu_stream_wait,
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,
@@ -732,7 +752,6 @@ static const struct gpu_ops cpu_ops = {
     .fence_poll = cpu_fence_poll,
     .fence_release = cpu_fence_release,
     .room = cpu_room,
-    .idle = cpu_idle,
     .close = cpu_close,
 };
 

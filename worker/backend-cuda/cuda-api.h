@@ -79,6 +79,8 @@ typedef void (*CUhostFn)(void *argument);
     X(EventRecord, "cuEventRecord", (CUevent event, CUstream stream))                              \
     X(EventQuery, "cuEventQuery", (CUevent event))                                                 \
     X(EventElapsedTime, "cuEventElapsedTime", (float *milliseconds, CUevent start, CUevent end))   \
+    X(OccupancyMaxActiveBlocksPerMultiprocessor, "cuOccupancyMaxActiveBlocksPerMultiprocessor",    \
+      (int *blocks, CUfunction function, int threads, size_t shared_bytes))                        \
     X(LaunchHostFunc, "cuLaunchHostFunc", (CUstream stream, CUhostFn function, void *argument))    \
     X(LaunchKernel, "cuLaunchKernel",                                                              \
       (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,   \

@@ -12,16 +12,15 @@
  * call returns them again: that is the driver's doing.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../gpu.h"
 #include "../image.h"
+#include "../predict.h"
 #include "driver.h"
 #include "log.h"
-
-/* Pieces of work that a stream may have left; half of them are behind a checkpoint. */
-#define WORK_MAX 512u
 
 /*
  * Bytes that the driver takes into its command buffer when they come from memory that is not
@@ -39,8 +38,6 @@ struct mark {
 struct gpu_stream {
     CUstream handle;
     uint64_t submitted, done; /* pieces of work */
-    uint64_t checked;         /* of those, what is before `checkpoint` */
-    CUevent checkpoint;       /* NULL: none is under way */
     struct mark *end;         /* the mark at its end, without an event yet; or NULL */
     struct gpu_stream *next_active, **active_place; /* with work that is not known to be done */
 };
@@ -72,10 +69,8 @@ struct cuda_gpu {
     struct gpu head;
     struct gpu_stream main; /* the default stream */
     struct gpu_stream *active;
-    struct gpu_stream *crowded; /* has as much work as a stream may have; NULL: none has */
-    CUevent *spare;             /* events for marks */
+    CUevent *spare; /* events for marks */
     size_t spare_count, spare_room;
-    enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
 };
 
 static struct cuda_gpu *cuda_of(struct gpu *gpu)
@@ -188,21 +183,6 @@ static void set_inactive(struct gpu_stream *stream)
     }
 }
 
-/* Notes how far the stream has got, so that it can be told how much work it has left. */
-static void set_checkpoint(struct cuda_gpu *cuda, struct gpu_stream *stream)
-{
-    if (!stream->checkpoint) {
-        stream->checkpoint = take_spare(cuda);
-        stream->checked = stream->submitted;
-        if (stream->checkpoint) {
-            cu.EventRecord(stream->checkpoint, stream->handle);
-        }
-    }
-    if (stream->submitted - stream->done >= WORK_MAX) {
-        cuda->crowded = stream;
-    }
-}
-
 /* To be called before each piece of work. */
 static CUstream submit(struct gpu *gpu, struct gpu_stream *stream)
 {
@@ -210,9 +190,6 @@ static CUstream submit(struct gpu *gpu, struct gpu_stream *stream)
 
     stream = stream_of(gpu, stream);
     settle(cuda, stream);
-    if (stream->submitted - stream->done >= WORK_MAX / 2) {
-        set_checkpoint(cuda, stream);
-    }
     stream->submitted++;
     set_active(cuda, stream);
     return stream->handle;
@@ -222,7 +199,7 @@ static CUstream submit(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error check_lost(struct gpu *gpu, CUresult error)
 {
     if (error != CUDA_SUCCESS && error != CUDA_ERROR_NOT_READY) {
-        cuda_of(gpu)->lost = gpu_error(error);
+        gpu->lost = gpu_error(error);
     }
     return gpu_error(error);
 }
@@ -238,18 +215,6 @@ static enum vgpu_gpu_error query(struct gpu *gpu, struct gpu_stream *stream)
     return check_lost(gpu, error);
 }
 
-/* Whether the checkpoint is passed; then it is none any more. */
-static void look_at_checkpoint(struct gpu *gpu, struct gpu_stream *stream)
-{
-    if (check_lost(gpu, cu.EventQuery(stream->checkpoint)) != VGPU_GPU_NOT_READY) {
-        if (stream->done < stream->checked) {
-            stream->done = stream->checked;
-        }
-        give_spare(cuda_of(gpu), stream->checkpoint);
-        stream->checkpoint = NULL;
-    }
-}
-
 static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream,
                                       struct gpu_fence *fence)
 {
@@ -260,8 +225,8 @@ static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream
 
     stream = stream_of(gpu, stream);
     *fence = (struct gpu_fence){0};
-    if (passed || cuda->lost != VGPU_GPU_SUCCESS) {
-        return cuda->lost;
+    if (passed || cuda->head.lost != VGPU_GPU_SUCCESS) {
+        return cuda->head.lost;
     }
     mark = stream->end;
     if (!mark) {
@@ -529,6 +494,24 @@ static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *fun
                                      NULL, bytes > 0 ? extra : NULL));
 }
 
+static uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
+                                 const struct vgpu_cmd_launch *shape)
+{
+    const double blocks = (double)shape->grid[0] * shape->grid[1] * shape->grid[2];
+    const uint64_t threads = (uint64_t)shape->block[0] * shape->block[1] * shape->block[2];
+    double part;
+    int each = 0;
+
+    if (threads > INT_MAX ||
+        cu.OccupancyMaxActiveBlocksPerMultiprocessor(&each, function->handle, (int)threads,
+                                                     shape->shared_bytes) != CUDA_SUCCESS ||
+        each <= 0) {
+        return PREDICT_WHOLE;
+    }
+    part = blocks * PREDICT_WHOLE / ((double)each * gpu->info.processors);
+    return part >= PREDICT_WHOLE ? PREDICT_WHOLE : part < 1 ? 1 : (uint32_t)part;
+}
+
 /* Streams and events -------------------------------------------------------------------- */
 
 static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags,
@@ -556,12 +539,6 @@ static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 {
     settle(cuda_of(gpu), stream);
     set_inactive(stream);
-    if (cuda_of(gpu)->crowded == stream) {
-        cuda_of(gpu)->crowded = NULL;
-    }
-    if (stream->checkpoint) {
-        give_spare(cuda_of(gpu), stream->checkpoint);
-    }
     cu.StreamDestroy(stream->handle);
     free(stream);
 }
@@ -620,11 +597,11 @@ static enum vgpu_gpu_error cuda_event_record(struct gpu *gpu, struct gpu_event *
 static enum vgpu_gpu_error cuda_event_fence(struct gpu *gpu, struct gpu_event *event,
                                             struct gpu_fence *fence)
 {
-    if (cuda_of(gpu)->lost == VGPU_GPU_SUCCESS) {
+    if (gpu->lost == VGPU_GPU_SUCCESS) {
         event->record->references++;
         *fence = (struct gpu_fence){.record = event->record};
     }
-    return cuda_of(gpu)->lost;
+    return gpu->lost;
 }
 
 static enum vgpu_gpu_error cuda_event_query(struct gpu *gpu, struct gpu_event *event)
@@ -641,34 +618,16 @@ static enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event 
 
 /* Waiting ------------------------------------------------------------------------------- */
 
-/* The driver's own queue of launches has some 1,000 places; it would wait when that is full. */
-static bool cuda_room(struct gpu *gpu)
+static enum vgpu_gpu_error cuda_stream_poll(struct gpu *gpu, struct gpu_stream *stream)
 {
-    struct cuda_gpu *cuda = cuda_of(gpu);
-
-    if (cuda->crowded) {
-        if (cuda->crowded->checkpoint) {
-            look_at_checkpoint(gpu, cuda->crowded);
-        } else {
-            query(gpu, cuda->crowded);
-        }
-        if (cuda->crowded->submitted - cuda->crowded->done < WORK_MAX ||
-            cuda->lost != VGPU_GPU_SUCCESS) {
-            cuda->crowded = NULL;
-        }
-    }
-    return !cuda->crowded;
+    stream = stream_of(gpu, stream);
+    return stream->done == stream->submitted ? gpu->lost : query(gpu, stream);
 }
 
-static bool cuda_idle(struct gpu *gpu)
+/* What the driver has room for is more than a session may submit: flight.h. */
+static bool cuda_room(struct gpu *gpu)
 {
-    struct cuda_gpu *cuda = cuda_of(gpu);
-
-    while (cuda->active && cuda->lost == VGPU_GPU_SUCCESS) {
-        if (query(gpu, cuda->active) == VGPU_GPU_NOT_READY) {
-            return false;
-        }
-    }
+    (void)gpu;
     return true;
 }
 
@@ -690,8 +649,10 @@ static const struct gpu_ops cuda_ops = {
     .function_get = cuda_function_get,
     .function_param = cuda_function_param,
     .launch = cuda_launch,
+    .launch_part = cuda_launch_part,
     .stream_create = cuda_stream_create,
     .stream_destroy = cuda_stream_destroy,
+    .stream_poll = cuda_stream_poll,
     .stream_wait = cuda_stream_wait,
     .event_create = cuda_event_create,
     .event_destroy = cuda_event_destroy,
@@ -703,7 +664,6 @@ static const struct gpu_ops cuda_ops = {
     .fence_poll = cuda_fence_poll,
     .fence_release = cuda_fence_release,
     .room = cuda_room,
-    .idle = cuda_idle,
     .close = cuda_close,
 };
 

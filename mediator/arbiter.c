@@ -1,0 +1,904 @@
+/* SPDX-License-Identifier: MIT */
+/* Who may use an engine of a GPU now, see arbiter.h. */
+#include "arbiter.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shared.h"
+
+/* How long before the end of a slice the next is alerted. */
+#define ALERT_NS UINT64_C(250000)
+/* The end moves a little with each charge; without this there would be a tick for each move. */
+#define ALERT_SLACK_NS UINT64_C(50000)
+/* How far ahead the end of a turn may be known: more is a mistake or a lie. */
+#define AHEAD_MAX_NS UINT64_C(1000000000)
+/* A band that has not been starved for this long is lent nothing. */
+#define CREDIT_NS UINT64_C(1000000000)
+/* Nor is it looked at sooner than this whether somebody holds others up for too long. */
+#define LIMIT_STEP_NS UINT64_C(1000000)
+/* A band may pay as it earns, and come no nearer: it is looked at again no sooner than this. */
+#define CREDIT_STEP_NS UINT64_C(100000)
+/* The most that a band owes for what it was lent, in times of what it earns in CREDIT_NS. */
+#define CREDIT_MIN (-60)
+
+static struct arbiter_member *member_of(struct list_entry *entry)
+{
+    return LIST_OWNER(entry, struct arbiter_member, entry);
+}
+
+static struct arbiter_account *account_of(struct list_entry *entry)
+{
+    return LIST_OWNER(entry, struct arbiter_account, entry);
+}
+
+static bool band_waits(const struct arbiter *a, unsigned band)
+{
+    return !list_empty(&a->band[band].accounts);
+}
+
+static bool anybody_waits(const struct arbiter *a)
+{
+    for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
+        if (band_waits(a, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool overdue(const struct arbiter *a, const struct arbiter_member *member, uint64_t now_ns)
+{
+    return member->late || (member->due_ns != 0 && now_ns >= member->due_ns + a->rules.patience_ns);
+}
+
+static uint64_t earlier(uint64_t one, uint64_t other)
+{
+    return one == 0 || (other != 0 && other < one) ? other : one;
+}
+
+/* Whether those who drain hold anybody up. */
+static bool in_the_way(const struct arbiter *a)
+{
+    return anybody_waits(a) ||
+           (a->current && shared_load(&a->current->word->state) != VGPU_TURN_OPEN);
+}
+
+static void set_late(struct arbiter_member *member, bool late)
+{
+    if (late != member->late) {
+        member->late = late;
+        member->account->late = late ? member->account->late + 1 : member->account->late - 1;
+    }
+}
+
+/* Marks those who drain for longer than anybody has patience. */
+static void mark_late(struct arbiter *a, uint64_t now_ns)
+{
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        set_late(member_of(e), overdue(a, member_of(e), now_ns));
+    }
+}
+
+/* Patience and the limit start again; but those who are overdue are not waited for again. */
+static void forget_dues(struct arbiter *a, uint64_t now_ns)
+{
+    mark_late(a, now_ns);
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        member_of(e)->due_ns = now_ns;
+    }
+}
+
+/* Accounts in the order of their virtual times ----------------------------------------- */
+
+static uint64_t virtual_of(uint64_t ns, uint32_t weight)
+{
+    return ns * ARBITER_WEIGHT / weight;
+}
+
+/* An account that waits, to its place; mostly near the end. */
+static void list_account(struct arbiter *a, struct arbiter_account *account)
+{
+    struct list_entry *head = &a->band[account->priority].accounts;
+    struct list_entry *place = head;
+
+    list_remove(&account->entry);
+    while (place->previous != head &&
+           account_of(place->previous)->virtual_ns > account->virtual_ns) {
+        place = place->previous;
+    }
+    list_add_before(place, &account->entry);
+}
+
+static bool account_active(const struct arbiter_account *account)
+{
+    return account->active > 0 || list_contains(&account->entry);
+}
+
+/*
+ * First come, first served, among those who are not ahead by more than a slice. An account with
+ * work there that others are served beside gets no more. NULL when there is nobody.
+ */
+static struct arbiter_member *pick(const struct arbiter *a, unsigned band)
+{
+    const struct list_entry *head = &a->band[band].accounts;
+    struct arbiter_member *best = NULL;
+    uint64_t limit = UINT64_MAX;
+
+    for (struct list_entry *entry = head->next; entry != head; entry = entry->next) {
+        struct arbiter_account *account = account_of(entry);
+        struct arbiter_member *first = member_of(account->waiting.next);
+
+        if (account->virtual_ns > limit) {
+            break;
+        }
+        if (account->late > 0) {
+            continue;
+        }
+        if (!best) {
+            limit = account->virtual_ns + a->rules.slice_ns;
+        }
+        if (!best || first->asked_ns < best->asked_ns) {
+            best = first;
+        }
+    }
+    return best;
+}
+
+struct choice {
+    struct arbiter_member *member; /* NULL: nobody waits */
+    bool lent;
+};
+
+/* The band that is being served, or would be if its work were not about to end; -1: none. */
+static int served_band(const struct arbiter *a)
+{
+    int served = a->current ? (int)a->current->account->priority : -1;
+
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        const int band = (int)member_of(e)->account->priority;
+
+        served = band > served ? band : served;
+    }
+    return served;
+}
+
+/* Who is next: of the highest band that waits, or of one that has earned it. */
+static struct choice choose(struct arbiter *a)
+{
+    const int served = served_band(a);
+    struct choice plain = {0}, lent = {.lent = true};
+    int64_t credit = -1;
+
+    if (a->lending) {
+        lent.member = pick(a, a->lend_to);
+        a->lending = lent.member != NULL;
+    }
+    for (int i = (int)VGPU_PRIORITIES - 1; i >= 0 && !a->lending; i--) {
+        const struct arbiter_band *band = &a->band[i];
+        struct arbiter_member *member = pick(a, (unsigned)i);
+
+        if (!member) {
+            continue;
+        }
+        if ((plain.member || i < served) && a->rules.least_share > 0 && band->credit > credit) {
+            lent.member = member;
+            credit = band->credit;
+        }
+        if (!plain.member) {
+            plain.member = member;
+        }
+    }
+    return lent.member ? lent : plain;
+}
+
+/* Time ------------------------------------------------------------------------------------ */
+
+/* What a band has earned when it has been served all it may have for a second. */
+static int64_t full_credit(const struct arbiter *a)
+{
+    return (int64_t)(CREDIT_NS * a->rules.least_share);
+}
+
+/* For `part` ns of use. */
+static void charge(struct arbiter *a, struct arbiter_member *member, uint64_t part)
+{
+    struct arbiter_account *account = member->account;
+    struct arbiter_band *band = &a->band[account->priority];
+    const int64_t price = (int64_t)(part < CREDIT_NS ? part : CREDIT_NS) * ARBITER_LEAST_ONE;
+    /* A turn that was lent is paid for in full, any other with what is left. */
+    const int64_t floor = member->lent ? CREDIT_MIN * full_credit(a) : -full_credit(a);
+
+    account->used_ns += part;
+    account->virtual_ns += virtual_of(part, account->weight);
+    if (list_contains(&account->entry)) {
+        list_account(a, account);
+    }
+    if (band->credit > floor && !member->late) { /* else one takes what is the band's */
+        band->credit = band->credit - price > floor ? band->credit - price : floor;
+    }
+}
+
+static unsigned drainers(const struct arbiter *a)
+{
+    unsigned count = 0;
+
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        count++;
+    }
+    return count;
+}
+
+/* Whoever may have work on the engine pays, in equal parts, for the engine slices between them. */
+static void charge_users(struct arbiter *a, uint64_t ns)
+{
+    const bool in_use = a->current && a->current->from_ns < a->charged_ns &&
+                        shared_load(&a->current->word->state) != VGPU_TURN_OPEN;
+    const unsigned payers = drainers(a) + in_use;
+    const uint64_t part = payers > 0 ? ns / payers : 0;
+
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        charge(a, member_of(e), part);
+    }
+    if (in_use) {
+        charge(a, a->current, part);
+    }
+}
+
+static bool band_active(const struct arbiter *a, unsigned band)
+{
+    if (band_waits(a, band) || (a->current && a->current->account->priority == band)) {
+        return true;
+    }
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        if (member_of(e)->account->priority == band) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The band's time: that of whoever is furthest behind of those who want something. */
+static void advance_band(struct arbiter *a, unsigned band, bool contended, uint64_t ns)
+{
+    struct arbiter_band *b = &a->band[band];
+    uint64_t least = UINT64_MAX;
+
+    if (!contended || !band_active(a, band)) {
+        b->virtual_ns += ns;
+        return;
+    }
+    if (band_waits(a, band)) {
+        least = account_of(b->accounts.next)->virtual_ns;
+    }
+    if (a->current && a->current->account->priority == band &&
+        a->current->account->virtual_ns < least) {
+        least = a->current->account->virtual_ns;
+    }
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        const struct arbiter_account *account = member_of(e)->account;
+
+        if (account->priority == band && account->virtual_ns < least) {
+            least = account->virtual_ns;
+        }
+    }
+    if (least > b->virtual_ns) {
+        b->virtual_ns = least;
+    }
+}
+
+/* Bands that wait while a higher one is served earn their least share. */
+static void earn(struct arbiter *a, uint64_t ns)
+{
+    const int served = served_band(a);
+    const uint64_t limited = ns < CREDIT_NS ? ns : CREDIT_NS;
+
+    for (int i = 0; i < served; i++) {
+        if (band_waits(a, (unsigned)i) && a->band[i].credit < 0) {
+            a->band[i].credit += (int64_t)(limited * a->rules.least_share);
+        }
+    }
+}
+
+static void settle_until(struct arbiter *a, uint64_t now_ns)
+{
+    const uint64_t from_ns = a->charged_ns;
+    const uint64_t ns = now_ns > from_ns ? now_ns - from_ns : 0;
+    const bool contended = anybody_waits(a) || !list_empty(&a->draining);
+
+    if (ns == 0) {
+        return;
+    }
+    a->charged_ns = now_ns;
+    if (!a->paused && in_the_way(a)) {
+        for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+            member_of(e)->held_up_ns += ns;
+        }
+    }
+    if (contended && !a->paused) {
+        charge_users(a, ns);
+        earn(a, ns);
+    }
+    for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
+        advance_band(a, i, contended, ns);
+    }
+    if (!contended && a->current &&
+        a->current->account->virtual_ns < a->band[a->current->account->priority].virtual_ns) {
+        /* Used by it alone: nothing is owed, and nothing saved. */
+        a->current->account->virtual_ns = a->band[a->current->account->priority].virtual_ns;
+    }
+}
+
+/* Brings all accounts up to now. To be called before anything changes. */
+static void settle(struct arbiter *a, uint64_t now_ns)
+{
+    if (a->current && a->current->from_ns < now_ns) {
+        settle_until(a, a->current->from_ns); /* it uses nothing before */
+    }
+    settle_until(a, now_ns);
+}
+
+/* Turns ----------------------------------------------------------------------------------- */
+
+/*
+ * Stores a state in the word of a worker that is using its turn, and returns it. Returns OPEN when
+ * it did not use it, and now has it no more, and CLOSED when it has just ended that.
+ */
+static enum vgpu_turn set_word(struct arbiter_member *member, enum vgpu_turn state)
+{
+    uint32_t *word = &member->word->state;
+
+    for (;;) {
+        const uint32_t now = shared_load(word);
+
+        if (now == VGPU_TURN_CLOSED) {
+            return VGPU_TURN_CLOSED;
+        }
+        if (now == VGPU_TURN_OPEN) {
+            if (shared_swap(word, VGPU_TURN_OPEN, VGPU_TURN_CLOSED)) {
+                return VGPU_TURN_OPEN;
+            }
+        } else if (now == (uint32_t)state || shared_swap(word, now, state)) {
+            return state;
+        }
+    }
+}
+
+/* The member has no turn any more. */
+static void retire(struct arbiter *a, struct arbiter_member *member)
+{
+    if (a->current == member) {
+        a->current = NULL;
+    } else {
+        list_remove(&member->entry);
+    }
+    member->account->active--;
+    member->state = ARBITER_IDLE;
+    member->lent = false;
+    member->yielded = false;
+    member->told = false;
+    member->held_up_ns = 0;
+    member->alerted_next = false;
+    set_late(member, false);
+    member->due_ns = 0;
+}
+
+/* Current becomes one that drains, and is due from now on if it was not before. */
+static void drain(struct arbiter *a, uint64_t now_ns)
+{
+    struct arbiter_member *member = a->current;
+
+    a->current = NULL;
+    member->state = ARBITER_DRAINING;
+    if (member->due_ns == 0 || member->due_ns > now_ns) {
+        member->due_ns = now_ns;
+    }
+    member->held_up_ns = now_ns - member->due_ns;
+    list_add_before(&a->draining, &member->entry);
+    set_late(member, overdue(a, member, now_ns));
+}
+
+/* Until when current may submit, with `next` of its band waiting. */
+static uint64_t slice_end(const struct arbiter *a, const struct arbiter_member *next,
+                          uint64_t now_ns)
+{
+    const struct arbiter_member *current = a->current;
+    const struct arbiter_account *account = current->account;
+    uint64_t end = current->granted_ns + a->rules.slice_ns;
+
+    if (account->virtual_ns < next->account->virtual_ns) {
+        /* It would be next itself if it had asked again by then. */
+        const uint64_t behind = (next->account->virtual_ns - account->virtual_ns) *
+                                account->weight / ARBITER_WEIGHT * (1 + drainers(a));
+
+        end = now_ns + behind > end ? now_ns + behind : end;
+    }
+    if (end < now_ns) {
+        end = current->due_ns != 0 && current->due_ns < now_ns ? current->due_ns : now_ns;
+    }
+    return end;
+}
+
+/* From when on a member of this band may submit: when those who have yielded are through. */
+static uint64_t start_of(const struct arbiter *a, enum vgpu_priority band, uint64_t now_ns)
+{
+    uint64_t from = now_ns;
+
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        const struct arbiter_member *member = member_of(e);
+
+        if (member->yielded && member->account->priority >= band && !overdue(a, member, now_ns)) {
+            const uint64_t patient_ns = member->due_ns + a->rules.patience_ns;
+            const uint64_t until_ns = member->from_ns < patient_ns ? member->from_ns : patient_ns;
+
+            from = until_ns > from ? until_ns : from;
+        }
+    }
+    return from;
+}
+
+static void grant(struct arbiter *a, struct choice next, uint64_t now_ns)
+{
+    struct arbiter_member *member = next.member;
+    struct arbiter_account *account = member->account;
+    enum vgpu_turn state = VGPU_TURN_RUNNING;
+
+    list_remove(&member->entry);
+    if (list_empty(&account->waiting)) {
+        list_remove(&account->entry);
+    }
+    account->active++;
+    a->lending = false;
+    a->current = member;
+    member->state = ARBITER_CURRENT;
+    member->asked = true;
+    member->lent = next.lent;
+    member->sequence = ++a->history->sequence;
+    member->granted_ns = member->from_ns = start_of(a, account->priority, now_ns);
+    member->due_ns = 0;
+    if (next.lent || band_waits(a, account->priority)) {
+        state = VGPU_TURN_SHARED;
+        member->due_ns = member->from_ns; /* to be extended, unless it is lent */
+    } else if (anybody_waits(a)) {
+        state = VGPU_TURN_WANTED;
+    }
+    shared_store64(&member->word->from_ns, member->from_ns);
+    shared_store64(&member->word->until_ns, next.lent ? 0 : member->from_ns + a->rules.slice_ns);
+    shared_store_release(&member->word->state, state);
+    member->granted(member);
+}
+
+/* Somebody has ended sooner than expected: who was to wait for that need not any more. */
+static void hurry(struct arbiter *a, uint64_t now_ns)
+{
+    struct arbiter_member *current = a->current;
+    uint64_t from;
+
+    if (!current || current->from_ns <= now_ns) {
+        return;
+    }
+    from = start_of(a, current->account->priority, now_ns);
+    if (from < current->from_ns) {
+        current->from_ns = current->granted_ns = from;
+        shared_store64(&current->word->from_ns, from);
+        current->alerted(current);
+    }
+}
+
+/* The slice of current is about to end: whoever is next is to be awake by then. */
+static void alert(struct arbiter *a, uint64_t now_ns)
+{
+    struct arbiter_member *current = a->current;
+
+    if (current && current->due_ns != 0 && !current->alerted_next &&
+        now_ns + ALERT_NS + ALERT_SLACK_NS >= current->due_ns && !a->paused) {
+        const struct choice next = choose(a);
+
+        current->alerted_next = true;
+        if (next.member) {
+            next.member->alerted(next.member);
+        }
+    }
+}
+
+/* Whether `next` may have work on the engine beside those who drain. */
+static bool may_join(const struct arbiter *a, const struct choice *next, uint64_t now_ns)
+{
+    const unsigned band = next->member->account->priority;
+    unsigned about_to_end = 0;
+
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        const struct arbiter_member *member = member_of(e);
+
+        if (overdue(a, member, now_ns)) {
+            continue;
+        }
+        if (member->account->priority >= band) {
+            if (!member->yielded || ++about_to_end > 1) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* What current's word is to be with `next` waiting. */
+static enum vgpu_turn word_for(const struct arbiter *a, const struct choice *next, uint64_t now_ns)
+{
+    const struct arbiter_member *current = a->current;
+
+    if (overdue(a, current, now_ns)) {
+        return VGPU_TURN_STOPPED;
+    }
+    if (current->lent) {
+        return VGPU_TURN_SHARED;
+    }
+    if (next->lent || next->member->account->priority > current->account->priority) {
+        return VGPU_TURN_STOPPED;
+    }
+    return next->member->account->priority == current->account->priority ? VGPU_TURN_SHARED
+                                                                         : VGPU_TURN_WANTED;
+}
+
+/* Has current make room for `next`. False when that takes its time. */
+static bool make_room(struct arbiter *a, const struct choice *next, uint64_t now_ns)
+{
+    struct arbiter_member *current = a->current;
+    const enum vgpu_turn state = word_for(a, next, now_ns);
+
+    if (state == VGPU_TURN_SHARED && !current->lent) {
+        current->due_ns = slice_end(a, next->member, now_ns);
+        shared_store64(&current->word->until_ns, current->due_ns);
+    } else if (state == VGPU_TURN_WANTED) {
+        current->due_ns = 0;
+    }
+    switch (set_word(current, state)) {
+    case VGPU_TURN_OPEN:
+        retire(a, current);
+        return true;
+    case VGPU_TURN_STOPPED:
+        /* The credit was seen now; by the time of the grant the higher band may wait again. */
+        a->lending = next->lent;
+        a->lend_to = next->member->account->priority;
+        drain(a, now_ns);
+        return true;
+    case VGPU_TURN_CLOSED:
+        /* It submits no more; its message is on its way, or never comes. */
+        drain(a, now_ns);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* With nobody waiting, whoever was stopped may go on, unless it is overdue. */
+static void go_on(struct arbiter *a, uint64_t now_ns)
+{
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        struct arbiter_member *member = member_of(e);
+
+        if (!member->yielded && !overdue(a, member, now_ns) &&
+            shared_swap(&member->word->state, VGPU_TURN_STOPPED, VGPU_TURN_RUNNING)) {
+            list_remove(&member->entry);
+            member->state = ARBITER_CURRENT;
+            member->lent = false;
+            member->told = false;
+            member->held_up_ns = 0;
+            member->due_ns = 0;
+            a->current = member;
+            return;
+        }
+    }
+}
+
+/* Moves the turn on as far as it can go now. */
+static void advance(struct arbiter *a, uint64_t now_ns)
+{
+    mark_late(a, now_ns);
+    while (!a->paused) {
+        const struct choice next = choose(a);
+
+        if (!next.member) {
+            if (!a->current) {
+                go_on(a, now_ns);
+            } else {
+                a->current->due_ns = a->current->lent ? now_ns : 0;
+                if (!a->current->lent) {
+                    shared_swap(&a->current->word->state, VGPU_TURN_SHARED, VGPU_TURN_RUNNING);
+                }
+            }
+            return;
+        }
+        if (a->current) {
+            if (!make_room(a, &next, now_ns)) {
+                return;
+            }
+            continue;
+        }
+        if (!may_join(a, &next, now_ns)) {
+            return;
+        }
+        grant(a, next, now_ns);
+    }
+}
+
+static void remember(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
+{
+    struct turn_history *history = a->history;
+
+    if (!member->asked) {
+        return;
+    }
+    member->asked = false;
+    history->record[history->count++ % TURN_HISTORY] = (struct turn_record){
+        .sequence = member->sequence,
+        .vm_id = member->vm_id,
+        .engine = a->engine,
+        .gpu = a->gpu,
+        .priority = member->account->priority,
+        .wait_ns = member->granted_ns - member->asked_ns,
+        .run_ns = now_ns > member->granted_ns ? now_ns - member->granted_ns : 0,
+    };
+}
+
+/* What the owner does ---------------------------------------------------------------------- */
+
+void arbiter_init(struct arbiter *a, uint32_t gpu, uint32_t engine, struct turn_history *history,
+                  const struct arbiter_rules *rules)
+{
+    memset(a, 0, sizeof(*a));
+    a->gpu = gpu;
+    a->engine = engine;
+    a->history = history;
+    a->rules = *rules;
+    list_init(&a->draining);
+    for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
+        list_init(&a->band[i].accounts);
+        a->band[i].credit = -full_credit(a);
+    }
+}
+
+void arbiter_join(struct arbiter *a, struct arbiter_member *member)
+{
+    struct arbiter_account *account = member->account;
+
+    if (!account->waiting.next) {
+        list_init(&account->waiting);
+    }
+    a->members++;
+    member->arbiter = a;
+    member->state = ARBITER_IDLE;
+    member->asked = false;
+    member->lent = false;
+    member->yielded = false;
+    member->told = false;
+    member->held_up_ns = 0;
+    member->late = false;
+    member->due_ns = 0;
+    shared_store(&member->word->state, VGPU_TURN_CLOSED);
+}
+
+void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
+{
+    struct arbiter *a = member->arbiter;
+
+    if (!a) {
+        return;
+    }
+    settle(a, now_ns);
+    if (member->state == ARBITER_WAITING) {
+        list_remove(&member->entry);
+        if (list_empty(&member->account->waiting)) {
+            list_remove(&member->account->entry);
+        }
+        member->state = ARBITER_IDLE;
+    } else if (member->state != ARBITER_IDLE) {
+        retire(a, member);
+    }
+    a->members--;
+    member->arbiter = NULL;
+    hurry(a, now_ns);
+    advance(a, now_ns);
+}
+
+int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
+{
+    struct arbiter *a = member->arbiter;
+    struct arbiter_account *account = member->account;
+    struct arbiter_band *band;
+
+    if (!a || member->state != ARBITER_IDLE || member->asked) {
+        return -EPROTO;
+    }
+    settle(a, now_ns);
+    band = &a->band[account->priority];
+    if (!account_active(account) && account->virtual_ns < band->virtual_ns) {
+        account->virtual_ns = band->virtual_ns;
+    }
+    if (!in_the_way(a)) {
+        forget_dues(a, now_ns);
+    }
+    member->state = ARBITER_WAITING;
+    member->asked_ns = now_ns;
+    list_add_before(&account->waiting, &member->entry);
+    if (!list_contains(&account->entry)) {
+        list_account(a, account);
+    }
+    advance(a, now_ns);
+    return 0;
+}
+
+/* Whether the worker may say that its turn ends: it has one, and has closed its word. */
+static bool ends_turn(const struct arbiter_member *member)
+{
+    return member->arbiter &&
+           (member->state == ARBITER_CURRENT || member->state == ARBITER_DRAINING) &&
+           shared_load_acquire(&member->word->state) == VGPU_TURN_CLOSED;
+}
+
+int arbiter_yield(struct arbiter_member *member, uint64_t from_ns, uint64_t now_ns)
+{
+    struct arbiter *a = member->arbiter;
+
+    if (!ends_turn(member) || member->yielded) {
+        return -EPROTO;
+    }
+    settle(a, now_ns);
+    if (member->state == ARBITER_CURRENT) {
+        drain(a, now_ns);
+    }
+    member->yielded = true;
+    member->from_ns = from_ns < now_ns + AHEAD_MAX_NS ? from_ns : now_ns + AHEAD_MAX_NS;
+    advance(a, now_ns);
+    return 0;
+}
+
+int arbiter_done(struct arbiter_member *member, uint64_t now_ns)
+{
+    struct arbiter *a = member->arbiter;
+
+    if (!ends_turn(member)) {
+        return -EPROTO;
+    }
+    settle(a, now_ns);
+    remember(a, member, now_ns);
+    retire(a, member);
+    hurry(a, now_ns);
+    advance(a, now_ns);
+    return 0;
+}
+
+int arbiter_kept(struct arbiter_member *member, uint64_t now_ns)
+{
+    if (!member->arbiter || !member->asked) {
+        return -EPROTO;
+    }
+    settle(member->arbiter, now_ns);
+    remember(member->arbiter, member, now_ns);
+    /* It may have become idle just before somebody asked, who then was told to wait. */
+    advance(member->arbiter, now_ns);
+    return 0;
+}
+
+void arbiter_set_account(struct arbiter *a, struct arbiter_account *account,
+                         enum vgpu_priority priority, uint32_t weight, uint64_t now_ns)
+{
+    const bool waits = list_contains(&account->entry);
+
+    settle(a, now_ns);
+    if (account->priority != priority) {
+        list_remove(&account->entry);
+        account->priority = priority;
+        account->virtual_ns = a->band[priority].virtual_ns;
+        if (waits) {
+            list_account(a, account);
+        }
+    }
+    account->weight = weight;
+    advance(a, now_ns);
+}
+
+void arbiter_pause(struct arbiter *a, uint64_t now_ns)
+{
+    settle(a, now_ns);
+    a->paused = true;
+    if (!a->current) {
+        return;
+    }
+    if (set_word(a->current, VGPU_TURN_STOPPED) == VGPU_TURN_OPEN) {
+        retire(a, a->current);
+    } else {
+        drain(a, now_ns);
+    }
+}
+
+void arbiter_resume(struct arbiter *a, uint64_t now_ns)
+{
+    settle(a, now_ns);
+    a->paused = false;
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        set_late(member_of(e), false);
+        member_of(e)->due_ns = now_ns;
+    }
+    advance(a, now_ns);
+}
+
+/* When a band that waits will have earned a turn; 0: never, or already. */
+static uint64_t credit_deadline(const struct arbiter *a, int band)
+{
+    const int64_t credit = a->band[band].credit;
+
+    if (a->rules.least_share == 0 || band >= served_band(a) || !band_waits(a, (unsigned)band) ||
+        credit >= 0) {
+        return 0;
+    }
+    return a->charged_ns + (uint64_t)-credit / a->rules.least_share + CREDIT_STEP_NS;
+}
+
+/* When a member will have held others up for as long as it may. */
+static uint64_t limit_deadline(const struct arbiter *a, const struct arbiter_member *member)
+{
+    const uint64_t left = a->rules.limit_ns > member->held_up_ns
+                              ? a->rules.limit_ns - member->held_up_ns
+                              : 0;
+
+    return a->charged_ns + (left > LIMIT_STEP_NS ? left : LIMIT_STEP_NS);
+}
+
+uint64_t arbiter_deadline(const struct arbiter *a)
+{
+    uint64_t deadline = 0;
+
+    if (a->paused || (!anybody_waits(a) && !a->current)) {
+        return 0;
+    }
+    if (anybody_waits(a) && a->current && a->current->due_ns != 0) {
+        deadline = a->current->due_ns + a->rules.patience_ns;
+        if (!a->current->alerted_next) {
+            deadline = a->current->due_ns > ALERT_NS ? a->current->due_ns - ALERT_NS : 1;
+        }
+    }
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        const struct arbiter_member *member = member_of(e);
+        const uint64_t late = member->due_ns + a->rules.patience_ns;
+
+        if (late > a->charged_ns && !member->late && anybody_waits(a)) {
+            deadline = earlier(deadline, late);
+        } else if (a->rules.limit_ns != 0 && !member->told) {
+            deadline = earlier(deadline, limit_deadline(a, member));
+        }
+    }
+    for (int i = 0; i < (int)VGPU_PRIORITIES; i++) {
+        deadline = earlier(deadline, credit_deadline(a, i));
+    }
+    return deadline;
+}
+
+void arbiter_tick(struct arbiter *a, uint64_t now_ns)
+{
+    settle(a, now_ns);
+    advance(a, now_ns);
+    alert(a, now_ns);
+    if (a->paused || a->rules.limit_ns == 0) {
+        return;
+    }
+    if (!in_the_way(a)) {
+        forget_dues(a, now_ns);
+        return;
+    }
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        struct arbiter_member *member = member_of(e);
+
+        if (!member->told && member->held_up_ns >= a->rules.limit_ns) {
+            member->told = true;
+            member->expired(member);
+        }
+    }
+}
+
+bool arbiter_busy(const struct arbiter_member *member)
+{
+    return member->state == ARBITER_WAITING || member->state == ARBITER_DRAINING ||
+           (member->state == ARBITER_CURRENT &&
+            shared_load(&member->word->state) != VGPU_TURN_OPEN);
+}

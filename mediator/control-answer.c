@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* What the control socket answers, see control-answer.h. */
+#include "control-answer.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "clock.h"
+#include "control-describe.h"
+#include "log.h"
+#include "reload.h"
+#include "version.h"
+#include "vm.h"
+
+struct json_object *control_error(const char *format, ...)
+{
+    struct json_object *answer = json_object_new_object();
+    char text[2048];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    describe_string(answer, "error", text);
+    return answer;
+}
+
+/* What a question names -------------------------------------------------------------------- */
+
+/* A value as text, numbers too; NULL, and *error says why. */
+static const char *text_of(struct json_object *question, const char *key,
+                           struct json_object **error)
+{
+    struct json_object *value = NULL;
+
+    json_object_object_get_ex(question, key, &value);
+    if (!json_object_is_type(value, json_type_string) &&
+        !json_object_is_type(value, json_type_int)) {
+        *error = control_error("the question has no '%s', which is text or a number", key);
+        return NULL;
+    }
+    return json_object_get_string(value);
+}
+
+/* NULL, and *error says why. */
+static struct vm *vm_of(struct mediator *mediator, struct json_object *question,
+                        struct json_object **error)
+{
+    struct json_object *value = NULL;
+    struct vm *vm;
+    int64_t id;
+
+    if (!json_object_object_get_ex(question, "vm", &value) ||
+        !json_object_is_type(value, json_type_int)) {
+        *error = control_error("the question has no 'vm', which is a VM's number");
+        return NULL;
+    }
+    id = json_object_get_int64(value);
+    vm = id > 0 && id <= UINT32_MAX ? vm_find(mediator, (uint32_t)id) : NULL;
+    if (!vm) {
+        *error = control_error("no VM %" PRId64 " is attached; 'vgpuctl list' shows who is", id);
+    }
+    return vm;
+}
+
+/* NULL, and *error says why. */
+static struct pool *pool_of(struct mediator *mediator, struct json_object *question,
+                            struct json_object **error)
+{
+    const char *name = text_of(question, "pool", error);
+    char known[3 * CONFIG_POOLS] = "";
+    size_t length = 0;
+
+    for (unsigned i = 0; name && i < CONFIG_POOLS; i++) {
+        struct pool *pool = &mediator->pools[i];
+
+        if (pool->id == 0) {
+            continue;
+        }
+        if (name[0] == pool->id && name[1] == '\0') {
+            return pool;
+        }
+        length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%c",
+                                   length > 0 ? ", " : "", pool->id);
+    }
+    if (name) {
+        *error = control_error("there is no pool '%s'; there is %s", name, known);
+    }
+    return NULL;
+}
+
+/* Commands --------------------------------------------------------------------------------- */
+
+static struct json_object *answer_list(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *answer = json_object_new_object();
+    struct json_object *pools = json_object_new_array();
+    struct json_object *vms = json_object_new_array();
+
+    (void)question;
+    describe_string(answer, "version", VGPU_PACKAGE_VERSION);
+    describe_string(answer, "computes_on", mediator->computes_on);
+    describe_bool(answer, "gpu", mediator->has_gpu);
+    describe_seconds(answer, "clock_seconds", clock_ns());
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        if (mediator->pools[i].id != 0) {
+            json_object_array_add(pools, describe_pool(&mediator->pools[i]));
+        }
+    }
+    for (struct vm *vm = mediator->vms; vm; vm = vm->next) {
+        json_object_array_add(vms, describe_vm(vm));
+    }
+    json_object_object_add(answer, "pools", pools);
+    json_object_object_add(answer, "vms", vms);
+    return answer;
+}
+
+static struct json_object *answer_show(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *error = NULL;
+    struct vm *vm = vm_of(mediator, question, &error);
+
+    return vm ? describe_vm(vm) : error;
+}
+
+static struct json_object *answer_set(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *answer = NULL;
+    struct vm *vm = vm_of(mediator, question, &answer);
+    const char *key = vm ? text_of(question, "key", &answer) : NULL;
+    const char *value = key ? text_of(question, "value", &answer) : NULL;
+    struct config_limits limits;
+    const char *problem;
+    char text[64];
+    bool forced;
+
+    if (!value) {
+        return answer;
+    }
+    limits = vm->limits;
+    problem = config_set_limit(&limits, key, value);
+    if (problem) {
+        return control_error("%s", problem);
+    }
+    /* A priority that was forced before outlasts changes of other keys. */
+    forced = strcmp(key, "priority") == 0 || vm->priority == vm->limits.priority;
+    vm_set_limits(vm, &limits, forced);
+    config_get_limit(&vm->limits, key, text, sizeof(text));
+    log_info("VM %" PRIu32 ": %s is %s now", vm->id, key, text);
+    answer = json_object_new_object();
+    describe_number(answer, "vm", vm->id);
+    describe_string(answer, "key", key);
+    describe_string(answer, "value", text);
+    return answer;
+}
+
+static struct json_object *answer_history(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *error = NULL;
+    const struct pool *pool = pool_of(mediator, question, &error);
+
+    return pool ? describe_history(pool) : error;
+}
+
+static struct json_object *set_paused(struct mediator *mediator, struct json_object *question,
+                                      bool paused)
+{
+    struct json_object *error = NULL;
+    struct pool *pool = pool_of(mediator, question, &error);
+
+    if (!pool) {
+        return error;
+    }
+    if (paused) {
+        pool_pause(pool, clock_ns());
+    } else {
+        pool_resume(pool, clock_ns());
+    }
+    mediator_watch_pool(mediator, pool);
+    log_info("pool %c: %s", pool->id, paused ? "paused" : "resumed");
+    return json_object_new_object();
+}
+
+static struct json_object *answer_pause(struct mediator *mediator, struct json_object *question)
+{
+    return set_paused(mediator, question, true);
+}
+
+static struct json_object *answer_resume(struct mediator *mediator, struct json_object *question)
+{
+    return set_paused(mediator, question, false);
+}
+
+static struct json_object *answer_reload(struct mediator *mediator, struct json_object *question)
+{
+    (void)question;
+    if (reload_again(mediator) < 0) {
+        return control_error("the configuration has mistakes, which the mediator's log names, and "
+                             "is not taken over; 'vgpu-mediator --check-config' names them too");
+    }
+    return json_object_new_object();
+}
+
+static const struct {
+    const char *name;
+    struct json_object *(*answer)(struct mediator *mediator, struct json_object *question);
+} commands[] = {
+    {"list", answer_list},       {"show", answer_show},   {"set", answer_set},
+    {"history", answer_history}, {"pause", answer_pause}, {"resume", answer_resume},
+    {"reload", answer_reload},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static struct json_object *unknown_command(const char *name)
+{
+    char known[128] = "";
+    size_t length = 0;
+
+    for (size_t i = 0; i < COMMANDS; i++) {
+        length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s",
+                                   i > 0 ? ", " : "", commands[i].name);
+    }
+    return control_error("unknown command '%s': this mediator, version " VGPU_PACKAGE_VERSION
+                         ", knows %s",
+                         name, known);
+}
+
+static struct json_object *answer_command(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *error = NULL;
+    const char *name = text_of(question, "command", &error);
+
+    for (size_t i = 0; name && i < COMMANDS; i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            return commands[i].answer(mediator, question);
+        }
+    }
+    return name ? unknown_command(name) : error;
+}
+
+struct json_object *control_answer(struct mediator *mediator, const char *text)
+{
+    struct json_object *question = json_tokener_parse(text);
+    struct json_object *answer;
+
+    if (json_object_is_type(question, json_type_object)) {
+        answer = answer_command(mediator, question);
+    } else {
+        answer = control_error("the question is no JSON object in a line: {\"command\": ...}");
+    }
+    json_object_put(question);
+    return answer;
+}

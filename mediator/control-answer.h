@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the control socket answers: JSON. docs/control.md lists the commands and all keys.
+ */
+#ifndef VGPU_CONTROL_ANSWER_H
+#define VGPU_CONTROL_ANSWER_H
+
+#include "mediator.h"
+
+struct json_object;
+
+/* Does what a question asks for. The answer is the caller's; it has "error" when that failed. */
+struct json_object *control_answer(struct mediator *mediator, const char *text);
+
+/* An answer that says why there is no other. */
+struct json_object *control_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

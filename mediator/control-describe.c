@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* VMs, sessions and pools as JSON, see control-describe.h. */
+#include "control-describe.h"
+
+#include "clock.h"
+#include "report.h"
+
+void describe_string(struct json_object *object, const char *key, const char *text)
+{
+    json_object_object_add(object, key, json_object_new_string(text));
+}
+
+void describe_number(struct json_object *object, const char *key, uint64_t number)
+{
+    json_object_object_add(object, key, json_object_new_uint64(number));
+}
+
+void describe_seconds(struct json_object *object, const char *key, uint64_t ns)
+{
+    json_object_object_add(object, key, json_object_new_double((double)ns / (double)NS_PER_S));
+}
+
+void describe_bool(struct json_object *object, const char *key, bool value)
+{
+    json_object_object_add(object, key, json_object_new_boolean(value));
+}
+
+static void add_pool(struct json_object *object, const struct pool *pool)
+{
+    const char name[] = {pool->id, '\0'};
+
+    describe_string(object, "pool", name);
+}
+
+/* Buckets are left out behind the last that holds something. */
+static struct json_object *describe_waits(const struct histogram *waits)
+{
+    struct json_object *object = json_object_new_object();
+    struct json_object *buckets = json_object_new_array();
+    const uint64_t total = histogram_total(waits);
+
+    for (uint64_t i = 0, seen = 0; seen < total; i++) {
+        seen += waits->count[i];
+        json_object_array_add(buckets, json_object_new_uint64(waits->count[i]));
+    }
+    describe_number(object, "count", total);
+    describe_seconds(object, "sum_seconds", waits->sum_ns);
+    describe_seconds(object, "p50_seconds", histogram_percentile_ns(waits, 50));
+    describe_seconds(object, "p99_seconds", histogram_percentile_ns(waits, 99));
+    json_object_object_add(object, "buckets", buckets);
+    return object;
+}
+
+static void add_report(struct json_object *object, const struct report *report)
+{
+    const struct vgpu_claims *claims = &report->claims;
+    struct json_object *gpu_seconds = json_object_new_object();
+    uint64_t turns = 0;
+
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        describe_seconds(gpu_seconds, report_engines[i], claims->gpu_ns[i]);
+        turns += claims->turns[i];
+    }
+    describe_number(object, "requests", claims->requests);
+    describe_number(object, "errors", claims->errors);
+    describe_number(object, "elements", claims->elements);
+    describe_seconds(object, "busy_seconds", claims->gpu_ns[VGPU_ENGINE_COMPUTE]);
+    json_object_object_add(object, "gpu_seconds", gpu_seconds);
+    describe_number(object, "turns", turns);
+    json_object_object_add(object, "queue_wait", describe_waits(&report->waits));
+    describe_number(object, "in_flight", claims->in_flight);
+    describe_number(object, "doorbells", claims->doorbells);
+    describe_number(object, "interrupts", claims->interrupts);
+    describe_number(object, "faults", claims->faults);
+    describe_number(object, "worker_failures", report->failures);
+}
+
+/* What the process is now. */
+static void add_worker(struct json_object *object, const struct process *process)
+{
+    describe_string(object, "state", report_state(process));
+    describe_string(object, "device", process->ready ? process->device : "");
+    if (process->worker.gpu) {
+        describe_number(object, "gpu", process->worker.gpu->number);
+    }
+    describe_number(object, "worker_pid", (uint64_t)process->pid);
+    describe_number(object, "worker_starts", process->starts);
+}
+
+static struct json_object *describe_process(struct process *process)
+{
+    struct json_object *object = json_object_new_object();
+    const struct report report = report_process(process);
+
+    add_worker(object, process);
+    describe_number(object, "memory_used", report.claims.memory);
+    add_report(object, &report);
+    return object;
+}
+
+/* The sessions that have a worker now. */
+static struct json_object *describe_sessions(struct vm *vm)
+{
+    struct json_object *sessions = json_object_new_array();
+
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        struct session *session = vm->sessions[i];
+        struct json_object *object;
+
+        if (!session || session->worker.pid == 0) {
+            continue;
+        }
+        object = describe_process(&session->worker);
+        describe_number(object, "queue", i);
+        json_object_array_add(sessions, object);
+    }
+    return sessions;
+}
+
+struct json_object *describe_limits(const struct config_limits *limits)
+{
+    struct json_object *object = json_object_new_object();
+    char text[64];
+
+    for (unsigned i = 0; config_limit_keys[i]; i++) {
+        if (config_get_limit(limits, config_limit_keys[i], text, sizeof(text))) {
+            describe_string(object, config_limit_keys[i], text);
+        }
+    }
+    return object;
+}
+
+struct json_object *describe_vm(struct vm *vm)
+{
+    struct json_object *object = json_object_new_object();
+    const struct report report = report_vm(vm);
+
+    describe_number(object, "vm", vm->id);
+    describe_string(object, "name", vm->name);
+    describe_string(object, "kind", vm->host ? "host" : "vm");
+    add_pool(object, vm->pool);
+    describe_string(object, "priority", config_priority_name(vm->priority));
+    describe_number(object, "share", vm->limits.share);
+    describe_number(object, "shm_bytes", vm->shm_size);
+    describe_seconds(object, "attached_seconds", clock_ns() - vm->attached_ns);
+    describe_number(object, "client_pid", (uint64_t)vm->peer);
+    describe_number(object, "client_user", vm->user);
+    describe_number(object, "queues", vm->queues);
+    describe_number(object, "memory_used", report_memory(vm));
+    describe_number(object, "memory_limit", vm->limits.memory);
+    add_worker(object, &vm->worker);
+    add_report(object, &report);
+    json_object_object_add(object, "limits", describe_limits(&vm->limits));
+    json_object_object_add(object, "registers", describe_process(&vm->worker));
+    json_object_object_add(object, "sessions", describe_sessions(vm));
+    return object;
+}
+
+struct json_object *describe_pool(const struct pool *pool)
+{
+    struct json_object *object = json_object_new_object();
+    struct json_object *gpus = json_object_new_array();
+    const struct arbiter_rules *rules = &pool->gpus[0].engines[0].rules;
+
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        struct json_object *gpu = json_object_new_object();
+
+        describe_number(gpu, "number", pool->gpus[i].number);
+        describe_number(gpu, "workers", pool->gpus[i].worker_count);
+        json_object_array_add(gpus, gpu);
+    }
+    add_pool(object, pool);
+    describe_bool(object, "paused", pool->paused);
+    describe_bool(object, "exclusive", pool->exclusive);
+    describe_seconds(object, "slice_seconds", rules->slice_ns);
+    describe_seconds(object, "window_seconds", pool->window_ns);
+    json_object_object_add(
+        object, "least_share",
+        json_object_new_double((double)rules->least_share / (double)ARBITER_LEAST_ONE));
+    describe_number(object, "turns", pool->history.sequence);
+    json_object_object_add(object, "gpus", gpus);
+    return object;
+}
+
+static struct json_object *describe_turn(const struct turn_record *turn)
+{
+    struct json_object *object = json_object_new_object();
+
+    describe_number(object, "turn", turn->sequence);
+    describe_number(object, "vm", turn->vm_id);
+    describe_number(object, "gpu", turn->gpu);
+    describe_string(object, "engine", report_engines[turn->engine]);
+    describe_string(object, "priority", config_priority_name(turn->priority));
+    describe_seconds(object, "waited_seconds", turn->wait_ns);
+    describe_seconds(object, "ran_seconds", turn->run_ns);
+    return object;
+}
+
+struct json_object *describe_history(const struct pool *pool)
+{
+    const struct turn_history *history = &pool->history;
+    struct json_object *answer = json_object_new_object();
+    struct json_object *turns = json_object_new_array();
+    const uint64_t first = history->count > TURN_HISTORY ? history->count - TURN_HISTORY : 0;
+
+    for (uint64_t i = first; i < history->count; i++) {
+        json_object_array_add(turns, describe_turn(&history->record[i % TURN_HISTORY]));
+    }
+    add_pool(answer, pool);
+    json_object_object_add(answer, "turns", turns);
+    return answer;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* A question to the mediator, see ask.h. */
+#include "ask.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "unixaddr.h"
+
+static char problem_text[512];
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address;
+    const socklen_t length = unix_address(path, &address);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, length) < 0) {
+        snprintf(problem_text, sizeof(problem_text), "cannot reach the mediator at '%s': %s%s",
+                 path, strerror(errno),
+                 errno == EACCES ? "; are you root?" : "; is vgpu-mediator running?");
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
+    }
+    return fd;
+}
+
+/* Whether the question went out; the other side may close at once. */
+static bool send_question(int fd, struct json_object *question)
+{
+    const char *text = json_object_to_json_string_ext(question, JSON_C_TO_STRING_PLAIN);
+
+    return send(fd, text, strlen(text), MSG_NOSIGNAL) >= 0 && send(fd, "\n", 1, MSG_NOSIGNAL) >= 0;
+}
+
+struct json_object *ask(const char *path, struct json_object *question, const char **problem)
+{
+    const int fd = connect_to(path);
+    struct json_tokener *tokener;
+    struct json_object *answer = NULL;
+    char buffer[16384];
+    ssize_t n;
+
+    *problem = problem_text;
+    if (fd < 0) {
+        return NULL;
+    }
+    tokener = json_tokener_new();
+    if (send_question(fd, question)) {
+        while (!answer && (n = read(fd, buffer, sizeof(buffer))) > 0) {
+            answer = json_tokener_parse_ex(tokener, buffer, (int)n);
+        }
+    }
+    json_tokener_free(tokener);
+    close(fd);
+    if (!answer) {
+        snprintf(problem_text, sizeof(problem_text),
+                 "the mediator at '%s' closed the connection without an answer; is it stopping?",
+                 path);
+    }
+    return answer;
+}
+
+struct json_object *ask_question(const char *command)
+{
+    struct json_object *question = json_object_new_object();
+
+    json_object_object_add(question, "command", json_object_new_string(command));
+    return question;
+}
+
+struct json_object *get(struct json_object *object, const char *key)
+{
+    struct json_object *value = NULL;
+
+    json_object_object_get_ex(object, key, &value);
+    return value;
+}
+
+const char *get_text(struct json_object *object, const char *key)
+{
+    const char *value = json_object_get_string(get(object, key));
+
+    return value ? value : "";
+}
+
+uint64_t get_number(struct json_object *object, const char *key)
+{
+    return json_object_get_uint64(get(object, key));
+}
+
+double get_real(struct json_object *object, const char *key)
+{
+    return json_object_get_double(get(object, key));
+}
+
+bool get_bool(struct json_object *object, const char *key)
+{
+    return json_object_get_boolean(get(object, key));
+}
+
+size_t get_length(struct json_object *object, const char *key)
+{
+    struct json_object *array = get(object, key);
+
+    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
+struct json_object *get_element(struct json_object *object, const char *key, size_t index)
+{
+    return json_object_array_get_idx(get(object, key), index);
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/* What `vgpuctl top` shows, see figures.h. */
+#include "figures.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ask.h"
+#include "histogram.h"
+#include "print.h"
+
+/* Between two answers ---------------------------------------------------------------------- */
+
+/* What has been counted since; one that is less than before began anew. */
+static double grown(double before, double now)
+{
+    return now >= before ? now - before : now;
+}
+
+static double engine_growth(struct json_object *before, struct json_object *now, const char *engine)
+{
+    return grown(get_real(get(before, "gpu_seconds"), engine),
+                 get_real(get(now, "gpu_seconds"), engine));
+}
+
+static uint64_t bucket_of(struct json_object *waits, size_t bucket)
+{
+    return bucket < get_length(waits, "buckets")
+               ? json_object_get_uint64(get_element(waits, "buckets", bucket))
+               : 0;
+}
+
+static void take_waits(struct figure *figure, struct json_object *before, struct json_object *now)
+{
+    const bool anew = get_number(now, "count") < get_number(before, "count");
+    struct histogram waits = {0};
+
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        const uint64_t count = bucket_of(now, i), old = anew ? 0 : bucket_of(before, i);
+
+        waits.count[i] = count > old ? count - old : 0;
+    }
+    figure->waits = histogram_total(&waits);
+    figure->wait_p50 = (double)histogram_percentile_ns(&waits, 50) / 1e9;
+    figure->wait_p99 = (double)histogram_percentile_ns(&waits, 99) / 1e9;
+}
+
+/* All but the label and the limit; `before` is NULL where it is new. */
+static void take_figure(struct figure *figure, struct json_object *before, struct json_object *now,
+                        double seconds)
+{
+    const double copies = engine_growth(before, now, "to-device") +
+                          engine_growth(before, now, "from-device");
+
+    figure->state = get_text(now, "state");
+    figure->gpu = get(now, "gpu") ? (int64_t)get_number(now, "gpu") : -1;
+    figure->gpu_percent = 100.0 * engine_growth(before, now, "compute") / seconds;
+    figure->copy_percent = 100.0 * copies / seconds;
+    figure->memory = get_number(now, "memory_used");
+    figure->in_flight = get_number(now, "in_flight");
+    figure->faults = get_number(now, "faults");
+    take_waits(figure, get(before, "queue_wait"), get(now, "queue_wait"));
+}
+
+/* The element that has the same number under this key; NULL: none. */
+static struct json_object *find(struct json_object *object, const char *array, const char *key,
+                                uint64_t number)
+{
+    for (size_t i = 0; i < get_length(object, array); i++) {
+        struct json_object *element = get_element(object, array, i);
+
+        if (get_number(element, key) == number) {
+            return element;
+        }
+    }
+    return NULL;
+}
+
+const char *figures_busiest(const char *one, const char *other)
+{
+    static const char *const states[] = {"running", "waiting", "starting"};
+
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        if (strcmp(one, states[i]) == 0 || strcmp(other, states[i]) == 0) {
+            return states[i];
+        }
+    }
+    return one;
+}
+
+static void take_workers(struct vm_figures *vm, struct json_object *before, struct json_object *now,
+                         double seconds)
+{
+    const size_t sessions = get_length(now, "sessions");
+
+    /* Register mode by itself is the VM's own line. */
+    vm->workers = sessions > 0 ? calloc(1 + sessions, sizeof(*vm->workers)) : NULL;
+    if (!vm->workers) {
+        return;
+    }
+    vm->worker_count = 1 + sessions;
+    snprintf(vm->workers[0].label, sizeof(vm->workers[0].label), "registers");
+    take_figure(&vm->workers[0], get(before, "registers"), get(now, "registers"), seconds);
+    for (size_t i = 0; i < sessions; i++) {
+        struct figure *worker = &vm->workers[1 + i];
+        struct json_object *session = get_element(now, "sessions", i);
+        const uint64_t queue = get_number(session, "queue");
+
+        snprintf(worker->label, sizeof(worker->label), "queue %" PRIu64, queue);
+        take_figure(worker, find(before, "sessions", "queue", queue), session, seconds);
+        vm->total.state = figures_busiest(vm->total.state, worker->state);
+        vm->total.gpu = vm->total.gpu == worker->gpu ? worker->gpu : -1;
+    }
+}
+
+void figures_make(struct figures *figures, struct json_object *before, struct json_object *now)
+{
+    *figures = (struct figures){
+        .seconds = get_real(now, "clock_seconds") - get_real(before, "clock_seconds"),
+        .vms = calloc(get_length(now, "vms") + 1, sizeof(*figures->vms)),
+    };
+    if (figures->seconds <= 0.0) {
+        figures->seconds = 1e-9;
+    }
+    for (size_t i = 0; figures->vms && i < get_length(now, "vms"); i++) {
+        struct json_object *vm = get_element(now, "vms", i);
+        struct vm_figures *to = &figures->vms[figures->count++];
+        struct json_object *old;
+
+        to->vm = get_number(vm, "vm");
+        to->pool = get_text(vm, "pool");
+        to->priority = get_text(vm, "priority");
+        snprintf(to->total.label, sizeof(to->total.label), "%s", get_text(vm, "name"));
+        to->total.memory_limit = get_number(vm, "memory_limit");
+        old = find(before, "vms", "vm", to->vm);
+        /* Detached and attached again: it has begun anew. */
+        if (get_real(vm, "attached_seconds") < get_real(old, "attached_seconds")) {
+            old = NULL;
+        }
+        take_figure(&to->total, old, vm, figures->seconds);
+        take_workers(to, old, vm, figures->seconds);
+    }
+}
+
+void figures_free(struct figures *figures)
+{
+    for (size_t i = 0; i < figures->count; i++) {
+        free(figures->vms[i].workers);
+    }
+    free(figures->vms);
+    *figures = (struct figures){0};
+}
+
+/* Order ------------------------------------------------------------------------------------ */
+
+/* qsort(3) takes no context. */
+static int sort_order;
+
+static double rank_of(const struct figure *figure)
+{
+    switch (tolower(sort_order)) {
+    case 'm':
+        return (double)figure->memory;
+    case 'w':
+        return figure->wait_p99;
+    case 'i':
+        return (double)figure->in_flight;
+    case 'f':
+        return (double)figure->faults;
+    default:
+        return figure->gpu_percent;
+    }
+}
+
+static int compare(double one, double other)
+{
+    const int most_first = (one < other) - (one > other);
+
+    return isupper(sort_order) ? -most_first : most_first;
+}
+
+static int compare_vms(const void *one, const void *other)
+{
+    const struct vm_figures *a = one, *b = other;
+    const int by_number = (a->vm > b->vm) - (a->vm < b->vm);
+    int order;
+
+    if (tolower(sort_order) == 'v') {
+        return isupper(sort_order) ? -by_number : by_number;
+    }
+    order = compare(rank_of(&a->total), rank_of(&b->total));
+    return order != 0 ? order : by_number;
+}
+
+static int compare_workers(const void *one, const void *other)
+{
+    const struct figure *a = one, *b = other;
+    const int order = compare(rank_of(a), rank_of(b));
+
+    return order != 0 ? order : strverscmp(a->label, b->label);
+}
+
+bool figures_sort(struct figures *figures, int order)
+{
+    if (order <= 0 || order > 'z' || !strchr("pmwifv", tolower(order))) {
+        return false;
+    }
+    sort_order = order;
+    if (figures->count > 0) {
+        qsort(figures->vms, figures->count, sizeof(*figures->vms), compare_vms);
+    }
+    for (size_t i = 0; i < figures->count && tolower(order) != 'v'; i++) {
+        if (figures->vms[i].worker_count > 0) {
+            qsort(figures->vms[i].workers, figures->vms[i].worker_count,
+                  sizeof(*figures->vms[i].workers), compare_workers);
+        }
+    }
+    return true;
+}
+
+/* Output ----------------------------------------------------------------------------------- */
+
+void figures_head(char line[FIGURES_LINE])
+{
+    snprintf(line, FIGURES_LINE,
+             "%-10s %-16s %-4s %-8s %-8s %3s %6s %6s %8s %8s %7s %8s %8s %6s %6s", "VM", "NAME",
+             "POOL", "PRIORITY", "STATE", "GPU", "GPU%", "COPY%", "MEMORY", "LIMIT", "WAITS",
+             "WAIT-P50", "WAIT-P99", "FLIGHT", "FAULTS");
+}
+
+void figures_line(const struct vm_figures *vm, const struct figure *worker, char line[FIGURES_LINE])
+{
+    const struct figure *figure = worker ? worker : &vm->total;
+    char number[24] = "", gpu[24] = "-", memory[UNIT_TEXT], limit[UNIT_TEXT] = "";
+    char p50[UNIT_TEXT] = "-", p99[UNIT_TEXT] = "-";
+
+    if (!worker) {
+        snprintf(number, sizeof(number), "%" PRIu64, vm->vm);
+        snprintf(limit, sizeof(limit), "none");
+    }
+    if (figure->gpu >= 0) {
+        snprintf(gpu, sizeof(gpu), "%" PRId64, figure->gpu);
+    }
+    if (figure->memory_limit > 0) {
+        format_bytes(figure->memory_limit, limit);
+    }
+    if (figure->waits > 0) {
+        format_seconds(figure->wait_p50, p50);
+        format_seconds(figure->wait_p99, p99);
+    }
+    snprintf(line, FIGURES_LINE,
+             "%-10s %s%-*.*s %-4s %-8s %-8s %3s %6.1f %6.1f %8s %8s %7" PRIu64 " %8s %8s %6" PRIu64
+             " %6" PRIu64,
+             number, worker ? "  " : "", worker ? 14 : 16, worker ? 14 : 16, figure->label,
+             worker ? "" : vm->pool, worker ? "" : vm->priority, figure->state, gpu,
+             figure->gpu_percent, figure->copy_percent, format_bytes(figure->memory, memory), limit,
+             figure->waits, p50, p99, figure->in_flight, figure->faults);
+}
+
+static void add_figure(struct json_object *object, const struct figure *figure)
+{
+    const struct {
+        const char *key;
+        double value;
+    } reals[] = {
+        {"gpu_percent", figure->gpu_percent},
+        {"copy_percent", figure->copy_percent},
+        {"wait_p50_seconds", figure->wait_p50},
+        {"wait_p99_seconds", figure->wait_p99},
+    };
+    const struct {
+        const char *key;
+        uint64_t value;
+    } numbers[] = {
+        {"memory_used", figure->memory},
+        {"waits", figure->waits},
+        {"in_flight", figure->in_flight},
+        {"faults", figure->faults},
+    };
+
+    json_object_object_add(object, "state", json_object_new_string(figure->state));
+    if (figure->gpu >= 0) {
+        json_object_object_add(object, "gpu", json_object_new_int64(figure->gpu));
+    }
+    for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
+        json_object_object_add(object, reals[i].key, json_object_new_double(reals[i].value));
+    }
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        json_object_object_add(object, numbers[i].key, json_object_new_uint64(numbers[i].value));
+    }
+}
+
+static struct json_object *vm_json(const struct vm_figures *vm)
+{
+    struct json_object *object = json_object_new_object();
+    struct json_object *workers = json_object_new_array();
+
+    json_object_object_add(object, "vm", json_object_new_uint64(vm->vm));
+    json_object_object_add(object, "name", json_object_new_string(vm->total.label));
+    json_object_object_add(object, "pool", json_object_new_string(vm->pool));
+    json_object_object_add(object, "priority", json_object_new_string(vm->priority));
+    json_object_object_add(object, "memory_limit", json_object_new_uint64(vm->total.memory_limit));
+    add_figure(object, &vm->total);
+    for (size_t i = 0; i < vm->worker_count; i++) {
+        struct json_object *worker = json_object_new_object();
+
+        json_object_object_add(worker, "for", json_object_new_string(vm->workers[i].label));
+        add_figure(worker, &vm->workers[i]);
+        json_object_array_add(workers, worker);
+    }
+    json_object_object_add(object, "workers", workers);
+    return object;
+}
+
+struct json_object *figures_json(const struct figures *figures)
+{
+    struct json_object *object = json_object_new_object();
+    struct json_object *vms = json_object_new_array();
+
+    json_object_object_add(object, "seconds", json_object_new_double(figures->seconds));
+    for (size_t i = 0; i < figures->count; i++) {
+        json_object_array_add(vms, vm_json(&figures->vms[i]));
+    }
+    json_object_object_add(object, "vms", vms);
+    return object;
+}

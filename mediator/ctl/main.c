@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgpuctl: asks a running mediator, over its control socket (docs/control.md), and prints
+ * the answer as a table or as it came.
+ *
+ *   main.c     options and commands
+ *   ask.c      questions and answers
+ *   print.c    answers as tables
+ *   figures.c  what happened between two answers
+ *   top.c      the same, again and again
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ask.h"
+#include "print.h"
+#include "top.h"
+#include "unixaddr.h"
+#include "version.h"
+
+#define DEFAULT_SOCKET "/run/vgpu/control.sock"
+#define INTERVAL_MIN 0.1
+#define INTERVAL_MAX 3600.0
+#define COUNT_MAX 1000000000ul
+
+enum exit_code { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_MEDIATOR = 3 };
+
+struct options {
+    struct top_options top; /* the socket and --json are of all commands */
+    const char *only_top;   /* an option that was given and is for top alone */
+    char **arguments;       /* of the command */
+    int argument_count;
+};
+
+static void usage(FILE *out)
+{
+    fputs("usage: vgpuctl [--socket PATH] [--json] COMMAND\n"
+          "\n"
+          "  list              what is attached, and what computes\n"
+          "  show VM           everything about one VM\n"
+          "  top               who uses the GPUs now; q ends it\n"
+          "  set VM            what can be set for a VM, and how it stands\n"
+          "  set VM KEY VALUE  set it, until the next reload\n"
+          "  history POOL      the last turns on a pool's GPUs that had to be waited for\n"
+          "  pause POOL        let nothing new start on a pool's GPUs\n"
+          "  resume POOL       undo pause\n"
+          "  reload            let the mediator read its configuration again\n"
+          "\n"
+          "  --socket PATH  the mediator's control socket (default " DEFAULT_SOCKET ")\n"
+          "  --json         print the answer as JSON; top: an object a line\n"
+          "  --interval S   top: seconds between refreshes (default 1)\n"
+          "  --count N      top: end after N refreshes\n"
+          "  --batch        top: print tables, as it does where there is no terminal\n"
+          "  --help, --version\n"
+          "\n"
+          "Exit codes: 0 done, 1 the mediator refused, 2 wrong usage, 3 no mediator.\n",
+          out);
+}
+
+/* Asks and prints, by `print` or as JSON where asked to. The question is freed. */
+static int ask_and_print(const struct options *options, const char *command,
+                         struct json_object *question, void (*print)(struct json_object *answer))
+{
+    const char *problem;
+    struct json_object *answer = ask(options->top.path, question, &problem);
+    struct json_object *error = get(answer, "error");
+    int code = EXIT_DONE;
+
+    json_object_put(question);
+    if (!answer) {
+        fprintf(stderr, "vgpuctl: %s\n", problem);
+        code = EXIT_NO_MEDIATOR;
+    } else if (error) {
+        fprintf(stderr, "vgpuctl: %s: %s\n", command, json_object_get_string(error));
+        code = EXIT_REFUSED;
+    } else if (options->top.json) {
+        puts(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PRETTY));
+    } else if (print) {
+        print(answer);
+    }
+    json_object_put(answer);
+    return code;
+}
+
+static struct json_object *question_with(const char *command, const char *key, const char *value)
+{
+    struct json_object *question = ask_question(command);
+
+    json_object_object_add(question, key, json_object_new_string(value));
+    return question;
+}
+
+/* A question about the VM that the first argument names; NULL, printed, where it names none. */
+static struct json_object *question_about(const char *command, const char *name)
+{
+    struct json_object *question;
+    unsigned long id;
+    char *end;
+
+    errno = 0;
+    id = strtoul(name, &end, 10);
+    if (name[0] < '0' || name[0] > '9' || *end != '\0' || errno != 0 || id < 1 || id > UINT32_MAX) {
+        fprintf(stderr,
+                "vgpuctl: %s: '%s' is no VM's number, 1 to 4294967295; 'vgpuctl list' shows them\n",
+                command, name);
+        return NULL;
+    }
+    question = ask_question(command);
+    json_object_object_add(question, "vm", json_object_new_uint64(id));
+    return question;
+}
+
+static int run_list(const struct options *options)
+{
+    return ask_and_print(options, "list", ask_question("list"), print_list);
+}
+
+static int run_show(const struct options *options)
+{
+    struct json_object *question = question_about("show", options->arguments[0]);
+
+    return question ? ask_and_print(options, "show", question, print_vm) : EXIT_USAGE;
+}
+
+static int run_set(const struct options *options)
+{
+    const bool only_show = options->argument_count == 1;
+    struct json_object *question;
+
+    if (options->argument_count == 2) {
+        fprintf(stderr,
+                "vgpuctl: set: a value for '%s' is missing; 'vgpuctl set %s' shows what "
+                "it is\n",
+                options->arguments[1], options->arguments[0]);
+        return EXIT_USAGE;
+    }
+    question = question_about(only_show ? "show" : "set", options->arguments[0]);
+    if (!question) {
+        return EXIT_USAGE;
+    }
+    if (only_show) {
+        return ask_and_print(options, "set", question, print_limits);
+    }
+    json_object_object_add(question, "key", json_object_new_string(options->arguments[1]));
+    json_object_object_add(question, "value", json_object_new_string(options->arguments[2]));
+    return ask_and_print(options, "set", question, NULL);
+}
+
+static int run_history(const struct options *options)
+{
+    return ask_and_print(options, "history",
+                         question_with("history", "pool", options->arguments[0]), print_history);
+}
+
+static int run_pause(const struct options *options)
+{
+    return ask_and_print(options, "pause", question_with("pause", "pool", options->arguments[0]),
+                         NULL);
+}
+
+static int run_resume(const struct options *options)
+{
+    return ask_and_print(options, "resume", question_with("resume", "pool", options->arguments[0]),
+                         NULL);
+}
+
+static int run_reload(const struct options *options)
+{
+    return ask_and_print(options, "reload", ask_question("reload"), NULL);
+}
+
+static int run_top(const struct options *options)
+{
+    return top(&options->top);
+}
+
+static const struct command {
+    const char *name;
+    int min, max; /* arguments */
+    int (*run)(const struct options *options);
+} commands[] = {
+    {"list", 0, 0, run_list},     {"show", 1, 1, run_show},       {"top", 0, 0, run_top},
+    {"set", 1, 3, run_set},       {"history", 1, 1, run_history}, {"pause", 1, 1, run_pause},
+    {"resume", 1, 1, run_resume}, {"reload", 0, 0, run_reload},
+};
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+static double read_interval(const char *text)
+{
+    char *end;
+    const double value = strtod(text, &end);
+
+    if (end == text || *end != '\0' || !(value >= INTERVAL_MIN && value <= INTERVAL_MAX)) {
+        fprintf(stderr, "vgpuctl: --interval is '%s', must be seconds from %g to %g\n", text,
+                INTERVAL_MIN, INTERVAL_MAX);
+        exit(EXIT_USAGE);
+    }
+    return value;
+}
+
+static unsigned long read_count(const char *text)
+{
+    char *end;
+    const unsigned long value = strtoul(text, &end, 10);
+
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || value < 1 || value > COUNT_MAX) {
+        fprintf(stderr, "vgpuctl: --count is '%s', must be a number from 1 to %lu\n", text,
+                COUNT_MAX);
+        exit(EXIT_USAGE);
+    }
+    return value;
+}
+
+static void check_socket(const char *path)
+{
+    struct sockaddr_un address;
+
+    if (unix_address(path, &address) == 0) {
+        fprintf(stderr, "vgpuctl: --socket is '%s', which is empty or too long for a socket\n",
+                path);
+        exit(EXIT_USAGE);
+    }
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option longs[] = {
+        {"socket", required_argument, NULL, 's'},   {"json", no_argument, NULL, 'j'},
+        {"interval", required_argument, NULL, 'i'}, {"count", required_argument, NULL, 'n'},
+        {"batch", no_argument, NULL, 'b'},          {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            o->top.path = optarg;
+            break;
+        case 'j':
+            o->top.json = true;
+            break;
+        case 'i':
+            o->top.interval = read_interval(optarg);
+            o->only_top = "--interval";
+            break;
+        case 'n':
+            o->top.count = read_count(optarg);
+            o->only_top = "--count";
+            break;
+        case 'b':
+            o->top.batch = true;
+            o->only_top = "--batch";
+            break;
+        case 'h':
+            usage(stdout);
+            exit(EXIT_DONE);
+        case 'V':
+            puts("vgpuctl " VGPU_PACKAGE_VERSION);
+            exit(EXIT_DONE);
+        default:
+            usage(stderr);
+            exit(EXIT_USAGE);
+        }
+    }
+    check_socket(o->top.path);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.top = {.path = DEFAULT_SOCKET, .interval = 1.0}};
+    const struct command *command;
+
+    parse_options(argc, argv, &options);
+    if (optind == argc) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    command = find_command(argv[optind]);
+    options.arguments = argv + optind + 1;
+    options.argument_count = argc - optind - 1;
+    if (!command) {
+        fprintf(stderr, "vgpuctl: unknown command '%s'; 'vgpuctl --help' lists them\n",
+                argv[optind]);
+        return EXIT_USAGE;
+    }
+    if (options.argument_count < command->min || options.argument_count > command->max) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (options.only_top && command->run != run_top) {
+        fprintf(stderr, "vgpuctl: %s is for top alone\n", options.only_top);
+        return EXIT_USAGE;
+    }
+    return command->run(&options);
+}

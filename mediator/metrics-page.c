@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The metrics as text, see metrics-page.h. The format wants all lines of a metric in one piece, so
+ * what VMs have done is gathered first, then written metric by metric.
+ */
+#include "metrics-page.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "report.h"
+#include "version.h"
+#include "vm.h"
+
+struct entry {
+    struct vm *vm;
+    struct report report;
+    char labels[80]; /* that its metrics have in common */
+};
+
+struct page {
+    FILE *out;
+    struct entry *entries;
+    size_t count;
+};
+
+static void begin(FILE *out, const char *name, const char *type, const char *help)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* A label's value as the format wants it. */
+static void put_escaped(FILE *out, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '\n') {
+            fputs("\\n", out);
+        } else {
+            if (*text == '\\' || *text == '"') {
+                fputc('\\', out);
+            }
+            fputc(*text, out);
+        }
+    }
+}
+
+static void put_seconds(FILE *out, uint64_t ns)
+{
+    fprintf(out, "%" PRIu64 ".%09" PRIu64, ns / NS_PER_S, ns % NS_PER_S);
+}
+
+/* One number of each VM ---------------------------------------------------------------- */
+
+static uint64_t memory_used(const struct entry *entry)
+{
+    return report_memory(entry->vm);
+}
+
+static uint64_t memory_limit(const struct entry *entry)
+{
+    return entry->vm->limits.memory;
+}
+
+static uint64_t commands(const struct entry *entry)
+{
+    return entry->report.claims.requests;
+}
+
+static uint64_t command_errors(const struct entry *entry)
+{
+    return entry->report.claims.errors;
+}
+
+static uint64_t in_flight(const struct entry *entry)
+{
+    return entry->report.claims.in_flight;
+}
+
+static uint64_t doorbells(const struct entry *entry)
+{
+    return entry->report.claims.doorbells;
+}
+
+static uint64_t interrupts(const struct entry *entry)
+{
+    return entry->report.claims.interrupts;
+}
+
+static uint64_t faults(const struct entry *entry)
+{
+    return entry->report.claims.faults;
+}
+
+static uint64_t worker_starts(const struct entry *entry)
+{
+    return entry->report.starts;
+}
+
+static uint64_t worker_failures(const struct entry *entry)
+{
+    return entry->report.failures;
+}
+
+static uint64_t sessions(const struct entry *entry)
+{
+    return vm_session_count(entry->vm);
+}
+
+static uint64_t share(const struct entry *entry)
+{
+    return entry->vm->limits.share;
+}
+
+static const struct {
+    const char *name, *type, *help;
+    uint64_t (*value)(const struct entry *entry);
+    bool zero_is_none; /* and has no line */
+} numbers[] = {
+    {"vgpu_share", "gauge", "What the VM gets against others of its priority.", share, false},
+    {"vgpu_memory_bytes", "gauge", "Device memory that the VM has allocated.", memory_used, false},
+    {"vgpu_memory_limit_bytes", "gauge", "Device memory that it may allocate; absent: no limit.",
+     memory_limit, true},
+    {"vgpu_sessions", "gauge", "Sessions that are open or starting.", sessions, false},
+    {"vgpu_commands_in_flight", "gauge", "Pieces of work submitted to the GPU and not done.",
+     in_flight, false},
+    {"vgpu_commands_total", "counter", "Commands taken from rings, and register requests answered.",
+     commands, false},
+    {"vgpu_command_errors_total", "counter", "Commands and requests that failed.", command_errors,
+     false},
+    {"vgpu_doorbells_total", "counter", "Doorbells heard.", doorbells, false},
+    {"vgpu_interrupts_total", "counter", "Interrupts sent.", interrupts, false},
+    {"vgpu_faults_total", "counter", "Errors that lost a session's GPU context.", faults, false},
+    {"vgpu_worker_starts_total", "counter", "Worker processes started.", worker_starts, false},
+    {"vgpu_worker_failures_total", "counter", "Worker processes that ended unasked.",
+     worker_failures, false},
+};
+
+static void put_numbers(const struct page *page)
+{
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        begin(page->out, numbers[i].name, numbers[i].type, numbers[i].help);
+        for (size_t j = 0; j < page->count; j++) {
+            const uint64_t value = numbers[i].value(&page->entries[j]);
+
+            if (value != 0 || !numbers[i].zero_is_none) {
+                fprintf(page->out, "%s{%s} %" PRIu64 "\n", numbers[i].name, page->entries[j].labels,
+                        value);
+            }
+        }
+    }
+}
+
+/* What has more labels -------------------------------------------------------------------- */
+
+static void put_vm_gpu_time(FILE *out, const struct entry *entry)
+{
+    const struct pool *pool = entry->vm->pool;
+
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES && report_has_gpu(entry->vm, i); j++) {
+            fprintf(out, "vgpu_gpu_time_seconds_total{%s,gpu=\"%" PRIu32 "\",engine=\"%s\"} ",
+                    entry->labels, pool->gpus[i].number, report_engines[j]);
+            put_seconds(out, report_gpu_ns(entry->vm, i, j));
+            fputc('\n', out);
+        }
+    }
+}
+
+static void put_gpu_time(const struct page *page)
+{
+    begin(page->out, "vgpu_gpu_time_seconds_total", "counter",
+          "How long work of the VM was on an engine of a GPU.");
+    for (size_t i = 0; i < page->count; i++) {
+        put_vm_gpu_time(page->out, &page->entries[i]);
+    }
+}
+
+static void put_turns(const struct page *page)
+{
+    begin(page->out, "vgpu_turns_total", "counter",
+          "Turns on an engine, with and without waiting for them.");
+    for (size_t i = 0; i < page->count; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            fprintf(page->out, "vgpu_turns_total{%s,engine=\"%s\"} %" PRIu64 "\n",
+                    page->entries[i].labels, report_engines[j],
+                    page->entries[i].report.claims.turns[j]);
+        }
+    }
+}
+
+static void put_vm_waits(FILE *out, const struct entry *entry)
+{
+    const struct histogram *waits = &entry->report.waits;
+    uint64_t seen = 0;
+
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        seen += waits->count[i];
+        fprintf(out, "vgpu_queue_wait_seconds_bucket{%s,le=\"", entry->labels);
+        if (i < HISTOGRAM_BUCKETS - 1) {
+            fprintf(out, "%.9g", (double)histogram_bound_ns(i) / (double)NS_PER_S);
+        } else {
+            fputs("+Inf", out);
+        }
+        fprintf(out, "\"} %" PRIu64 "\n", seen);
+    }
+    fprintf(out, "vgpu_queue_wait_seconds_sum{%s} ", entry->labels);
+    put_seconds(out, waits->sum_ns);
+    fprintf(out, "\nvgpu_queue_wait_seconds_count{%s} %" PRIu64 "\n", entry->labels, seen);
+}
+
+static void put_waits(const struct page *page)
+{
+    begin(page->out, "vgpu_queue_wait_seconds", "histogram",
+          "From asking for a turn on an engine to its grant.");
+    for (size_t i = 0; i < page->count; i++) {
+        put_vm_waits(page->out, &page->entries[i]);
+    }
+}
+
+/* The one place where a guest's own text is. */
+static void put_vm_info(const struct page *page)
+{
+    begin(page->out, "vgpu_vm_info", "gauge", "1 for each attached VM, with its name and kind.");
+    for (size_t i = 0; i < page->count; i++) {
+        const struct vm *vm = page->entries[i].vm;
+
+        fprintf(page->out, "vgpu_vm_info{vm=\"%" PRIu32 "\",name=\"", vm->id);
+        put_escaped(page->out, vm->name);
+        fprintf(page->out, "\",kind=\"%s\"} 1\n", vm->host ? "host" : "vm");
+    }
+}
+
+static void put_pools(FILE *out, const struct mediator *mediator)
+{
+    begin(out, "vgpu_pool_workers", "gauge", "Worker processes on a GPU.");
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        const struct pool *pool = &mediator->pools[i];
+
+        for (unsigned j = 0; pool->id != 0 && j < pool->gpu_count; j++) {
+            fprintf(out, "vgpu_pool_workers{pool=\"%c\",gpu=\"%" PRIu32 "\"} %u\n", pool->id,
+                    pool->gpus[j].number, pool->gpus[j].worker_count);
+        }
+    }
+    begin(out, "vgpu_pool_paused", "gauge", "1 while nothing new starts on the pool's GPUs.");
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        if (mediator->pools[i].id != 0) {
+            fprintf(out, "vgpu_pool_paused{pool=\"%c\"} %d\n", mediator->pools[i].id,
+                    mediator->pools[i].paused);
+        }
+    }
+}
+
+static void put_page(const struct page *page, const struct mediator *mediator)
+{
+    begin(page->out, "vgpu_build_info", "gauge", "1, with the mediator's version.");
+    fputs("vgpu_build_info{version=\"" VGPU_PACKAGE_VERSION "\"} 1\n", page->out);
+    begin(page->out, "vgpu_vms", "gauge", "Attached VMs and host processes.");
+    fprintf(page->out, "vgpu_vms %zu\n", page->count);
+    put_pools(page->out, mediator);
+    put_vm_info(page);
+    put_numbers(page);
+    put_turns(page);
+    put_gpu_time(page);
+    put_waits(page);
+}
+
+static void gather(struct page *page, struct mediator *mediator)
+{
+    for (struct vm *vm = mediator->vms; vm; vm = vm->next) {
+        struct entry *entry = &page->entries[page->count++];
+
+        entry->vm = vm;
+        entry->report = report_vm(vm);
+        snprintf(entry->labels, sizeof(entry->labels),
+                 "vm=\"%" PRIu32 "\",pool=\"%c\",priority=\"%s\"", vm->id, vm->pool->id,
+                 config_priority_name(vm->priority));
+    }
+}
+
+char *metrics_page(struct mediator *mediator, size_t *length)
+{
+    struct page page = {.entries = calloc(mediator->vm_count + 1, sizeof(*page.entries))};
+    char *text = NULL;
+    bool failed;
+
+    if (!page.entries) {
+        return NULL;
+    }
+    page.out = open_memstream(&text, length);
+    if (page.out) {
+        gather(&page, mediator);
+        put_page(&page, mediator);
+        failed = ferror(page.out) != 0;
+        failed |= fclose(page.out) != 0;
+        if (failed) {
+            free(text);
+            text = NULL;
+        }
+    }
+    free(page.entries);
+    return text;
+}

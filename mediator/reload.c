@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The configuration, at the start and again while VMs are attached: what may change is taken over,
+ * what may not is told.
+ */
+#include "reload.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "log.h"
+#include "vm.h"
+
+static void report(void *context, const char *file, int line, const char *text)
+{
+    (void)context;
+    if (file && line > 0) {
+        log_error("%s:%d: %s", file, line, text);
+    } else if (file) {
+        log_error("%s: %s", file, text);
+    } else {
+        log_error("configuration: %s", text);
+    }
+}
+
+/* Returns the number of mistakes, each logged. */
+static int load_config(const struct mediator *m, struct config *config)
+{
+    return config_load(config, m->config_name ? m->config_name : RELOAD_DEFAULT_FILE,
+                       !m->config_name, report, NULL);
+}
+
+/* Says which keys are read at the start alone, where they have changed. */
+static void tell_unchanged(const struct config *old, const struct config *new)
+{
+    const struct {
+        const char *key;
+        bool changed;
+    } keys[] = {
+        {"listen", strcmp(old->listen, new->listen) != 0},
+        {"control", strcmp(old->control, new->control) != 0},
+        {"metrics", strcmp(old->metrics, new->metrics) != 0},
+        {"backend", old->backend != new->backend},
+        {"worker-user", old->worker_user != new->worker_user},
+    };
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (keys[i].changed) {
+            log_warning("'%s' has changed: that takes a restart", keys[i].key);
+        }
+    }
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        const struct config_pool *a = &old->pools[i], *b = &new->pools[i];
+
+        if (a->defined != b->defined || a->exclusive != b->exclusive ||
+            a->device_count != b->device_count ||
+            memcmp(a->devices, b->devices, sizeof(a->devices)) != 0) {
+            log_warning("the GPUs of pool %c have changed: that takes a restart", 'A' + (int)i);
+        }
+    }
+}
+
+/* What is fixed at the start stays as it was, and so does what is said of it. */
+static void keep_fixed(struct config *old, struct config *new)
+{
+    char **const texts[][2] = {{&old->listen, &new->listen},
+                               {&old->control, &new->control},
+                               {&old->metrics, &new->metrics}};
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        char *const text = *texts[i][0];
+
+        *texts[i][0] = *texts[i][1];
+        *texts[i][1] = text;
+    }
+    new->backend = old->backend;
+    new->worker_user = old->worker_user;
+    new->worker_group = old->worker_group;
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        struct config_pool *pool = &new->pools[i];
+
+        pool->defined = old->pools[i].defined;
+        pool->exclusive = old->pools[i].exclusive;
+        pool->device_count = old->pools[i].device_count;
+        memcpy(pool->devices, old->pools[i].devices, sizeof(pool->devices));
+        if (pool->slice_ns == 0) {
+            /* It has gone from the files, but goes on. */
+            *pool = old->pools[i];
+        }
+    }
+}
+
+int reload_first(struct mediator *m)
+{
+    return load_config(m, &m->config);
+}
+
+int reload_again(struct mediator *m)
+{
+    struct config config;
+    const int mistakes = load_config(m, &config);
+
+    if (mistakes > 0) {
+        log_error("the configuration has %d mistake%s and is not taken over", mistakes,
+                  mistakes > 1 ? "s" : "");
+        config_free(&config);
+        return -EINVAL;
+    }
+    tell_unchanged(&m->config, &config);
+    keep_fixed(&m->config, &config);
+    config_free(&m->config);
+    m->config = config;
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        if (m->pools[i].id != 0) {
+            pool_configure(&m->pools[i], &config.pools[i], config.turn_limit_ns);
+            mediator_watch_pool(m, &m->pools[i]);
+        }
+    }
+    for (struct vm *vm = m->vms; vm; vm = vm->next) {
+        vm_set_limits(vm, config_limits_of(&m->config, vm->id), false);
+    }
+    mediator_open_to_users(m);
+    log_info("the configuration was read again");
+    return 0;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* The configuration, at the start and again. */
+#ifndef VGPU_RELOAD_H
+#define VGPU_RELOAD_H
+
+#include "mediator.h"
+#include "version.h"
+
+#define RELOAD_DEFAULT_FILE VGPU_SYSCONFDIR "/mediator.conf"
+
+/* Reads the configuration into mediator->config. Returns the number of mistakes, each logged. */
+int reload_first(struct mediator *mediator);
+
+/*
+ * Reads it again, and takes over what may change. Nothing changes when there are mistakes in it:
+ * -EINVAL, logged.
+ */
+int reload_again(struct mediator *mediator);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* What a VM and its workers have done, see report.h. */
+#include "report.h"
+
+#include "shared.h"
+
+const char *const report_engines[VGPU_ENGINES] = {
+    [VGPU_ENGINE_COMPUTE] = "compute",
+    [VGPU_ENGINE_TO_DEVICE] = "to-device",
+    [VGPU_ENGINE_FROM_DEVICE] = "from-device",
+};
+
+struct report report_process(struct process *process)
+{
+    return (struct report){
+        .claims = process_totals(process),
+        .starts = process->starts,
+        .failures = process->failures,
+        .waits = process->waits,
+    };
+}
+
+static uint64_t capped_sum(uint64_t a, uint64_t b)
+{
+    return b < UINT64_MAX - a ? a + b : UINT64_MAX;
+}
+
+static void add(struct report *sum, const struct report *part)
+{
+    process_add_claims(&sum->claims, &part->claims);
+    sum->claims.memory = capped_sum(sum->claims.memory, part->claims.memory);
+    sum->claims.in_flight = capped_sum(sum->claims.in_flight, part->claims.in_flight);
+    sum->starts += part->starts;
+    sum->failures += part->failures;
+    histogram_merge(&sum->waits, &part->waits);
+}
+
+struct report report_vm(struct vm *vm)
+{
+    struct report sum = report_process(&vm->worker);
+
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        if (vm->sessions[i]) {
+            const struct report part = report_process(&vm->sessions[i]->worker);
+
+            add(&sum, &part);
+        }
+    }
+    return sum;
+}
+
+uint64_t report_memory(const struct vm *vm)
+{
+    return shared_load64(&vm->account->used);
+}
+
+uint64_t report_gpu_ns(struct vm *vm, unsigned gpu, enum vgpu_engine engine)
+{
+    uint64_t ns = process_gpu_ns(&vm->worker, gpu, engine);
+
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        if (vm->sessions[i]) {
+            ns += process_gpu_ns(&vm->sessions[i]->worker, gpu, engine);
+        }
+    }
+    return ns;
+}
+
+bool report_has_gpu(const struct vm *vm, unsigned gpu)
+{
+    const struct pool_account *account = vm->accounts;
+
+    while (account && account->gpu != &vm->pool->gpus[gpu]) {
+        account = account->next;
+    }
+    return account != NULL;
+}
+
+const char *report_state(const struct process *process)
+{
+    if (!process->ready) {
+        return "starting";
+    }
+    if (pool_waits(&process->worker)) {
+        return "waiting";
+    }
+    return pool_busy(&process->worker) ? "running" : "idle";
+}

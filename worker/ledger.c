@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* Device memory of a session and its VM, see ledger.h. */
+#include "ledger.h"
+
+#include <stdlib.h>
+
+#include "shared.h"
+
+#define ROOM_MIN 64u
+
+bool ledger_reserve(struct ledger *l, uint64_t bytes)
+{
+    uint64_t used = shared_load64(&l->account->used);
+
+    do {
+        const uint64_t limit = shared_load64(&l->account->limit);
+
+        if (bytes > UINT64_MAX - used || (limit != 0 && used + bytes > limit)) {
+            return false;
+        }
+    } while (!__atomic_compare_exchange_n(&l->account->used, &used, used + bytes, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+    l->claims->memory += bytes;
+    return true;
+}
+
+void ledger_return(struct ledger *l, uint64_t bytes)
+{
+    l->claims->memory -= bytes;
+    __atomic_sub_fetch(&l->account->used, bytes, __ATOMIC_SEQ_CST);
+}
+
+static size_t place_of(const struct ledger *l, uint64_t address)
+{
+    /* Addresses are multiples of 256 at least; the multiplier is 2^64 over the golden ratio. */
+    return (size_t)(address * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (l->room - 1);
+}
+
+/* The address's place, or the free one where it would be. */
+static size_t find(const struct ledger *l, uint64_t address)
+{
+    size_t i = place_of(l, address);
+
+    while (l->entries[i].address != 0 && l->entries[i].address != address) {
+        i = (i + 1) & (l->room - 1);
+    }
+    return i;
+}
+
+static bool grow(struct ledger *l)
+{
+    struct ledger bigger = {.room = l->room == 0 ? ROOM_MIN : l->room * 2};
+
+    bigger.entries = calloc(bigger.room, sizeof(bigger.entries[0]));
+    if (!bigger.entries) {
+        return false;
+    }
+    for (size_t i = 0; i < l->room; i++) {
+        if (l->entries[i].address != 0) {
+            bigger.entries[find(&bigger, l->entries[i].address)] = l->entries[i];
+        }
+    }
+    free(l->entries);
+    l->entries = bigger.entries;
+    l->room = bigger.room;
+    return true;
+}
+
+bool ledger_note(struct ledger *l, uint64_t address, uint64_t bytes)
+{
+    if (l->count * 2 >= l->room && !grow(l)) {
+        return false;
+    }
+    l->entries[find(l, address)] = (struct ledger_entry){address, bytes};
+    l->count++;
+    return true;
+}
+
+/* Those behind a place that becomes free move up, so that each is found from its own place on. */
+static void close_gap(struct ledger *l, size_t gap)
+{
+    const size_t mask = l->room - 1;
+
+    for (size_t i = (gap + 1) & mask; l->entries[i].address != 0; i = (i + 1) & mask) {
+        const size_t own = place_of(l, l->entries[i].address);
+
+        if (((i - own) & mask) >= ((i - gap) & mask)) {
+            l->entries[gap] = l->entries[i];
+            gap = i;
+        }
+    }
+    l->entries[gap] = (struct ledger_entry){0};
+}
+
+void ledger_free(struct ledger *l, uint64_t address)
+{
+    size_t i;
+
+    if (l->room == 0 || address == 0) {
+        return;
+    }
+    i = find(l, address);
+    if (l->entries[i].address == address) {
+        ledger_return(l, l->entries[i].bytes);
+        close_gap(l, i);
+        l->count--;
+    }
+}
+
+void ledger_limit(const struct ledger *l, uint64_t *free_bytes, uint64_t *total)
+{
+    const uint64_t limit = shared_load64(&l->account->limit);
+    const uint64_t used = shared_load64(&l->account->used);
+    const uint64_t left = used < limit ? limit - used : 0;
+
+    if (limit == 0) {
+        return;
+    }
+    *total = limit < *total ? limit : *total;
+    *free_bytes = left < *free_bytes ? left : *free_bytes;
+}
+
+void ledger_release(struct ledger *l)
+{
+    free(l->entries);
+    l->entries = NULL;
+    l->count = l->room = 0;
+}

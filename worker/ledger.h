@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Device memory that a session has allocated, and what its VM may have in all: the account page
+ * that the VM's workers share (protocol/vgpu-worker.h).
+ *
+ * Bytes are reserved in the account before the GPU is asked for them, so that all sessions of a
+ * VM together never have more than its limit, not for a moment.
+ */
+#ifndef VGPU_WORKER_LEDGER_H
+#define VGPU_WORKER_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vgpu-worker.h"
+
+struct ledger_entry {
+    uint64_t address; /* 0: a free place */
+    uint64_t bytes;
+};
+
+struct ledger {
+    /* Set by the caller. */
+    struct vgpu_account_page *account;
+    struct vgpu_claims *claims;
+
+    struct ledger_entry *entries; /* a hash table, `room` places, a power of two */
+    size_t count, room;
+};
+
+/* Whether the VM may have so many bytes more; then they are its own. */
+bool ledger_reserve(struct ledger *ledger, uint64_t bytes);
+
+/* Gives reserved bytes back that the GPU did not have. */
+void ledger_return(struct ledger *ledger, uint64_t bytes);
+
+/* Notes where the reserved bytes are, or returns false: no memory for that. */
+bool ledger_note(struct ledger *ledger, uint64_t address, uint64_t bytes);
+
+/* What was noted for this address is freed; nothing happens where nothing was. */
+void ledger_free(struct ledger *ledger, uint64_t address);
+
+/* Reduces what a GPU has, free and in all, to what the VM may have. */
+void ledger_limit(const struct ledger *ledger, uint64_t *free_bytes, uint64_t *total);
+
+/* Frees the table. */
+void ledger_release(struct ledger *ledger);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How long a piece of work will take on the GPU: as long as the last ones of its kind. A table of
+ * fixed size; what is not in it is unknown. A kind is a function with its grid, or a copy of some
+ * size. Pure.
+ */
+#ifndef VGPU_WORKER_PREDICT_H
+#define VGPU_WORKER_PREDICT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PREDICT_PLACES 512u
+
+/* All of a GPU. */
+#define PREDICT_WHOLE 256u
+
+struct prediction {
+    uint64_t kind; /* 0: an unused place */
+    uint64_t ns;
+    uint32_t part; /* of the GPU that it fills, of PREDICT_WHOLE, at least 1; 0: not known yet */
+    bool measured;
+};
+
+struct predictor {
+    struct prediction places[PREDICT_PLACES];
+};
+
+/* Mixes another value into a kind; start with any but 0. */
+uint64_t predict_kind(uint64_t kind, uint64_t value);
+
+/* The place of a kind; where it is new, what was there is forgotten and `guess_ns` is predicted. */
+struct prediction *predict_find(struct predictor *predictor, uint64_t kind, uint64_t guess_ns);
+
+/*
+ * A piece of the kind took so long. Rises at once, falls slowly: who is slower than expected makes
+ * others wait.
+ */
+void predict_learn(struct prediction *prediction, uint64_t ns);
+
+#endif
