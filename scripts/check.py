@@ -18,8 +18,17 @@ BUILD = os.path.join(TOP, "build")
 ENV = {**os.environ, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")}
 PY = "/usr/bin/python3 -B"
 FUZZ_SECONDS = 20
-WIRE = " && ".join(f"{PY} tests/wire/test_{name}.py" for name in ("attach", "requests", "sessions"))
-VM = f"{PY} tests/vm/test_guests.py && {PY} tests/vm/test_sessions.py"
+
+
+def files(layer, *names):
+    """The command that runs a layer's test files."""
+    return " && ".join(f"{PY} tests/{layer}/test_{name}.py" for name in names)
+
+
+# What handles guests' bytes, and the rest.
+BYTES = files("wire", "attach", "requests", "sessions")
+WIRE = f'{BYTES} && {files("wire", "scheduler", "control")}'
+VM = files("vm", "guests", "sessions", "scheduler")
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.
@@ -49,11 +58,12 @@ LAYERS = (
     ("guest", "what test guests boot from", "scripts/guest-image"),
     ("qtest", "the device without a guest", f"{PY} tests/qtest/test_device.py && {PY} tests/qtest/test_queues.py"),
     ("vm", "real guests", VM),
+    ("demo", "what the README shows first", "./demo"),
     ("poison", "all of that, with shared bytes overwritten once they are copied",
      "scripts/build build/poison -Dpoison=true && meson test -C build/poison --no-rebuild && "
-     f"export VGPU_OUT=$PWD/build/poison && {WIRE} && {VM}"),
+     f'export VGPU_OUT=$PWD/build/poison && {BYTES} && {files("vm", "guests", "sessions")}'),
     ("driver", "the guest driver for Debian's kernel and the newest", "tests/driver/check-driver"),
-    ("gpu", "a real GPU, where there is one", f"{PY} tests/gpu/test_gpu.py"),
+    ("gpu", "a real GPU, where there is one", f"{PY} tests/gpu/test_gpu.py && {PY} tests/gpu/test_faults.py"),
     ("preload", "the device for the distribution's own QEMU", "tests/qemu/check-preload"),
     ("qemu10", "the device against QEMU 10", "tests/qemu/check-qemu10"),
     ("packaging", "the distribution's package and the RPM fragment", "tests/qemu/check-packaging"),
