@@ -19,4 +19,10 @@ static inline uint64_t clock_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+/* The earlier of two times, or the shorter of two waits, where 0 is none at all. */
+static inline uint64_t clock_earlier(uint64_t one, uint64_t other)
+{
+    return one == 0 || (other != 0 && other < one) ? other : one;
+}
+
 #endif

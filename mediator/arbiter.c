@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "clock.h"
 #include "shared.h"
 
 /* How long before the end of a slice the next is alerted. */
@@ -12,9 +13,9 @@
 /* The end moves a little with each charge; without this there would be a tick for each move. */
 #define ALERT_SLACK_NS UINT64_C(50000)
 /* How far ahead the end of a turn may be known: more is a mistake or a lie. */
-#define AHEAD_MAX_NS UINT64_C(1000000000)
+#define AHEAD_MAX_NS NS_PER_S
 /* A band that has not been starved for this long is lent nothing. */
-#define CREDIT_NS UINT64_C(1000000000)
+#define CREDIT_NS NS_PER_S
 /* Nor is it looked at sooner than this whether somebody holds others up for too long. */
 #define LIMIT_STEP_NS UINT64_C(1000000)
 /* A band may pay as it earns, and come no nearer: it is looked at again no sooner than this. */
@@ -50,11 +51,6 @@ static bool anybody_waits(const struct arbiter *a)
 static bool overdue(const struct arbiter *a, const struct arbiter_member *member, uint64_t now_ns)
 {
     return member->late || (member->due_ns != 0 && now_ns >= member->due_ns + a->rules.patience_ns);
-}
-
-static uint64_t earlier(uint64_t one, uint64_t other)
-{
-    return one == 0 || (other != 0 && other < one) ? other : one;
 }
 
 /* Whether those who drain hold anybody up. */
@@ -863,13 +859,13 @@ uint64_t arbiter_deadline(const struct arbiter *a)
         const uint64_t late = member->due_ns + a->rules.patience_ns;
 
         if (late > a->charged_ns && !member->late && anybody_waits(a)) {
-            deadline = earlier(deadline, late);
+            deadline = clock_earlier(deadline, late);
         } else if (a->rules.limit_ns != 0 && !member->told) {
-            deadline = earlier(deadline, limit_deadline(a, member));
+            deadline = clock_earlier(deadline, limit_deadline(a, member));
         }
     }
     for (int i = 0; i < (int)VGPU_PRIORITIES; i++) {
-        deadline = earlier(deadline, credit_deadline(a, i));
+        deadline = clock_earlier(deadline, credit_deadline(a, i));
     }
     return deadline;
 }

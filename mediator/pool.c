@@ -241,9 +241,7 @@ uint64_t pool_deadline(const struct pool_gpu *gpu)
     uint64_t deadline = 0;
 
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-        const uint64_t next = arbiter_deadline(&gpu->engines[i]);
-
-        deadline = deadline == 0 || (next != 0 && next < deadline) ? next : deadline;
+        deadline = clock_earlier(deadline, arbiter_deadline(&gpu->engines[i]));
     }
     return deadline;
 }

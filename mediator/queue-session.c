@@ -20,7 +20,7 @@
 
 static struct session *session_of(const struct process *process)
 {
-    return (struct session *)((char *)(uintptr_t)process - offsetof(struct session, worker));
+    return LIST_OWNER((uintptr_t)process, struct session, worker);
 }
 
 static void publish(struct session *session)

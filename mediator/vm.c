@@ -36,7 +36,7 @@ struct vm *vm_find(struct mediator *mediator, uint32_t id)
 
 static struct vm *vm_of(const struct process *process)
 {
-    return (struct vm *)((char *)(uintptr_t)process - offsetof(struct vm, worker));
+    return LIST_OWNER((uintptr_t)process, struct vm, worker);
 }
 
 static const char *vm_label(const struct process *process)

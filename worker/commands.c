@@ -849,18 +849,26 @@ static void estimate_bytes(struct ring_session *s, enum vgpu_engine engine, unsi
     s->piece.part = PREDICT_WHOLE;
 }
 
+enum vgpu_engine command_engine(const struct ring_command *command)
+{
+    const struct vgpu_cmd_copy *copy = (const void *)command->body;
+
+    if (command->header.opcode != VGPU_CMD_COPY || !command_is_good(command)) {
+        return VGPU_ENGINE_COMPUTE;
+    }
+    return copy->kind == VGPU_COPY_TO_DEVICE     ? VGPU_ENGINE_TO_DEVICE
+           : copy->kind == VGPU_COPY_FROM_DEVICE ? VGPU_ENGINE_FROM_DEVICE
+                                                 : VGPU_ENGINE_COMPUTE;
+}
+
 static void estimate_copy(struct ring_session *s, const struct vgpu_cmd_copy *command)
 {
-    static const enum vgpu_engine engines[] = {
-        [VGPU_COPY_TO_DEVICE] = VGPU_ENGINE_TO_DEVICE,
-        [VGPU_COPY_FROM_DEVICE] = VGPU_ENGINE_FROM_DEVICE,
-        [VGPU_COPY_ON_DEVICE] = VGPU_ENGINE_COMPUTE,
-    };
     const unsigned kind = command->kind <= VGPU_COPY_ON_DEVICE ? command->kind : 0;
     const uint64_t piece = kind == VGPU_COPY_ON_DEVICE ? FILL_PIECE : COPY_PIECE;
 
     s->piece.stream = stream_of(s, command->stream);
-    estimate_bytes(s, engines[kind], kind, piece_of(s, command->bytes - s->progress, piece));
+    estimate_bytes(s, command_engine(s->command), kind,
+                   piece_of(s, command->bytes - s->progress, piece));
 }
 
 static void estimate_launch(struct ring_session *s, const struct vgpu_cmd_launch *command)

@@ -15,6 +15,9 @@
  */
 void command_estimate(struct ring_session *session);
 
+/* The engine that a command, which is work, goes to. */
+enum vgpu_engine command_engine(const struct ring_command *command);
+
 /* When a command may be carried out that comes behind others which wait: session->head, backlog. */
 enum command_place {
     COMMAND_NOW,       /* it does not depend on them */

@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "clock.h"
+
 #define PACE_BURST 16u
 
 /* Zero-initialised nothing has happened yet. */
@@ -17,7 +19,7 @@ struct pace {
 /* In how many ns an event may happen; 0: now. `rate` is in events a second; 0: no limit. */
 static inline uint64_t pace_wait(const struct pace *pace, uint32_t rate, uint64_t now_ns)
 {
-    const uint64_t interval = rate == 0 ? 0 : UINT64_C(1000000000) / rate;
+    const uint64_t interval = rate == 0 ? 0 : NS_PER_S / rate;
     const uint64_t ahead = pace->next_ns > now_ns ? pace->next_ns - now_ns : 0;
     const uint64_t burst = interval * (PACE_BURST - 1);
 
@@ -32,8 +34,7 @@ static inline uint64_t pace_wait(const struct pace *pace, uint32_t rate, uint64_
 static inline void pace_count(struct pace *pace, uint32_t rate, uint64_t now_ns)
 {
     if (rate != 0) {
-        pace->next_ns = (pace->next_ns > now_ns ? pace->next_ns : now_ns) +
-                        UINT64_C(1000000000) / rate;
+        pace->next_ns = (pace->next_ns > now_ns ? pace->next_ns : now_ns) + NS_PER_S / rate;
     }
 }
 

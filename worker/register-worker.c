@@ -135,11 +135,6 @@ static bool spinning(const struct worker *w)
            clock_ns() < w->session.published_ns + SPIN_NS;
 }
 
-static uint64_t sooner(uint64_t one, uint64_t other)
-{
-    return one == 0 || (other != 0 && other < one) ? other : one;
-}
-
 /*
  * In how many ms something is to be done that no descriptor tells, -1: never. *deaf: the doorbell
  * is rung more often than the VM may, and is not listened to until then.
@@ -149,7 +144,8 @@ static int wait_limit(struct worker *w, bool *deaf)
     struct session *s = &w->session;
     const uint64_t pace = pace_wait(&w->doorbells, shared_load(&s->turn_page->terms.doorbells),
                                     clock_ns());
-    const uint64_t wait = sooner(sooner(interrupt_serve(&s->interrupt), pace), session_wait(s));
+    const uint64_t wait = clock_earlier(clock_earlier(interrupt_serve(&s->interrupt), pace),
+                                        session_wait(s));
 
     *deaf = pace != 0;
     if (wait != 0) {

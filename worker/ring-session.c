@@ -114,18 +114,17 @@ static void count_piece(struct ring_session *s)
 /* Work has come: after which pause, where there was none. */
 static void note_pause(struct ring_session *s)
 {
-    struct ring_engine *e;
-    uint64_t idle, pause;
+    const enum vgpu_engine engine = command_engine(&s->head);
+    const uint64_t idle = s->flight.idle_ns[engine];
+    struct ring_engine *e = &s->engines[engine];
+    uint64_t pause = PAUSE_MAX_NS;
 
-    s->command = &s->head;
-    command_estimate(s);
-    e = &s->engines[s->piece.engine];
-    if (flight_busy(&s->flight, s->piece.engine)) {
+    if (flight_busy(&s->flight, engine)) {
         return;
     }
-    idle = s->flight.idle_ns[s->piece.engine];
-    pause = idle != 0 ? clock_ns() - idle : PAUSE_MAX_NS;
-    pause = pause < PAUSE_MAX_NS ? pause : PAUSE_MAX_NS;
+    if (idle != 0 && clock_ns() - idle < PAUSE_MAX_NS) {
+        pause = clock_ns() - idle;
+    }
     e->pause = e->pause - e->pause / PAUSES + pause / PAUSES;
 }
 
