@@ -1113,6 +1113,8 @@ class Ends(TestCase):
         memory = waiting.memory(4)
         self.spin(queues[1], 1000)
         self.session_state(queues[1], "running")
+        # Otherwise it would be let in beside the kernel once patience is over.
+        self.m.ask("pause", pool="A")
         waiting.ask("FILL", v.cmd_fill(memory, 1, 1))
         self.session_state(waiting, "waiting", 2)
         free = v.Queue(device, 4).open()
