@@ -221,10 +221,24 @@ enum vgpu_command_opcode {
     VGPU_CMD_EVENT_ELAPSED = 24,  /* S; vgpu_cmd_pair: start, end; vgpu_result_elapsed */
     VGPU_CMD_SYNC = 25,           /* S; answered when all streams have done what was before */
     VGPU_CMD_FENCE = 26,          /* as STREAM_SYNC, but it does not report earlier failures */
+    VGPU_CMD_CALL = 27, /* vgpu_cmd_call, arguments; a call of api/, which says the rest */
 };
-#define VGPU_COMMAND_COUNT 27u
+#define VGPU_COMMAND_COUNT 28u
 
-/* A handle is the worker's: 0 is none, and as a stream the default stream. */
+/*
+ * A handle is the worker's: 0 is none, and as a stream the default stream. Bits 0-23 are an index
+ * counted from 1, which another handle gets when this one is given back; bits 24-31 its type;
+ * bits 32-63 a generation, which tells the two apart.
+ */
+static inline uint32_t vgpu_handle_index(uint64_t handle)
+{
+    return (uint32_t)(handle & 0xffffff) - 1; /* ~0 for 0 */
+}
+static inline uint32_t vgpu_handle_type(uint64_t handle)
+{
+    return (uint32_t)(handle >> 24 & 0xff);
+}
+
 struct vgpu_cmd_value {
     uint64_t value;
     uint64_t reserved; /* 0 */
@@ -278,7 +292,23 @@ struct vgpu_cmd_launch {
     uint64_t reserved; /* 0 */
 };
 
+#define VGPU_REPLY_MAX (1u << 20) /* bytes */
+
+/*
+ * A call of CUDA's driver API, or one of those in api/private.api. Arguments and results lie as
+ * api/README.md says. Results go into the slot, or where they do not fit there into the arena.
+ */
+struct vgpu_cmd_call {
+    uint32_t call;        /* its id */
+    uint32_t bytes;       /* of the arguments that follow; a multiple of 8 */
+    uint64_t reply;       /* address in the session's part of the arena; 0: into the slot */
+    uint32_t reply_bytes; /* room there, at most VGPU_REPLY_MAX; 0 with a reply of 0 */
+    uint32_t reserved;    /* 0 */
+    uint64_t reserved2;   /* 0 */
+};
+
 static_assert(sizeof(struct vgpu_cmd_value) == 16, "ABI");
+static_assert(sizeof(struct vgpu_cmd_call) == 32, "ABI");
 static_assert(sizeof(struct vgpu_cmd_pair) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_copy) == 48, "ABI");
 static_assert(sizeof(struct vgpu_cmd_fill) == 32, "ABI");

@@ -6,15 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api.h"
 #include "clock.h"
 #include "shared.h"
-
-/* The largest image of a module; the worker has a copy of it while it loads. */
-#define IMAGE_MAX (UINT64_C(1) << 30) /* bytes */
-
-/* Bytes of large copies and fills that are submitted at a time, where others want the GPU too. */
-#define COPY_PIECE (UINT64_C(4) << 20)
-#define FILL_PIECE (UINT64_C(64) << 20)
 
 /* What is guessed of work that was not seen before, ns. */
 #define GUESS_LAUNCH_NS UINT64_C(1000000)
@@ -316,8 +310,7 @@ static enum vgpu_gpu_error do_mem_free(struct ring_session *s, const void *body,
     return wait_for_all(s, PENDING_FREE, command->value, answer);
 }
 
-/* How much of `left` is submitted at once. */
-static uint64_t piece_of(const struct ring_session *s, uint64_t left, uint64_t piece)
+uint64_t command_piece(const struct ring_session *s, uint64_t left, uint64_t piece)
 {
     return shared_load64(&s->page->terms.window_ns) != 0 && left > piece ? piece : left;
 }
@@ -348,8 +341,9 @@ static enum vgpu_gpu_error do_copy(struct ring_session *s, const void *body, str
     }
     copy.to += s->progress;
     copy.from += s->progress;
-    copy.bytes = piece_of(s, command->bytes - s->progress,
-                          copy.kind == VGPU_COPY_ON_DEVICE ? FILL_PIECE : COPY_PIECE);
+    copy.bytes = command_piece(s, command->bytes - s->progress,
+                               copy.kind == VGPU_COPY_ON_DEVICE ? COMMAND_FILL_PIECE
+                                                                : COMMAND_COPY_PIECE);
     s->progress += copy.bytes;
     answer->again = s->progress < command->bytes;
     return copy.bytes == 0 ? VGPU_GPU_SUCCESS : s->gpu->ops->copy(s->gpu, &copy, stream);
@@ -374,7 +368,7 @@ static enum vgpu_gpu_error do_fill(struct ring_session *s, const void *body, str
         return VGPU_GPU_INVALID_VALUE;
     }
     fill.address += s->progress * fill.width;
-    fill.count = piece_of(s, command->count - s->progress, FILL_PIECE / fill.width);
+    fill.count = command_piece(s, command->count - s->progress, COMMAND_FILL_PIECE / fill.width);
     s->progress += fill.count;
     answer->again = s->progress < command->count;
     return fill.count == 0 ? VGPU_GPU_SUCCESS : s->gpu->ops->fill(s->gpu, &fill, stream);
@@ -389,7 +383,7 @@ static enum vgpu_gpu_error do_module_load(struct ring_session *s, const void *bo
     uint64_t words;
     uint8_t *image;
 
-    if (command->bytes == 0 || command->bytes > IMAGE_MAX || command->image % 4 != 0 ||
+    if (command->bytes == 0 || command->bytes > COMMAND_IMAGE_MAX || command->image % 4 != 0 ||
         !gpu_in_arena(&s->gpu->arena, command->image, command->bytes)) {
         return VGPU_GPU_INVALID_VALUE;
     }
@@ -401,7 +395,7 @@ static enum vgpu_gpu_error do_module_load(struct ring_session *s, const void *bo
     }
     shared_copy_in(image, (void *)(uintptr_t)command->image, 4 * words);
     image[command->bytes] = '\0';
-    error = s->gpu->ops->module_load(s->gpu, image, command->bytes, &module);
+    error = s->gpu->ops->module_load(s->gpu, image, command->bytes, NULL, &module);
     free(image);
     if (error != VGPU_GPU_SUCCESS) {
         return error;
@@ -517,7 +511,7 @@ static enum vgpu_gpu_error do_stream_create(struct ring_session *s, const void *
     if (command->value & ~(uint64_t)VGPU_STREAM_NON_BLOCKING) {
         return VGPU_GPU_INVALID_VALUE;
     }
-    error = s->gpu->ops->stream_create(s->gpu, (uint32_t)command->value, &stream);
+    error = s->gpu->ops->stream_create(s->gpu, (uint32_t)command->value, 0, &stream);
     if (error == VGPU_GPU_SUCCESS) {
         error = put_handle(s, answer, HANDLE_STREAM, stream);
         if (error != VGPU_GPU_SUCCESS) {
@@ -717,6 +711,76 @@ static enum vgpu_gpu_error do_sync(struct ring_session *s, const void *body, str
     return wait_for_all(s, PENDING_SYNC, 0, answer);
 }
 
+/* Calls of api/ ---------------------------------------------------------------------------- */
+
+/* The call that a command of the right length holds, and its rule; NULL when it is none. */
+static const struct api_rule *find_call(const struct ring_command *command)
+{
+    const struct vgpu_cmd_call *call = (const void *)command->body;
+
+    return command->header.opcode == VGPU_CMD_CALL &&
+                   command->header.length >= sizeof(command->header) + sizeof(*call) &&
+                   call->bytes <= command->header.length - sizeof(command->header) - sizeof(*call)
+               ? api_find(call->call)
+               : NULL;
+}
+
+/* Puts results that do not fit the slot into the arena. */
+static enum vgpu_gpu_error reply_into_arena(struct api_serve *serve, const struct api_rule *rule,
+                                            const struct vgpu_cmd_call *command)
+{
+    enum vgpu_gpu_error error;
+
+    if (command->reply_bytes > VGPU_REPLY_MAX || command->reply_bytes % 8 != 0 ||
+        !gpu_in_arena(&serve->gpu->arena, command->reply, command->reply_bytes)) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    serve->room = command->reply_bytes;
+    serve->out = malloc(serve->room + 1);
+    if (!serve->out) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = rule->serve(serve);
+    if (error == VGPU_GPU_SUCCESS) {
+        memcpy((void *)(uintptr_t)command->reply, serve->out, serve->length);
+    }
+    free(serve->out);
+    return error;
+}
+
+static enum vgpu_gpu_error do_call(struct ring_session *s, const void *body, struct answer *answer)
+{
+    const struct vgpu_cmd_call *command = body;
+    const struct api_rule *rule = api_find(command->call);
+    struct api_serve serve = {
+        .session = s,
+        .handles = &s->handles,
+        .gpu = s->gpu,
+        .calls = s->gpu->calls,
+        .in = (const uint8_t *)(command + 1),
+        .left = command->bytes,
+        .out = answer->payload,
+        .room = sizeof(answer->payload),
+    };
+    enum vgpu_gpu_error error;
+
+    if (!rule) {
+        return VGPU_GPU_NOT_SUPPORTED; /* what a newer guest may know */
+    }
+    if (command->reserved != 0 || command->reserved2 != 0) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    if (command->reply != 0 || command->reply_bytes != 0) {
+        error = reply_into_arena(&serve, rule, command);
+        answer->again = serve.again;
+        return error;
+    }
+    error = rule->serve(&serve);
+    answer->again = serve.again;
+    answer->length = serve.length;
+    return error;
+}
+
 /* The table ----------------------------------------------------------------------------- */
 
 enum {
@@ -760,12 +824,26 @@ static const struct command_rule {
     [VGPU_CMD_EVENT_ELAPSED] = {do_event_elapsed, sizeof(struct vgpu_cmd_pair), SLOT},
     [VGPU_CMD_SYNC] = {do_sync, 0, SLOT},
     [VGPU_CMD_FENCE] = {do_fence, sizeof(struct vgpu_cmd_value), SLOT | VALUE},
+    [VGPU_CMD_CALL] = {do_call, sizeof(struct vgpu_cmd_call), 0},
 };
 static_assert(sizeof(rules) / sizeof(rules[0]) == VGPU_COMMAND_COUNT, "a rule for each opcode");
 
 static const struct command_rule *find_rule(const struct vgpu_command *header)
 {
     return header->opcode < VGPU_COMMAND_COUNT ? &rules[header->opcode] : NULL;
+}
+
+/* What is true of a command: for a call, what its own rule says. */
+static uint32_t flags_of(const struct ring_command *command)
+{
+    const struct command_rule *rule = find_rule(&command->header);
+    const struct api_rule *call = find_call(command);
+
+    if (!call) {
+        return rule ? rule->flags : 0;
+    }
+    return (call->post ? 0 : SLOT) | (call->free ? FREE : 0) | (call->slow ? SLOW : 0) |
+           (call->family == API_COPY || call->family == API_LAUNCH ? TURN : 0);
 }
 
 /* Whether the command has just the bytes that its opcode, and what its body says, ask for. */
@@ -791,6 +869,13 @@ static bool check_length(const struct ring_command *command, const struct comman
             return false;
         }
         bytes += get->length;
+    } else if (command->header.opcode == VGPU_CMD_CALL) {
+        const struct vgpu_cmd_call *call = (const void *)command->body;
+
+        if (call->bytes % 8 != 0) {
+            return false;
+        }
+        bytes += call->bytes;
     }
     return room == ((bytes + VGPU_COMMAND_ALIGN - 1) & ~(uint64_t)(VGPU_COMMAND_ALIGN - 1));
 }
@@ -807,22 +892,18 @@ bool command_is_good(const struct ring_command *command)
 {
     const struct command_rule *rule = find_rule(&command->header);
 
-    return !rule ||
-           ((!(rule->flags & SLOT) || command->header.slot != 0) && check_length(command, rule));
+    return !rule || ((!(flags_of(command) & SLOT) || command->header.slot != 0) &&
+                     check_length(command, rule));
 }
 
-bool command_needs_turn(const struct vgpu_command *header)
+bool command_needs_turn(const struct ring_command *command)
 {
-    const struct command_rule *rule = find_rule(header);
-
-    return rule && (rule->flags & TURN) != 0;
+    return (flags_of(command) & TURN) != 0;
 }
 
-bool command_is_slow(const struct vgpu_command *header)
+bool command_is_slow(const struct ring_command *command)
 {
-    const struct command_rule *rule = find_rule(header);
-
-    return rule && (rule->flags & SLOW) != 0;
+    return (flags_of(command) & SLOW) != 0;
 }
 
 /* Estimates --------------------------------------------------------------------------------- */
@@ -849,26 +930,69 @@ static void estimate_bytes(struct ring_session *s, enum vgpu_engine engine, unsi
     s->piece.part = PREDICT_WHOLE;
 }
 
+static enum vgpu_engine engine_of(uint64_t copy_kind)
+{
+    return copy_kind == VGPU_COPY_TO_DEVICE     ? VGPU_ENGINE_TO_DEVICE
+           : copy_kind == VGPU_COPY_FROM_DEVICE ? VGPU_ENGINE_FROM_DEVICE
+                                                : VGPU_ENGINE_COMPUTE;
+}
+
 enum vgpu_engine command_engine(const struct ring_command *command)
 {
     const struct vgpu_cmd_copy *copy = (const void *)command->body;
+    const struct vgpu_cmd_call *call = (const void *)command->body;
+    const struct api_rule *rule = find_call(command);
 
-    if (command->header.opcode != VGPU_CMD_COPY || !command_is_good(command)) {
-        return VGPU_ENGINE_COMPUTE;
+    if (rule && rule->kind != 0) {
+        return engine_of(api_word(call, rule->kind - 1));
     }
-    return copy->kind == VGPU_COPY_TO_DEVICE     ? VGPU_ENGINE_TO_DEVICE
-           : copy->kind == VGPU_COPY_FROM_DEVICE ? VGPU_ENGINE_FROM_DEVICE
-                                                 : VGPU_ENGINE_COMPUTE;
+    return command->header.opcode == VGPU_CMD_COPY && command_is_good(command)
+               ? engine_of(copy->kind)
+               : VGPU_ENGINE_COMPUTE;
 }
 
 static void estimate_copy(struct ring_session *s, const struct vgpu_cmd_copy *command)
 {
     const unsigned kind = command->kind <= VGPU_COPY_ON_DEVICE ? command->kind : 0;
-    const uint64_t piece = kind == VGPU_COPY_ON_DEVICE ? FILL_PIECE : COPY_PIECE;
+    const uint64_t piece = kind == VGPU_COPY_ON_DEVICE ? COMMAND_FILL_PIECE : COMMAND_COPY_PIECE;
 
     s->piece.stream = stream_of(s, command->stream);
     estimate_bytes(s, command_engine(s->command), kind,
-                   piece_of(s, command->bytes - s->progress, piece));
+                   command_piece(s, command->bytes - s->progress, piece));
+}
+
+/*
+ * A call's time depends on the words that have weight; those of a copy are how much it is in
+ * each dimension.
+ */
+static void estimate_call(struct ring_session *s, const struct vgpu_cmd_call *command)
+{
+    const struct api_rule *rule = find_call(s->command);
+    uint64_t kind = UINT64_MAX, amount = 1;
+
+    if (!rule) {
+        return;
+    }
+    if (rule->stream != 0) {
+        s->piece.stream = stream_of(s, api_word(command, rule->stream - 1));
+    }
+    s->piece.engine = command_engine(s->command);
+    if (rule->weigh == 0) {
+        return;
+    }
+    kind = predict_kind(kind, command->call);
+    for (uint64_t left = rule->weigh; left != 0; left &= left - 1) {
+        const uint64_t word = api_word(command, (uint32_t)__builtin_ctzll(left));
+
+        kind = predict_kind(kind, word);
+        amount = word == 0 || amount > COMMAND_COPY_PIECE / word ? COMMAND_COPY_PIECE
+                                                                 : amount * word;
+    }
+    s->piece.prediction = predict_find(
+        &s->predictor, kind,
+        rule->family == API_COPY ? GUESS_COPY_NS + amount / GUESS_COPY_RATE : GUESS_LAUNCH_NS);
+    s->piece.ns = s->piece.prediction->ns;
+    s->piece.part = PREDICT_WHOLE;
 }
 
 static void estimate_launch(struct ring_session *s, const struct vgpu_cmd_launch *command)
@@ -911,12 +1035,16 @@ void command_estimate(struct ring_session *s)
         const struct vgpu_cmd_fill *fill = body;
 
         s->piece.stream = stream_of(s, fill->stream);
-        estimate_bytes(s, VGPU_ENGINE_COMPUTE, VGPU_COPY_ON_DEVICE + 1,
-                       piece_of(s, (fill->count - s->progress) * fill->width, FILL_PIECE));
+        estimate_bytes(
+            s, VGPU_ENGINE_COMPUTE, VGPU_COPY_ON_DEVICE + 1,
+            command_piece(s, (fill->count - s->progress) * fill->width, COMMAND_FILL_PIECE));
         break;
     }
     case VGPU_CMD_LAUNCH:
         estimate_launch(s, body);
+        break;
+    case VGPU_CMD_CALL:
+        estimate_call(s, body);
         break;
     case VGPU_CMD_STREAM_WAIT:
         s->piece.stream = stream_of(s, ((const struct vgpu_cmd_pair *)body)->first);
@@ -932,9 +1060,10 @@ void command_estimate(struct ring_session *s)
 /* Order --------------------------------------------------------------------------------- */
 
 #define OPCODE(name) (1u << VGPU_CMD_##name)
-/* What goes to a stream. */
+/* What goes to a stream; a call that does not has the default one for a key. */
 #define STREAM_WORK                                                                                \
-    (OPCODE(COPY) | OPCODE(FILL) | OPCODE(LAUNCH) | OPCODE(STREAM_WAIT) | OPCODE(EVENT_RECORD))
+    (OPCODE(COPY) | OPCODE(FILL) | OPCODE(LAUNCH) | OPCODE(STREAM_WAIT) | OPCODE(EVENT_RECORD) |   \
+     OPCODE(CALL))
 static_assert(VGPU_COMMAND_COUNT <= 32, "a bit for each opcode");
 
 struct backlog_key command_key(const struct ring_command *command)
@@ -942,8 +1071,12 @@ struct backlog_key command_key(const struct ring_command *command)
     const struct vgpu_command *header = &command->header;
     const struct vgpu_cmd_value *value = (const void *)command->body;
     const struct vgpu_cmd_pair *pair = (const void *)command->body;
+    const struct api_rule *call = find_call(command);
 
     switch (header->opcode) {
+    case VGPU_CMD_CALL:
+        return (struct backlog_key){
+            call && call->stream != 0 ? api_word((const void *)pair, call->stream - 1) : 0, 0};
     case VGPU_CMD_COPY:
         return (struct backlog_key){((const struct vgpu_cmd_copy *)(const void *)pair)->stream, 0};
     case VGPU_CMD_FILL:
@@ -990,14 +1123,14 @@ static uint64_t count_before(const struct ring_session *s, uint32_t opcodes,
 enum command_place command_place(const struct ring_session *s, const struct ring_command *command,
                                  uint64_t *before)
 {
-    const struct command_rule *rule = find_rule(&command->header);
+    const uint32_t flags = flags_of(command);
     const struct backlog_key key = command_key(command);
 
     *before = 0;
-    if (!rule || ((rule->flags & FREE) && !(rule->flags & SLOW))) {
+    if (!find_rule(&command->header) || ((flags & FREE) && !(flags & SLOW))) {
         return COMMAND_NOW;
     }
-    if (rule->flags & SLOW) {
+    if (flags & SLOW) {
         /* A turn may come meanwhile, which nobody would use. */
         return shared_load64(&s->page->terms.window_ns) != 0 ? COMMAND_LAST : COMMAND_NOW;
     }

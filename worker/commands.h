@@ -9,6 +9,16 @@
 
 #include "ring-session.h"
 
+/* The largest image of a module; the worker has a copy of it while it loads. */
+#define COMMAND_IMAGE_MAX (UINT64_C(1) << 30) /* bytes */
+
+/* Bytes of large copies and fills that are submitted at a time, where others want the GPU too. */
+#define COMMAND_COPY_PIECE (UINT64_C(4) << 20)
+#define COMMAND_FILL_PIECE (UINT64_C(64) << 20)
+
+/* How much of `left` is submitted at once. */
+uint64_t command_piece(const struct ring_session *session, uint64_t left, uint64_t piece);
+
 /*
  * Says in session->piece what session->command, which is work, will be on the GPU, or the next
  * piece of it.
@@ -37,10 +47,10 @@ struct backlog_key command_key(const struct ring_command *command);
 bool command_is_good(const struct ring_command *command);
 
 /* Whether it is work for the GPU. */
-bool command_needs_turn(const struct vgpu_command *header);
+bool command_needs_turn(const struct ring_command *command);
 
 /* Whether it may take long without the GPU, as the compiler for PTX does. */
-bool command_is_slow(const struct vgpu_command *header);
+bool command_is_slow(const struct ring_command *command);
 
 /*
  * Carries out session->command: it is answered, or pending, or has failed into

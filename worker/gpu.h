@@ -17,8 +17,10 @@
 #include <stdint.h>
 
 #include "backend.h"
+#include "cuda-types.h"
 #include "vgpu-queue.h"
 
+struct gpu_calls;
 struct gpu_stream;
 struct gpu_event;
 struct gpu_module;
@@ -51,6 +53,32 @@ struct gpu_launch {
     const struct vgpu_cmd_launch *shape; /* its handles and param_bytes are not looked at */
     const void *params;
     uint32_t param_bytes;
+    const CUlaunchAttribute *attributes; /* those that hold no handle */
+    uint32_t attribute_count;
+};
+
+/* Rows of a copy, `pitch` bytes from one to the next; all of them in the arena or none. */
+struct gpu_rows {
+    enum vgpu_copy_kind kind;
+    uint64_t to, to_pitch, from, from_pitch;
+    uint64_t width, rows;
+};
+
+/* Rows of a fill, `pitch` bytes from one to the next. */
+struct gpu_fill_rows {
+    uint64_t address, pitch;
+    uint64_t width, rows;    /* in elements */
+    uint32_t value, element; /* bytes of an element: 1, 2 or 4 */
+};
+
+/* How the driver's compiler is to go about a module, and what it has to say. */
+struct gpu_compile {
+    const CUjit_option *options; /* those whose value is a number, `count` of them */
+    const uint64_t *values;
+    uint32_t count;
+    char *info_log, *error_log; /* of so many bytes, and used; NULL with 0 bytes */
+    uint32_t info_bytes, error_bytes, info_used, error_used;
+    float wall_time; /* ms */
 };
 
 struct gpu;
@@ -65,9 +93,14 @@ struct gpu_ops {
     enum vgpu_gpu_error (*fill)(struct gpu *gpu, const struct gpu_fill *fill,
                                 struct gpu_stream *stream);
 
-    /* `image` has `bytes` bytes and a NUL behind them. */
+    enum vgpu_gpu_error (*copy_rows)(struct gpu *gpu, const struct gpu_rows *rows,
+                                     struct gpu_stream *stream);
+    enum vgpu_gpu_error (*fill_rows)(struct gpu *gpu, const struct gpu_fill_rows *rows,
+                                     struct gpu_stream *stream);
+
+    /* `image` has `bytes` bytes and a NUL behind them; `compile` may be NULL. */
     enum vgpu_gpu_error (*module_load)(struct gpu *gpu, const void *image, uint64_t bytes,
-                                       struct gpu_module **module);
+                                       struct gpu_compile *compile, struct gpu_module **module);
     enum vgpu_gpu_error (*module_builtin)(struct gpu *gpu, struct gpu_module **module);
     /* Its functions are gone too. Best called when nothing runs. May wait, as module_load() may. */
     enum vgpu_gpu_error (*module_unload)(struct gpu *gpu, struct gpu_module *module);
@@ -86,8 +119,11 @@ struct gpu_ops {
     uint32_t (*launch_part)(struct gpu *gpu, struct gpu_function *function,
                             const struct vgpu_cmd_launch *shape);
 
+    /* One of those that host_cuCtxSetLimit() lets through. */
+    enum vgpu_gpu_error (*set_limit)(struct gpu *gpu, CUlimit limit, uint64_t value);
+
     /* A NULL stream is the default one. One that is destroyed has nothing left to do. */
-    enum vgpu_gpu_error (*stream_create)(struct gpu *gpu, uint32_t flags,
+    enum vgpu_gpu_error (*stream_create)(struct gpu *gpu, uint32_t flags, int32_t priority,
                                          struct gpu_stream **stream);
     void (*stream_destroy)(struct gpu *gpu, struct gpu_stream *stream);
     /* NOT_READY while it has work to do. */
@@ -124,6 +160,7 @@ struct gpu_ops {
 /* The head of every backend's own structure. */
 struct gpu {
     const struct gpu_ops *ops;
+    const struct gpu_calls *calls; /* of api/ */
     struct vgpu_device_info info;
     struct gpu_arena arena;
     enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */

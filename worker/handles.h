@@ -2,8 +2,7 @@
 /*
  * What a guest calls its modules, functions, streams and events by. A handle is an index with a
  * type and a generation: one that was given back, or is of another kind, is found to be wrong.
- *
- *   bits 0-23 index + 1, bits 24-31 type, bits 32-63 generation
+ * Its bits are as vgpu-queue.h has them.
  */
 #ifndef VGPU_WORKER_HANDLES_H
 #define VGPU_WORKER_HANDLES_H
@@ -11,13 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum handle_type {
-    HANDLE_FREE = 0,
-    HANDLE_MODULE = 1,
-    HANDLE_FUNCTION = 2,
-    HANDLE_STREAM = 3,
-    HANDLE_EVENT = 4,
-};
+#include "handle-types.h"
 
 /* The most handles that a session may have. */
 #define HANDLES_MAX 65536u

@@ -131,7 +131,7 @@ static void note_pause(struct ring_session *s)
 /* Whether the command that is held is work for this engine. */
 static bool work_held(const struct ring_session *s, const struct ring_engine *e)
 {
-    return s->held && command_needs_turn(&s->head.header) && s->piece.engine == e->turn.engine;
+    return s->held && command_needs_turn(&s->head) && s->piece.engine == e->turn.engine;
 }
 
 /*
@@ -258,7 +258,7 @@ static int serve_parked(struct ring_session *s)
 /* Carries out the command at the head, or a piece of it, if it may be now. 1: it was; 0: not. */
 static int try_head(struct ring_session *s)
 {
-    const bool work = command_needs_turn(&s->head.header);
+    const bool work = command_needs_turn(&s->head);
     bool may = true;
     int r = 0;
 
@@ -266,7 +266,7 @@ static int try_head(struct ring_session *s)
     if (work) {
         command_estimate(s);
         r = may_submit(s, &may);
-    } else if (command_is_slow(&s->head.header)) {
+    } else if (command_is_slow(&s->head)) {
         flight_poll(&s->flight, clock_ns());
         may = shared_load64(&s->page->terms.window_ns) == 0 || flight_idle(&s->flight);
         r = may ? lend_turns(s) : 0;
@@ -345,7 +345,7 @@ static int take_behind(struct ring_session *s)
         return put_aside(s, place, before);
     }
     s->command = &s->behind;
-    r = command_is_slow(header) ? lend_turns(s) : 0;
+    r = command_is_slow(&s->behind) ? lend_turns(s) : 0;
     if (r == 0) {
         r = command_execute(s);
     }
@@ -383,7 +383,7 @@ static int take_one(struct ring_session *s)
             break;
         }
         s->progress = 0;
-        if (command_needs_turn(&s->head.header)) {
+        if (command_needs_turn(&s->head)) {
             note_pause(s);
         }
     }
@@ -497,7 +497,7 @@ bool ring_session_quiet(const struct ring_session *s)
 
 bool ring_session_waits_for_turn(const struct ring_session *s)
 {
-    return s->held && flight_idle(&s->flight) && command_needs_turn(&s->head.header) &&
+    return s->held && flight_idle(&s->flight) && command_needs_turn(&s->head) &&
            s->engines[s->piece.engine].state == RING_TURN_ASKED;
 }
 
@@ -505,7 +505,7 @@ uint64_t ring_session_next(const struct ring_session *s, uint64_t now_ns)
 {
     uint64_t next = flight_next(&s->flight, now_ns);
 
-    if (s->held && command_needs_turn(&s->head.header) &&
+    if (s->held && command_needs_turn(&s->head) &&
         s->engines[s->piece.engine].state == RING_TURN_HELD) {
         const uint64_t from = shared_load64(&s->page->turn[s->piece.engine].from_ns);
 
@@ -529,6 +529,7 @@ void ring_session_release(struct ring_session *s)
         s->gpu->ops->fence_release(s->gpu, &retired->fence);
         free(retired);
     }
+    free(s->image.bytes);
     flight_release(&s->flight);
     backlog_release(&s->backlog);
     ledger_release(&s->ledger);

@@ -89,6 +89,12 @@ struct ring_engine {
     uint64_t pause; /* between the end of work and the next piece, ns, of late */
 };
 
+/* A module's image that comes over in pieces. */
+struct image_buffer {
+    uint8_t *bytes; /* `size` of them and a NUL; NULL: none */
+    uint64_t size;
+};
+
 struct ring_session {
     /* Set by ring_session_init(). */
     struct ring ring;
@@ -119,6 +125,8 @@ struct ring_session {
     uint64_t parked_slots;            /* bit N: slot N + 1 has one */
     struct ring_command behind;       /* one that was taken while others wait */
     struct ring_command *command;     /* the one that is carried out: head or behind */
+    struct image_buffer image;
+    uint64_t limit_bytes[3]; /* of device memory that limits of the context account for */
 };
 
 /* All that a session needs, and it does not own. */

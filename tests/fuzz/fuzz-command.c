@@ -175,6 +175,24 @@ static uint32_t put_launch(struct input *in, uint8_t *body)
     return (uint32_t)sizeof(launch) + launch.param_bytes;
 }
 
+/* Its arguments are fuzz-call's concern. */
+static uint32_t put_call(struct input *in, uint8_t *body)
+{
+    const uint32_t words = byte(in) % 8;
+    const struct vgpu_cmd_call call = {
+        .call = (uint32_t)byte(in) << 2 | byte(in) % 4,
+        .bytes = 8 * words,
+    };
+    uint32_t bytes = put(body, &call, sizeof(call));
+
+    for (uint32_t i = 0; i < words; i++) {
+        const uint64_t value = argument(in);
+
+        bytes += put(body + bytes, &value, sizeof(value));
+    }
+    return bytes;
+}
+
 static uint32_t put_body(struct input *in, uint32_t opcode, uint8_t *body)
 {
     struct vgpu_cmd_pair pair;
@@ -194,6 +212,8 @@ static uint32_t put_body(struct input *in, uint32_t opcode, uint8_t *body)
         return put_function_get(in, body);
     case VGPU_CMD_LAUNCH:
         return put_launch(in, body);
+    case VGPU_CMD_CALL:
+        return put_call(in, body);
     case VGPU_CMD_MODULE_LOAD:
     case VGPU_CMD_FUNCTION_PARAM:
     case VGPU_CMD_STREAM_WAIT:

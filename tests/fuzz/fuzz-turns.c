@@ -292,11 +292,12 @@ static uint32_t fake_launch_part(struct gpu *g, struct gpu_function *function,
     return shape->grid[0] < PREDICT_WHOLE ? shape->grid[0] + 1 : PREDICT_WHOLE;
 }
 
-static enum vgpu_gpu_error fake_stream_create(struct gpu *g, uint32_t flags,
+static enum vgpu_gpu_error fake_stream_create(struct gpu *g, uint32_t flags, int32_t priority,
                                               struct gpu_stream **stream)
 {
     (void)g;
     (void)flags;
+    (void)priority;
     *stream = calloc(1, sizeof(**stream));
     gpu.streams++;
     return VGPU_GPU_SUCCESS;

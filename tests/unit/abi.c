@@ -61,7 +61,8 @@
     X(VGPU_CMD_STREAM_CREATE) X(VGPU_CMD_STREAM_DESTROY) X(VGPU_CMD_STREAM_WAIT)                   \
     X(VGPU_CMD_STREAM_SYNC) X(VGPU_CMD_STREAM_QUERY) X(VGPU_CMD_EVENT_CREATE)                      \
     X(VGPU_CMD_EVENT_DESTROY) X(VGPU_CMD_EVENT_RECORD) X(VGPU_CMD_EVENT_SYNC)                      \
-    X(VGPU_CMD_EVENT_QUERY) X(VGPU_CMD_EVENT_ELAPSED) X(VGPU_CMD_SYNC) X(VGPU_CMD_FENCE)                             \
+    X(VGPU_CMD_EVENT_QUERY) X(VGPU_CMD_EVENT_ELAPSED) X(VGPU_CMD_SYNC) X(VGPU_CMD_FENCE)        \
+    X(VGPU_CMD_CALL) X(VGPU_REPLY_MAX)                                                             \
     X(VGPU_COPY_TO_DEVICE) X(VGPU_COPY_FROM_DEVICE) X(VGPU_COPY_ON_DEVICE)                         \
     X(VGPU_STREAM_NON_BLOCKING) X(VGPU_EVENT_NO_TIMING) X(VGPU_WORKER_EXIT_END)                    \
     X(VGPU_DRIVER_VERSION) X(VGPU_DRIVER_MMAP_ARENA) X(VGPU_IOC_INFO) X(VGPU_IOC_ARENA)            \
@@ -74,7 +75,8 @@
     X(vgpu_claims) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg)                         \
     X(vgpu_claim) X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue)                    \
     X(vgpu_command) X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill)           \
-    X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch) X(vgpu_result_value)       \
+    X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch) X(vgpu_cmd_call)           \
+    X(vgpu_result_value)                                                                           \
     X(vgpu_result_mem_info) X(vgpu_result_function) X(vgpu_result_param)                           \
     X(vgpu_result_elapsed) X(vgpu_reset) X(vgpu_queue_action) X(vgpu_driver_info)                  \
     X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request)
@@ -123,7 +125,9 @@
     X(vgpu_cmd_function_get, module) X(vgpu_cmd_function_get, length)                              \
     X(vgpu_cmd_launch, function) X(vgpu_cmd_launch, stream) X(vgpu_cmd_launch, grid)               \
     X(vgpu_cmd_launch, block) X(vgpu_cmd_launch, shared_bytes)                                     \
-    X(vgpu_cmd_launch, param_bytes) X(vgpu_cmd_launch, reserved) X(vgpu_result_value, value)       \
+    X(vgpu_cmd_launch, param_bytes) X(vgpu_cmd_launch, reserved) X(vgpu_cmd_call, call)            \
+    X(vgpu_cmd_call, bytes) X(vgpu_cmd_call, reply) X(vgpu_cmd_call, reply_bytes)                  \
+    X(vgpu_cmd_call, reserved) X(vgpu_cmd_call, reserved2) X(vgpu_result_value, value)             \
     X(vgpu_result_mem_info, free) X(vgpu_result_mem_info, total)                                   \
     X(vgpu_result_function, function) X(vgpu_result_function, params)                              \
     X(vgpu_result_function, max_threads) X(vgpu_result_param, offset)                              \

@@ -2,6 +2,8 @@
 /* A ring session for tests, see ring-fixture.h. */
 #include "ring-fixture.h"
 
+#include "api-calls.h"
+
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +125,22 @@ static enum vgpu_gpu_error fake_copy(struct gpu *gpu, const struct gpu_copy *cop
     return work("copy", stream);
 }
 
+static enum vgpu_gpu_error fake_copy_rows(struct gpu *gpu, const struct gpu_rows *rows,
+                                          struct gpu_stream *stream)
+{
+    (void)gpu;
+    fake.rows = *rows;
+    return work("copy rows", stream);
+}
+
+static enum vgpu_gpu_error fake_fill_rows(struct gpu *gpu, const struct gpu_fill_rows *rows,
+                                          struct gpu_stream *stream)
+{
+    (void)gpu;
+    fake.fill_rows = *rows;
+    return work("fill rows", stream);
+}
+
 static enum vgpu_gpu_error fake_fill(struct gpu *gpu, const struct gpu_fill *fill,
                                      struct gpu_stream *stream)
 {
@@ -144,10 +162,11 @@ static enum vgpu_gpu_error fake_module_builtin(struct gpu *gpu, struct gpu_modul
 }
 
 static enum vgpu_gpu_error fake_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
-                                            struct gpu_module **module)
+                                            struct gpu_compile *compile, struct gpu_module **module)
 {
     const enum vgpu_gpu_error error = outcome();
 
+    (void)compile;
     /* With the NUL behind it. */
     memcpy(fake.image, image, bytes + 1 < sizeof(fake.image) ? bytes + 1 : sizeof(fake.image));
     fake.image_bytes = bytes;
@@ -205,13 +224,23 @@ static uint32_t fake_launch_part(struct gpu *gpu, struct gpu_function *what,
     return fake.part != 0 ? fake.part : PREDICT_WHOLE;
 }
 
-static enum vgpu_gpu_error fake_stream_create(struct gpu *gpu, uint32_t flags,
+static enum vgpu_gpu_error fake_set_limit(struct gpu *gpu, CUlimit limit, uint64_t value)
+{
+    (void)gpu;
+    (void)limit;
+    (void)value;
+    note("set limit");
+    return outcome();
+}
+
+static enum vgpu_gpu_error fake_stream_create(struct gpu *gpu, uint32_t flags, int32_t priority,
                                               struct gpu_stream **stream)
 {
     const enum vgpu_gpu_error error = outcome();
 
     (void)gpu;
     (void)flags;
+    (void)priority;
     if (error == VGPU_GPU_SUCCESS) {
         *stream = calloc(1, sizeof(**stream));
         fake.streams++;
@@ -333,12 +362,17 @@ static void fake_close(struct gpu *gpu)
     (void)gpu;
 }
 
+/* Calls of api/ that are not written by hand: none. */
+static const struct gpu_calls no_calls;
+
 static const struct gpu_ops fake_ops = {
     .mem_info = fake_mem_info,
     .mem_alloc = fake_mem_alloc,
     .mem_free = fake_mem_free,
     .copy = fake_copy,
     .fill = fake_fill,
+    .copy_rows = fake_copy_rows,
+    .fill_rows = fake_fill_rows,
     .module_load = fake_module_load,
     .module_builtin = fake_module_builtin,
     .module_unload = fake_module_unload,
@@ -346,6 +380,7 @@ static const struct gpu_ops fake_ops = {
     .function_param = fake_function_param,
     .launch = fake_launch,
     .launch_part = fake_launch_part,
+    .set_limit = fake_set_limit,
     .stream_create = fake_stream_create,
     .stream_destroy = fake_stream_destroy,
     .stream_poll = fake_stream_poll,
@@ -416,6 +451,7 @@ int fixture_set_up(void **state)
     memset(&fake, 0, sizeof(fake));
     memset(&main_stream, 0, sizeof(main_stream));
     fake.head.ops = &fake_ops;
+    fake.head.calls = &no_calls;
     fake.head.arena = (struct gpu_arena){.address = fixture.arena, .size = FIXTURE_ARENA};
     fake.head.info.memory_total = FAKE_TOTAL;
     strcpy(fake.head.info.name, "fake");

@@ -49,6 +49,8 @@ struct fake_gpu {
     uint8_t params[64];
     struct gpu_copy copies[FAKE_COPIES]; /* the first ones */
     unsigned copy_count;
+    struct gpu_rows rows;           /* the last of them */
+    struct gpu_fill_rows fill_rows; /* likewise */
     struct gpu_fill fills[FAKE_COPIES];
     unsigned fill_count;
 };

@@ -43,6 +43,7 @@ static const struct {
     [VGPU_CMD_EVENT_ELAPSED] = {16, SLOT},
     [VGPU_CMD_SYNC] = {0, SLOT},
     [VGPU_CMD_FENCE] = {16, SLOT},
+    [VGPU_CMD_CALL] = {32, 0},
 };
 
 static uint64_t arena_address(void)

@@ -220,11 +220,14 @@ static void test_kernel_that_never_ends(void **state)
     post_spin(FOR_EVER);
     post_pair(VGPU_CMD_EVENT_RECORD, 0, event, 0);
     post(VGPU_CMD_SYNC, 1, NULL, 0);
-    post_value(VGPU_CMD_STREAM_SYNC, 2, stream);
+    post_value(VGPU_CMD_STREAM_SYNC, 2, 0);
     post_value(VGPU_CMD_EVENT_SYNC, 3, event);
     post_value(VGPU_CMD_MEM_FREE, 4, memory);
     assert_int_equal(call_value(VGPU_CMD_STREAM_QUERY, 0), VGPU_GPU_NOT_READY);
     assert_int_equal(call_value(VGPU_CMD_EVENT_QUERY, event), VGPU_GPU_NOT_READY);
+    /* A stream that has nothing to do. */
+    assert_int_equal(call_value(VGPU_CMD_STREAM_QUERY, stream), VGPU_GPU_SUCCESS);
+    assert_int_equal(call_value(VGPU_CMD_STREAM_SYNC, stream), VGPU_GPU_SUCCESS);
     assert_int_equal(call(VGPU_CMD_MEM_INFO, NULL, 0), VGPU_GPU_SUCCESS);
     for (uint32_t slot = 1; slot <= 4; slot++) {
         assert_false(answered(slot));

@@ -42,7 +42,7 @@ COMMANDS = {
     "STREAM_DESTROY": (16, False), "STREAM_WAIT": (16, False), "STREAM_SYNC": (16, True),
     "STREAM_QUERY": (16, True), "EVENT_CREATE": (16, True), "EVENT_DESTROY": (16, False),
     "EVENT_RECORD": (16, False), "EVENT_SYNC": (16, True), "EVENT_QUERY": (16, True),
-    "EVENT_ELAPSED": (16, True), "SYNC": (0, True), "FENCE": (16, True),
+    "EVENT_ELAPSED": (16, True), "SYNC": (0, True), "FENCE": (16, True), "CALL": (32, False),
 }
 
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a ring session computes on where there is no GPU. Device memory is host memory under
+ * What a ring session computes on where there is no GPU; what it has of CUDA's other calls is in
+ * calls.c. Device memory is host memory under
  * addresses of its own, kernels are the built-in ones, in C.
  *
  * A thread carries out work in the order in which it was submitted, whatever its stream: that
@@ -18,6 +19,8 @@
 #include "../gpu.h"
 #include "../predict.h"
 #include "clock.h"
+#include "cpu.h"
+#include "shared.h"
 
 /* Device addresses are far from any pointer, so that a mistake does not work by chance. */
 #define FIRST_ADDRESS UINT64_C(0x1000000000)
@@ -33,6 +36,8 @@ struct allocation {
 enum work_kind {
     WORK_COPY,
     WORK_FILL,
+    WORK_WAIT_VALUE,
+    WORK_WRITE_VALUE,
     WORK_VADD,
     WORK_FILL_WORDS,
     WORK_REDUCE_SUM,
@@ -47,7 +52,9 @@ struct work {
     enum work_kind kind;
     void *to;
     const void *from, *from2;
-    uint64_t count; /* elements, bytes, or nanoseconds */
+    uint64_t count;                      /* elements, bytes, or nanoseconds */
+    uint64_t rows, to_pitch, from_pitch; /* of copies and fills; one row: 0 rows */
+    uint64_t value64;
     uint32_t value, width;
     struct gpu_event *event;
 };
@@ -102,10 +109,70 @@ static bool stopping(struct cpu_gpu *cpu)
     return __atomic_load_n(&cpu->stop, __ATOMIC_RELAXED);
 }
 
-static void fill(const struct work *work)
+static void fill_row(const struct work *work, uint8_t *row)
 {
     for (uint64_t i = 0; i < work->count; i++) {
-        memcpy((uint8_t *)work->to + i * work->width, &work->value, work->width);
+        memcpy(row + i * work->width, &work->value, work->width);
+    }
+}
+
+static void fill(const struct work *work)
+{
+    const uint64_t rows = work->rows ? work->rows : 1;
+
+    for (uint64_t row = 0; row < rows; row++) {
+        fill_row(work, (uint8_t *)work->to + row * work->to_pitch);
+    }
+}
+
+static void copy(const struct work *work)
+{
+    const uint64_t rows = work->rows ? work->rows : 1;
+
+    for (uint64_t row = 0; row < rows; row++) {
+        memmove((uint8_t *)work->to + row * work->to_pitch,
+                (const uint8_t *)work->from + row * work->from_pitch, work->count);
+    }
+}
+
+static uint64_t read_value(const struct work *work)
+{
+    return work->width == 8 ? shared_load64(work->to) : shared_load(work->to);
+}
+
+/* Whether what is waited for is there: conditions as in CUDA's CUstreamWaitValue_flags. */
+static bool value_there(const struct work *work)
+{
+    const uint64_t value = read_value(work), wanted = work->value64;
+    const uint64_t ahead = value - wanted;
+
+    switch (work->value) {
+    case CPU_WAIT_GEQ:
+        return work->width == 8 ? (int64_t)ahead >= 0 : (int32_t)(uint32_t)ahead >= 0;
+    case CPU_WAIT_EQ:
+        return value == wanted;
+    case CPU_WAIT_AND:
+        return (value & wanted) != 0;
+    default:
+        return ~(value | wanted) << (64 - 8 * work->width) != 0;
+    }
+}
+
+static void wait_value(struct cpu_gpu *cpu, const struct work *work)
+{
+    const struct timespec nap = {.tv_nsec = 20 * (long)NS_PER_US};
+
+    while (!value_there(work) && !stopping(cpu)) {
+        nanosleep(&nap, NULL);
+    }
+}
+
+static void write_value(const struct work *work)
+{
+    if (work->width == 8) {
+        shared_store64(work->to, work->value64);
+    } else {
+        shared_store(work->to, (uint32_t)work->value64);
     }
 }
 
@@ -155,7 +222,13 @@ static void carry_out(struct cpu_gpu *cpu, const struct work *work)
 {
     switch (work->kind) {
     case WORK_COPY:
-        memmove(work->to, work->from, work->count);
+        copy(work);
+        break;
+    case WORK_WAIT_VALUE:
+        wait_value(cpu, work);
+        break;
+    case WORK_WRITE_VALUE:
+        write_value(work);
         break;
     case WORK_FILL:
     case WORK_FILL_WORDS:
@@ -360,6 +433,92 @@ static enum vgpu_gpu_error cpu_copy(struct gpu *gpu, const struct gpu_copy *copy
     return cpu->head.lost;
 }
 
+/* The same for rows: the bytes from the first to the last. */
+static void *resolve_rows(struct cpu_gpu *cpu, uint64_t address, uint64_t pitch, uint64_t width,
+                          uint64_t rows)
+{
+    uint64_t bytes;
+
+    if (__builtin_mul_overflow(pitch, rows - 1, &bytes) ||
+        __builtin_add_overflow(bytes, width, &bytes)) {
+        cpu->head.lost = VGPU_GPU_ILLEGAL_ADDRESS;
+        return NULL;
+    }
+    return resolve(cpu, address, bytes, 1);
+}
+
+static enum vgpu_gpu_error cpu_copy_rows(struct gpu *gpu, const struct gpu_rows *rows,
+                                         struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct work work = {
+        .kind = WORK_COPY,
+        .count = rows->width,
+        .rows = rows->rows,
+        .to_pitch = rows->to_pitch,
+        .from_pitch = rows->from_pitch,
+    };
+
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
+    }
+    work.to = resolve_rows(cpu, rows->to, rows->to_pitch, rows->width, rows->rows);
+    work.from = resolve_rows(cpu, rows->from, rows->from_pitch, rows->width, rows->rows);
+    if (work.to && work.from) {
+        submit_in(cpu, stream, &work);
+    }
+    return cpu->head.lost;
+}
+
+static enum vgpu_gpu_error cpu_fill_rows(struct gpu *gpu, const struct gpu_fill_rows *rows,
+                                         struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct work work = {
+        .kind = WORK_FILL,
+        .count = rows->width,
+        .rows = rows->rows,
+        .to_pitch = rows->pitch,
+        .value = rows->value,
+        .width = rows->element,
+    };
+
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
+    }
+    work.to = resolve_rows(cpu, rows->address, rows->pitch, rows->width * rows->element,
+                           rows->rows);
+    if (work.to) {
+        submit_in(cpu, stream, &work);
+    }
+    return cpu->head.lost;
+}
+
+/* A word that the stream waits for or writes; its address is a multiple of its width. */
+enum vgpu_gpu_error cpu_word(struct gpu *gpu, const struct cpu_word *word,
+                             struct gpu_stream *stream)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct work work = {
+        .kind = word->write ? WORK_WRITE_VALUE : WORK_WAIT_VALUE,
+        .value64 = word->value,
+        .value = word->condition,
+        .width = word->width,
+    };
+
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
+    }
+    if (word->address % word->width != 0 || word->condition > CPU_WAIT_NOR) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    work.to = resolve(cpu, word->address, 1, word->width);
+    if (work.to) {
+        submit_in(cpu, stream, &work);
+    }
+    return cpu->head.lost;
+}
+
 static enum vgpu_gpu_error cpu_fill(struct gpu *gpu, const struct gpu_fill *fill_command,
                                     struct gpu_stream *stream)
 {
@@ -445,14 +604,19 @@ static struct gpu_function functions[KERNELS] = {
     {"spin", &kernels[3]},
 };
 
+/* The built-in module is known by its PTX too: its functions are here in C. */
 static enum vgpu_gpu_error cpu_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
-                                           struct gpu_module **module)
+                                           struct gpu_compile *compile, struct gpu_module **module)
 {
-    (void)gpu;
-    (void)image;
-    (void)bytes;
-    (void)module;
-    return VGPU_GPU_NOT_SUPPORTED;
+    const char *text = image;
+    const uint64_t length = strlen(cuda_kernels_ptx);
+
+    (void)compile;
+    if (bytes < length || bytes > length + 1 || strcmp(text, cuda_kernels_ptx) != 0) {
+        return VGPU_GPU_NOT_SUPPORTED;
+    }
+    *module = &builtin;
+    return gpu->lost;
 }
 
 static enum vgpu_gpu_error cpu_module_builtin(struct gpu *gpu, struct gpu_module **module)
@@ -522,15 +686,28 @@ static uint32_t cpu_launch_part(struct gpu *gpu, struct gpu_function *function,
     return PREDICT_WHOLE;
 }
 
+size_t cpu_limits[] = {
+    [CU_LIMIT_STACK_SIZE] = 1 << 10,
+    [CU_LIMIT_PRINTF_FIFO_SIZE] = 1 << 20,
+    [CU_LIMIT_MALLOC_HEAP_SIZE] = 8 << 20,
+};
+
+static enum vgpu_gpu_error cpu_set_limit(struct gpu *gpu, CUlimit limit, uint64_t value)
+{
+    cpu_limits[limit] = value;
+    return gpu->lost;
+}
+
 /* Streams, events, fences ------------------------------------------------------------------ */
 
-static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags,
+static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags, int32_t priority,
                                              struct gpu_stream **stream)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
     struct gpu_stream *made;
 
     (void)flags;
+    (void)priority;
     if (cpu->head.lost != VGPU_GPU_SUCCESS) {
         return cpu->head.lost;
     }
@@ -561,8 +738,9 @@ static void cpu_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error cpu_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
                                            struct gpu_event *event)
 {
-    (void)stream;
-    (void)event;
+    /* The event happens first in any case. */
+    stream = stream ? stream : &cpu_of(gpu)->main;
+    stream->last = stream->last > event->position ? stream->last : event->position;
     return gpu->lost;
 }
 
@@ -653,9 +831,8 @@ static enum vgpu_gpu_error cpu_fence(struct gpu *gpu, struct gpu_stream *stream,
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
 
-    (void)stream;
-    /* Only this thread submits. */
-    *fence = (struct gpu_fence){.position = cpu->submitted};
+    /* Only this thread submits. The default stream ends after all others. */
+    *fence = (struct gpu_fence){.position = stream ? stream->last : cpu->submitted};
     return cpu->head.lost;
 }
 
@@ -731,6 +908,8 @@ static const struct gpu_ops cpu_ops = {
     .mem_free = cpu_mem_free,
     .copy = cpu_copy,
     .fill = cpu_fill,
+    .copy_rows = cpu_copy_rows,
+    .fill_rows = cpu_fill_rows,
     .module_load = cpu_module_load,
     .module_builtin = cpu_module_builtin,
     .module_unload = cpu_module_unload,
@@ -738,6 +917,7 @@ static const struct gpu_ops cpu_ops = {
     .function_param = cpu_function_param,
     .launch = cpu_launch,
     .launch_part = cpu_launch_part,
+    .set_limit = cpu_set_limit,
     .stream_create = cpu_stream_create,
     .stream_destroy = cpu_stream_destroy,
     .stream_poll = cpu_stream_poll,
@@ -764,6 +944,7 @@ int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gp
         return -ENOMEM;
     }
     cpu->head.ops = &cpu_ops;
+    cpu->head.calls = &cpu_calls;
     cpu->head.arena = *arena;
     cpu->head.info = (struct vgpu_device_info){
         .backend = VGPU_FEATURE_BACKEND_CPU,

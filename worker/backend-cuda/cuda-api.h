@@ -1,40 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The part of the CUDA driver API that the cuda backend calls, declared from NVIDIA's
- * published reference (CUDA Driver API, docs.nvidia.com), and loaded at run time: the
- * same worker runs where there is no driver.
+ * The part of the CUDA driver API that the cuda backend calls for itself, loaded at run time: the
+ * same worker runs where there is no driver. What it hands on for guests is generated from api/.
  */
 #ifndef VGPU_CUDA_API_H
 #define VGPU_CUDA_API_H
 
 #include <stddef.h>
 
-typedef int CUresult; /* 0 is success */
-typedef int CUdevice;
-typedef unsigned long long CUdeviceptr;
-typedef struct CUctx_st *CUcontext;
-typedef struct CUmod_st *CUmodule;
-typedef struct CUfunc_st *CUfunction;
-typedef struct CUstream_st *CUstream;
-typedef struct CUevent_st *CUevent;
-typedef void (*CUhostFn)(void *argument);
-
-#define CUDA_SUCCESS 0
-#define CUDA_ERROR_OUT_OF_MEMORY 2
-#define CUDA_ERROR_NO_DEVICE 100
-#define CUDA_ERROR_NOT_READY 600
-#define CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT 16
-#define CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR 75
-#define CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR 76
-#define CU_STREAM_NON_BLOCKING 1u
-#define CU_EVENT_DISABLE_TIMING 2u
-#define CU_MEMHOSTALLOC_DEVICEMAP 2u
-#define CU_MEMHOSTREGISTER_DEVICEMAP 2u
-#define CU_EVENT_DEFAULT 0u
-#define CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK 0
-#define CU_LAUNCH_PARAM_END ((void *)0)
-#define CU_LAUNCH_PARAM_BUFFER_POINTER ((void *)1)
-#define CU_LAUNCH_PARAM_BUFFER_SIZE ((void *)2)
+#include "cuda-types.h"
 
 /* member, symbol with the version that has this signature, parameters */
 #define CUDA_CALLS(X)                                                                              \
@@ -44,16 +18,29 @@ typedef void (*CUhostFn)(void *argument);
     X(DeviceGetCount, "cuDeviceGetCount", (int *count))                                            \
     X(DeviceGet, "cuDeviceGet", (CUdevice * device, int ordinal))                                  \
     X(DeviceGetName, "cuDeviceGetName", (char *name, int length, CUdevice device))                 \
-    X(DeviceGetAttribute, "cuDeviceGetAttribute", (int *value, int attribute, CUdevice device))    \
+    X(DeviceGetAttribute, "cuDeviceGetAttribute",                                                  \
+      (int *value, CUdevice_attribute attribute, CUdevice device))                                 \
     X(DeviceTotalMem, "cuDeviceTotalMem_v2", (size_t * bytes, CUdevice device))                    \
     X(DevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))  \
     X(CtxSetCurrent, "cuCtxSetCurrent", (CUcontext context))                                       \
+    X(CtxSetLimit, "cuCtxSetLimit", (CUlimit limit, size_t value))                                 \
+    X(CtxGetDevice, "cuCtxGetDevice", (CUdevice * device))                                         \
+    X(DeviceGetUuid, "cuDeviceGetUuid", (CUuuid * uuid, CUdevice device))                          \
+    X(DeviceGetPCIBusId, "cuDeviceGetPCIBusId", (char *id, int length, CUdevice device))           \
     X(ModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void *image))                  \
+    X(ModuleLoadDataEx, "cuModuleLoadDataEx",                                                      \
+      (CUmodule * module, const void *image, unsigned count, CUjit_option *options,                \
+       void **values))                                                                             \
+    X(ModuleGetGlobal, "cuModuleGetGlobal_v2",                                                     \
+      (CUdeviceptr * address, size_t * bytes, CUmodule module, const char *name))                  \
     X(ModuleUnload, "cuModuleUnload", (CUmodule module))                                           \
     X(ModuleGetFunction, "cuModuleGetFunction",                                                    \
       (CUfunction * function, CUmodule module, const char *name))                                  \
     X(MemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, size_t bytes))                            \
-    X(FuncGetAttribute, "cuFuncGetAttribute", (int *value, int attribute, CUfunction function))    \
+    X(FuncGetAttribute, "cuFuncGetAttribute",                                                      \
+      (int *value, CUfunction_attribute attribute, CUfunction function))                           \
+    X(FuncSetAttribute, "cuFuncSetAttribute",                                                      \
+      (CUfunction function, CUfunction_attribute attribute, int value))                            \
     X(MemGetInfo, "cuMemGetInfo_v2", (size_t * free, size_t * total))                              \
     X(MemFree, "cuMemFree_v2", (CUdeviceptr address))                                              \
     X(MemcpyDtoDAsync, "cuMemcpyDtoDAsync_v2",                                                     \
@@ -70,7 +57,19 @@ typedef void (*CUhostFn)(void *argument);
       (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))                           \
     X(MemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2",                                                     \
       (void *to, CUdeviceptr from, size_t bytes, CUstream stream))                                 \
+    X(Memcpy2DAsync, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))           \
+    X(MemsetD2D8Async, "cuMemsetD2D8Async",                                                        \
+      (CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height,             \
+       CUstream stream))                                                                           \
+    X(MemsetD2D16Async, "cuMemsetD2D16Async",                                                      \
+      (CUdeviceptr to, size_t pitch, unsigned short value, size_t width, size_t height,            \
+       CUstream stream))                                                                           \
+    X(MemsetD2D32Async, "cuMemsetD2D32Async",                                                      \
+      (CUdeviceptr to, size_t pitch, unsigned value, size_t width, size_t height,                  \
+       CUstream stream))                                                                           \
     X(StreamCreate, "cuStreamCreate", (CUstream * stream, unsigned flags))                         \
+    X(StreamCreateWithPriority, "cuStreamCreateWithPriority",                                      \
+      (CUstream * stream, unsigned flags, int priority))                                           \
     X(StreamDestroy, "cuStreamDestroy_v2", (CUstream stream))                                      \
     X(StreamQuery, "cuStreamQuery", (CUstream stream))                                             \
     X(StreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))      \
@@ -91,8 +90,16 @@ struct cuda_api {
 #define CUDA_MEMBER(member, symbol, parameters) CUresult(*member) parameters;
     CUDA_CALLS(CUDA_MEMBER)
 #undef CUDA_MEMBER
-    /* From CUDA 12.4; NULL with older drivers. */
+    /* NULL with older drivers: from CUDA 12.4, 11.8, 11.7, 11.8, and 11.0. */
     CUresult (*FuncGetParamInfo)(CUfunction function, size_t index, size_t *offset, size_t *size);
+    CUresult (*LaunchKernelEx)(const CUlaunchConfig *config, CUfunction function, void **parameters,
+                               void **extra);
+    CUresult (*OccupancyMaxPotentialClusterSize)(int *size, CUfunction function,
+                                                 const CUlaunchConfig *config);
+    CUresult (*OccupancyMaxActiveClusters)(int *clusters, CUfunction function,
+                                           const CUlaunchConfig *config);
+    CUresult (*StreamSetAttribute)(CUstream stream, CUstreamAttrID attribute,
+                                   const CUstreamAttrValue *value);
 };
 
 #endif

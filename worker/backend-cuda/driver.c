@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api-calls.h"
 #include "log.h"
 
 /* The compiler for PTX, which the driver loads when it first needs it. */
@@ -15,6 +16,28 @@
 
 struct cuda_api cu;
 static bool cu_loaded;
+
+/* What is not in every release. */
+static void load_optional(void *library)
+{
+    static const struct {
+        const char *symbol;
+        size_t offset;
+    } calls[] = {
+        {"cuFuncGetParamInfo", offsetof(struct cuda_api, FuncGetParamInfo)},
+        {"cuLaunchKernelEx", offsetof(struct cuda_api, LaunchKernelEx)},
+        {"cuOccupancyMaxPotentialClusterSize",
+         offsetof(struct cuda_api, OccupancyMaxPotentialClusterSize)},
+        {"cuOccupancyMaxActiveClusters", offsetof(struct cuda_api, OccupancyMaxActiveClusters)},
+        {"cuStreamSetAttribute", offsetof(struct cuda_api, StreamSetAttribute)},
+    };
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        void *address = dlsym(library, calls[i].symbol);
+
+        memcpy((char *)&cu + calls[i].offset, &address, sizeof(address));
+    }
+}
 
 /* Loads the driver once. */
 static int load_driver(char *why, size_t why_size)
@@ -46,9 +69,8 @@ static int load_driver(char *why, size_t why_size)
         }
         memcpy((char *)&cu + calls[i].offset, &address, sizeof(address));
     }
-    /* Not in every release; then nobody can tell a kernel's parameters. */
-    cu.FuncGetParamInfo = (CUresult(*)(CUfunction, size_t, size_t *, size_t *))dlsym(
-        library, "cuFuncGetParamInfo");
+    load_optional(library);
+    cuda_calls_load(library);
     /* Here, since a worker cannot open files once it is isolated. It need not be there. */
     dlopen(JIT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     cu_loaded = true;

@@ -19,8 +19,10 @@
 #include "../gpu.h"
 #include "../image.h"
 #include "../predict.h"
+#include "api-calls.h"
 #include "driver.h"
 #include "log.h"
+#include "raw.h"
 
 /*
  * Bytes that the driver takes into its command buffer when they come from memory that is not
@@ -353,9 +355,128 @@ static enum vgpu_gpu_error cuda_fill(struct gpu *gpu, const struct gpu_fill *fil
     }
 }
 
+static enum vgpu_gpu_error cuda_copy_rows(struct gpu *gpu, const struct gpu_rows *rows,
+                                          struct gpu_stream *stream)
+{
+    const CUDA_MEMCPY2D copy = {
+        .srcMemoryType = rows->kind == VGPU_COPY_TO_DEVICE ? CU_MEMORYTYPE_HOST
+                                                           : CU_MEMORYTYPE_DEVICE,
+        .srcHost = (const void *)(uintptr_t)rows->from,
+        .srcDevice = rows->from,
+        .srcPitch = rows->from_pitch,
+        .dstMemoryType = rows->kind == VGPU_COPY_FROM_DEVICE ? CU_MEMORYTYPE_HOST
+                                                             : CU_MEMORYTYPE_DEVICE,
+        .dstHost = (void *)(uintptr_t)rows->to,
+        .dstDevice = rows->to,
+        .dstPitch = rows->to_pitch,
+        .WidthInBytes = rows->width,
+        .Height = rows->rows,
+    };
+
+    if (rows->rows == 1) {
+        /* There pitches do not matter, but the driver looks at them. */
+        return cuda_copy(gpu, &(struct gpu_copy){rows->kind, rows->to, rows->from, rows->width},
+                         stream);
+    }
+    return gpu_error(cu.Memcpy2DAsync(&copy, submit(gpu, stream)));
+}
+
+static enum vgpu_gpu_error cuda_fill_rows(struct gpu *gpu, const struct gpu_fill_rows *fill,
+                                          struct gpu_stream *stream)
+{
+    CUstream handle;
+
+    if (fill->rows == 1) {
+        /* There the pitch does not matter, but the driver looks at it. */
+        return cuda_fill(gpu,
+                         &(struct gpu_fill){
+                             .address = fill->address,
+                             .count = fill->width,
+                             .value = fill->value,
+                             .width = fill->element,
+                         },
+                         stream);
+    }
+    handle = submit(gpu, stream);
+    switch (fill->element) {
+    case 1:
+        return gpu_error(cu.MemsetD2D8Async(fill->address, fill->pitch, (unsigned char)fill->value,
+                                            fill->width, fill->rows, handle));
+    case 2:
+        return gpu_error(cu.MemsetD2D16Async(fill->address, fill->pitch,
+                                             (unsigned short)fill->value, fill->width, fill->rows,
+                                             handle));
+    default:
+        return gpu_error(cu.MemsetD2D32Async(fill->address, fill->pitch, fill->value, fill->width,
+                                             fill->rows, handle));
+    }
+}
+
 /* Modules and kernels ------------------------------------------------------------------- */
 
-static enum vgpu_gpu_error load_image(const void *image, struct gpu_module **module)
+/* The most options that a compilation may have, and those that are added here. */
+#define OPTIONS_MAX 32u
+#define OPTIONS_OWN 5u
+
+/* Options as the driver wants them. */
+struct options {
+    CUjit_option option[OPTIONS_MAX + OPTIONS_OWN];
+    void *value[OPTIONS_MAX + OPTIONS_OWN];
+    unsigned count;
+};
+
+static void add_option(struct options *options, CUjit_option option, uint64_t value)
+{
+    options->option[options->count] = option;
+    options->value[options->count++] = (void *)(uintptr_t)value;
+}
+
+/* Adds a log; returns where the driver will say how much of it there is, ~0 without one. */
+static unsigned add_log(struct options *options, CUjit_option buffer, CUjit_option size, char *log,
+                        uint32_t bytes)
+{
+    if (bytes == 0) {
+        return ~0u;
+    }
+    add_option(options, buffer, (uint64_t)(uintptr_t)log);
+    add_option(options, size, bytes);
+    return options->count - 1;
+}
+
+static uint32_t value_of(const struct options *options, unsigned index)
+{
+    return index == ~0u ? 0 : (uint32_t)(uintptr_t)options->value[index];
+}
+
+static CUresult compile_image(CUmodule *module, const void *image, struct gpu_compile *compile)
+{
+    struct options options = {.count = 0};
+    unsigned info, errors;
+    CUresult error;
+    uint32_t time;
+
+    if (compile->count > OPTIONS_MAX) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    add_option(&options, CU_JIT_WALL_TIME, 0);
+    info = add_log(&options, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES,
+                   compile->info_log, compile->info_bytes);
+    errors = add_log(&options, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+                     compile->error_log, compile->error_bytes);
+    for (uint32_t i = 0; i < compile->count; i++) {
+        add_option(&options, compile->options[i], compile->values[i]);
+    }
+    error = cu.ModuleLoadDataEx(module, image, options.count, options.option, options.value);
+    /* The driver leaves in the values how much of each log it has used, and a float. */
+    time = value_of(&options, 0);
+    memcpy(&compile->wall_time, &time, sizeof(time));
+    compile->info_used = value_of(&options, info);
+    compile->error_used = value_of(&options, errors);
+    return error;
+}
+
+static enum vgpu_gpu_error load_image(const void *image, struct gpu_compile *compile,
+                                      struct gpu_module **module)
 {
     struct gpu_module *made = calloc(1, sizeof(*made));
     CUresult error;
@@ -363,7 +484,8 @@ static enum vgpu_gpu_error load_image(const void *image, struct gpu_module **mod
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    error = cu.ModuleLoadData(&made->handle, image);
+    error = compile ? compile_image(&made->handle, image, compile)
+                    : cu.ModuleLoadData(&made->handle, image);
     if (error != CUDA_SUCCESS) {
         free(made);
         return gpu_error(error);
@@ -373,16 +495,16 @@ static enum vgpu_gpu_error load_image(const void *image, struct gpu_module **mod
 }
 
 static enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
-                                            struct gpu_module **module)
+                                            struct gpu_compile *compile, struct gpu_module **module)
 {
     (void)gpu;
-    return image_check(image, bytes) ? load_image(image, module) : VGPU_GPU_INVALID_IMAGE;
+    return image_check(image, bytes) ? load_image(image, compile, module) : VGPU_GPU_INVALID_IMAGE;
 }
 
 static enum vgpu_gpu_error cuda_module_builtin(struct gpu *gpu, struct gpu_module **module)
 {
     (void)gpu;
-    return load_image(cuda_kernels_ptx, module);
+    return load_image(cuda_kernels_ptx, NULL, module);
 }
 
 static enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module *module)
@@ -473,6 +595,28 @@ static enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_funct
     return gpu_error(error);
 }
 
+static enum vgpu_gpu_error launch_with_attributes(struct gpu *gpu, struct gpu_function *function,
+                                                  const struct gpu_launch *launch,
+                                                  struct gpu_stream *stream, void **extra)
+{
+    const struct vgpu_cmd_launch *shape = launch->shape;
+    const CUlaunchConfig config = {
+        .gridDimX = shape->grid[0],
+        .gridDimY = shape->grid[1],
+        .gridDimZ = shape->grid[2],
+        .blockDimX = shape->block[0],
+        .blockDimY = shape->block[1],
+        .blockDimZ = shape->block[2],
+        .sharedMemBytes = shape->shared_bytes,
+        .hStream = cu.LaunchKernelEx ? submit(gpu, stream) : NULL,
+        .attrs = (CUlaunchAttribute *)(uintptr_t)launch->attributes,
+        .numAttrs = launch->attribute_count,
+    };
+
+    return cu.LaunchKernelEx ? gpu_error(cu.LaunchKernelEx(&config, function->handle, NULL, extra))
+                             : VGPU_GPU_NOT_SUPPORTED;
+}
+
 static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
                                        const struct gpu_launch *launch, struct gpu_stream *stream)
 {
@@ -487,6 +631,9 @@ static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *fun
             return VGPU_GPU_INVALID_VALUE;
         }
         bytes = function->param_bytes;
+    }
+    if (launch->attribute_count > 0) {
+        return launch_with_attributes(gpu, function, launch, stream, bytes > 0 ? extra : NULL);
     }
     return gpu_error(cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1],
                                      shape->grid[2], shape->block[0], shape->block[1],
@@ -512,9 +659,15 @@ static uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
     return part >= PREDICT_WHOLE ? PREDICT_WHOLE : part < 1 ? 1 : (uint32_t)part;
 }
 
+static enum vgpu_gpu_error cuda_set_limit(struct gpu *gpu, CUlimit limit, uint64_t value)
+{
+    (void)gpu;
+    return gpu_error(cu.CtxSetLimit(limit, value));
+}
+
 /* Streams and events -------------------------------------------------------------------- */
 
-static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags,
+static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags, int32_t priority,
                                               struct gpu_stream **stream)
 {
     struct gpu_stream *made = calloc(1, sizeof(*made));
@@ -524,8 +677,9 @@ static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags,
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    error = cu.StreamCreate(&made->handle,
-                            flags & VGPU_STREAM_NON_BLOCKING ? CU_STREAM_NON_BLOCKING : 0);
+    error = cu.StreamCreateWithPriority(
+        &made->handle,
+        flags & VGPU_STREAM_NON_BLOCKING ? CU_STREAM_NON_BLOCKING : CU_STREAM_DEFAULT, priority);
     if (error != CUDA_SUCCESS) {
         free(made);
         return gpu_error(error);
@@ -624,6 +778,30 @@ static enum vgpu_gpu_error cuda_stream_poll(struct gpu *gpu, struct gpu_stream *
     return stream->done == stream->submitted ? gpu->lost : query(gpu, stream);
 }
 
+/* For calls of api/: what the driver knows things by ---------------------------------------- */
+
+CUstream cuda_submit(struct gpu *gpu, struct gpu_stream *stream)
+{
+    return submit(gpu, stream);
+}
+
+CUstream cuda_raw_stream(struct gpu *gpu, struct gpu_stream *stream)
+{
+    return stream_of(gpu, stream)->handle;
+}
+
+CUfunction cuda_raw_function(struct gpu *gpu, const struct gpu_function *function)
+{
+    (void)gpu;
+    return function->handle;
+}
+
+CUmodule cuda_raw_module(struct gpu *gpu, const struct gpu_module *module)
+{
+    (void)gpu;
+    return module->handle;
+}
+
 /* What the driver has room for is more than a session may submit: flight.h. */
 static bool cuda_room(struct gpu *gpu)
 {
@@ -643,6 +821,8 @@ static const struct gpu_ops cuda_ops = {
     .mem_free = cuda_mem_free,
     .copy = cuda_copy,
     .fill = cuda_fill,
+    .copy_rows = cuda_copy_rows,
+    .fill_rows = cuda_fill_rows,
     .module_load = cuda_module_load,
     .module_builtin = cuda_module_builtin,
     .module_unload = cuda_module_unload,
@@ -650,6 +830,7 @@ static const struct gpu_ops cuda_ops = {
     .function_param = cuda_function_param,
     .launch = cuda_launch,
     .launch_part = cuda_launch_part,
+    .set_limit = cuda_set_limit,
     .stream_create = cuda_stream_create,
     .stream_destroy = cuda_stream_destroy,
     .stream_poll = cuda_stream_poll,
@@ -708,6 +889,7 @@ int cuda_gpu_open(int device, const struct gpu_arena *arena, struct gpu **gpu, c
         return -ENOMEM;
     }
     cuda->head.ops = &cuda_ops;
+    cuda->head.calls = &cuda_calls;
     cuda->head.arena = *arena;
     r = cuda_open_device(device, &cuda->head.info);
     if (r == 0) {

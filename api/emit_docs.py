@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The coverage page, and the wire as text: a test compares that with what is checked in."""
+from emit import fixed_back, fixed_in, optional, parts
+from spec import base_name
+
+
+def place(at, a):
+    if a.direction == "string":
+        return f"{at} length of {a.name}"
+    return f"{at} {a.type.name} {a.name}"
+
+
+def wire_lines(call):
+    yield f"{call.id} {call.name}" + (f", since {call.since}" if call.since > 1 else "")
+    for title, back, (places, total) in (("in", False, fixed_in(call)),
+                                         ("back", True, fixed_back(call))):
+        lines = ["0 which results are wanted"] if optional(call) and not back else []
+        lines += [place(at, a) for at, a in places if a.direction == "string" or not a.array]
+        lines += [f"{total}... {a.type.name} {a.name}[{a.count}]".replace("[]", ", with a NUL")
+                  for a in parts(call, back)]
+        for line in lines:
+            yield f"    {title} {line}"
+
+
+def wire(spec):
+    return ("Calls on the wire: id, name, and where in words of 8 bytes arguments and results lie.\n"
+            "What is here does not change: a call that has to gets a new id.\n\n" +
+            "".join(line + "\n" for call in spec.wired() for line in wire_lines(call)))
+
+
+def how(call):
+    if call.hand:
+        return "by hand"
+    return f"forwarded ({call.family})"
+
+
+def coverage(spec):
+    served = [call for call in spec.exported() if not call.refused]
+    refused = {base_name(call.name): [call.version] for call in spec.exported() if call.refused}
+    for r in spec.refusals:
+        refused.setdefault(base_name(r.name), []).append(r.version)
+    text = ("<!-- Generated from api/ by generate.py; see api/README.md. -->\n# Coverage of the CUDA "
+            "driver API\n\n"
+            f"{len(served)} calls are served, {sum(map(len, refused.values()))} are refused: they "
+            "answer CUDA_ERROR_NOT_SUPPORTED and\nsay so once on stderr. The version is that of "
+            "CUDA from which `cuGetProcAddress` hands out the\nsymbol.\n\n"
+            "| id | call | version | guest half |\n|---|---|---|---|\n")
+    for call in served:
+        variant = f", `_{call.variant}` {call.variant_version}" if call.variant else ""
+        text += f"| {call.id} | `{call.name}` | {call.version}{variant} | {how(call)} |\n"
+    text += "\n## Refused\n\n"
+    text += "".join(f"- `{name}` ({', '.join(map(str, sorted(versions)))})\n"
+                    for name, versions in sorted(refused.items()))
+    return text

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""The host half: what decodes calls, and what hands them to NVIDIA's driver."""
+from emit import (NOTICE, count_of, fixed_back, fixed_in, host_parameter, host_type, join,
+                  optional, parameter, parts)
+
+FAMILIES = {"control": "API_CONTROL", "alloc": "API_ALLOC", "copy": "API_COPY",
+            "launch": "API_LAUNCH", "sync": "API_SYNC"}
+
+
+def host_parameters(call, first):
+    return ", ".join([first] + [host_parameter(a) for a in call.arguments])
+
+
+def members(spec):
+    """Calls that a backend serves."""
+    return [c for c in spec.wired() if c.host != "hand"]
+
+
+def by_driver(spec):
+    return [c for c in spec.wired() if c.host == "driver"]
+
+
+def header(spec):
+    served = "".join(
+        f"    enum vgpu_gpu_error (*{c.name})({host_parameters(c, 'struct gpu *gpu')});\n"
+        for c in members(spec))
+    hand = "".join(
+        f"enum vgpu_gpu_error host_{c.name}({host_parameters(c, 'struct api_serve *serve')});\n"
+        for c in spec.wired() if c.host == "hand")
+    backend = "".join(
+        f"enum vgpu_gpu_error cuda_{c.name}({host_parameters(c, 'struct gpu *gpu')});\n"
+        for c in spec.wired() if c.host == "backend")
+    revision = max((c.since for c in spec.wired()), default=1)
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            "#ifndef VGPU_API_CALLS_H\n#define VGPU_API_CALLS_H\n\n#include \"cuda-types.h\"\n"
+            "#include \"api.h\"\n#include \"gpu.h\"\n\n"
+            f"#define API_REVISION {revision}u\n\n"
+            f"/* What a backend serves; NULL: NOT_SUPPORTED. */\nstruct gpu_calls {{\n{served}}};\n\n"
+            f"/* Written by hand. */\n{hand}\n/* On the cuda backend. */\n"
+            "extern const struct gpu_calls cuda_calls;\n"
+            "/* Looks up what the driver, loaded as this library, has of it. */\n"
+            f"void cuda_calls_load(void *library);\n{backend}\n#endif\n")
+
+
+def take(a):
+    """Declares and decodes an argument of the fixed part."""
+    if a.direction == "string":
+        return f"const uint64_t {a.name}_bytes = api_u64(serve);"
+    if a.type.kind == "plain":
+        return f"const {a.type.name} *{a.name} = api_plain(serve, sizeof(*{a.name}));"
+    if a.type.kind == "handle" and a.type.handle == "stream":
+        return f"struct gpu_stream *{a.name} = api_stream(serve);"
+    if a.type.kind == "handle":
+        return f"{host_type(a)}{a.name} = api_object(serve, HANDLE_{a.type.handle.upper()});"
+    return f"const {a.type.name} {a.name} = ({a.type.name})api_{a.type.wire}(serve);"
+
+
+def serve_function(call):
+    ins, _ = fixed_in(call)
+    outs, out_words = fixed_back(call)
+    lines = []
+    if optional(call):
+        lines.append("const uint64_t wanted = api_u64(serve);")
+    lines += [take(a) for _, a in ins if not (a.array and a.direction == "in")]
+    for a in parts(call, False):
+        if a.direction == "string":
+            lines.append(f"const char *{a.name} = api_string(serve, {a.name}_bytes);")
+        else:
+            lines.append(f"const {a.type.name} *{a.name} = "
+                         f"api_array(serve, {count_of(a)}, sizeof(*{a.name}));")
+    if out_words:
+        lines.append(f"uint64_t *out = api_back(serve, {out_words}, sizeof(*out));")
+    for a in parts(call, True):
+        lines.append(f"{a.type.name} *{a.name} = "
+                     f"api_back(serve, {count_of(a)}, sizeof(*{a.name}));")
+    for _, a in outs:
+        if a.direction == "new":
+            lines.append(f"uint64_t {a.name} = 0;")
+        elif not a.array:
+            zero = "{0}" if a.type.kind == "plain" else "0"
+            lines.append(f"{a.type.name} {a.name} = {zero};")
+    lines += ["enum vgpu_gpu_error error;", "", "if (!api_complete(serve)) {",
+              "    return serve->error;", "}"]
+    if optional(call):
+        limit = 1 << len(optional(call))
+        lines += [f"if (wanted >= {limit}) {{", "    return VGPU_GPU_INVALID_VALUE;", "}"]
+    bits = {a.name: bit for bit, a in enumerate(optional(call))}
+    given = []
+    for a in call.arguments:
+        if a.comes_back and not a.array:
+            given.append(f"wanted & {1 << bits[a.name]} ? &{a.name} : NULL" if a.optional
+                         else f"&{a.name}")
+        else:
+            given.append(a.name)
+    if call.host == "hand":
+        lines.append(f"error = host_{call.name}({', '.join(['serve'] + given)});")
+    else:
+        lines += [f"if (!serve->calls->{call.name}) {{", "    return VGPU_GPU_NOT_SUPPORTED;", "}",
+                  f"error = serve->calls->{call.name}({', '.join(['serve->gpu'] + given)});"]
+    for at, a in outs:
+        if a.array:
+            continue
+        if a.type.kind == "plain" or a.type.wire == "f32":
+            lines.append(f"memcpy(&out[{at}], &{a.name}, sizeof({a.name}));")
+        else:
+            lines.append(f"out[{at}] = (uint64_t){a.name};")
+    lines.append("return error;")
+    body = "".join(f"    {line}\n" if line else "\n" for line in lines)
+    return f"static enum vgpu_gpu_error serve_{call.name}(struct api_serve *serve)\n{{\n{body}}}\n"
+
+
+def rule(call):
+    at = next((at for at, a in fixed_in(call)[0] if a.name == call.stream), None)
+    stream = f", .stream = {at + 1}" if call.stream else ""
+    free = ", .free = true" if call.free else ""
+    post = ", .post = true" if call.post else ""
+    post += ", .slow = true" if call.slow else ""
+    kind = next((at for at, a in fixed_in(call)[0] if a.name == "kind"), None)
+    if call.family == "copy" and kind is not None:
+        stream += f", .kind = {kind + 1}"
+    weigh = sum(1 << at for at, a in fixed_in(call)[0] if a.weight)
+    if weigh:
+        stream += f", .weigh = 0x{weigh:x}"
+    return (f'    [{call.id}] = {{"{call.name}", serve_{call.name}, '
+            f"{FAMILIES[call.family]}{free}{post}{stream}}},\n")
+
+
+def source(spec):
+    functions = "\n".join(serve_function(c) for c in spec.wired())
+    rules = "".join(rule(c) for c in spec.wired())
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            '#include "api-calls.h"\n\n#include <string.h>\n\n#include "handles.h"\n\n'
+            f"{functions}\nstatic const struct api_rule rules[] = {{\n{rules}}};\n\n"
+            "const struct api_rule *api_find(uint32_t id)\n{\n"
+            "    return id < sizeof(rules) / sizeof(rules[0]) && rules[id].serve ? &rules[id] : "
+            "NULL;\n}\n\n"
+            "const uint32_t api_ids = sizeof(rules) / sizeof(rules[0]);\n")
+
+
+def driver_argument(call, a):
+    if a.type.kind != "handle":
+        return a.name
+    if a.type.handle == "stream" and call.family in ("copy", "launch") and a.name == call.stream:
+        return f"cuda_submit(gpu, {a.name})"
+    return f"cuda_raw_{a.type.handle}(gpu, {a.name})"
+
+
+def cuda_function(call):
+    given = ", ".join(driver_argument(call, a) for a in call.arguments)
+    unused = "" if "(gpu, " in given else "    (void)gpu;\n"
+    return (f"static enum vgpu_gpu_error cuda_{call.name}({host_parameters(call, 'struct gpu *gpu')})"
+            f"\n{{\n{unused}    return driver.{call.name} ? (enum vgpu_gpu_error)driver.{call.name}"
+            f"({given}) : VGPU_GPU_NOT_SUPPORTED;\n}}\n")
+
+
+def cuda_source(spec):
+    pointers = "".join(
+        f"    CUresult (*{c.name})({join(', ', map(parameter, c.arguments))});\n"
+        for c in by_driver(spec))
+    symbols = "".join(f'        {{"{c.name}", offsetof(struct driver_calls, {c.name})}},\n'
+                      for c in by_driver(spec))
+    functions = "\n".join(cuda_function(c) for c in by_driver(spec))
+    table = "".join(f"    .{c.name} = cuda_{c.name},\n" for c in members(spec))
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            '#include "api-calls.h"\n\n#include <dlfcn.h>\n#include <string.h>\n\n'
+            '#include "backend-cuda/raw.h"\n\n'
+            "/* Of the driver; NULL where it lacks one. */\n"
+            f"static struct driver_calls {{\n{pointers}}} driver;\n\n"
+            "void cuda_calls_load(void *library)\n{\n"
+            "    static const struct {\n        const char *symbol;\n        size_t offset;\n"
+            f"    }} symbols[] = {{\n{symbols}    }};\n\n"
+            "    for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {\n"
+            "        void *address = dlsym(library, symbols[i].symbol);\n\n"
+            "        memcpy((char *)&driver + symbols[i].offset, &address, sizeof(address));\n"
+            "    }\n}\n\n"
+            f"{functions}\nconst struct gpu_calls cuda_calls = {{\n{table}}};\n")
+
+

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls of CUDA's driver API where there is no GPU: enough for programs that use the built-in
+ * kernels, and for tests of all that lies between. What is not here is NOT_SUPPORTED.
+ */
+#include <limits.h>
+#include <string.h>
+
+#include "api-calls.h"
+#include "cpu.h"
+
+#define MAX_THREADS 1024
+#define MAX_RESIDENT 2048 /* threads on the one multiprocessor */
+#define MAX_SHARED_BYTES (48 << 10)
+
+/* What this plays at: attribute, value. Those that are not here are 0. */
+static const struct {
+    CUdevice_attribute attribute;
+    int value;
+} attributes[] = {
+    {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, MAX_THREADS},
+    {CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, MAX_THREADS},
+    {CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, MAX_THREADS},
+    {CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z, 64},
+    {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, INT_MAX},
+    {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, 65535},
+    {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, 65535},
+    {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, MAX_SHARED_BYTES},
+    {CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY, 64 << 10},
+    {CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32},
+    {CU_DEVICE_ATTRIBUTE_MAX_PITCH, INT_MAX},
+    {CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK, 64 << 10},
+    {CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1000000},
+    {CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT, 512},
+    {CU_DEVICE_ATTRIBUTE_GPU_OVERLAP, 1},
+    {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1},
+    {CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, 1},
+    {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, MAX_RESIDENT},
+    {CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, 1},
+    {CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, 1},
+    {CU_DEVICE_ATTRIBUTE_STREAM_PRIORITIES_SUPPORTED, 0},
+    {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, MAX_SHARED_BYTES},
+    {CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR, 64 << 10},
+    {CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, 1},
+    {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, MAX_SHARED_BYTES},
+    {CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR, MAX_RESIDENT},
+    {CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, 1},
+    {CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR, 1},
+};
+
+static enum vgpu_gpu_error cpu_device_attributes(struct gpu *gpu, int *values, unsigned count)
+{
+    memset(values, 0, count * sizeof(*values));
+    for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++) {
+        if ((unsigned)attributes[i].attribute < count) {
+            values[attributes[i].attribute] = attributes[i].value;
+        }
+    }
+    return gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_device_identity(struct gpu *gpu, CUuuid *uuid, char *pci_bus_id)
+{
+    static const char id[] = "0000:00:00.0";
+
+    memcpy(uuid->bytes, "vGPU on the CPU", sizeof(uuid->bytes));
+    memcpy(pci_bus_id, id, sizeof(id));
+    return gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_function_attributes(struct gpu *gpu, int *values, unsigned count,
+                                                   struct gpu_function *function)
+{
+    (void)function;
+    memset(values, 0, count * sizeof(*values));
+    if (count > CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
+        values[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK] = MAX_THREADS;
+        values[CU_FUNC_ATTRIBUTE_NUM_REGS] = 1;
+        values[CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES] = MAX_SHARED_BYTES;
+    }
+    return gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_module_global(struct gpu *gpu, CUdeviceptr *address, size_t *bytes,
+                                             struct gpu_module *module, const char *name)
+{
+    (void)address;
+    (void)bytes;
+    (void)module;
+    (void)name;
+    return gpu->lost != VGPU_GPU_SUCCESS ? gpu->lost : VGPU_GPU_NOT_FOUND;
+}
+
+static enum vgpu_gpu_error cpu_priority_range(struct gpu *gpu, int *least, int *greatest)
+{
+    if (least) {
+        *least = 0;
+    }
+    if (greatest) {
+        *greatest = 0;
+    }
+    return gpu->lost;
+}
+
+/* Preferences, which change nothing here; a process has one session. */
+
+static enum vgpu_gpu_error cpu_get_limit(struct gpu *gpu, size_t *value, CUlimit limit)
+{
+    if ((unsigned)limit > CU_LIMIT_MALLOC_HEAP_SIZE) {
+        return (enum vgpu_gpu_error)CUDA_ERROR_UNSUPPORTED_LIMIT;
+    }
+    *value = cpu_limits[limit];
+    return gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_get_cache(struct gpu *gpu, CUfunc_cache *config)
+{
+    *config = CU_FUNC_CACHE_PREFER_NONE;
+    return gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_set_cache(struct gpu *gpu, CUfunc_cache config)
+{
+    return config < CU_FUNC_CACHE_PREFER_NONE || config > CU_FUNC_CACHE_PREFER_EQUAL
+               ? VGPU_GPU_INVALID_VALUE
+               : gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_set_function_cache(struct gpu *gpu, struct gpu_function *function,
+                                                  CUfunc_cache config)
+{
+    (void)function;
+    return cpu_set_cache(gpu, config);
+}
+
+/* Occupancy: as far as threads go. */
+
+static enum vgpu_gpu_error cpu_active_blocks(struct gpu *gpu, int *blocks,
+                                             struct gpu_function *function, int block_size,
+                                             size_t shared_bytes)
+{
+    (void)function;
+    if (block_size <= 0) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    *blocks = block_size <= MAX_THREADS && shared_bytes <= MAX_SHARED_BYTES
+                  ? MAX_RESIDENT / block_size
+                  : 0;
+    return gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_active_blocks_flags(struct gpu *gpu, int *blocks,
+                                                   struct gpu_function *function, int block_size,
+                                                   size_t shared_bytes, unsigned flags)
+{
+    return flags & ~(unsigned)CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE
+               ? VGPU_GPU_INVALID_VALUE
+               : cpu_active_blocks(gpu, blocks, function, block_size, shared_bytes);
+}
+
+static enum vgpu_gpu_error cpu_available_shared(struct gpu *gpu, size_t *bytes,
+                                                struct gpu_function *function, int blocks,
+                                                int block_size)
+{
+    (void)function;
+    if (blocks <= 0 || block_size <= 0 || block_size > MAX_THREADS ||
+        blocks > MAX_RESIDENT / block_size) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    *bytes = MAX_SHARED_BYTES;
+    return gpu->lost;
+}
+
+/* Words that streams wait for and write. */
+
+static enum vgpu_gpu_error cpu_wait32(struct gpu *gpu, struct gpu_stream *stream,
+                                      CUdeviceptr address, cuuint32_t value, unsigned flags)
+{
+    return cpu_word(gpu, &(struct cpu_word){address, value, 4, flags, false}, stream);
+}
+
+static enum vgpu_gpu_error cpu_wait64(struct gpu *gpu, struct gpu_stream *stream,
+                                      CUdeviceptr address, cuuint64_t value, unsigned flags)
+{
+    return cpu_word(gpu, &(struct cpu_word){address, value, 8, flags, false}, stream);
+}
+
+static enum vgpu_gpu_error cpu_write32(struct gpu *gpu, struct gpu_stream *stream,
+                                       CUdeviceptr address, cuuint32_t value, unsigned flags)
+{
+    /* The one flag there is lets writes pass others, which is allowed, not asked. */
+    return flags > 1 ? VGPU_GPU_INVALID_VALUE
+                     : cpu_word(gpu, &(struct cpu_word){address, value, 4, 0, true}, stream);
+}
+
+static enum vgpu_gpu_error cpu_write64(struct gpu *gpu, struct gpu_stream *stream,
+                                       CUdeviceptr address, cuuint64_t value, unsigned flags)
+{
+    return flags > 1 ? VGPU_GPU_INVALID_VALUE
+                     : cpu_word(gpu, &(struct cpu_word){address, value, 8, 0, true}, stream);
+}
+
+const struct gpu_calls cpu_calls = {
+    .device_attributes = cpu_device_attributes,
+    .device_identity = cpu_device_identity,
+    .function_attributes = cpu_function_attributes,
+    .module_global = cpu_module_global,
+    .cuCtxGetLimit = cpu_get_limit,
+    .cuCtxGetStreamPriorityRange = cpu_priority_range,
+    .cuCtxGetCacheConfig = cpu_get_cache,
+    .cuCtxSetCacheConfig = cpu_set_cache,
+    .cuFuncSetCacheConfig = cpu_set_function_cache,
+    .cuOccupancyMaxActiveBlocksPerMultiprocessor = cpu_active_blocks,
+    .cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags = cpu_active_blocks_flags,
+    .cuOccupancyAvailableDynamicSMemPerBlock = cpu_available_shared,
+    .cuStreamWaitValue32_v2 = cpu_wait32,
+    .cuStreamWaitValue64_v2 = cpu_wait64,
+    .cuStreamWriteValue32_v2 = cpu_write32,
+    .cuStreamWriteValue64_v2 = cpu_write64,
+};

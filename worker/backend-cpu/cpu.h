@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* What the two files share that compute for a session where there is no GPU. */
+#ifndef VGPU_CPU_H
+#define VGPU_CPU_H
+
+#include "../gpu.h"
+
+struct gpu_calls;
+extern const struct gpu_calls cpu_calls;
+
+/* kernels.ptx, by scripts/embed. */
+extern const char cuda_kernels_ptx[];
+
+/* The context's limits, by CUlimit; a process has one session. */
+extern size_t cpu_limits[CU_LIMIT_MALLOC_HEAP_SIZE + 1];
+
+/* What a stream waits for, as CUDA's CUstreamWaitValue_flags. */
+enum cpu_wait {
+    CPU_WAIT_GEQ = 0, /* by the sign of the difference, so that it may wrap */
+    CPU_WAIT_EQ = 1,
+    CPU_WAIT_AND = 2,
+    CPU_WAIT_NOR = 3,
+};
+
+struct cpu_word {
+    uint64_t address, value;
+    uint32_t width;     /* bytes: 4 or 8 */
+    uint32_t condition; /* enum cpu_wait; 0 where it is written */
+    bool write;
+};
+
+/* Has the stream wait for a word, or write it. */
+enum vgpu_gpu_error cpu_word(struct gpu *gpu, const struct cpu_word *word,
+                             struct gpu_stream *stream);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls of api/ that the cuda backend does not simply hand on to the driver. */
+#include <limits.h>
+
+#include "api-calls.h"
+#include "driver.h"
+#include "raw.h"
+
+/* More than there are; each costs a call of the driver's. */
+#define ATTRIBUTES_MAX 1024u
+
+static enum vgpu_gpu_error gpu_error(CUresult error)
+{
+    return (enum vgpu_gpu_error)error;
+}
+
+/* The device of this process's context. */
+static CUresult own_device(CUdevice *device)
+{
+    return cu.CtxGetDevice(device);
+}
+
+enum vgpu_gpu_error cuda_device_attributes(struct gpu *gpu, int *values, unsigned count)
+{
+    CUdevice device;
+    const CUresult error = own_device(&device);
+
+    (void)gpu;
+    if (count > ATTRIBUTES_MAX) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    for (unsigned i = 0; error == CUDA_SUCCESS && i < count; i++) {
+        if (cu.DeviceGetAttribute(&values[i], (CUdevice_attribute)i, device) != CUDA_SUCCESS) {
+            values[i] = INT_MIN;
+        }
+    }
+    return gpu_error(error);
+}
+
+enum vgpu_gpu_error cuda_device_identity(struct gpu *gpu, CUuuid *uuid, char *pci_bus_id)
+{
+    CUdevice device;
+    CUresult error = own_device(&device);
+
+    (void)gpu;
+    if (error == CUDA_SUCCESS) {
+        error = cu.DeviceGetUuid(uuid, device);
+    }
+    return gpu_error(error != CUDA_SUCCESS ? error : cu.DeviceGetPCIBusId(pci_bus_id, 16, device));
+}
+
+enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsigned count,
+                                             struct gpu_function *function)
+{
+    if (count > ATTRIBUTES_MAX) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        const CUresult error = cu.FuncGetAttribute(&values[i], (CUfunction_attribute)i,
+                                                   cuda_raw_function(gpu, function));
+
+        if (error == CUDA_ERROR_INVALID_VALUE) {
+            values[i] = INT_MIN;
+        } else if (error != CUDA_SUCCESS) {
+            return gpu_error(error);
+        }
+    }
+    return VGPU_GPU_SUCCESS;
+}
+
+enum vgpu_gpu_error cuda_module_global(struct gpu *gpu, CUdeviceptr *address, size_t *bytes,
+                                       struct gpu_module *module, const char *name)
+{
+    return gpu_error(cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name));
+}
+
+enum vgpu_gpu_error cuda_occupancy_clusters(struct gpu *gpu, int *result,
+                                            struct gpu_function *function, unsigned grid_x,
+                                            unsigned grid_y, unsigned grid_z, unsigned block_x,
+                                            unsigned block_y, unsigned block_z,
+                                            unsigned shared_bytes, unsigned active,
+                                            const CUlaunchAttribute *attributes, unsigned count)
+{
+    const CUlaunchConfig config = {
+        .gridDimX = grid_x,
+        .gridDimY = grid_y,
+        .gridDimZ = grid_z,
+        .blockDimX = block_x,
+        .blockDimY = block_y,
+        .blockDimZ = block_z,
+        .sharedMemBytes = shared_bytes,
+        .attrs = (CUlaunchAttribute *)(uintptr_t)attributes,
+        .numAttrs = count,
+    };
+    CUresult (*const call)(int *, CUfunction,
+                           const CUlaunchConfig *) = active ? cu.OccupancyMaxActiveClusters
+                                                            : cu.OccupancyMaxPotentialClusterSize;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (!api_attribute_is_plain(attributes[i].id)) {
+            return VGPU_GPU_NOT_SUPPORTED;
+        }
+    }
+    return call ? gpu_error(call(result, cuda_raw_function(gpu, function), &config))
+                : VGPU_GPU_NOT_SUPPORTED;
+}
+
+enum vgpu_gpu_error cuda_function_set_attribute(struct gpu *gpu, struct gpu_function *function,
+                                                CUfunction_attribute attribute, int value)
+{
+    return gpu_error(cu.FuncSetAttribute(cuda_raw_function(gpu, function), attribute, value));
+}
+
+enum vgpu_gpu_error cuda_cuStreamSetAttribute(struct gpu *gpu, struct gpu_stream *stream,
+                                              CUstreamAttrID attribute,
+                                              const CUstreamAttrValue *value)
+{
+    if (!api_attribute_is_plain(attribute) || !cu.StreamSetAttribute) {
+        return VGPU_GPU_NOT_SUPPORTED;
+    }
+    return gpu_error(cu.StreamSetAttribute(cuda_raw_stream(gpu, stream), attribute, value));
+}
