@@ -27,8 +27,8 @@ def files(layer, *names):
 
 # What handles guests' bytes, and the rest.
 BYTES = files("wire", "attach", "requests", "sessions")
-WIRE = f'{BYTES} && {files("wire", "scheduler", "control")}'
-VM = files("vm", "guests", "sessions", "scheduler")
+WIRE = f'{BYTES} && {files("wire", "scheduler", "control", "cuda")}'
+VM = files("vm", "guests", "sessions", "scheduler", "cuda")
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.
@@ -40,6 +40,8 @@ LAYERS = (
     ("unit", "modules by themselves", "meson test -C build/out --no-rebuild"),
     ("wire", "raw bytes at the mediator and worker",
      WIRE),
+    ("api", "the generator, and the specification against an installed cuda.h",
+     f"{PY} tests/api/test_api.py"),
     ("install", "programs outside the tree against what is installed", "tests/install/check-install"),
     ("clang", "our programs and the fuzz targets, clang",
      "CC=clang scripts/build build/fuzz -Dfuzz=true -Db_sanitize=address,undefined "

@@ -308,6 +308,17 @@ static void port_wait(struct vgpu_port *port, int timeout_ms)
     }
 }
 
+/* The driver closes the queue with the file and all that maps it; its number stays in use. */
+static void port_hang_up(struct vgpu_port *port)
+{
+    const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (nothing >= 0) {
+        dup3(nothing, ((struct driver_port *)port)->file, O_CLOEXEC);
+        close(nothing);
+    }
+}
+
 static void port_close(struct vgpu_port *port)
 {
     struct driver_port *own = (struct driver_port *)port;
@@ -330,6 +341,7 @@ static const struct vgpu_port_ops driver_port_ops = {
     .status = port_status,
     .kick = port_kick,
     .wait = port_wait,
+    .hang_up = port_hang_up,
     .close = port_close,
 };
 

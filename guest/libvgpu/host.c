@@ -394,6 +394,11 @@ static void port_wait(struct vgpu_port *port, int timeout_ms)
     }
 }
 
+static void port_hang_up(struct vgpu_port *port)
+{
+    shutdown(((struct host_port *)port)->host.socket, SHUT_RDWR);
+}
+
 static void port_close(struct vgpu_port *port)
 {
     struct host_port *own = (struct host_port *)port;
@@ -415,6 +420,7 @@ static const struct vgpu_port_ops host_port_ops = {
     .status = port_status,
     .kick = port_kick,
     .wait = port_wait,
+    .hang_up = port_hang_up,
     .close = port_close,
 };
 

@@ -45,6 +45,8 @@ struct vgpu_port_ops {
     void (*kick)(struct vgpu_port *port);       /* writes the doorbell */
     /* Waits for the queue's interrupt, not for ever; NULL where there is none. */
     void (*wait)(struct vgpu_port *port, int timeout_ms);
+    /* Ends the session, and leaves all in place for threads that are still about to use it. */
+    void (*hang_up)(struct vgpu_port *port);
     /* Ends the session, unmaps, frees. Also what never started. */
     void (*close)(struct vgpu_port *port);
 };

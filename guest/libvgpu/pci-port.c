@@ -86,11 +86,17 @@ static void port_close(struct vgpu_port *port)
     free(pci);
 }
 
+static void port_hang_up(struct vgpu_port *port)
+{
+    give_part((struct pci_port *)port);
+}
+
 static const struct vgpu_port_ops pci_port_ops = {
     .map = port_map,
     .start = port_start,
     .status = port_status,
     .kick = port_kick,
+    .hang_up = port_hang_up,
     .close = port_close,
 };
 

@@ -497,6 +497,21 @@ int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_se
     return VGPU_OK;
 }
 
+/* Puts memory of nobody else's in the place of what is shared. If not, that stays mapped. */
+static bool replace(void *memory, uint64_t bytes)
+{
+    return mmap(memory, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                0) != MAP_FAILED;
+}
+
+void session_hang_up(struct vgpu_session *s)
+{
+    shared_store(&s->end, 1 + VGPU_QUEUE_END_NONE);
+    s->port->ops->hang_up(s->port);
+    replace(s->port->arena, s->port->arena_size);
+    replace((void *)((uintptr_t)s->port->queue & ~(uintptr_t)4095), VGPU_QUEUE_SIZE);
+}
+
 void vgpu_session_close(struct vgpu_session *s)
 {
     if (!s) {

@@ -105,6 +105,12 @@ int session_ended(struct vgpu_session *s);
 int session_call(struct vgpu_session *s, const struct command *command, void *payload,
                  uint32_t bytes);
 
+/*
+ * Ends the session at a process's end, or a library's, when other threads may be in any call: they
+ * find it gone. Nothing is freed.
+ */
+void session_hang_up(struct vgpu_session *s);
+
 /* Lays out the arena. */
 void memory_init(struct vgpu_session *s);
 void memory_release(struct vgpu_session *s);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts. On the host there is one, the session's; here a process may have several, and each
+ * thread its stack of them. A context owns what was made while it was current: that goes with it.
+ */
+#ifndef VGPU_CONTEXT_H
+#define VGPU_CONTEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cuda-types.h"
+
+struct context {
+    struct context *next, **before; /* among those that live */
+    uint64_t id;
+    unsigned flags;
+    /* Of the primary one. */
+    uint64_t retained; /* how often */
+    bool active;       /* it has been retained since it was last ended */
+};
+
+/* SUCCESS when the calling thread has a current context and that still lives. */
+CUresult context_check(void);
+
+/* The calling thread's, NULL when it has none. */
+struct context *context_current(void);
+
+/* The context that a program means: NULL is the current one. NULL when there is none. */
+struct context *context_find(CUcontext context);
+
+#endif

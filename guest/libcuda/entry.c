@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/* The library's state, how it begins and ends, and how its functions are found; see entry.h. */
+#include "entry.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "context.h"
+#include "device.h"
+#include "session.h"
+#include "shared.h"
+
+#define VGPU_DEFAULT_SHM (UINT64_C(256) << 20)
+
+struct cuda cuda;
+static pthread_mutex_t life_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+CUresult enter_init(void)
+{
+    switch (shared_load_acquire(&cuda.life)) {
+    case CUDA_RUNNING:
+        return CUDA_SUCCESS;
+    case CUDA_ENDED:
+        return CUDA_ERROR_DEINITIALIZED;
+    default:
+        return CUDA_ERROR_NOT_INITIALIZED;
+    }
+}
+
+CUresult enter_context(void)
+{
+    const CUresult r = enter_init();
+
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    return context_check();
+}
+
+/* Errors after which the context is good for nothing. */
+static bool is_sticky(CUresult error)
+{
+    switch (error) {
+    case CUDA_ERROR_DEVICE_UNAVAILABLE:
+    case CUDA_ERROR_ECC_UNCORRECTABLE:
+    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+    case CUDA_ERROR_CONTAINED:
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+    case CUDA_ERROR_ASSERT:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+    case CUDA_ERROR_TENSOR_MEMORY_LEAK:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What a session that is gone means to a program. */
+static CUresult ended(void)
+{
+    switch (vgpu_session_end(cuda.session)) {
+    case VGPU_QUEUE_END_TIMEOUT:
+        return CUDA_ERROR_LAUNCH_TIMEOUT;
+    case VGPU_QUEUE_END_NO_MEMORY:
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    default:
+        return CUDA_ERROR_DEVICE_UNAVAILABLE;
+    }
+}
+
+CUresult result_of(int result)
+{
+    CUresult error = (CUresult)result;
+
+    if (result == VGPU_OK) {
+        return CUDA_SUCCESS;
+    }
+    if (result == VGPU_ENDED) {
+        error = ended();
+    } else if (result == VGPU_BAD_ARGUMENT) {
+        error = CUDA_ERROR_INVALID_VALUE;
+    } else if (result == VGPU_SYSTEM) {
+        error = CUDA_ERROR_OUT_OF_MEMORY;
+    } else if (result < 0) {
+        error = CUDA_ERROR_UNKNOWN;
+    }
+    if (is_sticky(error) && shared_load(&cuda.lost) == CUDA_SUCCESS) {
+        shared_store(&cuda.lost, error);
+        /* Not at the process's own end, which threads in a call see too. */
+        if (result == VGPU_ENDED && enter_init() == CUDA_SUCCESS) {
+            fprintf(stderr, "libcuda (vGPU): %s\n", vgpu_last_message());
+        }
+    }
+    return error;
+}
+
+void library_stays(void)
+{
+    Dl_info own;
+
+    if (dladdr(&cuda, &own) != 0) {
+        dlopen(own.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+    }
+}
+
+CUresult refuse(const char *name, int *said)
+{
+    if (__atomic_exchange_n(said, 1, __ATOMIC_RELAXED) == 0) {
+        fprintf(stderr, "libcuda (vGPU): %s is not served: CUDA_ERROR_NOT_SUPPORTED\n", name);
+    }
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+/* Beginning and end ------------------------------------------------------------------------- */
+
+/* A number from the environment, or what there is without it. */
+static uint64_t number(const char *variable, uint64_t otherwise)
+{
+    const char *text = getenv(variable);
+
+    return text && text[0] != '\0' ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* How a process on the host itself reaches the mediator: VGPU_HOST is its socket. */
+static struct vgpu_host_options host_options(const char *socket)
+{
+    static const char *const priorities[] = {"low", "medium", "high"};
+    const char *pool = getenv("VGPU_POOL"), *priority = getenv("VGPU_PRIORITY");
+    const char *letter = pool && pool[0] != '\0' ? pool : "A";
+    struct vgpu_host_options host = {
+        .socket = socket,
+        .vm_id = (uint32_t)number("VGPU_VM_ID", 1000000u + (uint32_t)getpid()),
+        .pool = letter[0],
+        .priority = VGPU_PRIORITY_MEDIUM,
+        .shm_size = number("VGPU_SHM_MIB", VGPU_DEFAULT_SHM >> 20) << 20,
+    };
+
+    for (unsigned i = 0; priority && i < sizeof(priorities) / sizeof(priorities[0]); i++) {
+        if (strcmp(priority, priorities[i]) == 0) {
+            host.priority = (enum vgpu_priority)i;
+        }
+    }
+    return host;
+}
+
+static int open_session(void)
+{
+    const char *socket = getenv("VGPU_HOST");
+    const struct vgpu_host_options host = host_options(socket);
+    const bool on_host = socket && socket[0] != '\0';
+    const struct vgpu_session_options options = {
+        .address = getenv("VGPU_ADDRESS"),
+        .host = on_host ? &host : NULL,
+        .arena_size = number("VGPU_ARENA_MIB", on_host ? (host.shm_size >> 20) / 2 : 0) << 20,
+    };
+
+    return vgpu_session_open(&options, &cuda.session);
+}
+
+/* Asks for all that does not change. */
+static CUresult say_hello(void)
+{
+    CUresult r;
+
+    cuda.host_revision = 1;
+    r = call_hello(API_REVISION, &cuda.host_revision, &cuda.driver_version, &cuda.total_memory,
+                   cuda.name);
+    cuda.name[sizeof(cuda.name) - 1] = '\0';
+    if (r == CUDA_SUCCESS) {
+        r = call_device_identity(&cuda.uuid, cuda.pci_bus_id);
+        cuda.pci_bus_id[sizeof(cuda.pci_bus_id) - 1] = '\0';
+    }
+    return r == CUDA_SUCCESS ? call_device_attributes(cuda.attributes, ATTRIBUTES) : r;
+}
+
+/* What is said of an open that failed: a reason that a program's own message will not have. */
+static CUresult no_device(const char *why)
+{
+    if (getenv("VGPU_HOST") || getenv("VGPU_ADDRESS") || getenv("VGPU_VERBOSE")) {
+        fprintf(stderr, "libcuda (vGPU): no device: %s\n", why);
+    }
+    return CUDA_ERROR_NO_DEVICE;
+}
+
+static void child_of_fork(void)
+{
+    if (cuda.life == CUDA_RUNNING) {
+        cuda.life = CUDA_FORKED;
+    }
+}
+
+static CUresult begin(void)
+{
+    int r = open_session();
+
+    if (r != VGPU_OK) {
+        return no_device(vgpu_last_message());
+    }
+    if (say_hello() != CUDA_SUCCESS) {
+        vgpu_session_close(cuda.session);
+        cuda.session = NULL;
+        return no_device("the host's mediator is older than this library and does not know CUDA "
+                         "calls");
+    }
+    pthread_atfork(NULL, NULL, child_of_fork);
+    device_tell_truth();
+    shared_store_release(&cuda.life, CUDA_RUNNING);
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuInit(unsigned int flags)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    if (flags != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    pthread_mutex_lock(&life_mutex);
+    if (cuda.life == CUDA_NOT_YET) {
+        r = begin();
+    } else {
+        r = enter_init();
+    }
+    pthread_mutex_unlock(&life_mutex);
+    return r;
+}
+
+/* At exit, and when the library is unloaded. Threads that are still in a call find it ended. */
+__attribute__((destructor)) static void finish(void)
+{
+    if (shared_load_acquire(&cuda.life) == CUDA_RUNNING) {
+        shared_store_release(&cuda.life, CUDA_ENDED);
+        session_hang_up(cuda.session);
+    }
+}
+
+CUresult guest_cuDriverGetVersion(int *version)
+{
+    if (!version) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *version = CUDA_VERSION;
+    if (shared_load_acquire(&cuda.life) == CUDA_RUNNING && cuda.driver_version != 0 &&
+        cuda.driver_version < CUDA_VERSION) {
+        *version = cuda.driver_version;
+    }
+    return CUDA_SUCCESS;
+}
+
+/* Errors by name ----------------------------------------------------------------------------- */
+
+static const struct {
+    CUresult error;
+    const char *name, *text;
+} errors[] = {
+#define ERROR(error, text) {error, #error, text},
+    CUDA_ERRORS(ERROR)
+#undef ERROR
+};
+
+static int find_error(CUresult error)
+{
+    for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        if (errors[i].error == error) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+CUresult guest_cuGetErrorName(CUresult error, const char **name)
+{
+    const int i = find_error(error);
+
+    if (!name) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *name = i < 0 ? NULL : errors[i].name;
+    return i < 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult guest_cuGetErrorString(CUresult error, const char **text)
+{
+    const int i = find_error(error);
+
+    if (!text) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *text = i < 0 ? NULL : errors[i].text;
+    return i < 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+/* Finding functions -------------------------------------------------------------------------- */
+
+/* The first entry of a name, or NULL. */
+static const struct entry *find_entry(const char *name)
+{
+    unsigned low = 0, high = entry_count;
+
+    while (low < high) {
+        const unsigned middle = (low + high) / 2;
+
+        if (strcmp(entries[middle].name, name) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < entry_count && strcmp(entries[low].name, name) == 0 ? &entries[low] : NULL;
+}
+
+/* The newest function of a name that a version of CUDA has. */
+static void *find_proc(const struct entry *entry, int version, bool own)
+{
+    const char *name = entry->name;
+    void *found = NULL;
+
+    for (; entry < entries + entry_count && strcmp(entry->name, name) == 0; entry++) {
+        if (entry->version <= version) {
+            found = own && entry->own_version != 0 && entry->own_version <= version
+                        ? entry->own
+                        : entry->function;
+        }
+    }
+    return found;
+}
+
+CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int version,
+                                   cuuint64_t flags, CUdriverProcAddressQueryResult *status,
+                                   CUstream default_stream)
+{
+    const bool own = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0 ||
+                     (flags == CU_GET_PROC_ADDRESS_DEFAULT &&
+                      default_stream == CU_STREAM_PER_THREAD);
+    CUdriverProcAddressQueryResult found = CU_GET_PROC_ADDRESS_SUCCESS;
+    const struct entry *entry;
+
+    if (!symbol || !function || version < 0 ||
+        (flags & ~(cuuint64_t)(CU_GET_PROC_ADDRESS_LEGACY_STREAM |
+                               CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)) != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    entry = find_entry(symbol);
+    *function = entry ? find_proc(entry, version, own) : NULL;
+    if (!*function) {
+        found = entry ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
+                      : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    }
+    if (status) {
+        *status = found;
+    }
+    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult guest_cuGetProcAddress(const char *symbol, void **function, int version, cuuint64_t flags)
+{
+    return guest_cuGetProcAddress_v2(symbol, function, version, flags, NULL, CU_STREAM_LEGACY);
+}
+
+CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
+{
+    (void)id;
+    if (table) {
+        *table = NULL;
+    }
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult guest_cuProfilerStart(void)
+{
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuProfilerStop(void)
+{
+    return CUDA_SUCCESS;
+}

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT */
+/* Allocations and what addresses mean, see memory.h. */
+#include "memory.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "entry.h"
+#include "session.h"
+
+/* Rows of a pitched allocation begin at multiples of this, as NVIDIA's driver has it. */
+#define PITCH UINT64_C(512)
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct memory *pieces; /* by ascending addresses; none overlap */
+static size_t piece_count, piece_room;
+static uint64_t last_id;
+
+/* The first piece that ends behind an address. With the mutex. */
+static size_t find(uint64_t address)
+{
+    size_t low = 0, high = piece_count;
+
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+
+        if (pieces[middle].address + pieces[middle].bytes <= address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+bool memory_add(struct memory piece)
+{
+    bool added = true;
+    size_t i;
+
+    pthread_mutex_lock(&mutex);
+    i = find(piece.address);
+    if (i < piece_count && pieces[i].address < piece.address + piece.bytes) {
+        added = false;
+    } else if (piece_count == piece_room) {
+        const size_t room = 2 * piece_room + 64;
+        struct memory *more = realloc(pieces, room * sizeof(*more));
+
+        added = more != NULL;
+        if (more) {
+            pieces = more;
+            piece_room = room;
+        }
+    }
+    if (added) {
+        memmove(&pieces[i + 1], &pieces[i], (piece_count++ - i) * sizeof(*pieces));
+        pieces[i] = piece;
+        pieces[i].id = ++last_id;
+    }
+    pthread_mutex_unlock(&mutex);
+    return added;
+}
+
+bool memory_find(uint64_t address, struct memory *piece)
+{
+    bool found;
+    size_t i;
+
+    pthread_mutex_lock(&mutex);
+    i = find(address);
+    found = i < piece_count && pieces[i].address <= address;
+    if (found) {
+        *piece = pieces[i];
+    }
+    pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+void memory_drop(uint64_t address)
+{
+    size_t i;
+
+    pthread_mutex_lock(&mutex);
+    i = find(address);
+    if (i < piece_count && pieces[i].address == address) {
+        memmove(&pieces[i], &pieces[i + 1], (--piece_count - i) * sizeof(*pieces));
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+void memory_forget_module(uint64_t module)
+{
+    size_t kept = 0;
+
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < piece_count; i++) {
+        if (pieces[i].module != module) {
+            pieces[kept++] = pieces[i];
+        }
+    }
+    piece_count = kept;
+    pthread_mutex_unlock(&mutex);
+}
+
+bool memory_is_device(uint64_t address)
+{
+    struct memory piece;
+
+    return memory_find(address, &piece) && piece.kind <= MEMORY_GLOBAL;
+}
+
+CUresult memory_check(uint64_t address, uint64_t bytes)
+{
+    struct memory piece;
+
+    if (bytes == 0) {
+        return CUDA_SUCCESS;
+    }
+    if (!memory_find(address, &piece) || piece.kind == MEMORY_REGISTERED ||
+        bytes > piece.bytes - (address - piece.address)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return CUDA_SUCCESS;
+}
+
+static void free_piece(const struct memory *piece)
+{
+    if (piece->kind == MEMORY_DEVICE) {
+        vgpu_mem_free(cuda.session, piece->address);
+    } else if (piece->kind == MEMORY_HOST) {
+        vgpu_pinned_free(cuda.session, (void *)(uintptr_t)piece->address);
+    }
+}
+
+void memory_release_of(const struct context *context)
+{
+    struct memory piece;
+    bool found;
+
+    do {
+        size_t i = 0;
+
+        pthread_mutex_lock(&mutex);
+        while (i < piece_count && pieces[i].context != context) {
+            i++;
+        }
+        found = i < piece_count;
+        if (found) {
+            piece = pieces[i];
+            memmove(&pieces[i], &pieces[i + 1], (--piece_count - i) * sizeof(*pieces));
+        }
+        pthread_mutex_unlock(&mutex);
+        if (found) {
+            free_piece(&piece);
+        }
+    } while (found);
+}
+
+/* Device memory ------------------------------------------------------------------------------- */
+
+CUresult guest_cuMemGetInfo_v2(size_t *available, size_t *total)
+{
+    uint64_t free_bytes = 0, all = 0;
+    CUresult r;
+
+    if (!available || !total) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = result_of(vgpu_mem_info(cuda.session, &free_bytes, &all));
+    *available = free_bytes;
+    *total = all;
+    return r;
+}
+
+CUresult guest_cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
+{
+    uint64_t made = 0;
+    CUresult r;
+
+    if (!address || bytes == 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = result_of(vgpu_mem_alloc(cuda.session, bytes, &made));
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    if (!memory_add((struct memory){.address = made,
+                                    .bytes = bytes,
+                                    .context = context_current(),
+                                    .kind = MEMORY_DEVICE})) {
+        vgpu_mem_free(cuda.session, made);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *address = made;
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width, size_t height,
+                                  unsigned int element)
+{
+    const size_t row = (width + PITCH - 1) & ~(size_t)(PITCH - 1);
+    size_t bytes;
+    CUresult r;
+
+    if (!address || !pitch || width == 0 || height == 0 ||
+        (element != 4 && element != 8 && element != 16) || row < width ||
+        __builtin_mul_overflow(row, height, &bytes)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = guest_cuMemAlloc_v2(address, bytes);
+    if (r == CUDA_SUCCESS) {
+        *pitch = row;
+    }
+    return r;
+}
+
+/* The host's worker cannot have this process's page faults. */
+CUresult guest_cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned int flags)
+{
+    (void)address;
+    (void)bytes;
+    (void)flags;
+    return REFUSE("cuMemAllocManaged");
+}
+
+CUresult guest_cuMemFree_v2(CUdeviceptr address)
+{
+    struct memory piece;
+    CUresult r;
+
+    if (address == 0) {
+        return CUDA_SUCCESS;
+    }
+    if (!memory_find(address, &piece) || piece.address != address || piece.kind != MEMORY_DEVICE) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    /* First, so that who gets the address next is not forgotten. */
+    memory_drop(address);
+    r = result_of(vgpu_mem_free(cuda.session, address));
+    return r;
+}
+
+CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)
+{
+    struct memory piece;
+
+    if (!memory_find(address, &piece) || piece.kind == MEMORY_REGISTERED) {
+        return CUDA_ERROR_NOT_FOUND;
+    }
+    if (base) {
+        *base = piece.address;
+    }
+    if (bytes) {
+        *bytes = piece.bytes;
+    }
+    return CUDA_SUCCESS;
+}
+
+/* The program's own -------------------------------------------------------------------------- */
+
+CUresult guest_cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
+{
+    struct vgpu_session *s = cuda.session;
+    static int said;
+
+    if (!memory || bytes == 0 ||
+        (flags & ~(unsigned)(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP |
+                             CU_MEMHOSTALLOC_WRITECOMBINED)) != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *memory = NULL;
+    if (vgpu_pinned_alloc(s, bytes, memory) == VGPU_OK && vgpu_is_pinned(s, *memory) &&
+        memory_add((struct memory){.address = (uint64_t)(uintptr_t)*memory,
+                                   .bytes = bytes,
+                                   .context = context_current(),
+                                   .kind = MEMORY_HOST,
+                                   .flags = flags | CU_MEMHOSTALLOC_DEVICEMAP})) {
+        return CUDA_SUCCESS;
+    }
+    vgpu_pinned_free(s, *memory);
+    *memory = NULL;
+    if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) == 0) {
+        fprintf(stderr,
+                "libcuda (vGPU): no %zu bytes of page-locked memory left in this VM's "
+                "shared memory; a larger one (shm) or part of it (VGPU_ARENA_MIB) helps\n",
+                bytes);
+    }
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult guest_cuMemAllocHost_v2(void **memory, size_t bytes)
+{
+    return guest_cuMemHostAlloc(memory, bytes, 0);
+}
+
+/* The piece of this kind that begins at an address. */
+static bool find_own(const void *memory, enum memory_kind kind, struct memory *piece)
+{
+    return memory_find((uint64_t)(uintptr_t)memory, piece) && piece->kind == kind &&
+           piece->address == (uint64_t)(uintptr_t)memory;
+}
+
+CUresult guest_cuMemFreeHost(void *memory)
+{
+    struct memory piece;
+    CUresult r;
+
+    if (!find_own(memory, MEMORY_HOST, &piece)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    /* Something may still use it. */
+    r = result_of(vgpu_session_sync(cuda.session));
+    memory_drop(piece.address);
+    vgpu_pinned_free(cuda.session, memory);
+    return r;
+}
+
+CUresult guest_cuMemHostGetDevicePointer_v2(CUdeviceptr *address, void *memory, unsigned int flags)
+{
+    struct memory piece;
+
+    if (!address || flags != 0 || !memory_find((uint64_t)(uintptr_t)memory, &piece)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (piece.kind == MEMORY_REGISTERED) {
+        return REFUSE("cuMemHostGetDevicePointer of registered memory");
+    }
+    *address = (CUdeviceptr)(uintptr_t)memory;
+    return piece.kind == MEMORY_HOST ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult guest_cuMemHostGetFlags(unsigned int *flags, void *memory)
+{
+    struct memory piece;
+
+    if (!flags || !memory_find((uint64_t)(uintptr_t)memory, &piece) || piece.kind < MEMORY_HOST) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *flags = piece.flags;
+    return CUDA_SUCCESS;
+}
+
+/* Copies from and to it go through the arena, as from and to any other. */
+CUresult guest_cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags)
+{
+    const uint64_t address = (uint64_t)(uintptr_t)memory;
+
+    if (!memory || bytes == 0 || address + bytes < address ||
+        (flags & ~(unsigned)(CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP)) != 0) {
+        return flags & (CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY)
+                   ? CUDA_ERROR_NOT_SUPPORTED
+                   : CUDA_ERROR_INVALID_VALUE;
+    }
+    return memory_add((struct memory){.address = address,
+                                      .bytes = bytes,
+                                      .context = context_current(),
+                                      .kind = MEMORY_REGISTERED,
+                                      .flags = flags})
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+}
+
+CUresult guest_cuMemHostUnregister(void *memory)
+{
+    struct memory piece;
+
+    if (!find_own(memory, MEMORY_REGISTERED, &piece)) {
+        return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    }
+    memory_drop(piece.address);
+    return CUDA_SUCCESS;
+}
+
+/* What a pointer is ------------------------------------------------------------------------- */
+
+/* Bytes of an attribute's value; 0 for one that there is not. */
+static size_t attribute_bytes(CUpointer_attribute attribute)
+{
+    switch (attribute) {
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+    case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+        return 4;
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+static CUresult read_attribute(const struct memory *piece, CUpointer_attribute attribute,
+                               uint64_t address, uint64_t *value)
+{
+    *value = 0;
+    switch (attribute) {
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+        *value = (uint64_t)(uintptr_t)piece->context;
+        break;
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+        *value = piece->kind >= MEMORY_HOST ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+        break;
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+        *value = address;
+        return piece->kind == MEMORY_REGISTERED ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+        *value = address;
+        return piece->kind < MEMORY_HOST ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+        *value = piece->id;
+        break;
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+        *value = piece->address;
+        break;
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+        *value = piece->bytes;
+        break;
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+        *value = 1;
+        break;
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+        *value = 3; /* to read and to write */
+        break;
+    default:
+        break;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdeviceptr address)
+{
+    const size_t bytes = attribute_bytes(attribute);
+    struct memory piece;
+    uint64_t value;
+    CUresult r;
+
+    if (!data || bytes == 0 || !memory_find(address, &piece)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = read_attribute(&piece, attribute, address, &value);
+    if (r == CUDA_SUCCESS) {
+        memcpy(data, &value, bytes);
+    }
+    return r;
+}
+
+/* Attributes that a pointer does not have are 0. */
+CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attributes,
+                                      void **data, CUdeviceptr address)
+{
+    struct memory piece;
+    const bool found = memory_find(address, &piece);
+
+    if (count == 0 || !attributes || !data) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        const size_t bytes = attribute_bytes(attributes[i]);
+        uint64_t value = 0;
+
+        if (bytes == 0 || !data[i]) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        if (found && read_attribute(&piece, attributes[i], address, &value) != CUDA_SUCCESS) {
+            value = 0;
+        }
+        if (!found && attributes[i] == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL) {
+            value = (uint32_t)-2;
+        }
+        memcpy(data[i], &value, bytes);
+    }
+    return CUDA_SUCCESS;
+}
+
+/* Synchronous copies always are, so there is nothing to set. */
+CUresult guest_cuPointerSetAttribute(const void *value, CUpointer_attribute attribute,
+                                     CUdeviceptr address)
+{
+    struct memory piece;
+
+    return value && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS && memory_find(address, &piece)
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_INVALID_VALUE;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What addresses mean: device memory that the program has, and memory of its own that the GPU
+ * reaches or that it has registered. An address that is device memory here is never taken for the
+ * program's own, wherever that lies.
+ */
+#ifndef VGPU_MEMORY_H
+#define VGPU_MEMORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "context.h"
+
+enum memory_kind {
+    MEMORY_DEVICE,     /* by cuMemAlloc() */
+    MEMORY_GLOBAL,     /* a module's variable */
+    MEMORY_HOST,       /* by cuMemHostAlloc(): in the arena, at the same address there */
+    MEMORY_REGISTERED, /* the program's own */
+};
+
+struct memory {
+    uint64_t address, bytes;
+    uint64_t id; /* no other piece has had it */
+    struct context *context;
+    uint64_t module; /* whose variable it is; 0: none's */
+    enum memory_kind kind;
+    unsigned flags; /* of CUDA's, where it is the host's */
+};
+
+/* Remembers a piece. False when memory is short, or there is one already in that place. */
+bool memory_add(struct memory piece);
+
+/* The piece in which an address lies; false when there is none. */
+bool memory_find(uint64_t address, struct memory *piece);
+
+/* Forgets the piece that begins at an address. */
+void memory_drop(uint64_t address);
+
+/* Forgets the variables of a module. */
+void memory_forget_module(uint64_t module);
+
+/* Whether an address is device memory. */
+bool memory_is_device(uint64_t address);
+
+/*
+ * INVALID_VALUE when [address, address + bytes) is not all device memory, or memory that the GPU
+ * reaches: what CUDA says of such an address at once.
+ */
+CUresult memory_check(uint64_t address, uint64_t bytes);
+
+/* Frees all that a context has. */
+void memory_release_of(const struct context *context);
+
+#endif

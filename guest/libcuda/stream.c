@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT */
+/* Streams and events, see stream.h; callbacks are in callback.c. */
+#include "stream.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "callback.h"
+#include "entry.h"
+#include "object.h"
+#include "session.h"
+
+struct stream {
+    struct object object;
+    unsigned flags;
+    int priority;
+    uint64_t id;
+    struct callbacks *callbacks; /* NULL until there is one */
+};
+
+struct event {
+    struct object object;
+};
+
+/* What the default stream and the threads' own have; not destroyed. */
+static struct stream default_stream = {.flags = CU_STREAM_DEFAULT, .id = 1};
+static uint64_t last_id = 1;
+
+/* Threads' own streams ------------------------------------------------------------------------ */
+
+static pthread_once_t own_once = PTHREAD_ONCE_INIT;
+static pthread_key_t own_key;
+static __thread struct stream *own;
+
+static CUresult make(unsigned flags, int priority, struct context *context, struct stream **made)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+    CUstream handle = NULL;
+    CUresult r;
+
+    if (!stream) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    r = call_stream_create(&handle, flags, priority);
+    if (r == CUDA_SUCCESS && !object_add(&stream->object, (uint64_t)(uintptr_t)handle, context)) {
+        vgpu_stream_destroy(cuda.session, (uint64_t)(uintptr_t)handle);
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (r != CUDA_SUCCESS) {
+        free(stream);
+        return r;
+    }
+    stream->flags = flags;
+    stream->priority = priority;
+    stream->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+    *made = stream;
+    return CUDA_SUCCESS;
+}
+
+static CUresult destroy(struct stream *stream)
+{
+    CUresult r;
+
+    if (stream->callbacks) {
+        callbacks_end(stream->callbacks);
+    }
+    r = result_of(vgpu_stream_destroy(cuda.session, stream->object.handle));
+    object_drop(&stream->object);
+    return r;
+}
+
+static void drop_own(void *stream)
+{
+    own = NULL;
+    if (enter_init() == CUDA_SUCCESS) {
+        destroy(stream);
+    }
+}
+
+static void make_own_key(void)
+{
+    library_stays();
+    pthread_key_create(&own_key, drop_own);
+}
+
+static CUresult find_own(struct stream **stream)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    if (!own) {
+        pthread_once(&own_once, make_own_key);
+        r = make(CU_STREAM_DEFAULT, 0, NULL, &own);
+        if (r == CUDA_SUCCESS) {
+            pthread_setspecific(own_key, own);
+        }
+    }
+    *stream = own;
+    return r;
+}
+
+/* What a program means ------------------------------------------------------------------------- */
+
+static CUresult find_stream(CUstream wanted, struct stream **stream)
+{
+    if (!wanted || wanted == CU_STREAM_LEGACY) {
+        *stream = &default_stream;
+        return CUDA_SUCCESS;
+    }
+    if (wanted == CU_STREAM_PER_THREAD) {
+        return find_own(stream);
+    }
+    *stream = object_find(HANDLE_STREAM, (uint64_t)(uintptr_t)wanted);
+    return *stream ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult stream_handle(CUstream stream, uint64_t *handle)
+{
+    struct stream *known;
+    const CUresult r = find_stream(stream, &known);
+
+    if (r == CUDA_SUCCESS) {
+        *handle = known->object.handle;
+    }
+    return r;
+}
+
+void stream_release(const struct context *context)
+{
+    struct object *object;
+
+    while ((object = object_of(context, HANDLE_STREAM)) != NULL) {
+        destroy((struct stream *)object);
+    }
+    while ((object = object_of(context, HANDLE_EVENT)) != NULL) {
+        vgpu_event_destroy(cuda.session, object->handle);
+        object_drop(object);
+    }
+}
+
+/* Streams -------------------------------------------------------------------------------------- */
+
+/* Priorities that there are not become the nearest that there is. */
+static CUresult clamp_priority(int *priority)
+{
+    static int least, greatest, known;
+    CUresult r = CUDA_SUCCESS;
+
+    if (*priority == 0) {
+        return CUDA_SUCCESS;
+    }
+    if (!__atomic_load_n(&known, __ATOMIC_ACQUIRE)) {
+        r = call_cuCtxGetStreamPriorityRange(&least, &greatest);
+        __atomic_store_n(&known, r == CUDA_SUCCESS, __ATOMIC_RELEASE);
+    }
+    *priority = *priority > least ? least : *priority < greatest ? greatest : *priority;
+    return r;
+}
+
+CUresult guest_cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
+{
+    struct stream *made;
+    CUresult r;
+
+    if (!stream || (flags & ~(unsigned)CU_STREAM_NON_BLOCKING) != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = clamp_priority(&priority);
+    if (r == CUDA_SUCCESS) {
+        r = make(flags, priority, context_current(), &made);
+    }
+    if (r == CUDA_SUCCESS) {
+        *stream = (CUstream)(uintptr_t)made->object.handle;
+    }
+    return r;
+}
+
+CUresult guest_cuStreamCreate(CUstream *stream, unsigned int flags)
+{
+    return guest_cuStreamCreateWithPriority(stream, flags, 0);
+}
+
+CUresult guest_cuStreamDestroy_v2(CUstream stream)
+{
+    struct stream *known = object_find(HANDLE_STREAM, (uint64_t)(uintptr_t)stream);
+
+    return known && known != own ? destroy(known) : CUDA_ERROR_INVALID_HANDLE;
+}
+
+/* Asks for something that this side knows of a stream. */
+#define OF_STREAM(wanted, result, value)                                                           \
+    ({                                                                                             \
+        struct stream *stream_;                                                                    \
+        CUresult r_ = (result) ? find_stream(wanted, &stream_) : CUDA_ERROR_INVALID_VALUE;         \
+        if (r_ == CUDA_SUCCESS) {                                                                  \
+            *(result) = (value);                                                                   \
+        }                                                                                          \
+        r_;                                                                                        \
+    })
+
+CUresult guest_cuStreamGetPriority(CUstream stream, int *priority)
+{
+    return OF_STREAM(stream, priority, stream_->priority);
+}
+
+CUresult guest_cuStreamGetFlags(CUstream stream, unsigned int *flags)
+{
+    return OF_STREAM(stream, flags, stream_->flags);
+}
+
+CUresult guest_cuStreamGetId(CUstream stream, unsigned long long *id)
+{
+    return OF_STREAM(stream, id, stream_->id);
+}
+
+CUresult guest_cuStreamGetCtx(CUstream stream, CUcontext *context)
+{
+    return OF_STREAM(
+        stream, context,
+        (CUcontext)(stream_->object.context ? stream_->object.context : context_current()));
+}
+
+CUresult guest_cuStreamGetCtx_v2(CUstream stream, CUcontext *context, CUgreenCtx *green)
+{
+    if (green) {
+        *green = NULL;
+    }
+    return guest_cuStreamGetCtx(stream, context);
+}
+
+CUresult guest_cuStreamGetDevice(CUstream stream, CUdevice *device)
+{
+    return OF_STREAM(stream, device, 0);
+}
+
+CUresult guest_cuStreamSynchronize(CUstream stream)
+{
+    uint64_t handle;
+    const CUresult r = stream_handle(stream, &handle);
+
+    return r == CUDA_SUCCESS ? result_of(vgpu_stream_sync(cuda.session, handle)) : r;
+}
+
+CUresult guest_cuStreamQuery(CUstream stream)
+{
+    uint64_t handle;
+    const CUresult r = stream_handle(stream, &handle);
+
+    return r == CUDA_SUCCESS ? result_of(vgpu_stream_query(cuda.session, handle)) : r;
+}
+
+CUresult guest_cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
+{
+    return OF_STREAM(stream, status, CU_STREAM_CAPTURE_STATUS_NONE);
+}
+
+CUresult guest_cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
+{
+    static __thread CUstreamCaptureMode own_mode;
+    const CUstreamCaptureMode before = own_mode;
+
+    if (!mode || *mode > CU_STREAM_CAPTURE_MODE_RELAXED) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    own_mode = *mode;
+    *mode = before;
+    return CUDA_SUCCESS;
+}
+
+/* Callbacks ----------------------------------------------------------------------------------- */
+
+static CUresult add_callback(CUstream wanted, struct callback callback)
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    struct stream *stream;
+    CUresult r = find_stream(wanted, &stream);
+
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    pthread_mutex_lock(&mutex);
+    if (!stream->callbacks) {
+        r = callbacks_begin(stream->object.handle, &stream->callbacks);
+    }
+    pthread_mutex_unlock(&mutex);
+    return r == CUDA_SUCCESS ? callbacks_add(stream->callbacks, wanted, callback) : r;
+}
+
+CUresult guest_cuLaunchHostFunc(CUstream stream, CUhostFn function, void *argument)
+{
+    if (!function) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return add_callback(stream, (struct callback){.function = function, .argument = argument});
+}
+
+CUresult guest_cuStreamAddCallback(CUstream stream, CUstreamCallback callback, void *argument,
+                                   unsigned int flags)
+{
+    if (!callback || flags != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return add_callback(stream, (struct callback){.with_status = callback, .argument = argument});
+}
+
+/* Events -------------------------------------------------------------------------------------- */
+
+static CUresult find_event(CUevent event, uint64_t *handle)
+{
+    *handle = (uint64_t)(uintptr_t)event;
+    return object_find(HANDLE_EVENT, *handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
+{
+    const unsigned known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
+    struct event *made;
+    uint64_t handle = 0;
+    CUresult r;
+
+    if (!event || (flags & ~known) != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (flags & CU_EVENT_INTERPROCESS) {
+        return flags & CU_EVENT_DISABLE_TIMING ? REFUSE("cuEventCreate for several processes")
+                                               : CUDA_ERROR_INVALID_VALUE;
+    }
+    made = calloc(1, sizeof(*made));
+    if (!made) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    r = result_of(vgpu_event_create(
+        cuda.session, flags & CU_EVENT_DISABLE_TIMING ? VGPU_EVENT_NO_TIMING : 0, &handle));
+    if (r == CUDA_SUCCESS && !object_add(&made->object, handle, context_current())) {
+        vgpu_event_destroy(cuda.session, handle);
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (r != CUDA_SUCCESS) {
+        free(made);
+        return r;
+    }
+    *event = (CUevent)(uintptr_t)handle;
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuEventDestroy_v2(CUevent event)
+{
+    struct event *known = object_find(HANDLE_EVENT, (uint64_t)(uintptr_t)event);
+    CUresult r;
+
+    if (!known) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    r = result_of(vgpu_event_destroy(cuda.session, known->object.handle));
+    object_drop(&known->object);
+    return r;
+}
+
+CUresult guest_cuEventRecord(CUevent event, CUstream stream)
+{
+    uint64_t recorded, handle;
+    CUresult r = find_event(event, &recorded);
+
+    if (r == CUDA_SUCCESS) {
+        r = stream_handle(stream, &handle);
+    }
+    return r == CUDA_SUCCESS ? result_of(vgpu_event_record(cuda.session, recorded, handle)) : r;
+}
+
+CUresult guest_cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flags)
+{
+    /* The one flag there is is for streams that are being captured. */
+    return flags == CU_EVENT_RECORD_DEFAULT ? guest_cuEventRecord(event, stream)
+                                            : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult guest_cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
+{
+    uint64_t waited, handle;
+    CUresult r = find_event(event, &waited);
+
+    if (flags != CU_EVENT_WAIT_DEFAULT) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (r == CUDA_SUCCESS) {
+        r = stream_handle(stream, &handle);
+    }
+    return r == CUDA_SUCCESS ? result_of(vgpu_stream_wait(cuda.session, handle, waited)) : r;
+}
+
+CUresult guest_cuEventQuery(CUevent event)
+{
+    uint64_t handle;
+    const CUresult r = find_event(event, &handle);
+
+    return r == CUDA_SUCCESS ? result_of(vgpu_event_query(cuda.session, handle)) : r;
+}
+
+CUresult guest_cuEventSynchronize(CUevent event)
+{
+    uint64_t handle;
+    const CUresult r = find_event(event, &handle);
+
+    return r == CUDA_SUCCESS ? result_of(vgpu_event_sync(cuda.session, handle)) : r;
+}
+
+CUresult guest_cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
+{
+    uint64_t first, last;
+    CUresult r = find_event(start, &first);
+
+    if (!milliseconds) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (r == CUDA_SUCCESS) {
+        r = find_event(end, &last);
+    }
+    return r == CUDA_SUCCESS
+               ? result_of(vgpu_event_elapsed(cuda.session, first, last, milliseconds))
+               : r;
+}
+
+CUresult guest_cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUevent end)
+{
+    return guest_cuEventElapsedTime(milliseconds, start, end);
+}

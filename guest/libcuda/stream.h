@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Streams and events.
+ *
+ * A host callback runs here, in a thread that the stream has for them, and what follows in the
+ * stream waits: the stream waits for a word in the arena, which the thread counts up when the
+ * callback has returned.
+ */
+#ifndef VGPU_STREAM_H
+#define VGPU_STREAM_H
+
+#include <stdint.h>
+
+#include "context.h"
+
+/*
+ * The handle on the wire of what a program means by a stream: NULL is the default stream,
+ * CU_STREAM_PER_THREAD the calling thread's own, which is made when first used.
+ */
+CUresult stream_handle(CUstream stream, uint64_t *handle);
+
+/* Destroys all streams and events of a context. */
+void stream_release(const struct context *context);
+
+#endif

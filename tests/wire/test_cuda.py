@@ -1,0 +1,134 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The CUDA driver API by libcuda.so.1: the semantic tests against a real mediator, and what a
+program sees that finds no device, or loses it."""
+import os
+import re
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import vgputest as v  # noqa: E402
+
+# In a build with sanitizers: what the check leaves to the end of its processes is no leak.
+os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+
+CHECK = os.path.join(v.OUT, "tests/cuda/cuda-check")
+LIBRARY = os.path.join(v.OUT, "guest/libcuda")
+
+
+def environment(**more):
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("VGPU_")}
+    return {**plain, "LD_LIBRARY_PATH": LIBRARY, **more}
+
+
+def sanitizer():
+    """What has to be loaded first where the library is instrumented and the program is not."""
+    needed = subprocess.run(["ldd", os.path.join(LIBRARY, "libcuda.so.1")], text=True, check=True,
+                            capture_output=True).stdout
+    found = re.search(r"lib[at]san\S* => (\S+)", needed)
+    return {"LD_PRELOAD": found[1]} if found else {}
+
+
+def python(program, mediator):
+    """A program that has the library in `c`."""
+    begin = ("import ctypes, sys\n"
+             f"c = ctypes.CDLL({os.path.join(LIBRARY, 'libcuda.so.1')!r})\n")
+    return subprocess.Popen([sys.executable, "-c", begin + program], text=True,
+                            env=environment(VGPU_HOST=mediator.socket, **sanitizer()),
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+BEGIN = ("x, p = ctypes.c_void_p(), ctypes.c_uint64()\n"
+         "assert c.cuInit(0) == 0 and c.cuDevicePrimaryCtxRetain(ctypes.byref(x), 0) == 0\n"
+         "assert c.cuCtxSetCurrent(x) == 0\n")
+
+
+class Cuda(v.TestCase):
+    def run_check(self, *names, **more):
+        result = subprocess.run([CHECK, *names], env=environment(**more), text=True, check=False,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                timeout=10 * v.PATIENCE)
+        return result.returncode, result.stdout
+
+    def names(self):
+        return subprocess.run([CHECK, "--list"], env=environment(), text=True, check=True,
+                              capture_output=True).stdout.split()
+
+    def test_semantics(self):
+        """All of cuda-check that needs no GPU; what is skipped says why."""
+        m = self.mediator()
+        code, output = self.run_check(VGPU_HOST=m.socket)
+        self.assertEqual(code, 0, output)
+        passed = re.search(r"^(\d+) passed, 0 failed, (\d+) skipped$", output, re.M)
+        self.assertTrue(passed, output)
+        self.assertEqual(int(passed[1]) + int(passed[2]), len(self.names()))
+        self.assertGreater(int(passed[1]), 150)
+        v.wait_until("all sessions are gone", lambda: not m.vms())
+
+    def test_no_mediator(self):
+        """cuInit() says what it says where there is no card."""
+        code, output = self.run_check("known_name", VGPU_HOST="@vgpu-test-nobody-is-there")
+        self.assertEqual(code, 1, output)
+        self.assertIn("CUDA_ERROR_NO_DEVICE", output)
+        self.assertIn("no device: ", output)
+
+    def test_no_stub(self):
+        code, output = self.run_check("known_name")
+        self.assertEqual(code, 1, output)
+        self.assertIn("CUDA_ERROR_NO_DEVICE", output)
+
+    def test_loses_its_device(self):
+        """A killed mediator is an error that stays, not a hang."""
+        m = self.mediator()
+        program = BEGIN + (
+            "print('open', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "print(c.cuMemAlloc_v2(ctypes.byref(p), ctypes.c_size_t(64)), c.cuCtxSynchronize())\n")
+        with python(program, m) as process:
+            self.assertEqual(process.stdout.readline(), "open\n")
+            m.stop(signal.SIGKILL)
+            output, errors = process.communicate("\n", timeout=v.PATIENCE)
+        self.assertEqual(output, "46 46\n", errors)
+        self.assertIn("MEDIATOR", errors)
+
+    def test_unload(self):
+        """dlclose() ends the session."""
+        m = self.mediator()
+        program = BEGIN + (
+            "print('open', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "import _ctypes\n"
+            "_ctypes.dlclose(c._handle)\n"
+            "print('unloaded', flush=True)\n"
+            "sys.stdin.readline()\n")
+        with python(program, m) as process:
+            self.assertEqual(process.stdout.readline(), "open\n")
+            self.assertEqual(len(m.vms()), 1)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.readline(), "unloaded\n")
+            v.wait_until("its session is gone", lambda: not m.vms())
+            _, errors = process.communicate("\n", timeout=v.PATIENCE)
+        self.assertEqual(process.returncode, 0, errors)
+
+    def test_memory_quota(self):
+        """Total and free memory are the quota's, and beyond it there is none."""
+        m = self.mediator("[defaults]\nmemory = 64M\n")
+        program = BEGIN + (
+            "f, t, d = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_size_t()\n"
+            "c.cuDeviceTotalMem_v2(ctypes.byref(d), 0)\n"
+            "c.cuMemGetInfo_v2(ctypes.byref(f), ctypes.byref(t))\n"
+            "size, heap = ctypes.c_size_t(60 << 20), ctypes.c_size_t(60 << 20)\n"
+            "print(d.value, t.value, f.value, c.cuMemAlloc_v2(ctypes.byref(p), size),\n"
+            "      c.cuMemAlloc_v2(ctypes.byref(p), size), c.cuCtxSetLimit(2, heap))\n")
+        with python(program, m) as process:
+            output, errors = process.communicate(timeout=v.PATIENCE)
+        size = 64 << 20
+        self.assertEqual(output, f"{size} {size} {size} 0 2 2\n", errors)
+
+
+if __name__ == "__main__":
+    v.main()
