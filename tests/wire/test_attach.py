@@ -34,7 +34,7 @@ class Attach(v.TestCase):
         # The event loop keeps some descriptors (timers) that it makes when first needed.
         self.serve_one()
         v.wait_until("no worker is left", lambda: v.children(self.m.pid) == [])
-        self.idle = v.descriptors(self.m.pid)
+        self.idle = v.idle_descriptors(self.m.pid)
 
     def serve_one(self):
         with v.Device(v.Client(self.m), vm_id=999) as device:
