@@ -5,13 +5,7 @@
 #include <elf.h>
 #include <string.h>
 
-/* The header of a fatbin, fatbinary_section.h of CUDA's toolkit; 16 bytes. */
-#define FATBIN_MAGIC 0xBA55ED50u
-struct fatbin_header {
-    uint32_t magic;
-    uint16_t version, header_bytes;
-    uint64_t bytes; /* behind the header */
-};
+#include "fatbin.h"
 
 static bool in_image(uint64_t offset, uint64_t count, uint64_t size, uint64_t bytes)
 {

@@ -10,22 +10,16 @@
 #include <string.h>
 
 #include "entry.h"
+#include "fatbin.h"
 #include "session.h"
 
-/* Headers as in fatbinary_section.h of CUDA's toolkit. */
+/* What nvcc puts around a fatbin, as in fatbinary_section.h of CUDA's toolkit. */
 #define WRAPPER_MAGIC 0x466243b1u
-#define FATBIN_MAGIC 0xBA55ED50u
 
 struct wrapper {
     uint32_t magic, version;
     const void *data;
     const void *unused;
-};
-
-struct fatbin_header {
-    uint32_t magic;
-    uint16_t version, header_bytes;
-    uint64_t bytes; /* behind the header */
 };
 
 /* Pieces in which an image goes over, and the most options with it. */
@@ -60,18 +54,6 @@ static uint64_t elf_bytes(const uint8_t *image)
     return bytes;
 }
 
-/* The image inside nvcc's wrapper. */
-static const void *unwrap(const void *image)
-{
-    struct wrapper wrapper;
-
-    if (memcmp(image, &(uint32_t){WRAPPER_MAGIC}, 4) != 0) {
-        return image;
-    }
-    memcpy(&wrapper, image, sizeof(wrapper));
-    return wrapper.data;
-}
-
 /* Whether the first bytes are these; PTX may end after any. */
 static bool begins_with(const uint8_t *image, const void *bytes, unsigned count)
 {
@@ -83,6 +65,19 @@ static bool begins_with(const uint8_t *image, const void *bytes, unsigned count)
         }
     }
     return true;
+}
+
+/* The image inside nvcc's wrapper. */
+static const void *unwrap(const void *image)
+{
+    const uint32_t magic = WRAPPER_MAGIC;
+    struct wrapper wrapper;
+
+    if (!begins_with(image, &magic, sizeof(magic))) {
+        return image;
+    }
+    memcpy(&wrapper, image, sizeof(wrapper));
+    return wrapper.data;
 }
 
 uint64_t image_bytes(const void *image)

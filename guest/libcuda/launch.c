@@ -6,6 +6,7 @@
 #include "entry.h"
 #include "module.h"
 #include "session.h"
+#include "shared.h"
 #include "stream.h"
 
 /* How a kernel is launched, whichever call did it. */
@@ -159,8 +160,8 @@ static CUresult launch(CUfunction wanted, const struct shape *shape, CUstream st
     if (!function || r != CUDA_SUCCESS) {
         return function ? r : CUDA_ERROR_INVALID_HANDLE;
     }
-    if (cuda.lost != CUDA_SUCCESS) {
-        return (CUresult)cuda.lost;
+    if (shared_load(&cuda.lost) != CUDA_SUCCESS) {
+        return (CUresult)shared_load(&cuda.lost);
     }
     r = check_shape(function, shape);
     if (r == CUDA_SUCCESS) {

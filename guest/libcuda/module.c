@@ -303,12 +303,12 @@ CUresult function_attribute(struct function *function, CUfunction_attribute attr
         return CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_lock(&mutex);
-    if (function->attributes_known == 0) {
+    if (!function->attributes_known) {
         r = call_function_attributes(values, CU_FUNC_ATTRIBUTE_MAX,
                                      (CUfunction)(uintptr_t)function->object.handle);
         if (r == CUDA_SUCCESS) {
             memcpy(function->attributes, values, sizeof(values));
-            function->attributes_known = 1;
+            function->attributes_known = true;
         }
     }
     *value = function->attributes[attribute];
@@ -336,7 +336,7 @@ CUresult guest_cuFuncSetAttribute(CUfunction function, CUfunction_attribute attr
     }
     r = call_function_set_attribute(function, attribute, value);
     pthread_mutex_lock(&mutex);
-    known->attributes_known = 0;
+    known->attributes_known = false;
     pthread_mutex_unlock(&mutex);
     return r;
 }

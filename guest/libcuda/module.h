@@ -19,8 +19,8 @@ struct function {
     uint32_t count;       /* of parameters; ~0: the host's driver cannot tell */
     uint32_t bytes;       /* of all parameters */
     struct parameter *parameters;
-    uint32_t attributes_known; /* bit N: attributes[N] is */
-    int attributes[CU_FUNC_ATTRIBUTE_MAX];
+    bool attributes_known;
+    int attributes[CU_FUNC_ATTRIBUTE_MAX]; /* INT_MIN: the driver does not know it */
     char name[];
 };
 
