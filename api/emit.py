@@ -81,7 +81,8 @@ def count_of(argument):
 
 
 OBJECTS = {"module": "struct gpu_module", "function": "struct gpu_function",
-           "stream": "struct gpu_stream", "event": "struct gpu_event"}
+           "stream": "struct gpu_stream", "event": "struct gpu_event", "graph": "struct graph",
+           "allocation": "struct allocation"}
 
 
 def host_type(argument):

@@ -39,16 +39,23 @@ def coverage(spec):
     refused = {base_name(call.name): [call.version] for call in spec.exported() if call.refused}
     for r in spec.refusals:
         refused.setdefault(base_name(r.name), []).append(r.version)
+    names = {base_name(call.name) for call in served}
+    old = {name: versions for name, versions in refused.items() if name in names}
+    refused = {name: versions for name, versions in refused.items() if name not in names}
     text = ("<!-- Generated from api/ by generate.py; see api/README.md. -->\n# Coverage of the CUDA "
             "driver API\n\n"
-            f"{len(served)} calls are served, {sum(map(len, refused.values()))} are refused: they "
-            "answer CUDA_ERROR_NOT_SUPPORTED and\nsay so once on stderr. The version is that of "
-            "CUDA from which `cuGetProcAddress` hands out the\nsymbol.\n\n"
+            f"{len(served)} calls are served, {len(refused)} are refused: they answer "
+            "CUDA_ERROR_NOT_SUPPORTED and say\nso once on stderr. `cuda.h` maps plain names to "
+            "these symbols (`cuMemAlloc` is `cuMemAlloc_v2`).\nThe version is that of CUDA from which "
+            "`cuGetProcAddress` hands out the symbol, 2000 is\nCUDA 2.0.\n\n"
             "| id | call | version | guest half |\n|---|---|---|---|\n")
     for call in served:
         variant = f", `_{call.variant}` {call.variant_version}" if call.variant else ""
         text += f"| {call.id} | `{call.name}` | {call.version}{variant} | {how(call)} |\n"
-    text += "\n## Refused\n\n"
-    text += "".join(f"- `{name}` ({', '.join(map(str, sorted(versions)))})\n"
-                    for name, versions in sorted(refused.items()))
+    for title, which in (("Refused", refused),
+                         ("Versions from before CUDA 4 and others that programs built since do "
+                          "not use, refused", old)):
+        text += f"\n## {title}\n\n"
+        text += "".join(f"- `{name}` ({', '.join(map(str, sorted(versions)))})\n"
+                        for name, versions in sorted(which.items()))
     return text

@@ -41,6 +41,9 @@ def mapped(spec):
         base = base_name(call.name)
         if not call.unmapped and call.version >= newest.get(base, (0, ""))[0]:
             newest[base] = (call.version, call.name)
+    for call in spec.exported():
+        for base, version in call.also:
+            newest[base] = (version, call.name)
     return {base: name for base, (_, name) in newest.items() if base != name}
 
 
@@ -191,6 +194,7 @@ def table_rows(spec):
         variant = (variant_name(c), c.variant_version) if c.variant else None
         rows.append((base_name(c.name), c.version, c.name, variant))
         rows += [(base_name(name), version, name, None) for name, version in c.aliases]
+        rows += [(name, version, c.name, variant) for name, version in c.also]
     for r in spec.refusals:
         variant = (f"{r.name}_{r.variant}", r.variant_version) if r.variant else None
         rows.append((base_name(r.name), r.version, r.name, variant))

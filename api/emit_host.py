@@ -115,6 +115,7 @@ def rule(call):
     free = ", .free = true" if call.free else ""
     post = ", .post = true" if call.post else ""
     post += ", .slow = true" if call.slow else ""
+    post += ", .gate = true" if call.gate else ""
     kind = next((at for at, a in fixed_in(call)[0] if a.name == "kind"), None)
     if call.family == "copy" and kind is not None:
         stream += f", .kind = {kind + 1}"

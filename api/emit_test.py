@@ -9,6 +9,7 @@ from emit_host import host_parameters, members
 from spec import base_name
 
 TYPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda-types.h")
+OWN = ("CUallocation",)  # types that CUDA does not have
 
 
 def header_check(spec):
@@ -36,7 +37,7 @@ def layouts(spec):
         lines.append(f'printf("sizeof {name} %zu\\n", sizeof({name}));')
         lines += [f'printf("field {name}.{field} %zu %zu\\n", offsetof({name}, {field}), '
                   f"sizeof((({name} *)0)->{field}));" for field in fields]
-    for t in spec.types.values():
+    for t in (t for t in spec.types.values() if t.name not in OWN):
         lines.append(f'printf("type {t.name} %zu\\n", sizeof({t.name}));')
         if t.kind == "number":
             lines.append(f'printf("signed {t.name} %d\\n", ({t.name})-1 < ({t.name})1);')

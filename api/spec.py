@@ -9,7 +9,7 @@ WIRES = {"i32": 4, "u8": 1, "u16": 2, "u32": 4, "u64": 8, "f32": 4}
 CLASSES = ("control", "alloc", "copy", "launch", "sync")
 HOSTS = ("driver", "backend", "hand")
 NEEDS = ("nothing", "init", "context")
-KINDS = ("module", "function", "stream", "event")
+KINDS = ("module", "function", "stream", "event", "graph", "allocation")
 DIRECTIONS = ("value", "in", "out", "out?", "string", "new")
 # What one call may have of arrays and strings each way, as guest/libcuda/call.h has room for.
 PARTS_MAX = 5
@@ -66,11 +66,13 @@ class Call:
     free: bool = False
     post: bool = False
     slow: bool = False
+    gate: bool = False  # its stream may wait for something that is not the GPU's
     unmapped: bool = False
     refused: bool = False  # by its hand-written guest half, for all arguments
     host: str = "driver"
     since: int = 1
     aliases: list = dataclasses.field(default_factory=list)
+    also: list = dataclasses.field(default_factory=list)  # (plain name, version) that mean it
     arguments: list = dataclasses.field(default_factory=list)
     parameters: list = dataclasses.field(default_factory=list)  # of a hand-written one: (C, name)
 
@@ -266,6 +268,10 @@ class Reader:
                 name, version = self.exactly(words[1:], "NAME", "VERSION")
                 self.once(self.names, name, "call")
                 self.item.aliases.append((name, self.number(version)))
+            elif words[0] == "also":
+                name, version = self.exactly(words[1:], "NAME", "VERSION")
+                self.once(self.names, f"{name} of {version}", "call")
+                self.item.also.append((name, self.number(version)))
             else:
                 self.read_properties(words)
 
@@ -280,7 +286,7 @@ class Reader:
                     self.fail(f"'hand' wants one of {', '.join(NEEDS)}")
             elif word in CLASSES:
                 call.family = word
-            elif word in ("free", "post", "slow", "unmapped", "refused"):
+            elif word in ("free", "post", "slow", "gate", "unmapped", "refused"):
                 setattr(call, word, True)
             elif word == "host":
                 call.host = words.pop(0) if words else ""
@@ -359,6 +365,8 @@ class Reader:
             self.fail(f"{call.name} is posted and so has no result", place)
         if call.host != "hand" and any(a.direction == "new" for a in call.arguments):
             self.fail(f"{call.name} makes something new: its host half is written by hand", place)
+        if call.gate and call.family != "launch":
+            self.fail(f"{call.name} is no launch and so no gate", place)
         if call.family in ("copy", "launch") and not call.stream:
             self.fail(f"{call.name} is work for the GPU and so has a stream", place)
         numbers = {a.name for a in call.arguments

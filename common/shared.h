@@ -43,6 +43,16 @@ static inline void shared_store64(uint64_t *word, uint64_t value)
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
 }
 
+static inline uint64_t shared_load64_acquire(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void shared_store64_release(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
 /* True when *word was `from` and now is `to`; a full barrier then. */
 static inline int shared_swap(uint32_t *word, uint32_t from, uint32_t to)
 {

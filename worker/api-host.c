@@ -8,6 +8,8 @@
 
 #include "api-calls.h"
 #include "commands.h"
+#include "graph.h"
+#include "rows.h"
 #include "shared.h"
 
 /* Threads that a multiprocessor can have at a time, of every GPU so far. */
@@ -118,6 +120,15 @@ enum vgpu_gpu_error host_image_write(struct api_serve *serve, size_t offset, CUd
     return VGPU_GPU_SUCCESS;
 }
 
+/* The image goes to whoever takes it, or is given up: one is for one graph. */
+static struct image_buffer take_image(struct ring_session *s)
+{
+    const struct image_buffer image = s->image;
+
+    s->image = (struct image_buffer){0};
+    return image;
+}
+
 /* Options whose value is a number; all others are pointers, or unknown. */
 static bool option_is_plain(CUjit_option option)
 {
@@ -158,20 +169,20 @@ enum vgpu_gpu_error host_image_load(struct api_serve *serve, uint64_t *module, C
         .info_bytes = info_bytes,
         .error_bytes = error_bytes,
     };
+    const struct image_buffer image = take_image(s);
     struct gpu_module *made = NULL;
+    bool plain = true;
 
-    if (!s->image.bytes) {
-        return VGPU_GPU_INVALID_VALUE;
+    for (unsigned i = 0; plain && i < count; i++) {
+        plain = option_is_plain(options[i]);
     }
-    for (unsigned i = 0; i < count; i++) {
-        if (!option_is_plain(options[i])) {
-            return VGPU_GPU_NOT_SUPPORTED;
-        }
+    if (!image.bytes || !plain) {
+        free(image.bytes);
+        return plain ? VGPU_GPU_INVALID_VALUE : VGPU_GPU_NOT_SUPPORTED;
     }
-    *result = (CUresult)serve->gpu->ops->module_load(serve->gpu, s->image.bytes, s->image.size,
-                                                     &compile, &made);
-    free(s->image.bytes);
-    s->image = (struct image_buffer){0};
+    *result = (CUresult)serve->gpu->ops->module_load(serve->gpu, image.bytes, image.size, &compile,
+                                                     &made);
+    free(image.bytes);
     *wall_time = compile.wall_time;
     *info_used = compile.info_used;
     *error_used = compile.error_used;
@@ -183,6 +194,62 @@ enum vgpu_gpu_error host_image_load(struct api_serve *serve, uint64_t *module, C
         serve->gpu->ops->module_unload(serve->gpu, made);
         return VGPU_GPU_OUT_OF_MEMORY;
     }
+    return VGPU_GPU_SUCCESS;
+}
+
+/* Graphs ------------------------------------------------------------------------------------- */
+
+static struct graph_needs graph_needs(struct ring_session *s)
+{
+    return (struct graph_needs){.gpu = s->gpu, .handles = &s->handles, .sum = &s->graphs};
+}
+
+enum vgpu_gpu_error host_graph_make(struct api_serve *serve, uint64_t *graph, unsigned nodes)
+{
+    struct ring_session *s = serve->session;
+    const struct graph_needs needs = graph_needs(s);
+    const struct image_buffer image = take_image(s);
+    struct graph *made = NULL;
+    enum vgpu_gpu_error error;
+
+    error = graph_make(&needs, image.bytes, image.size, nodes, &made);
+    if (error != VGPU_GPU_SUCCESS) {
+        free(image.bytes);
+        return error;
+    }
+    *graph = handles_add(&s->handles, HANDLE_GRAPH, made, 0);
+    if (*graph == 0) {
+        graph_free(&needs, made);
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    return VGPU_GPU_SUCCESS;
+}
+
+enum vgpu_gpu_error host_graph_update(struct api_serve *serve, struct graph *graph, unsigned nodes)
+{
+    const struct graph_needs needs = graph_needs(serve->session);
+    const struct image_buffer image = take_image(serve->session);
+    const enum vgpu_gpu_error error = graph_update(&needs, graph, image.bytes, image.size, nodes);
+
+    if (error != VGPU_GPU_SUCCESS) {
+        free(image.bytes);
+    }
+    return error;
+}
+
+enum vgpu_gpu_error host_graph_launch(struct api_serve *serve, struct graph *graph,
+                                      struct gpu_stream *stream)
+{
+    return graph_launch(serve->gpu, graph, stream, &serve->session->progress, &serve->again);
+}
+
+enum vgpu_gpu_error host_graph_destroy(struct api_serve *serve, struct graph *graph)
+{
+    struct ring_session *s = serve->session;
+    const struct graph_needs needs = graph_needs(s);
+
+    handles_remove(&s->handles, handles_find(&s->handles, HANDLE_GRAPH, graph, 0));
+    graph_free(&needs, graph);
     return VGPU_GPU_SUCCESS;
 }
 
@@ -207,37 +274,6 @@ enum vgpu_gpu_error host_stream_create(struct api_serve *serve, uint64_t *stream
         return VGPU_GPU_OUT_OF_MEMORY;
     }
     return VGPU_GPU_SUCCESS;
-}
-
-/* Whether `rows` rows from an address lie in the arena, for any values. */
-static bool rows_in_arena(const struct gpu_arena *arena, uint64_t address, uint64_t pitch,
-                          uint64_t width, uint64_t rows)
-{
-    uint64_t bytes;
-
-    return !__builtin_mul_overflow(pitch, rows - 1, &bytes) &&
-           !__builtin_add_overflow(bytes, width, &bytes) && gpu_in_arena(arena, address, bytes);
-}
-
-/* One side of a copy: the address of a row, where the whole is checked. */
-struct side {
-    uint64_t address, pitch, rows; /* of a slice: bytes to the next row, rows to the next slice */
-};
-
-/* Whether a side that is said to lie in the arena does so, and addresses do not wrap. */
-static bool check_side(const struct gpu_arena *arena, const struct side *side, bool in_arena,
-                       uint64_t width, uint64_t height, uint64_t depth)
-{
-    uint64_t rows, bytes;
-
-    if (side->rows < height || (side->pitch < width && height * depth > 1) ||
-        __builtin_mul_overflow(side->rows, depth - 1, &rows) ||
-        __builtin_add_overflow(rows, height, &rows) ||
-        __builtin_mul_overflow(side->pitch, rows, &bytes) ||
-        __builtin_add_overflow(side->address, bytes, &bytes)) {
-        return false;
-    }
-    return !in_arena || rows_in_arena(arena, side->address, side->pitch, width, rows);
 }
 
 /*
@@ -270,7 +306,7 @@ static bool next_piece(struct api_serve *serve, uint64_t width, uint64_t height,
     return true;
 }
 
-static uint64_t piece_address(const struct side *side, const struct piece *piece)
+static uint64_t piece_address(const struct rows_side *side, const struct piece *piece)
 {
     return side->address + (piece->slice * side->rows + piece->row) * side->pitch + piece->offset;
 }
@@ -281,7 +317,8 @@ enum vgpu_gpu_error host_copy_3d(struct api_serve *serve, CUdeviceptr to, size_t
                                  unsigned kind, struct gpu_stream *stream)
 {
     const struct gpu_arena *arena = &serve->gpu->arena;
-    const struct side target = {to, to_pitch, to_rows}, source = {from, from_pitch, from_rows};
+    const struct rows_side target = {to, to_pitch, to_rows};
+    const struct rows_side source = {from, from_pitch, from_rows};
     struct piece piece;
 
     if (kind < VGPU_COPY_TO_DEVICE || kind > VGPU_COPY_ON_DEVICE) {
@@ -290,8 +327,8 @@ enum vgpu_gpu_error host_copy_3d(struct api_serve *serve, CUdeviceptr to, size_t
     if (width == 0 || height == 0 || depth == 0) {
         return VGPU_GPU_SUCCESS;
     }
-    if (!check_side(arena, &target, kind == VGPU_COPY_FROM_DEVICE, width, height, depth) ||
-        !check_side(arena, &source, kind == VGPU_COPY_TO_DEVICE, width, height, depth) ||
+    if (!rows_fit(arena, &target, kind == VGPU_COPY_FROM_DEVICE, width, height, depth) ||
+        !rows_fit(arena, &source, kind == VGPU_COPY_TO_DEVICE, width, height, depth) ||
         !next_piece(serve, width, height, depth, COMMAND_COPY_PIECE, &piece)) {
         return VGPU_GPU_INVALID_VALUE;
     }
@@ -312,7 +349,7 @@ enum vgpu_gpu_error host_fill_rows(struct api_serve *serve, CUdeviceptr to, size
                                    uint32_t value, unsigned element, size_t width, size_t height,
                                    struct gpu_stream *stream)
 {
-    const struct side target = {to, pitch, height};
+    const struct rows_side target = {to, pitch, height};
     uint64_t bytes;
     struct piece piece;
 
@@ -324,7 +361,7 @@ enum vgpu_gpu_error host_fill_rows(struct api_serve *serve, CUdeviceptr to, size
         return VGPU_GPU_SUCCESS;
     }
     if (__builtin_mul_overflow(width, element, &bytes) ||
-        !check_side(&serve->gpu->arena, &target, false, bytes, height, 1) ||
+        !rows_fit(&serve->gpu->arena, &target, false, bytes, height, 1) ||
         !next_piece(serve, bytes, height, 1, COMMAND_FILL_PIECE, &piece)) {
         return VGPU_GPU_INVALID_VALUE;
     }

@@ -17,7 +17,9 @@
 #include "handles.h"
 #include "vgpu-queue.h"
 
+struct allocation;
 struct gpu;
+struct graph;
 struct gpu_calls;
 struct gpu_stream;
 struct ring_session;
@@ -53,6 +55,7 @@ struct api_rule {
     bool free;      /* does not depend on what was posted before */
     bool post;      /* wants no answer */
     bool slow;      /* may take long without the GPU */
+    bool gate;      /* its stream may wait for something that is not the GPU's */
     uint8_t stream; /* which argument is the stream, counted in words from 1; 0: none */
     uint8_t kind;   /* which is enum vgpu_copy_kind, likewise */
     uint64_t weigh; /* bit N: how long it takes depends on word N */

@@ -263,9 +263,11 @@ static enum vgpu_gpu_error do_mem_info(struct ring_session *s, const void *body,
                                        struct answer *answer)
 {
     struct vgpu_result_mem_info info = {0};
-    const enum vgpu_gpu_error error = s->gpu->ops->mem_info(s->gpu, &info.free, &info.total);
+    enum vgpu_gpu_error error;
 
     (void)body;
+    memory_free_dropped(s);
+    error = s->gpu->ops->mem_info(s->gpu, &info.free, &info.total);
     ledger_limit(&s->ledger, &info.free, &info.total);
     put_answer(answer, &info, sizeof(info));
     return error;
@@ -285,6 +287,7 @@ static enum vgpu_gpu_error do_mem_alloc(struct ring_session *s, const void *body
     if (command->value == 0) {
         return VGPU_GPU_INVALID_VALUE;
     }
+    memory_free_dropped(s);
     /* 0: rounding has wrapped. */
     if (bytes == 0 || !ledger_reserve(&s->ledger, bytes)) {
         return VGPU_GPU_OUT_OF_MEMORY;
@@ -906,6 +909,11 @@ bool command_is_slow(const struct ring_command *command)
     return (flags_of(command) & SLOW) != 0;
 }
 
+bool command_is_free(const struct ring_command *command)
+{
+    return (flags_of(command) & FREE) != 0;
+}
+
 /* Estimates --------------------------------------------------------------------------------- */
 
 /* The stream of a command; the default one where it is wrong, which its handler finds out. */
@@ -977,6 +985,7 @@ static void estimate_call(struct ring_session *s, const struct vgpu_cmd_call *co
         s->piece.stream = stream_of(s, api_word(command, rule->stream - 1));
     }
     s->piece.engine = command_engine(s->command);
+    s->piece.gate = rule->gate;
     if (rule->weigh == 0) {
         return;
     }
@@ -1132,7 +1141,8 @@ enum command_place command_place(const struct ring_session *s, const struct ring
     }
     if (flags & SLOW) {
         /* A turn may come meanwhile, which nobody would use. */
-        return shared_load64(&s->page->terms.window_ns) != 0 ? COMMAND_LAST : COMMAND_NOW;
+        return (flags & FREE) && shared_load64(&s->page->terms.window_ns) == 0 ? COMMAND_NOW
+                                                                               : COMMAND_LAST;
     }
     switch (command->header.opcode) {
     case VGPU_CMD_EVENT_SYNC:

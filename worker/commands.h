@@ -66,4 +66,13 @@ void command_release_fences(struct ring_session *session, struct pending *pendin
 /* Looks whether a pending command is done, and answers it then. Returns whether it was. */
 bool command_poll(struct ring_session *session, struct pending *pending);
 
+/* Whether a command does not depend on what was posted before it. */
+bool command_is_free(const struct ring_command *command);
+
+/* Frees what memory_drop of api/ has named, if nothing is on the GPU. */
+void memory_free_dropped(struct ring_session *s);
+
+/* What a session still has of mappings and of what is dropped; the GPU's own ends with it. */
+void memory_release_all(struct ring_session *s);
+
 #endif

@@ -125,7 +125,7 @@ static bool is_full(const struct flight *f, const struct flight_segment *s)
 {
     const uint64_t window = shared_load64(&f->page->terms.window_ns);
 
-    if (s->pieces >= FLIGHT_SEGMENT_PIECES || s->pieces * 2 >= pieces_max(f)) {
+    if (s->gate || s->pieces >= FLIGHT_SEGMENT_PIECES || s->pieces * 2 >= pieces_max(f)) {
         return true;
     }
     if (shared_load64(&f->page->terms.kernel_ns) != 0) {
@@ -197,6 +197,10 @@ void flight_add(struct flight *f, const struct flight_piece *piece, uint64_t now
         renew(f, s, now_ns);
     }
     s->works += piece->prediction != NULL;
+    f->gates += piece->gate;
+    s->gate = s->gate || piece->gate;
+    /* It may wait for the gate, which nobody here knows. */
+    s->disturbed = s->disturbed || f->gates > 0;
     s->pieces++;
     s->part = piece->part > s->part ? piece->part : s->part;
     s->predicted_ns += piece->ns;
@@ -210,6 +214,12 @@ void flight_add(struct flight *f, const struct flight_piece *piece, uint64_t now
     if (is_full(f, s)) {
         close_segment(f, s);
     }
+}
+
+/* Whether the segment only waits. One of work and a gate is taken for work. */
+static bool is_gate(const struct flight_segment *s)
+{
+    return s->gate && s->works == 0;
 }
 
 static void count_time(struct flight *f, const struct flight_segment *s, uint64_t now_ns)
@@ -281,9 +291,11 @@ static void end_segment(struct flight *f, struct flight_segment **place, uint64_
     if (s->closed) {
         f->gpu->ops->fence_release(f->gpu, &s->fence);
     }
-    if (place == &f->first) {
+    /* The end of a gate gives nobody more time: flight_overlong(). */
+    if (place == &f->first && !is_gate(s)) {
         f->first_ns = now_ns;
     }
+    f->gates -= s->gate;
     *place = s->next;
     for (struct flight_segment *other = f->first; other; other = other->next) {
         if (other->before == s) {
@@ -376,7 +388,8 @@ uint64_t flight_next(const struct flight *f, uint64_t now_ns)
 
 /*
  * With a limit each segment has one piece at most, and they are in the order of submission: the
- * oldest waits for no other, and whatever is behind it will be the oldest in its turn.
+ * oldest waits for no other, and whatever is behind it will be the oldest in its turn. What stands
+ * at a gate is passed over.
  */
 bool flight_overlong(const struct flight *f, uint64_t now_ns)
 {
@@ -384,6 +397,9 @@ bool flight_overlong(const struct flight *f, uint64_t now_ns)
     const struct flight_segment *s = f->first;
     uint64_t from;
 
+    while (s && (is_gate(s) || s->before)) {
+        s = s->next;
+    }
     if (limit == 0 || !s) {
         return false;
     }

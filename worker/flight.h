@@ -19,6 +19,11 @@
  * something else was on the GPU as well. The first of a turn takes longer: a GPU needs some
  * 200 us to turn from one process to another. That is learned by itself.
  *
+ * A stream may wait for something that is not the GPU's: a word that the guest writes, say. Such a
+ * gate ends its segment. Nothing is learned while one stands, and no limit of kernels holds
+ * for it; it does for what waits for it in another stream, since nobody could tell that from a
+ * kernel that takes too long.
+ *
  * The clock is passed in.
  */
 #ifndef VGPU_WORKER_FLIGHT_H
@@ -46,6 +51,7 @@ struct flight_piece {
     uint32_t part;                 /* of the engine that it fills, of PREDICT_WHOLE */
     struct prediction *prediction; /* NULL: nothing to learn */
     bool first;                    /* of a turn: the GPU may have to turn to this process first */
+    bool gate;                     /* its stream may wait for something that is not the GPU's */
 };
 
 /* A kind of which a segment has pieces. */
@@ -63,7 +69,8 @@ struct flight_segment {
     bool closed;
     bool first;             /* of a turn */
     uint64_t switch_ns;     /* in predicted_ns, for the GPU to turn to this process */
-    bool disturbed;         /* something else was on the GPU as well */
+    bool disturbed;         /* something else was on the GPU as well, or it waited for the guest */
+    bool gate;              /* ends with one */
     struct gpu_fence fence; /* when closed */
     uint32_t pieces, works, learners, part; /* works: pieces that take time */
     uint64_t begun_ns;                      /* when nothing was before it any more */
@@ -80,6 +87,7 @@ struct flight {
     struct flight_segment segments[FLIGHT_SEGMENTS];
     struct flight_segment *first, *last, *free;
     uint32_t pieces;                   /* submitted and not done */
+    uint32_t gates;                    /* segments that end with one */
     uint64_t counted_ns[VGPU_ENGINES]; /* up to when time is counted */
     uint64_t switch_ns;                /* what the GPU takes, of late, to turn to this process */
     uint64_t first_ns;                 /* since when the first segment is the first */

@@ -18,6 +18,7 @@
 
 #include "backend.h"
 #include "cuda-types.h"
+#include "vgpu-graph.h"
 #include "vgpu-queue.h"
 
 struct gpu_calls;
@@ -25,6 +26,7 @@ struct gpu_stream;
 struct gpu_event;
 struct gpu_module;
 struct gpu_function;
+struct gpu_graph;
 
 /* The session's part of the arena; mapped at `address`. */
 struct gpu_arena {
@@ -71,6 +73,22 @@ struct gpu_fill_rows {
     uint32_t value, element; /* bytes of an element: 1, 2 or 4 */
 };
 
+/* A node of a graph: its numbers and what it points to are checked. */
+struct gpu_graph_node {
+    enum vgpu_graph_kind kind;
+    const uint32_t *follows; /* numbers of nodes before it */
+    uint32_t follow_count;
+    union {
+        struct {
+            struct gpu_function *function;
+            struct gpu_launch launch;
+        } kernel;
+        struct vgpu_graph_copy copy;
+        struct vgpu_graph_fill fill;
+        uint64_t gate; /* address of its word */
+    };
+};
+
 /* How the driver's compiler is to go about a module, and what it has to say. */
 struct gpu_compile {
     const CUjit_option *options; /* those whose value is a number, `count` of them */
@@ -88,6 +106,21 @@ struct gpu_ops {
     enum vgpu_gpu_error (*mem_alloc)(struct gpu *gpu, uint64_t bytes, uint64_t *address);
     /* Best called when nothing runs: it may wait for all streams. */
     enum vgpu_gpu_error (*mem_free)(struct gpu *gpu, uint64_t address);
+
+    /*
+     * Addresses and memory apart from each other; NULL in a backend that maps nothing. Releasing
+     * and unmapping may wait for all streams.
+     */
+    enum vgpu_gpu_error (*range_reserve)(struct gpu *gpu, uint64_t bytes, uint64_t alignment,
+                                         uint64_t wanted, uint64_t *address);
+    enum vgpu_gpu_error (*range_free)(struct gpu *gpu, uint64_t address, uint64_t bytes);
+    enum vgpu_gpu_error (*memory_create)(struct gpu *gpu, uint64_t bytes, uint32_t compression,
+                                         uint64_t *memory);
+    enum vgpu_gpu_error (*memory_release)(struct gpu *gpu, uint64_t memory);
+    enum vgpu_gpu_error (*memory_map)(struct gpu *gpu, uint64_t address, uint64_t bytes,
+                                      uint64_t memory);
+    enum vgpu_gpu_error (*memory_unmap)(struct gpu *gpu, uint64_t address, uint64_t bytes);
+
     enum vgpu_gpu_error (*copy)(struct gpu *gpu, const struct gpu_copy *copy,
                                 struct gpu_stream *stream);
     enum vgpu_gpu_error (*fill)(struct gpu *gpu, const struct gpu_fill *fill,
@@ -118,6 +151,18 @@ struct gpu_ops {
     /* How much of the GPU a launch of this shape fills, 1 to PREDICT_WHOLE. */
     uint32_t (*launch_part)(struct gpu *gpu, struct gpu_function *function,
                             const struct vgpu_cmd_launch *shape);
+
+    /*
+     * Graphs; all NULL in a backend that has none. What a launch has submitted goes on when the
+     * graph is updated or destroyed. An update leaves the graph as it was when it fails.
+     */
+    enum vgpu_gpu_error (*graph_make)(struct gpu *gpu, const struct gpu_graph_node *nodes,
+                                      uint32_t count, struct gpu_graph **graph);
+    enum vgpu_gpu_error (*graph_update)(struct gpu *gpu, struct gpu_graph *graph,
+                                        const struct gpu_graph_node *nodes, uint32_t count);
+    enum vgpu_gpu_error (*graph_launch)(struct gpu *gpu, struct gpu_graph *graph,
+                                        struct gpu_stream *stream);
+    void (*graph_destroy)(struct gpu *gpu, struct gpu_graph *graph);
 
     /* One of those that host_cuCtxSetLimit() lets through. */
     enum vgpu_gpu_error (*set_limit)(struct gpu *gpu, CUlimit limit, uint64_t value);

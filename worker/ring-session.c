@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "commands.h"
+#include "graph.h"
 #include "shared.h"
 
 /* Commands taken before what is pending is looked at again. */
@@ -268,7 +269,9 @@ static int try_head(struct ring_session *s)
         r = may_submit(s, &may);
     } else if (command_is_slow(&s->head)) {
         flight_poll(&s->flight, clock_ns());
-        may = shared_load64(&s->page->terms.window_ns) == 0 || flight_idle(&s->flight);
+        /* What comes in order may have the driver wait for all streams, and this worker with it. */
+        may = flight_idle(&s->flight) ||
+              (command_is_free(&s->head) && shared_load64(&s->page->terms.window_ns) == 0);
         r = may ? lend_turns(s) : 0;
     }
     if (r < 0 || !may) {
@@ -451,6 +454,7 @@ int ring_session_step(struct ring_session *s)
         }
     }
     any = poll_retired(s) || any;
+    memory_free_dropped(s);
     if (s->gpu->lost != VGPU_GPU_SUCCESS && !s->faulted) {
         s->faulted = true;
         s->page->claims.faults++;
@@ -518,6 +522,10 @@ uint64_t ring_session_next(const struct ring_session *s, uint64_t now_ns)
 
 void ring_session_release(struct ring_session *s)
 {
+    const struct graph_needs needs = {.gpu = s->gpu, .handles = &s->handles, .sum = &s->graphs};
+    struct graph *graph;
+    uint32_t position = 0;
+
     for (uint64_t left = s->pending_slots; left != 0; left &= left - 1) {
         command_release_fences(s, &s->pending[__builtin_ctzll(left)]);
     }
@@ -529,6 +537,10 @@ void ring_session_release(struct ring_session *s)
         s->gpu->ops->fence_release(s->gpu, &retired->fence);
         free(retired);
     }
+    while ((graph = handles_next(&s->handles, HANDLE_GRAPH, &position)) != NULL) {
+        graph_free(&needs, graph);
+    }
+    memory_release_all(s);
     free(s->image.bytes);
     flight_release(&s->flight);
     backlog_release(&s->backlog);

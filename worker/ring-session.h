@@ -38,6 +38,7 @@
 #include "backlog.h"
 #include "flight.h"
 #include "gpu.h"
+#include "graph.h"
 #include "handles.h"
 #include "ledger.h"
 #include "predict.h"
@@ -95,6 +96,14 @@ struct image_buffer {
     uint64_t size;
 };
 
+struct mapping;
+
+/* Memory that is to be freed when the GPU does nothing. */
+struct dropped {
+    uint64_t *address; /* `count` of them, with room for `room` */
+    size_t count, room;
+};
+
 struct ring_session {
     /* Set by ring_session_init(). */
     struct ring ring;
@@ -113,10 +122,11 @@ struct ring_session {
     bool faulted;                       /* the GPU's context is lost, and that is counted */
     struct retired *retired;
     unsigned retired_count;
+    uint32_t mapping_count;
     bool held;                 /* `head` is still to be carried out */
-    struct flight_piece piece; /* of it, where it is work */
     bool settling;             /* nothing is submitted until all is done: something is freed then */
     bool submitted;            /* it was not refused */
+    struct flight_piece piece; /* of it, where it is work */
     uint64_t progress;         /* of a large copy or fill: bytes or elements submitted */
     struct ring_command head;  /* the first command that waits, or is carried out */
     struct backlog backlog;    /* those behind it */
@@ -126,6 +136,9 @@ struct ring_session {
     struct ring_command behind;       /* one that was taken while others wait */
     struct ring_command *command;     /* the one that is carried out: head or behind */
     struct image_buffer image;
+    struct graph_sum graphs;
+    struct mapping *mappings; /* `mapping_count` of them */
+    struct dropped dropped;
     uint64_t limit_bytes[3]; /* of device memory that limits of the context account for */
 };
 

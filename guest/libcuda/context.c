@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
 #include "device.h"
 #include "entry.h"
+#include "exec.h"
 #include "memory.h"
 #include "module.h"
+#include "pool.h"
 #include "session.h"
 #include "shared.h"
 #include "stream.h"
@@ -91,6 +94,7 @@ struct context *context_find(CUcontext context)
 static void release(struct context *context)
 {
     vgpu_session_sync(cuda.session);
+    exec_release(context);
     stream_release(context);
     module_release(context);
     memory_release_of(context);
@@ -437,7 +441,16 @@ CUresult guest_cuCtxGetApiVersion(CUcontext context, unsigned int *version)
 
 CUresult guest_cuCtxSynchronize(void)
 {
-    return result_of(vgpu_session_sync(cuda.session));
+    const uint64_t position = pool_position();
+    CUresult r = capture_allows();
+
+    if (r == CUDA_SUCCESS) {
+        r = result_of(vgpu_session_sync(cuda.session));
+    }
+    if (r == CUDA_SUCCESS) {
+        pool_settle_all(position);
+    }
+    return r;
 }
 
 CUresult guest_cuCtxSynchronize_v2(CUcontext context)

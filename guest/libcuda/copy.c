@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
+#include "copy.h"
 #include "entry.h"
 #include "memory.h"
 #include "session.h"
@@ -101,19 +103,40 @@ CUresult guest_cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream
     return AND_WAIT(default_stream, any_copy(to, from, bytes, handle_));
 }
 
+/* A captured copy of a line of bytes, or the ordinary one. */
+#define CAPTURED_OR(stream, to_type, to, from_type, from, bytes, copy)                             \
+    (capture_takes(stream) ? capture_line(stream, copy_line(to_type, to, from_type, from, bytes))  \
+                           : IN_STREAM(stream, copy))
+
+static CUresult capture_line(CUstream stream, CUDA_MEMCPY3D line)
+{
+    return capture_copy(stream, &line);
+}
+
 CUresult guest_cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
-    return IN_STREAM(stream, any_copy(to, from, bytes, handle_));
+    return CAPTURED_OR(stream, CU_MEMORYTYPE_UNIFIED, to, CU_MEMORYTYPE_UNIFIED, from, bytes,
+                       any_copy(to, from, bytes, handle_));
 }
+
+/* Bytes that the program's own memory is done with before they are where they go, as CUDA has it.
+ */
+#define STAGED_BYTES (UINT64_C(64) << 10)
 
 CUresult guest_cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes,
                                CUstream default_stream)
 {
+    if (bytes <= STAGED_BYTES && !vgpu_is_pinned(cuda.session, from)) {
+        return IN_STREAM(default_stream, to_device(to, from, bytes, handle_));
+    }
     return AND_WAIT(default_stream, to_device(to, from, bytes, handle_));
 }
 
 CUresult guest_cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes, CUstream default_stream)
 {
+    if (!vgpu_is_pinned(cuda.session, to)) {
+        return IN_STREAM(default_stream, from_device(to, from, bytes, handle_));
+    }
     return AND_WAIT(default_stream, from_device(to, from, bytes, handle_));
 }
 
@@ -125,17 +148,20 @@ CUresult guest_cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes,
 
 CUresult guest_cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
 {
-    return IN_STREAM(stream, to_device(to, from, bytes, handle_));
+    return CAPTURED_OR(stream, CU_MEMORYTYPE_DEVICE, to, CU_MEMORYTYPE_HOST,
+                       (uint64_t)(uintptr_t)from, bytes, to_device(to, from, bytes, handle_));
 }
 
 CUresult guest_cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
-    return IN_STREAM(stream, from_device(to, from, bytes, handle_));
+    return CAPTURED_OR(stream, CU_MEMORYTYPE_HOST, (uint64_t)(uintptr_t)to, CU_MEMORYTYPE_DEVICE,
+                       from, bytes, from_device(to, from, bytes, handle_));
 }
 
 CUresult guest_cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
-    return IN_STREAM(stream, on_device(to, from, bytes, handle_));
+    return CAPTURED_OR(stream, CU_MEMORYTYPE_DEVICE, to, CU_MEMORYTYPE_DEVICE, from, bytes,
+                       on_device(to, from, bytes, handle_));
 }
 
 CUresult guest_cuMemcpyPeer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
@@ -144,7 +170,7 @@ CUresult guest_cuMemcpyPeer(CUdeviceptr to, CUcontext to_context, CUdeviceptr fr
     if (!context_find(to_context) || !context_find(from_context)) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
-    return IN_STREAM(default_stream, on_device(to, from, bytes, handle_));
+    return guest_cuMemcpyDtoDAsync_v2(to, from, bytes, default_stream);
 }
 
 CUresult guest_cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
@@ -298,19 +324,16 @@ static CUresult check_side(const struct box *box, struct side *side)
     return side->host ? CUDA_SUCCESS : memory_check(side->address, extent(box, side));
 }
 
-static CUresult copy_box(struct box *box, CUstream stream, uint64_t handle)
+static bool is_empty(const struct box *box)
 {
-    CUresult r;
+    return box->width == 0 || box->height == 0 || box->depth == 0;
+}
 
-    if (box->width == 0 || box->height == 0 || box->depth == 0) {
+/* A box whose sides are checked. */
+static CUresult copy_box(const struct box *box, CUstream stream, uint64_t handle)
+{
+    if (is_empty(box)) {
         return CUDA_SUCCESS;
-    }
-    r = check_side(box, &box->to);
-    if (r == CUDA_SUCCESS) {
-        r = check_side(box, &box->from);
-    }
-    if (r != CUDA_SUCCESS) {
-        return r;
     }
     if (box->to.host && box->from.host) {
         return host_rows(box, handle);
@@ -361,60 +384,85 @@ static CUresult make_side(const struct place *place, struct side *side)
     return CUDA_SUCCESS;
 }
 
-static CUresult copy_places(const struct place *to, const struct place *from, uint64_t width,
-                            uint64_t height, uint64_t depth, CUstream stream)
+/* What a program says as sides; those that are there are checked where anything is copied. */
+static CUresult make_box(const CUDA_MEMCPY3D *copy, struct box *box)
 {
-    struct box box = {.width = width, .height = height, .depth = depth};
-    CUresult r = make_side(to, &box.to);
+    CUresult r;
 
+    if (copy->srcLOD != 0 || copy->dstLOD != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *box = (struct box){.width = copy->WidthInBytes, .height = copy->Height, .depth = copy->Depth};
+    r = make_side(&(struct place){.type = copy->dstMemoryType,
+                                  .host = copy->dstHost,
+                                  .device = copy->dstDevice,
+                                  .x = copy->dstXInBytes,
+                                  .y = copy->dstY,
+                                  .z = copy->dstZ,
+                                  .pitch = copy->dstPitch,
+                                  .rows = copy->dstHeight},
+                  &box->to);
     if (r == CUDA_SUCCESS) {
-        r = make_side(from, &box.from);
+        r = make_side(&(struct place){.type = copy->srcMemoryType,
+                                      .host = copy->srcHost,
+                                      .device = copy->srcDevice,
+                                      .x = copy->srcXInBytes,
+                                      .y = copy->srcY,
+                                      .z = copy->srcZ,
+                                      .pitch = copy->srcPitch,
+                                      .rows = copy->srcHeight},
+                      &box->from);
+    }
+    if (r == CUDA_SUCCESS && !is_empty(box)) {
+        r = check_side(box, &box->to);
+    }
+    return r == CUDA_SUCCESS && !is_empty(box) ? check_side(box, &box->from) : r;
+}
+
+static CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D *copy)
+{
+    return (CUDA_MEMCPY3D){
+        .srcXInBytes = copy->srcXInBytes,
+        .srcY = copy->srcY,
+        .srcMemoryType = copy->srcMemoryType,
+        .srcHost = copy->srcHost,
+        .srcDevice = copy->srcDevice,
+        .srcPitch = copy->srcPitch,
+        .dstXInBytes = copy->dstXInBytes,
+        .dstY = copy->dstY,
+        .dstMemoryType = copy->dstMemoryType,
+        .dstHost = copy->dstHost,
+        .dstDevice = copy->dstDevice,
+        .dstPitch = copy->dstPitch,
+        .WidthInBytes = copy->WidthInBytes,
+        .Height = copy->Height,
+        .Depth = 1,
+    };
+}
+
+CUresult guest_cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *copy, CUstream stream)
+{
+    struct box box;
+    CUresult r = copy ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+
+    if (r == CUDA_SUCCESS && capture_takes(stream)) {
+        return capture_copy(stream, copy);
+    }
+    if (r == CUDA_SUCCESS) {
+        r = make_box(copy, &box);
     }
     return r == CUDA_SUCCESS ? IN_STREAM(stream, copy_box(&box, stream, handle_)) : r;
 }
 
 CUresult guest_cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream)
 {
+    CUDA_MEMCPY3D same;
+
     if (!copy) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    return copy_places(&(struct place){.type = copy->dstMemoryType,
-                                       .host = copy->dstHost,
-                                       .device = copy->dstDevice,
-                                       .x = copy->dstXInBytes,
-                                       .y = copy->dstY,
-                                       .pitch = copy->dstPitch},
-                       &(struct place){.type = copy->srcMemoryType,
-                                       .host = copy->srcHost,
-                                       .device = copy->srcDevice,
-                                       .x = copy->srcXInBytes,
-                                       .y = copy->srcY,
-                                       .pitch = copy->srcPitch},
-                       copy->WidthInBytes, copy->Height, 1, stream);
-}
-
-CUresult guest_cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *copy, CUstream stream)
-{
-    if (!copy || copy->srcLOD != 0 || copy->dstLOD != 0) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    return copy_places(&(struct place){.type = copy->dstMemoryType,
-                                       .host = copy->dstHost,
-                                       .device = copy->dstDevice,
-                                       .x = copy->dstXInBytes,
-                                       .y = copy->dstY,
-                                       .z = copy->dstZ,
-                                       .pitch = copy->dstPitch,
-                                       .rows = copy->dstHeight},
-                       &(struct place){.type = copy->srcMemoryType,
-                                       .host = copy->srcHost,
-                                       .device = copy->srcDevice,
-                                       .x = copy->srcXInBytes,
-                                       .y = copy->srcY,
-                                       .z = copy->srcZ,
-                                       .pitch = copy->srcPitch,
-                                       .rows = copy->srcHeight},
-                       copy->WidthInBytes, copy->Height, copy->Depth, stream);
+    same = as_3d(copy);
+    return guest_cuMemcpy3DAsync_v2(&same, stream);
 }
 
 CUresult guest_cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream stream)
@@ -461,8 +509,15 @@ static CUresult fill(CUdeviceptr to, unsigned value, unsigned element, size_t co
                      CUstream stream)
 {
     uint64_t bytes, handle;
-    CUresult r = stream_handle(stream, &handle);
+    CUresult r;
 
+    if (capture_takes(stream)) {
+        return capture_fill(
+            stream,
+            &(CUDA_MEMSET_NODE_PARAMS){
+                .dst = to, .value = value, .elementSize = element, .width = count, .height = 1});
+    }
+    r = stream_handle(stream, &handle);
     if (r != CUDA_SUCCESS) {
         return r;
     }
@@ -475,22 +530,40 @@ static CUresult fill(CUdeviceptr to, unsigned value, unsigned element, size_t co
                : r;
 }
 
+/* Whether the rows are device memory. */
+static CUresult check_fill(const CUDA_MEMSET_NODE_PARAMS *fill)
+{
+    const unsigned element = fill->elementSize;
+    const uint64_t pitch = fill->height > 1 ? fill->pitch : 0;
+    const struct box box = {.width = fill->width * element, .height = fill->height, .depth = 1};
+    const struct side side = {.address = fill->dst, .pitch = pitch, .rows = fill->height};
+
+    if ((element != 1 && element != 2 && element != 4) || fill->dst % element != 0 ||
+        pitch % element != 0 || fill->width > INT64_MAX / element ||
+        (fill->height > 1 && (pitch < box.width || pitch > INT64_MAX / fill->height))) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return is_empty(&box) ? CUDA_SUCCESS : memory_check(fill->dst, extent(&box, &side));
+}
+
 static CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned element,
                           size_t width, size_t height, CUstream stream)
 {
-    const struct box box = {.width = width * element, .height = height, .depth = 1};
-    const struct side side = {.address = to, .pitch = pitch, .rows = height};
+    const CUDA_MEMSET_NODE_PARAMS fill = {.dst = to,
+                                          .pitch = pitch,
+                                          .value = value,
+                                          .elementSize = element,
+                                          .width = width,
+                                          .height = height};
     CUresult r;
 
-    if (to % element != 0 || pitch % element != 0 || width > INT64_MAX / element ||
-        (height > 1 && pitch < box.width) || (height > 0 && pitch > INT64_MAX / height)) {
-        return CUDA_ERROR_INVALID_VALUE;
+    if (capture_takes(stream)) {
+        return capture_fill(stream, &fill);
     }
-    if (width == 0 || height == 0) {
-        return CUDA_SUCCESS;
-    }
-    r = memory_check(to, extent(&box, &side));
-    return r == CUDA_SUCCESS ? call_fill_rows(to, pitch, value, element, width, height, stream) : r;
+    r = check_fill(&fill);
+    return r == CUDA_SUCCESS && width > 0 && height > 0
+               ? call_fill_rows(to, pitch, value, element, width, height, stream)
+               : r;
 }
 
 CUresult guest_cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count,
@@ -560,4 +633,76 @@ CUresult guest_cuMemsetD2D32Async(CUdeviceptr to, size_t pitch, unsigned int val
                                   size_t height, CUstream stream)
 {
     return fill_rows(to, pitch, value, 4, width, height, stream);
+}
+
+/* For later ----------------------------------------------------------------------------------- */
+
+CUDA_MEMCPY3D copy_line(CUmemorytype to_type, uint64_t to, CUmemorytype from_type, uint64_t from,
+                        size_t bytes)
+{
+    return (CUDA_MEMCPY3D){
+        .srcMemoryType = from_type,
+        .srcHost = from_type == CU_MEMORYTYPE_HOST ? (const void *)(uintptr_t)from : NULL,
+        .srcDevice = from_type == CU_MEMORYTYPE_HOST ? 0 : from,
+        .srcPitch = bytes,
+        .srcHeight = 1,
+        .dstMemoryType = to_type,
+        .dstHost = to_type == CU_MEMORYTYPE_HOST ? (void *)(uintptr_t)to : NULL,
+        .dstDevice = to_type == CU_MEMORYTYPE_HOST ? 0 : to,
+        .dstPitch = bytes,
+        .dstHeight = 1,
+        .WidthInBytes = bytes,
+        .Height = 1,
+        .Depth = 1,
+    };
+}
+
+CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan)
+{
+    struct box box;
+    const CUresult r = make_box(copy, &box);
+
+    *plan = (struct vgpu_graph_copy){0};
+    if (r != CUDA_SUCCESS || is_empty(&box)) {
+        return r;
+    }
+    if (box.to.host && box.from.host) {
+        return REFUSE("a copy in a graph that is not the GPU's");
+    }
+    if ((box.to.host || box.from.host) && !is_pinned(&box, box.to.host ? &box.to : &box.from)) {
+        return REFUSE("a copy in a graph from or to memory that is not page-locked");
+    }
+    *plan = (struct vgpu_graph_copy){
+        .to = box.to.address,
+        .to_pitch = box.to.pitch,
+        .to_rows = box.to.rows,
+        .from = box.from.address,
+        .from_pitch = box.from.pitch,
+        .from_rows = box.from.rows,
+        .width = box.width,
+        .height = box.height,
+        .depth = box.depth,
+        .kind = box.to.host     ? VGPU_COPY_FROM_DEVICE
+                : box.from.host ? VGPU_COPY_TO_DEVICE
+                                : VGPU_COPY_ON_DEVICE,
+    };
+    return CUDA_SUCCESS;
+}
+
+CUresult fill_plan(const CUDA_MEMSET_NODE_PARAMS *fill, struct vgpu_graph_fill *plan)
+{
+    const CUresult r = check_fill(fill);
+
+    *plan = (struct vgpu_graph_fill){0};
+    if (r == CUDA_SUCCESS && fill->width > 0 && fill->height > 0) {
+        *plan = (struct vgpu_graph_fill){
+            .to = fill->dst,
+            .pitch = fill->height > 1 ? fill->pitch : fill->width * fill->elementSize,
+            .width = fill->width,
+            .height = fill->height,
+            .value = fill->value,
+            .element = fill->elementSize,
+        };
+    }
+    return r;
 }

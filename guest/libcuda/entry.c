@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "claim.h"
 #include "context.h"
 #include "device.h"
 #include "session.h"
@@ -99,6 +100,10 @@ CUresult result_of(int result)
         /* Not at the process's own end, which threads in a call see too. */
         if (result == VGPU_ENDED && enter_init() == CUDA_SUCCESS) {
             fprintf(stderr, "libcuda (vGPU): %s\n", vgpu_last_message());
+        } else if (error == CUDA_ERROR_LAUNCH_TIMEOUT) {
+            fputs("libcuda (vGPU): the session has ended (TIMEOUT): a kernel took longer than the "
+                  "VM's max-kernel, or kept others waiting for longer than turn-limit\n",
+                  stderr);
         }
     }
     return error;
@@ -131,32 +136,69 @@ static uint64_t number(const char *variable, uint64_t otherwise)
     return text && text[0] != '\0' ? strtoull(text, NULL, 0) : otherwise;
 }
 
-/* How a process on the host itself reaches the mediator: VGPU_HOST is its socket. */
-static struct vgpu_host_options host_options(const char *socket)
+/* Whether the environment says what it may: nothing, or one of these. */
+static bool check_choice(const char *variable, const char *const *choices, unsigned count,
+                         unsigned *choice)
+{
+    const char *text = getenv(variable);
+
+    for (unsigned i = 0; text && text[0] != '\0' && i < count; i++) {
+        if (strcmp(text, choices[i]) == 0) {
+            *choice = i;
+            return true;
+        }
+    }
+    return !text || text[0] == '\0';
+}
+
+/* Whether a variable of the environment is a number, where it is there. */
+static bool check_number(const char *variable)
+{
+    const char *text = getenv(variable);
+    char *end = NULL;
+
+    if (!text || text[0] == '\0') {
+        return true;
+    }
+    strtoull(text, &end, 0);
+    return *end == '\0' && text[0] != '-';
+}
+
+/* Says which variable is not what it may be; NULL: all are. */
+static const char *wrong_variable(unsigned *priority)
 {
     static const char *const priorities[] = {"low", "medium", "high"};
-    const char *pool = getenv("VGPU_POOL"), *priority = getenv("VGPU_PRIORITY");
+    const char *pool = getenv("VGPU_POOL");
+
+    if (!check_number("VGPU_VM_ID") || !check_number("VGPU_SHM_MIB") ||
+        !check_number("VGPU_ARENA_MIB")) {
+        return "VGPU_VM_ID, VGPU_SHM_MIB and VGPU_ARENA_MIB are numbers";
+    }
+    if (!check_choice("VGPU_PRIORITY", priorities, 3, priority)) {
+        return "VGPU_PRIORITY is low, medium or high";
+    }
+    return pool && pool[0] != '\0' && pool[1] != '\0' ? "VGPU_POOL is one letter" : NULL;
+}
+
+/* How a process on the host itself reaches the mediator: VGPU_HOST is its socket. */
+static struct vgpu_host_options host_options(const char *socket, unsigned priority)
+{
+    const char *pool = getenv("VGPU_POOL");
     const char *letter = pool && pool[0] != '\0' ? pool : "A";
-    struct vgpu_host_options host = {
+
+    return (struct vgpu_host_options){
         .socket = socket,
         .vm_id = (uint32_t)number("VGPU_VM_ID", 1000000u + (uint32_t)getpid()),
         .pool = letter[0],
-        .priority = VGPU_PRIORITY_MEDIUM,
+        .priority = (enum vgpu_priority)priority,
         .shm_size = number("VGPU_SHM_MIB", VGPU_DEFAULT_SHM >> 20) << 20,
     };
-
-    for (unsigned i = 0; priority && i < sizeof(priorities) / sizeof(priorities[0]); i++) {
-        if (strcmp(priority, priorities[i]) == 0) {
-            host.priority = (enum vgpu_priority)i;
-        }
-    }
-    return host;
 }
 
-static int open_session(void)
+static int open_session(unsigned priority)
 {
     const char *socket = getenv("VGPU_HOST");
-    const struct vgpu_host_options host = host_options(socket);
+    const struct vgpu_host_options host = host_options(socket, priority);
     const bool on_host = socket && socket[0] != '\0';
     const struct vgpu_session_options options = {
         .address = getenv("VGPU_ADDRESS"),
@@ -201,7 +243,14 @@ static void child_of_fork(void)
 
 static CUresult begin(void)
 {
-    int r = open_session();
+    unsigned priority = VGPU_PRIORITY_MEDIUM;
+    const char *wrong = wrong_variable(&priority);
+    int r;
+
+    if (wrong) {
+        return no_device(wrong);
+    }
+    r = open_session(priority);
 
     if (r != VGPU_OK) {
         return no_device(vgpu_last_message());
@@ -241,6 +290,7 @@ __attribute__((destructor)) static void finish(void)
     if (shared_load_acquire(&cuda.life) == CUDA_RUNNING) {
         shared_store_release(&cuda.life, CUDA_ENDED);
         session_hang_up(cuda.session);
+        claims_end();
     }
 }
 
@@ -369,9 +419,17 @@ CUresult guest_cuGetProcAddress(const char *symbol, void **function, int version
 
 CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
 {
+    static int said;
+
     (void)id;
     if (table) {
         *table = NULL;
+    }
+    if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) == 0) {
+        fputs("libcuda (vGPU): NVIDIA's runtime library (cudart), which asks for cuGetExportTable, "
+              "is "
+              "not served yet\n",
+              stderr);
     }
     return CUDA_ERROR_INVALID_VALUE;
 }

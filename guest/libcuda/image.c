@@ -207,8 +207,20 @@ static void give_back(const struct options *o, float wall_time, uint32_t info, u
 
 /* Loading -------------------------------------------------------------------------------------- */
 
-/* Brings an image over through a piece of the arena. */
-static CUresult send_image(const uint8_t *image, uint64_t bytes)
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void image_lock(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+void image_unlock(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Through a piece of the arena. */
+CUresult image_send(const void *image, uint64_t bytes)
 {
     const uint64_t piece = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
     struct vgpu_session *s = cuda.session;
@@ -226,7 +238,7 @@ static CUresult send_image(const uint8_t *image, uint64_t bytes)
     for (uint64_t done = 0; r == CUDA_SUCCESS && done < bytes; done += piece) {
         const uint64_t count = bytes - done < piece ? bytes - done : piece;
 
-        memcpy(memory, image + done, count);
+        memcpy(memory, (const uint8_t *)image + done, count);
         r = call_image_write(done, (CUdeviceptr)(uintptr_t)memory, count);
     }
     vgpu_pinned_free(s, memory);
@@ -235,8 +247,6 @@ static CUresult send_image(const uint8_t *image, uint64_t bytes)
 
 CUresult image_load(const void *image, const struct image_options *options, CUmodule *module)
 {
-    /* The host has room for one image at a time. */
-    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     const void *inner = unwrap(image);
     struct options o = {.count = 0};
     CUresult result = CUDA_SUCCESS, r = sort_options(options, &o);
@@ -246,16 +256,19 @@ CUresult image_load(const void *image, const struct image_options *options, CUmo
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    pthread_mutex_lock(&mutex);
-    r = send_image(inner, image_bytes(inner));
+    image_lock();
+    r = image_send(inner, image_bytes(inner));
     if (r == CUDA_SUCCESS) {
         r = call_image_load(module, &result, &wall_time, &info, &error, o.info, o.error,
                             o.info_bytes, o.error_bytes, o.plain, o.values, o.count);
     }
-    pthread_mutex_unlock(&mutex);
+    image_unlock();
     if (r == CUDA_SUCCESS) {
         give_back(&o, wall_time, info, error);
-        r = result;
+        r = result == CUDA_ERROR_NOT_SUPPORTED &&
+                    cuda.attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR] == 0
+                ? REFUSE("a module of the program's, on a host without a GPU,")
+                : result;
     }
     return r;
 }

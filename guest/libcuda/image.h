@@ -23,6 +23,14 @@ uint64_t image_bytes(const void *image);
 /* Reads an image from a file, with a NUL behind it; the caller frees it. FILE_NOT_FOUND. */
 CUresult image_read(const char *path, void **image);
 
+/*
+ * Brings any bytes over, as the image that the next call takes. The host has room for one at a
+ * time: between the lock and its opposite it is the caller's.
+ */
+void image_lock(void);
+void image_unlock(void);
+CUresult image_send(const void *image, uint64_t bytes);
+
 /* Loads an image on the host; NULL options are none. */
 CUresult image_load(const void *image, const struct image_options *options, CUmodule *module);
 

@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Launches, and how many blocks of a kernel fit the GPU. */
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
 #include "entry.h"
+#include "launch.h"
 #include "module.h"
 #include "session.h"
 #include "shared.h"
 #include "stream.h"
-
-/* How a kernel is launched, whichever call did it. */
-struct shape {
-    unsigned grid[3], block[3];
-    unsigned shared_bytes;
-};
 
 /* Parameters --------------------------------------------------------------------------------- */
 
@@ -146,47 +143,127 @@ static CUresult post_launch(const struct function *function, const struct shape 
                                                                   .rest_bytes = bytes}));
 }
 
-static CUresult launch(CUfunction wanted, const struct shape *shape, CUstream stream,
-                       void *const *params, void *const *extra, const CUlaunchAttribute *attributes,
-                       unsigned count)
+/* The function that is launched, when its shape is one that the GPU has. */
+static CUresult check_launch(const struct launch *l, struct function **function)
 {
-    struct function *function = function_find(wanted);
+    *function = function_find(l->function);
+    if (!*function) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    return shared_load(&cuda.lost) != CUDA_SUCCESS ? (CUresult)shared_load(&cuda.lost)
+                                                   : check_shape(*function, &l->shape);
+}
+
+static CUresult launch(const struct launch *l, CUstream stream)
+{
+    const struct shape *shape = &l->shape;
+    struct function *function;
     uint8_t room[VGPU_PARAMS_MAX];
     const uint8_t *bytes = NULL;
     uint32_t byte_count = 0;
     uint64_t handle;
-    CUresult r = stream_handle(stream, &handle);
+    CUresult r;
 
-    if (!function || r != CUDA_SUCCESS) {
-        return function ? r : CUDA_ERROR_INVALID_HANDLE;
+    if (capture_takes(stream)) {
+        return capture_kernel(stream, l);
     }
-    if (shared_load(&cuda.lost) != CUDA_SUCCESS) {
-        return (CUresult)shared_load(&cuda.lost);
-    }
-    r = check_shape(function, shape);
+    r = stream_handle(stream, &handle);
     if (r == CUDA_SUCCESS) {
-        r = find_params(function, params, extra, room, &bytes, &byte_count);
+        r = check_launch(l, &function);
+    }
+    if (r == CUDA_SUCCESS) {
+        r = find_params(function, l->params, l->extra, room, &bytes, &byte_count);
     }
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    if (count == 0) {
+    if (l->attribute_count == 0) {
         return post_launch(function, shape, handle, bytes, byte_count);
     }
-    return call_launch_ex(wanted, shape->grid[0], shape->grid[1], shape->grid[2], shape->block[0],
-                          shape->block[1], shape->block[2], shape->shared_bytes, stream, attributes,
-                          count, (const char *)bytes, byte_count);
+    return call_launch_ex(l->function, shape->grid[0], shape->grid[1], shape->grid[2],
+                          shape->block[0], shape->block[1], shape->block[2], shape->shared_bytes,
+                          stream, l->attributes, l->attribute_count, (const char *)bytes,
+                          byte_count);
 }
+
+/* Launches for later ------------------------------------------------------------------------- */
+
+void kernel_free(struct kernel_work *work)
+{
+    free(work->attributes);
+    free(work->params);
+    free(work->param_list);
+}
+
+/* Copies of what a launch points to, for a function whose parameters may be known. */
+static CUresult keep(struct kernel_work *work, const struct function *function,
+                     const CUlaunchAttribute *attributes, const uint8_t *params)
+{
+    const uint32_t listed = function->count == ~0u ? 0 : function->count;
+    const size_t attribute_bytes = work->attribute_count * sizeof(*attributes);
+
+    work->attributes = malloc(attribute_bytes + 1);
+    work->params = malloc(work->param_bytes + 1);
+    work->param_list = calloc(listed + 1, sizeof(void *));
+    if (!work->attributes || !work->params || !work->param_list) {
+        kernel_free(work);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (attribute_bytes > 0) {
+        memcpy(work->attributes, attributes, attribute_bytes);
+    }
+    memcpy(work->params, params, work->param_bytes);
+    for (uint32_t i = 0; i < listed; i++) {
+        work->param_list[i] = work->params + function->parameters[i].offset;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult kernel_make(const struct launch *l, struct kernel_work *work)
+{
+    struct function *function;
+    uint8_t room[VGPU_PARAMS_MAX];
+    const uint8_t *bytes = NULL;
+    uint32_t byte_count = 0;
+    CUresult r = check_launch(l, &function);
+
+    if (r == CUDA_SUCCESS) {
+        r = find_params(function, l->params, l->extra, room, &bytes, &byte_count);
+    }
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    *work = (struct kernel_work){.function = l->function,
+                                 .shape = l->shape,
+                                 .attribute_count = l->attribute_count,
+                                 .param_bytes = byte_count};
+    return keep(work, function, l->attributes, bytes);
+}
+
+CUresult kernel_copy(const struct kernel_work *from, struct kernel_work *work)
+{
+    const struct function *function = function_find(from->function);
+
+    *work = *from;
+    return function ? keep(work, function, from->attributes, from->params)
+                    : CUDA_ERROR_INVALID_HANDLE;
+}
+
+/* What programs call ------------------------------------------------------------------------- */
 
 CUresult guest_cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
                               unsigned int grid_z, unsigned int block_x, unsigned int block_y,
                               unsigned int block_z, unsigned int shared_bytes, CUstream stream,
                               void **params, void **extra)
 {
-    const struct shape shape = {
-        {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes};
-
-    return launch(function, &shape, stream, params, extra, NULL, 0);
+    return launch(
+        &(struct launch){
+            .function = function,
+            .shape = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes},
+            .params = params,
+            .extra = extra,
+        },
+        stream);
 }
 
 /* Whether all blocks fit the GPU at once, as those of a cooperative launch must. */
@@ -237,20 +314,24 @@ static CUresult check_attributes(const CUlaunchConfig *config, CUfunction functi
 CUresult guest_cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **params,
                                 void **extra, CUstream default_stream)
 {
-    struct shape shape;
+    struct launch l;
     CUresult r;
 
     if (!config || (config->numAttrs > 0 && !config->attrs)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    shape = (struct shape){{config->gridDimX, config->gridDimY, config->gridDimZ},
-                           {config->blockDimX, config->blockDimY, config->blockDimZ},
-                           config->sharedMemBytes};
-    r = check_attributes(config, function, &shape);
-    return r == CUDA_SUCCESS
-               ? launch(function, &shape, config->hStream ? config->hStream : default_stream,
-                        params, extra, config->attrs, config->numAttrs)
-               : r;
+    l = (struct launch){
+        .function = function,
+        .shape = {{config->gridDimX, config->gridDimY, config->gridDimZ},
+                  {config->blockDimX, config->blockDimY, config->blockDimZ},
+                  config->sharedMemBytes},
+        .params = params,
+        .extra = extra,
+        .attributes = config->attrs,
+        .attribute_count = config->numAttrs,
+    };
+    r = check_attributes(config, function, &l.shape);
+    return r == CUDA_SUCCESS ? launch(&l, config->hStream ? config->hStream : default_stream) : r;
 }
 
 CUresult guest_cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x,

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture.h"
+#include "claim.h"
 #include "entry.h"
+#include "pool.h"
 #include "session.h"
 
 /* Rows of a pitched allocation begin at multiples of this, as NVIDIA's driver has it. */
@@ -96,11 +99,32 @@ void memory_forget_module(uint64_t module)
 
     pthread_mutex_lock(&mutex);
     for (size_t i = 0; i < piece_count; i++) {
-        if (pieces[i].module != module) {
+        if (pieces[i].owner != module) {
             pieces[kept++] = pieces[i];
         }
     }
     piece_count = kept;
+    pthread_mutex_unlock(&mutex);
+}
+
+bool memory_within(uint64_t address, uint64_t bytes)
+{
+    bool within;
+    size_t i;
+
+    pthread_mutex_lock(&mutex);
+    i = find(address);
+    within = i < piece_count && pieces[i].address < address + bytes;
+    pthread_mutex_unlock(&mutex);
+    return within;
+}
+
+void memory_set_access(uint64_t address, uint64_t bytes, unsigned access)
+{
+    pthread_mutex_lock(&mutex);
+    for (size_t i = find(address); i < piece_count && pieces[i].address < address + bytes; i++) {
+        pieces[i].flags = access;
+    }
     pthread_mutex_unlock(&mutex);
 }
 
@@ -111,18 +135,34 @@ bool memory_is_device(uint64_t address)
     return memory_find(address, &piece) && piece.kind <= MEMORY_GLOBAL;
 }
 
+/* How many bytes there are from an address on, at least `bytes` or all; mapped pieces in a row. */
+static uint64_t bytes_from(uint64_t address, uint64_t bytes)
+{
+    uint64_t at = address;
+
+    for (size_t i = find(address);
+         i < piece_count && pieces[i].address <= at && pieces[i].kind != MEMORY_REGISTERED &&
+         (at == address || pieces[i].kind == MEMORY_MAPPED) && at - address < bytes;
+         i++) {
+        at = pieces[i].address + pieces[i].bytes;
+        if (pieces[i].kind != MEMORY_MAPPED) {
+            break;
+        }
+    }
+    return at - address;
+}
+
 CUresult memory_check(uint64_t address, uint64_t bytes)
 {
-    struct memory piece;
+    bool good;
 
     if (bytes == 0) {
         return CUDA_SUCCESS;
     }
-    if (!memory_find(address, &piece) || piece.kind == MEMORY_REGISTERED ||
-        bytes > piece.bytes - (address - piece.address)) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    return CUDA_SUCCESS;
+    pthread_mutex_lock(&mutex);
+    good = bytes_from(address, bytes) >= bytes;
+    pthread_mutex_unlock(&mutex);
+    return good ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 static void free_piece(const struct memory *piece)
@@ -131,6 +171,8 @@ static void free_piece(const struct memory *piece)
         vgpu_mem_free(cuda.session, piece->address);
     } else if (piece->kind == MEMORY_HOST) {
         vgpu_pinned_free(cuda.session, (void *)(uintptr_t)piece->address);
+    } else if (piece->kind == MEMORY_POOLED) {
+        pool_return(piece);
     }
 }
 
@@ -158,6 +200,35 @@ void memory_release_of(const struct context *context)
     } while (found);
 }
 
+/* How often another place is asked for when the program has something of its own there. */
+#define PLACES 8
+
+CUresult memory_allocate(uint64_t bytes, uint64_t *address)
+{
+    uint64_t taken[PLACES];
+    unsigned count = 0;
+    CUresult r;
+
+    do {
+        r = result_of(vgpu_mem_alloc(cuda.session, bytes, address));
+        if (r != CUDA_SUCCESS || claim(*address, bytes)) {
+            break;
+        }
+        taken[count++] = *address;
+    } while (count < PLACES);
+    if (r != CUDA_SUCCESS && count > 0) {
+        /* No room for two: the last one has to do. */
+        *address = taken[--count];
+        r = CUDA_SUCCESS;
+    } else if (count == PLACES) {
+        count--;
+    }
+    while (count > 0) {
+        vgpu_mem_free(cuda.session, taken[--count]);
+    }
+    return r;
+}
+
 /* Device memory ------------------------------------------------------------------------------- */
 
 CUresult guest_cuMemGetInfo_v2(size_t *available, size_t *total)
@@ -169,7 +240,7 @@ CUresult guest_cuMemGetInfo_v2(size_t *available, size_t *total)
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = result_of(vgpu_mem_info(cuda.session, &free_bytes, &all));
-    *available = free_bytes;
+    *available = free_bytes + pool_spare();
     *total = all;
     return r;
 }
@@ -182,7 +253,14 @@ CUresult guest_cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
     if (!address || bytes == 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    r = result_of(vgpu_mem_alloc(cuda.session, bytes, &made));
+    r = capture_allows();
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    r = memory_allocate(bytes, &made);
+    if (r == CUDA_ERROR_OUT_OF_MEMORY && pool_give_up()) {
+        r = memory_allocate(bytes, &made);
+    }
     if (r != CUDA_SUCCESS) {
         return r;
     }
@@ -233,13 +311,22 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     if (address == 0) {
         return CUDA_SUCCESS;
     }
-    if (!memory_find(address, &piece) || piece.address != address || piece.kind != MEMORY_DEVICE) {
+    if (!memory_find(address, &piece) || piece.address != address ||
+        (piece.kind != MEMORY_DEVICE && piece.kind != MEMORY_POOLED)) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = capture_allows();
+    if (r != CUDA_SUCCESS) {
+        return r;
     }
     /* First, so that who gets the address next is not forgotten. */
     memory_drop(address);
-    r = result_of(vgpu_mem_free(cuda.session, address));
-    return r;
+    if (piece.kind == MEMORY_POOLED) {
+        r = result_of(vgpu_session_sync(cuda.session));
+        pool_return(&piece);
+        return r;
+    }
+    return result_of(vgpu_mem_free(cuda.session, address));
 }
 
 CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)
@@ -284,7 +371,8 @@ CUresult guest_cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
     if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) == 0) {
         fprintf(stderr,
                 "libcuda (vGPU): no %zu bytes of page-locked memory left in this VM's "
-                "shared memory; a larger one (shm) or part of it (VGPU_ARENA_MIB) helps\n",
+                "shared memory; a larger one (shm; on the host VGPU_SHM_MIB) or part of it "
+                "(VGPU_ARENA_MIB) helps\n",
                 bytes);
     }
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -427,18 +515,25 @@ static CUresult read_attribute(const struct memory *piece, CUpointer_attribute a
         *value = piece->id;
         break;
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+        *value = piece->range_bytes > 0 ? piece->range : piece->address;
+        break;
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+        *value = piece->range_bytes > 0 ? piece->range_bytes : piece->bytes;
+        break;
     case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
         *value = piece->address;
         break;
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
         *value = piece->bytes;
+        break;
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+        *value = (uint64_t)(uintptr_t)piece->pool;
         break;
     case CU_POINTER_ATTRIBUTE_MAPPED:
         *value = 1;
         break;
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-        *value = 3; /* to read and to write */
+        *value = piece->kind == MEMORY_MAPPED ? piece->flags : CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
         break;
     default:
         break;

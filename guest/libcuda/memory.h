@@ -14,6 +14,8 @@
 
 enum memory_kind {
     MEMORY_DEVICE,     /* by cuMemAlloc() */
+    MEMORY_POOLED,     /* by cuMemAllocAsync() */
+    MEMORY_MAPPED,     /* by cuMemMap() */
     MEMORY_GLOBAL,     /* a module's variable */
     MEMORY_HOST,       /* by cuMemHostAlloc(): in the arena, at the same address there */
     MEMORY_REGISTERED, /* the program's own */
@@ -23,10 +25,18 @@ struct memory {
     uint64_t address, bytes;
     uint64_t id; /* no other piece has had it */
     struct context *context;
-    uint64_t module; /* whose variable it is; 0: none's */
+    uint64_t owner;    /* handle of the module whose variable it is, or what is mapped; or 0 */
+    struct pool *pool; /* where it is from; NULL: none */
+    uint64_t range, range_bytes; /* of a mapped piece: the addresses that were reserved */
     enum memory_kind kind;
-    unsigned flags; /* of CUDA's, where it is the host's */
+    unsigned flags; /* of CUDA's, where it is the host's; access, where it is mapped */
 };
+
+/*
+ * Allocates device memory where the program has nothing of its own, if there is such a place. It is
+ * not remembered.
+ */
+CUresult memory_allocate(uint64_t bytes, uint64_t *address);
 
 /* Remembers a piece. False when memory is short, or there is one already in that place. */
 bool memory_add(struct memory piece);
@@ -37,8 +47,14 @@ bool memory_find(uint64_t address, struct memory *piece);
 /* Forgets the piece that begins at an address. */
 void memory_drop(uint64_t address);
 
+/* Changes the access of the mapped pieces within [address, address + bytes). */
+void memory_set_access(uint64_t address, uint64_t bytes, unsigned access);
+
 /* Forgets the variables of a module. */
 void memory_forget_module(uint64_t module);
+
+/* Whether any piece lies within [address, address + bytes). */
+bool memory_within(uint64_t address, uint64_t bytes);
 
 /* Whether an address is device memory. */
 bool memory_is_device(uint64_t address);

@@ -282,7 +282,7 @@ CUresult guest_cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodul
     memory_add((struct memory){.address = found,
                                .bytes = size,
                                .context = known->object.context,
-                               .module = known->object.handle,
+                               .owner = known->object.handle,
                                .kind = MEMORY_GLOBAL});
     if (address) {
         *address = found;

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 
 #include "callback.h"
+#include "capture.h"
 #include "entry.h"
 #include "object.h"
+#include "pool.h"
 #include "session.h"
 
 struct stream {
@@ -18,8 +20,14 @@ struct stream {
     struct callbacks *callbacks; /* NULL until there is one */
 };
 
+/* Where an event was recorded, and pools' position then. */
+struct record {
+    uint64_t stream, position;
+};
+
 struct event {
     struct object object;
+    struct record record;
 };
 
 /* What the default stream and the threads' own have; not destroyed. */
@@ -61,6 +69,9 @@ static CUresult destroy(struct stream *stream)
 {
     CUresult r;
 
+    if (shared_load(&capture_streams) != 0) {
+        capture_drop(stream->object.handle);
+    }
     if (stream->callbacks) {
         callbacks_end(stream->callbacks);
     }
@@ -113,15 +124,25 @@ static CUresult find_stream(CUstream wanted, struct stream **stream)
     return *stream ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-CUresult stream_handle(CUstream stream, uint64_t *handle)
+CUresult stream_known(CUstream stream, uint64_t *handle, bool *waits_for_default)
 {
     struct stream *known;
     const CUresult r = find_stream(stream, &known);
 
     if (r == CUDA_SUCCESS) {
         *handle = known->object.handle;
+        if (waits_for_default) {
+            *waits_for_default = !(known->flags & CU_STREAM_NON_BLOCKING);
+        }
     }
     return r;
+}
+
+CUresult stream_handle(CUstream stream, uint64_t *handle)
+{
+    const CUresult r = stream_known(stream, handle, NULL);
+
+    return r == CUDA_SUCCESS && shared_load(&capture_streams) != 0 ? capture_refuses(*handle) : r;
 }
 
 void stream_release(const struct context *context)
@@ -132,6 +153,7 @@ void stream_release(const struct context *context)
         destroy((struct stream *)object);
     }
     while ((object = object_of(context, HANDLE_EVENT)) != NULL) {
+        capture_unmark(object->handle);
         vgpu_event_destroy(cuda.session, object->handle);
         object_drop(object);
     }
@@ -234,36 +256,32 @@ CUresult guest_cuStreamGetDevice(CUstream stream, CUdevice *device)
 
 CUresult guest_cuStreamSynchronize(CUstream stream)
 {
+    const uint64_t position = pool_position();
     uint64_t handle;
-    const CUresult r = stream_handle(stream, &handle);
+    CUresult r = stream_handle(stream, &handle);
 
-    return r == CUDA_SUCCESS ? result_of(vgpu_stream_sync(cuda.session, handle)) : r;
+    if (r == CUDA_SUCCESS) {
+        r = result_of(vgpu_stream_sync(cuda.session, handle));
+    }
+    if (r == CUDA_SUCCESS) {
+        pool_settle(handle, position);
+    }
+    return r;
 }
 
 CUresult guest_cuStreamQuery(CUstream stream)
 {
+    const uint64_t position = pool_position();
     uint64_t handle;
-    const CUresult r = stream_handle(stream, &handle);
+    CUresult r = stream_handle(stream, &handle);
 
-    return r == CUDA_SUCCESS ? result_of(vgpu_stream_query(cuda.session, handle)) : r;
-}
-
-CUresult guest_cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
-{
-    return OF_STREAM(stream, status, CU_STREAM_CAPTURE_STATUS_NONE);
-}
-
-CUresult guest_cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
-{
-    static __thread CUstreamCaptureMode own_mode;
-    const CUstreamCaptureMode before = own_mode;
-
-    if (!mode || *mode > CU_STREAM_CAPTURE_MODE_RELAXED) {
-        return CUDA_ERROR_INVALID_VALUE;
+    if (r == CUDA_SUCCESS) {
+        r = result_of(vgpu_stream_query(cuda.session, handle));
     }
-    own_mode = *mode;
-    *mode = before;
-    return CUDA_SUCCESS;
+    if (r == CUDA_SUCCESS) {
+        pool_settle(handle, position);
+    }
+    return r;
 }
 
 /* Callbacks ----------------------------------------------------------------------------------- */
@@ -272,8 +290,12 @@ static CUresult add_callback(CUstream wanted, struct callback callback)
 {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     struct stream *stream;
-    CUresult r = find_stream(wanted, &stream);
+    uint64_t handle;
+    CUresult r = stream_handle(wanted, &handle);
 
+    if (r == CUDA_SUCCESS) {
+        r = find_stream(wanted, &stream);
+    }
     if (r != CUDA_SUCCESS) {
         return r;
     }
@@ -289,6 +311,9 @@ CUresult guest_cuLaunchHostFunc(CUstream stream, CUhostFn function, void *argume
 {
     if (!function) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (capture_takes(stream)) {
+        return capture_host(stream, function, argument);
     }
     return add_callback(stream, (struct callback){.function = function, .argument = argument});
 }
@@ -308,6 +333,50 @@ static CUresult find_event(CUevent event, uint64_t *handle)
 {
     *handle = (uint64_t)(uintptr_t)event;
     return object_find(HANDLE_EVENT, *handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+/* One whose time can be asked for. */
+static CUresult find_recorded(CUevent event, uint64_t *handle)
+{
+    const CUresult r = find_event(event, handle);
+
+    return r == CUDA_SUCCESS && capture_marked(*handle) ? CUDA_ERROR_CAPTURED_EVENT : r;
+}
+
+/* What an event comes behind, for pools. */
+static pthread_mutex_t records = PTHREAD_MUTEX_INITIALIZER;
+
+static void set_record(uint64_t handle, struct record record)
+{
+    struct event *event = object_find(HANDLE_EVENT, handle);
+
+    pthread_mutex_lock(&records);
+    if (event) {
+        event->record = record;
+    }
+    pthread_mutex_unlock(&records);
+}
+
+static struct record get_record(uint64_t handle)
+{
+    const struct event *event = object_find(HANDLE_EVENT, handle);
+    struct record record = {0};
+
+    pthread_mutex_lock(&records);
+    if (event) {
+        record = event->record;
+    }
+    pthread_mutex_unlock(&records);
+    return record;
+}
+
+/* What an event had been recorded as, before it was asked for with this result. */
+static CUresult passed(struct record record, CUresult r)
+{
+    if (r == CUDA_SUCCESS) {
+        pool_settle(record.stream, record.position);
+    }
+    return r;
 }
 
 CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
@@ -350,6 +419,7 @@ CUresult guest_cuEventDestroy_v2(CUevent event)
     if (!known) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
+    capture_unmark(known->object.handle);
     r = result_of(vgpu_event_destroy(cuda.session, known->object.handle));
     object_drop(&known->object);
     return r;
@@ -358,17 +428,32 @@ CUresult guest_cuEventDestroy_v2(CUevent event)
 CUresult guest_cuEventRecord(CUevent event, CUstream stream)
 {
     uint64_t recorded, handle;
+    struct record record;
     CUresult r = find_event(event, &recorded);
 
+    if (r == CUDA_SUCCESS && capture_takes(stream)) {
+        return capture_record(stream, recorded);
+    }
     if (r == CUDA_SUCCESS) {
         r = stream_handle(stream, &handle);
     }
-    return r == CUDA_SUCCESS ? result_of(vgpu_event_record(cuda.session, recorded, handle)) : r;
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    capture_unmark(recorded);
+    record = (struct record){handle, pool_position()};
+    r = result_of(vgpu_event_record(cuda.session, recorded, handle));
+    if (r == CUDA_SUCCESS && record.position != 0) {
+        set_record(recorded, record);
+    }
+    return r;
 }
 
 CUresult guest_cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flags)
 {
-    /* The one flag there is is for streams that are being captured. */
+    if (flags == CU_EVENT_RECORD_EXTERNAL && capture_takes(stream)) {
+        return REFUSE("cuEventRecordWithFlags as a node of a graph");
+    }
     return flags == CU_EVENT_RECORD_DEFAULT ? guest_cuEventRecord(event, stream)
                                             : CUDA_ERROR_INVALID_VALUE;
 }
@@ -379,7 +464,11 @@ CUresult guest_cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int fl
     CUresult r = find_event(event, &waited);
 
     if (flags != CU_EVENT_WAIT_DEFAULT) {
-        return CUDA_ERROR_INVALID_VALUE;
+        return flags == CU_EVENT_WAIT_EXTERNAL ? REFUSE("cuStreamWaitEvent as a node of a graph")
+                                               : CUDA_ERROR_INVALID_VALUE;
+    }
+    if (r == CUDA_SUCCESS && capture_waits(stream, waited, &r)) {
+        return r;
     }
     if (r == CUDA_SUCCESS) {
         r = stream_handle(stream, &handle);
@@ -389,30 +478,38 @@ CUresult guest_cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int fl
 
 CUresult guest_cuEventQuery(CUevent event)
 {
+    struct record record;
     uint64_t handle;
-    const CUresult r = find_event(event, &handle);
+    CUresult r = find_recorded(event, &handle);
 
-    return r == CUDA_SUCCESS ? result_of(vgpu_event_query(cuda.session, handle)) : r;
+    if (r == CUDA_SUCCESS) {
+        r = capture_allows();
+    }
+    record = get_record(handle);
+    return r == CUDA_SUCCESS ? passed(record, result_of(vgpu_event_query(cuda.session, handle)))
+                             : r;
 }
 
 CUresult guest_cuEventSynchronize(CUevent event)
 {
+    struct record record;
     uint64_t handle;
-    const CUresult r = find_event(event, &handle);
+    const CUresult r = find_recorded(event, &handle);
 
-    return r == CUDA_SUCCESS ? result_of(vgpu_event_sync(cuda.session, handle)) : r;
+    record = get_record(handle);
+    return r == CUDA_SUCCESS ? passed(record, result_of(vgpu_event_sync(cuda.session, handle))) : r;
 }
 
 CUresult guest_cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
 {
     uint64_t first, last;
-    CUresult r = find_event(start, &first);
+    CUresult r = find_recorded(start, &first);
 
     if (!milliseconds) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (r == CUDA_SUCCESS) {
-        r = find_event(end, &last);
+        r = find_recorded(end, &last);
     }
     return r == CUDA_SUCCESS
                ? result_of(vgpu_event_elapsed(cuda.session, first, last, milliseconds))

@@ -5,7 +5,7 @@
  * For each call there is a structure of what is passed and what is to come back. set() fills it;
  * run() calls the guest half with it and compares what came back; a fake in place of the backend
  * compares what arrived, and answers from it. In between lies the generated code of both halves,
- * with a transport (transport.c) in place of the ring.
+ * with a transport (transport.c) in place of the ring and of the rest of libcuda.
  */
 #ifndef VGPU_ROUNDTRIP_H
 #define VGPU_ROUNDTRIP_H

@@ -2,100 +2,108 @@
 /* From the guest half to the worker's half, see transport.h. */
 #include "transport.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "call.h"
 #include "entry.h"
+#include "object.h"
+#include "session.h"
+#include "stream.h"
 #include "unit.h"
 
 #define FENCE 65536u /* whole pages */
 #define STALE 0xa5   /* in the room for results before a call */
 
 struct transport transport;
+struct cuda cuda;
 
-void call_in(struct call *call, const void *bytes, uint64_t count)
+/* What call.c asks of the library ------------------------------------------------------------- */
+
+CUresult stream_handle(CUstream stream, uint64_t *handle)
 {
-    assert_true(call->in_count < CALL_PARTS);
-    call->in[call->in_count++] = (struct call_part){bytes, count};
+    *handle = stream == CU_STREAM_PER_THREAD ? transport.own_stream : (uint64_t)(uintptr_t)stream;
+    return !transport.refuse_handles && (*handle == 0 || object_find(HANDLE_STREAM, *handle))
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_INVALID_HANDLE;
 }
 
-void call_back(struct call *call, void *bytes, uint64_t count)
+void *object_find(enum handle_type type, uint64_t handle)
 {
-    assert_true(call->back_count < CALL_PARTS);
-    call->back[call->back_count++] = (struct call_result){bytes, count};
+    return transport.refuse_handles ? NULL : handles_get(&transport.handles, type, handle);
 }
 
-CUresult call_handle(enum handle_type type, const void *object, uint64_t *handle)
+CUresult result_of(int result)
 {
-    *handle = (uint64_t)(uintptr_t)object;
-    if (transport.refuse_handles) {
-        return CUDA_ERROR_INVALID_HANDLE;
-    }
-    if (type == HANDLE_STREAM && *handle == 0) {
-        return CUDA_SUCCESS;
-    }
-    if (type == HANDLE_STREAM && (CUstream)object == CU_STREAM_PER_THREAD) {
-        *handle = transport.own_stream;
-    }
-    return handles_get(&transport.handles, type, *handle) ? CUDA_SUCCESS
-                                                          : CUDA_ERROR_INVALID_HANDLE;
+    return (CUresult)result;
 }
+
+int vgpu_pinned_alloc(struct vgpu_session *session, uint64_t bytes, void **memory)
+{
+    (void)session;
+    *memory = malloc(bytes);
+    return *memory ? VGPU_OK : VGPU_SYSTEM;
+}
+
+int vgpu_is_pinned(const struct vgpu_session *session, const void *memory)
+{
+    (void)session;
+    return memory != NULL;
+}
+
+void vgpu_pinned_free(struct vgpu_session *session, void *memory)
+{
+    (void)session;
+    free(memory);
+}
+
+/* What goes over the ring --------------------------------------------------------------------- */
 
 static uint64_t padded(uint64_t bytes)
 {
     return (bytes + 7) & ~UINT64_C(7);
 }
 
-static void gather(const struct call *call)
+static int serve_command(const struct command *command, void *out, uint32_t room)
 {
-    uint64_t length = 0;
+    const struct vgpu_cmd_call *body = command->body;
 
-    for (unsigned i = 0; i < call->in_count; i++) {
-        const struct call_part *part = &call->in[i];
-
-        assert_true(length + padded(part->count) <= sizeof(transport.in));
-        memset(transport.in + length, 0, padded(part->count));
-        if (part->count > 0) {
-            memcpy(transport.in + length, part->bytes, part->count);
-        }
-        length += padded(part->count);
-    }
-    transport.in_bytes = (uint32_t)length;
-}
-
-static void scatter(const struct call *call, const uint8_t *from)
-{
-    for (unsigned i = 0; i < call->back_count; i++) {
-        if (call->back[i].count > 0) {
-            memcpy(call->back[i].bytes, from, call->back[i].count);
-        }
-        from += padded(call->back[i].count);
-    }
-}
-
-CUresult call_run(struct call *call)
-{
-    uint8_t out[TRANSPORT_ROOM];
-    uint64_t room = 0;
-    CUresult r;
-
-    for (unsigned i = 0; i < call->back_count; i++) {
-        room += padded(call->back[i].count);
-    }
-    assert_true(room <= sizeof(out));
-    gather(call);
+    assert_int_equal(command->opcode, VGPU_CMD_CALL);
+    assert_int_equal(command->body_bytes, sizeof(*body));
+    assert_int_equal(command->rest_bytes, body->bytes);
+    assert_int_equal(body->reserved, 0);
+    assert_int_equal(body->reserved2, 0);
+    assert_true(body->bytes <= sizeof(transport.in));
+    memcpy(transport.in, command->rest, body->bytes);
     transport.runs++;
-    transport.id = call->id;
-    transport.since = call->since;
-    transport.post = call->post;
-    transport.back_bytes = (uint32_t)room;
-    r = (CUresult)transport_serve(call->id, transport.in, transport.in_bytes, out, (uint32_t)room,
-                                  &transport.length);
-    if (r == CUDA_SUCCESS) {
-        scatter(call, out);
+    transport.id = body->call;
+    transport.in_bytes = body->bytes;
+    transport.back_bytes = room;
+    return (int)transport_serve(body->call, transport.in, body->bytes, out, room,
+                                &transport.length);
+}
+
+/* Tells at once what went wrong, which the ring does later. */
+int session_post(struct vgpu_session *s, const struct command *command)
+{
+    assert_ptr_equal(s, cuda.session);
+    transport.post = true;
+    return serve_command(command, NULL, 0);
+}
+
+int session_call(struct vgpu_session *s, const struct command *command, void *payload,
+                 uint32_t bytes)
+{
+    const struct vgpu_cmd_call *body = command->body;
+
+    assert_ptr_equal(s, cuda.session);
+    transport.post = false;
+    if (body->reply != 0) {
+        assert_int_equal(bytes, 0);
+        return serve_command(command, (void *)(uintptr_t)body->reply, body->reply_bytes);
     }
-    return r;
+    assert_true(bytes <= VGPU_PAYLOAD_MAX);
+    return serve_command(command, payload, bytes);
 }
 
 /* The last `bytes`, in whole words, before a page that nobody may touch. */
@@ -141,6 +149,8 @@ enum vgpu_gpu_error transport_serve(uint32_t id, const void *in, uint32_t in_byt
     }
     return error;
 }
+
+/* What programs' calls begin with -------------------------------------------------------------- */
 
 CUresult enter_init(void)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A call's way from the guest half to the worker's half without ring and process: what call.h
- * declares, and what entry.h does of it that the generated code asks for.
+ * A call's way from the guest half to the worker's half without ring and process: what
+ * guest/libcuda/call.c and the generated code ask of the rest of the library. `cuda` (entry.h) has
+ * the revision of the host.
  */
 #ifndef VGPU_TRANSPORT_H
 #define VGPU_TRANSPORT_H
@@ -24,7 +25,7 @@ struct transport {
 
     /* Of the last call. */
     unsigned runs;
-    uint32_t id, since;
+    uint32_t id;
     bool post;
     _Alignas(8) uint8_t in[TRANSPORT_ROOM];
     uint32_t in_bytes, back_bytes, length;

@@ -159,6 +159,27 @@ static void note_call(CUstream stream, CUresult status, void *argument)
     call->status = status;
 }
 
+static void sleep_for_a_while(void *argument)
+{
+    usleep(1500000);
+    *(int *)argument = 1;
+}
+
+/* How long a function of the host takes is its own affair. */
+static void test_long_host_function(void)
+{
+    const CUstream stream = stream_create(CU_STREAM_NON_BLOCKING);
+    const CUdeviceptr word = device_alloc(4);
+    int done = 0;
+
+    fill(word, 1, 1, stream);
+    GOOD(cuLaunchHostFunc(stream, sleep_for_a_while, &done));
+    fill(word, 1, 2, stream);
+    GOOD(cuStreamSynchronize(stream));
+    EXPECT(done == 1, "not called");
+    expect_words(word, 1, 2);
+}
+
 static void test_callback(void)
 {
     const CUstream stream = stream_create(CU_STREAM_NON_BLOCKING);
@@ -189,6 +210,7 @@ const struct test callback_tests[] = {
     {"host_functions_in_order", test_host_functions_in_order, false},
     {"many_waiting_host_functions", test_many_waiting_host_functions, false},
     {"stream_is_busy_with_host_function", test_stream_is_busy_with_host_function, false},
+    {"long_host_function", test_long_host_function, false},
     {"callback", test_callback, false},
     {"callback_flags", test_callback_flags, false},
     {0},

@@ -27,6 +27,9 @@ extern const struct test pointer_tests[], copy_tests[], block_tests[], fill_test
 extern const struct test stream_tests[], default_tests[], callback_tests[], event_tests[];
 extern const struct test launch_tests[], extended_tests[], thread_tests[], process_tests[];
 extern const struct test errors_tests[], proc_tests[];
+extern const struct test async_tests[], pool_tests[], vmm_tests[];
+extern const struct test capture_tests[], isolation_tests[], mode_tests[];
+extern const struct test graph_tests[], exec_tests[], update_tests[];
 
 extern const char kernels_ptx[], own_ptx[], faults_ptx[];
 

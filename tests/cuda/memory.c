@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Device memory: taking it, giving it back, how much there is. */
+#include <sys/mman.h>
+
 #include "check.h"
 
 #define MIB ((size_t)1 << 20)
@@ -46,6 +48,20 @@ static void test_free_inside(void)
 
     RESULT(cuMemFree(address + 256), CUDA_ERROR_INVALID_VALUE);
     GOOD(cuMemFree(address));
+}
+
+/* The program gets nothing of its own there, even if it asks for it. */
+static void test_addresses_are_the_devices(void)
+{
+    const size_t bytes = 64 * MIB;
+    const CUdeviceptr address = device_alloc(bytes);
+
+    for (size_t at = 0; at < bytes; at += 4 * MIB) {
+        void *wanted = (void *)(uintptr_t)((address + at) & ~(CUdeviceptr)4095);
+        void *got = mmap(wanted, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        EXPECT(got != MAP_FAILED && got != wanted, "%p", got);
+    }
 }
 
 static void test_alignment(void)
@@ -175,6 +191,7 @@ const struct test memory_tests[] = {
     {"alloc_of_too_much", test_alloc_of_too_much, false},
     {"free_twice", test_free_twice, false},
     {"free_inside", test_free_inside, false},
+    {"addresses_are_the_devices", test_addresses_are_the_devices, false},
     {"alignment", test_alignment, false},
     {"allocations_do_not_overlap", test_allocations_do_not_overlap, false},
     {"freed_memory_comes_back", test_freed_memory_comes_back, false},

@@ -66,14 +66,6 @@ static void test_name_of_a_later_version(void)
     EXPECT(found == NULL, "%p", found);
 }
 
-static void test_null_arguments(void)
-{
-    void *found = NULL;
-
-    RESULT(cuGetProcAddress(NULL, &found, 12000, 0, NULL), CUDA_ERROR_INVALID_VALUE);
-    RESULT(cuGetProcAddress("cuInit", NULL, 12000, 0, NULL), CUDA_ERROR_INVALID_VALUE);
-}
-
 static void test_names_of_symbols(void)
 {
     static const char *const names[] = {
@@ -132,7 +124,6 @@ const struct test proc_tests[] = {
     {"itself", test_itself, false},
     {"unknown_name", test_unknown_name, false},
     {"name_of_a_later_version", test_name_of_a_later_version, false},
-    {"null_arguments", test_null_arguments, false},
     {"names_of_symbols", test_names_of_symbols, false},
     {"symbol_by_name", test_symbol_by_name, false},
     {0},

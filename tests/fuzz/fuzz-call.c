@@ -24,11 +24,13 @@
 
 #define ARENA (64u << 10)
 #define ARENA_ADDRESS UINT64_C(0x200000000000)
-#define TEXT_AT (16u << 10)         /* where the built-in module's PTX lies in the arena */
+#define TEXT_AT (16u << 10)  /* where the built-in module's PTX lies in the arena */
+#define GRAPH_AT (48u << 10) /* and a graph of GRAPH_NODES nodes */
+#define GRAPH_NODES 2u
 #define MEMORY (UINT64_C(16) << 20) /* bytes of device memory */
 #define QUOTA (MEMORY / 2)
 #define KEPT 4u  /* results of each kind that are remembered */
-#define KINDS 5u /* of handles, and memory */
+#define KINDS 7u /* of handles, and memory */
 #define WAITS 20 /* steps that a command gets before the next is posted */
 #define WORDS 48u
 #define FILLING 0xa5
@@ -47,6 +49,19 @@ extern const char cuda_kernels_ptx[];
 struct input {
     const uint8_t *data;
     size_t left;
+};
+
+/* A fill of a word at the arena's end, and what follows it. */
+static const struct {
+    struct vgpu_graph_node fill;
+    struct vgpu_graph_fill what;
+    struct vgpu_graph_node last;
+    uint32_t follows[2];
+} graph_image = {
+    .fill = {.kind = VGPU_GRAPH_FILL,
+             .bytes = sizeof(struct vgpu_graph_node) + sizeof(graph_image.what)},
+    .what = {.to = ARENA_ADDRESS + ARENA - 4, .pitch = 4, .width = 1, .height = 1, .element = 4},
+    .last = {.bytes = sizeof(struct vgpu_graph_node) + sizeof(graph_image.follows), .follows = 1},
 };
 
 static struct vgpu_queue *queue; /* of exactly its size, so that a byte beyond is found */
@@ -87,11 +102,12 @@ static void set_up(void)
     arena.address = mmap((void *)ARENA_ADDRESS, ARENA, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     arena.size = ARENA;
-    demand(arena.address == (void *)ARENA_ADDRESS && TEXT_AT + text_bytes <= ARENA);
+    demand(arena.address == (void *)ARENA_ADDRESS && TEXT_AT + text_bytes <= GRAPH_AT);
     queue = aligned_alloc(4096, sizeof(*queue));
     irq = eventfd(0, EFD_NONBLOCK);
     memset(at_start, FILLING, sizeof(at_start));
     memcpy(at_start + TEXT_AT, cuda_kernels_ptx, text_bytes);
+    memcpy(at_start + GRAPH_AT, &graph_image, sizeof(graph_image));
     for (uint32_t id = 0; id < api_ids; id++) {
         if (api_find(id)) {
             wired[wired_count++] = id;
@@ -128,7 +144,7 @@ static uint64_t known(struct input *in, unsigned kind)
 /* The kinds that tests/fuzz/make-call-seeds knows. */
 static uint64_t argument(struct input *in)
 {
-    const uint8_t choice = byte(in) % 16;
+    const uint8_t choice = byte(in) % 21;
     uint64_t value;
 
     switch (choice) {
@@ -160,6 +176,16 @@ static uint64_t argument(struct input *in)
         return arena_start() + TEXT_AT;
     case 14:
         return strlen(cuda_kernels_ptx);
+    case 16:
+        return known(in, HANDLE_GRAPH);
+    case 17:
+        return known(in, HANDLE_ALLOCATION);
+    case 18:
+        return arena_start() + GRAPH_AT;
+    case 19:
+        return sizeof(graph_image);
+    case 20:
+        return GRAPH_NODES;
     default:
         return 0;
     }
@@ -188,9 +214,12 @@ static uint32_t put_arguments(struct input *in, uint8_t *to)
 
 /* What may be written ----------------------------------------------------------------------- */
 
-/* Work goes up from an address. */
-static void note_work(const uint8_t *body, uint32_t bytes)
+/* Work goes up from an address; that of graphs may be anywhere. */
+static void note_work(const struct api_rule *rule, const uint8_t *body, uint32_t bytes)
 {
+    if (strcmp(rule->name, "graph_launch") == 0) {
+        work_from = arena_start();
+    }
     for (uint32_t at = 0; at + 8 <= bytes; at += 8) {
         uint64_t word;
 
@@ -240,7 +269,7 @@ static void take_results(uint32_t opcode, const struct vgpu_slot *slot)
         break;
     case VGPU_CMD_CALL:
         demand(slot->length % 8 == 0);
-        /* Of stream_create or image_load, or no handle. */
+        /* Of what makes something, or no handle. */
         if (slot->length >= 8 && vgpu_handle_index(value) < HANDLES_MAX &&
             vgpu_handle_type(value) > 0 && vgpu_handle_type(value) < KINDS) {
             keep(vgpu_handle_type(value), value);
@@ -346,7 +375,7 @@ static bool post_call(struct input *in, bool wait)
     call.bytes = put_arguments(in, body + sizeof(call));
     memcpy(body, &call, sizeof(call));
     if (rule && (rule->family == API_COPY || rule->family == API_LAUNCH)) {
-        note_work(body + sizeof(call), call.bytes);
+        note_work(rule, body + sizeof(call), call.bytes);
     }
     return post(VGPU_CMD_CALL, (rule && !rule->post) || how & WITH_SLOT, body,
                 (uint32_t)sizeof(call) + call.bytes, wait);

@@ -9,6 +9,7 @@
 
 #include "vgpu-attach.h"
 #include "vgpu-driver.h"
+#include "vgpu-graph.h"
 #include "vgpu-queue.h"
 #include "vgpu-regs.h"
 #include "vgpu-request.h"
@@ -67,7 +68,8 @@
     X(VGPU_STREAM_NON_BLOCKING) X(VGPU_EVENT_NO_TIMING) X(VGPU_WORKER_EXIT_END)                    \
     X(VGPU_DRIVER_VERSION) X(VGPU_DRIVER_MMAP_ARENA) X(VGPU_IOC_INFO) X(VGPU_IOC_ARENA)            \
     X(VGPU_IOC_START) X(VGPU_IOC_KICK) X(VGPU_IOC_STATUS) X(VGPU_IOC_EVENTFD)                      \
-    X(VGPU_IOC_REQUEST) X(VGPU_IOC_RESET)
+    X(VGPU_IOC_REQUEST) X(VGPU_IOC_RESET) X(VGPU_GRAPH_NODES_MAX) X(VGPU_GRAPH_NOTHING)            \
+    X(VGPU_GRAPH_KERNEL) X(VGPU_GRAPH_COPY) X(VGPU_GRAPH_FILL) X(VGPU_GRAPH_GATE)
 
 #define SIZES(X)                                                                                   \
     X(vgpu_journal) X(vgpu_regs_page) X(vgpu_request_header) X(vgpu_add_shm) X(vgpu_device_info)   \
@@ -79,7 +81,8 @@
     X(vgpu_result_value)                                                                           \
     X(vgpu_result_mem_info) X(vgpu_result_function) X(vgpu_result_param)                           \
     X(vgpu_result_elapsed) X(vgpu_reset) X(vgpu_queue_action) X(vgpu_driver_info)                  \
-    X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request)
+    X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request) X(vgpu_graph_node)            \
+    X(vgpu_graph_kernel) X(vgpu_graph_copy) X(vgpu_graph_fill) X(vgpu_graph_gate)
 
 #define FIELDS(X)                                                                                  \
     X(vgpu_journal, state) X(vgpu_journal, length) X(vgpu_journal, request)                        \
@@ -144,7 +147,16 @@
     X(vgpu_driver_request, error) X(vgpu_driver_request, response_length)                          \
     X(vgpu_driver_request, reserved) X(vgpu_driver_request, request)                               \
     X(vgpu_driver_request, response) X(vgpu_regs_page, queue_status)                               \
-    X(vgpu_msg, reset.flags) X(vgpu_msg, queue.queue) X(vgpu_msg, queue.action)
+    X(vgpu_msg, reset.flags) X(vgpu_msg, queue.queue) X(vgpu_msg, queue.action)                    \
+    X(vgpu_graph_node, kind) X(vgpu_graph_node, bytes) X(vgpu_graph_node, follows)                 \
+    X(vgpu_graph_node, reserved) X(vgpu_graph_kernel, launch) X(vgpu_graph_kernel, attributes)     \
+    X(vgpu_graph_kernel, reserved) X(vgpu_graph_copy, to) X(vgpu_graph_copy, to_pitch)             \
+    X(vgpu_graph_copy, to_rows) X(vgpu_graph_copy, from) X(vgpu_graph_copy, from_pitch)            \
+    X(vgpu_graph_copy, from_rows) X(vgpu_graph_copy, width) X(vgpu_graph_copy, height)             \
+    X(vgpu_graph_copy, depth) X(vgpu_graph_copy, kind) X(vgpu_graph_copy, reserved)                \
+    X(vgpu_graph_fill, to) X(vgpu_graph_fill, pitch) X(vgpu_graph_fill, width)                     \
+    X(vgpu_graph_fill, height) X(vgpu_graph_fill, value) X(vgpu_graph_fill, element)               \
+    X(vgpu_graph_gate, address)
 
 /* clang-format on */
 

@@ -619,6 +619,101 @@ static void test_too_long_beside_another_stream(void **state)
     assert_true(flight_overlong(&flight, now));
 }
 
+/* Gates -------------------------------------------------------------------------------------- */
+
+static void add_gate(unsigned number)
+{
+    struct flight_piece piece = piece_in(number, 0);
+
+    piece.part = 0;
+    piece.gate = true;
+    add_piece(&piece);
+}
+
+static void add_kernel(unsigned number, struct prediction *prediction)
+{
+    struct flight_piece piece = piece_in(number, prediction->ns);
+
+    piece.prediction = prediction;
+    piece.part = 1;
+    add_piece(&piece);
+}
+
+static void test_gate_may_stand_for_long(void **state)
+{
+    struct prediction known = {.kind = 7, .ns = 10};
+
+    (void)state;
+    page.terms.kernel_ns = NS_PER_MS;
+    add_gate(1);
+    add_kernel(1, &known);
+    now += NS_PER_S;
+    assert_false(flight_overlong(&flight, now));
+    /* From then on the kernel has its time. */
+    finish(1, 1);
+    flight_poll(&flight, now);
+    assert_false(flight_overlong(&flight, now + NS_PER_MS));
+    assert_true(flight_overlong(&flight, now + NS_PER_MS + 1));
+}
+
+/* A gate does not hide what comes behind it, when a limit comes later. */
+static void test_kernels_behind_a_gate_are_no_gate(void **state)
+{
+    struct prediction known = {.kind = 7, .ns = 10};
+
+    (void)state;
+    add_kernel(1, &known);
+    add_gate(1);
+    for (int i = 0; i < 3; i++) {
+        add_kernel(1, &known);
+    }
+    finish(1, 2);
+    flight_poll(&flight, now);
+    page.terms.kernel_ns = NS_PER_MS;
+    assert_true(flight_overlong(&flight, now + 3 * NS_PER_MS + 1));
+}
+
+/* Gates that end one by one gain a long kernel beside them no time. */
+static void test_gates_give_no_time(void **state)
+{
+    struct prediction known = {.kind = 7, .ns = 10};
+    uint64_t begun;
+
+    (void)state;
+    page.terms.kernel_ns = 100 * NS_PER_MS;
+    for (unsigned i = 0; i < FLIGHT_SEGMENTS - 2; i++) {
+        add_gate(1);
+    }
+    add_kernel(2, &known);
+    begun = now;
+    while (!flight_overlong(&flight, now) && now - begun < NS_PER_S) {
+        now += 90 * NS_PER_MS;
+        finish(1, 1);
+        flight_poll(&flight, now);
+    }
+    assert_in_range(now - begun, 0, 200 * NS_PER_MS);
+}
+
+/* What runs beside a gate may have waited for it. */
+static void test_learns_nothing_beside_a_gate(void **state)
+{
+    struct prediction known = {.kind = 7, .ns = 10};
+
+    (void)state;
+    add_gate(1);
+    add_kernel(2, &known);
+    now += NS_PER_S;
+    finish(1, 1);
+    finish(2, 1);
+    flight_poll(&flight, now);
+    assert_int_equal(known.ns, 10);
+    add_kernel(2, &known);
+    now += NS_PER_MS;
+    finish(2, 1);
+    flight_poll(&flight, now);
+    assert_in_range(known.ns, 11, NS_PER_MS);
+}
+
 /* Watching ----------------------------------------------------------------------------------- */
 
 static void test_launches_that_are_waited_for_cost_no_fence(void **state)
@@ -894,6 +989,10 @@ int main(void)
         TEST(test_pieces_that_take_long_together),
         TEST(test_too_long_behind_another_stream),
         TEST(test_too_long_beside_another_stream),
+        TEST(test_gate_may_stand_for_long),
+        TEST(test_kernels_behind_a_gate_are_no_gate),
+        TEST(test_gates_give_no_time),
+        TEST(test_learns_nothing_beside_a_gate),
         TEST(test_launches_that_are_waited_for_cost_no_fence),
         TEST(test_what_is_long_costs_one_fence),
         TEST(test_many_small_ones_cost_few_fences),

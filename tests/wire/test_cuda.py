@@ -68,6 +68,15 @@ class Cuda(v.TestCase):
         self.assertGreater(int(passed[1]), 150)
         v.wait_until("all sessions are gone", lambda: not m.vms())
 
+    def test_max_kernel(self):
+        """It holds for kernels, not for a stream that waits for the program."""
+        m = self.mediator("[defaults]\nmax-kernel = 500ms\n")
+        code, output = self.run_check("long_host_function", VGPU_HOST=m.socket)
+        self.assertEqual(code, 0, output)
+        code, output = self.run_check("long_host_function", VGPU_HOST=m.socket,
+                                      VGPU_PRIORITY="huge")
+        self.assertIn("no device: VGPU_PRIORITY is low, medium or high", output)
+
     def test_no_mediator(self):
         """cuInit() says what it says where there is no card."""
         code, output = self.run_check("known_name", VGPU_HOST="@vgpu-test-nobody-is-there")

@@ -135,9 +135,10 @@ static void copy(const struct work *work)
     }
 }
 
+/* Words order what the stream and the guest do: partners are the guest's own loads and stores. */
 static uint64_t read_value(const struct work *work)
 {
-    return work->width == 8 ? shared_load64(work->to) : shared_load(work->to);
+    return work->width == 8 ? shared_load64_acquire(work->to) : shared_load_acquire(work->to);
 }
 
 /* Whether what is waited for is there: conditions as in CUDA's CUstreamWaitValue_flags. */
@@ -170,9 +171,9 @@ static void wait_value(struct cpu_gpu *cpu, const struct work *work)
 static void write_value(const struct work *work)
 {
     if (work->width == 8) {
-        shared_store64(work->to, work->value64);
+        shared_store64_release(work->to, work->value64);
     } else {
-        shared_store(work->to, (uint32_t)work->value64);
+        shared_store_release(work->to, (uint32_t)work->value64);
     }
 }
 

@@ -10,6 +10,7 @@
 
 #include "api-calls.h"
 #include "log.h"
+#include "raw.h"
 
 /* The compiler for PTX, which the driver loads when it first needs it. */
 #define JIT_LIBRARY "libnvidia-ptxjitcompiler.so.1"
@@ -71,6 +72,8 @@ static int load_driver(char *why, size_t why_size)
     }
     load_optional(library);
     cuda_calls_load(library);
+    cuda_graph_load(library);
+    cuda_mapping_load(library);
     /* Here, since a worker cannot open files once it is isolated. It need not be there. */
     dlopen(JIT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     cu_loaded = true;

@@ -595,6 +595,18 @@ static enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_funct
     return gpu_error(error);
 }
 
+bool cuda_params_fit(const struct gpu_function *function, size_t *bytes)
+{
+    if (function->params == ~0u) {
+        return true;
+    }
+    if (!gpu_params_fit(*bytes, function->param_bytes)) {
+        return false;
+    }
+    *bytes = function->param_bytes;
+    return true;
+}
+
 static enum vgpu_gpu_error launch_with_attributes(struct gpu *gpu, struct gpu_function *function,
                                                   const struct gpu_launch *launch,
                                                   struct gpu_stream *stream, void **extra)
@@ -626,11 +638,8 @@ static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *fun
                      CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
 
     /* The driver takes the buffer's size on trust. */
-    if (function->params != ~0u) {
-        if (!gpu_params_fit(bytes, function->param_bytes)) {
-            return VGPU_GPU_INVALID_VALUE;
-        }
-        bytes = function->param_bytes;
+    if (!cuda_params_fit(function, &bytes)) {
+        return VGPU_GPU_INVALID_VALUE;
     }
     if (launch->attribute_count > 0) {
         return launch_with_attributes(gpu, function, launch, stream, bytes > 0 ? extra : NULL);
@@ -819,6 +828,12 @@ static const struct gpu_ops cuda_ops = {
     .mem_info = cuda_mem_info,
     .mem_alloc = cuda_mem_alloc,
     .mem_free = cuda_mem_free,
+    .range_reserve = cuda_range_reserve,
+    .range_free = cuda_range_free,
+    .memory_create = cuda_memory_create,
+    .memory_release = cuda_memory_release,
+    .memory_map = cuda_memory_map,
+    .memory_unmap = cuda_memory_unmap,
     .copy = cuda_copy,
     .fill = cuda_fill,
     .copy_rows = cuda_copy_rows,
@@ -830,6 +845,10 @@ static const struct gpu_ops cuda_ops = {
     .function_param = cuda_function_param,
     .launch = cuda_launch,
     .launch_part = cuda_launch_part,
+    .graph_make = cuda_graph_make,
+    .graph_update = cuda_graph_update,
+    .graph_launch = cuda_graph_launch,
+    .graph_destroy = cuda_graph_destroy,
     .set_limit = cuda_set_limit,
     .stream_create = cuda_stream_create,
     .stream_destroy = cuda_stream_destroy,

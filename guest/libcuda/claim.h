@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Addresses of device memory are the host's, and could be the program's own as well. So they are
+ * claimed in this process: nothing is mapped there, and nothing of the program's will be.
+ */
+#ifndef VGPU_CLAIM_H
+#define VGPU_CLAIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Claims [address, address + bytes) for good: device memory comes and goes there. False when
+ * something of the program's is there already.
+ */
+bool claim(uint64_t address, uint64_t bytes);
+
+/* Gives all of them back: the library is unloaded. */
+void claims_end(void);
+
+#endif

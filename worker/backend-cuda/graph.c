@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Graphs on the cuda backend: the driver's own, made node by node.
+ *
+ * An update makes a graph anew and has the driver bring the executable one up to it, which costs
+ * less than to make that anew; where the driver does not like that, it is made anew.
+ */
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../gpu.h"
+#include "cuda-api.h"
+#include "driver.h"
+#include "raw.h"
+
+/* As NVIDIA's documentation has it, for nodes that write and wait for words. */
+enum mem_op {
+    MEM_OP_WAIT_VALUE_32 = 1,
+    MEM_OP_WRITE_VALUE_32 = 2,
+};
+#define MEM_OP_WAIT_EQUAL 1u
+#define GATE_OPS 3u
+
+struct mem_op_params {
+    enum mem_op operation;
+    CUdeviceptr address;
+    uint64_t value;
+    unsigned flags;
+    uint64_t pad[2];
+};
+static_assert(sizeof(struct mem_op_params) == 48, "CUstreamBatchMemOpParams");
+
+struct mem_op_node {
+    CUcontext context;
+    unsigned count;
+    struct mem_op_params *params;
+    unsigned flags;
+};
+
+/* member, symbol, parameters */
+#define GRAPH_CALLS(X)                                                                             \
+    X(Create, "cuGraphCreate", (CUgraph * graph, unsigned flags))                                  \
+    X(Destroy, "cuGraphDestroy", (CUgraph graph))                                                  \
+    X(AddKernelNode, "cuGraphAddKernelNode",                                                       \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const CUDA_KERNEL_NODE_PARAMS_v1 *params))                                                  \
+    X(KernelNodeSetAttribute, "cuGraphKernelNodeSetAttribute",                                     \
+      (CUgraphNode node, CUlaunchAttributeID id, const CUlaunchAttributeValue *value))             \
+    X(AddMemcpyNode, "cuGraphAddMemcpyNode",                                                       \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const CUDA_MEMCPY3D *copy, CUcontext context))                                              \
+    X(AddMemsetNode, "cuGraphAddMemsetNode",                                                       \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const CUDA_MEMSET_NODE_PARAMS *fill, CUcontext context))                                    \
+    X(AddEmptyNode, "cuGraphAddEmptyNode",                                                         \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count))               \
+    X(AddBatchMemOpNode, "cuGraphAddBatchMemOpNode",                                               \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const struct mem_op_node *params))                                                          \
+    X(InstantiateWithFlags, "cuGraphInstantiateWithFlags",                                         \
+      (CUgraphExec * exec, CUgraph graph, unsigned long long flags))                               \
+    X(ExecUpdate, "cuGraphExecUpdate_v2",                                                          \
+      (CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo * info))                       \
+    X(ExecDestroy, "cuGraphExecDestroy", (CUgraphExec exec))                                       \
+    X(Launch, "cuGraphLaunch", (CUgraphExec exec, CUstream stream))                                \
+    X(CtxGetCurrent, "cuCtxGetCurrent", (CUcontext * context))
+
+static struct graph_api {
+#define GRAPH_MEMBER(member, symbol, parameters) CUresult(*member) parameters;
+    GRAPH_CALLS(GRAPH_MEMBER)
+#undef GRAPH_MEMBER
+    bool complete; /* the driver has them all */
+} api;
+
+struct gpu_graph {
+    CUgraphExec exec;
+};
+
+void cuda_graph_load(void *library)
+{
+    static const struct {
+        const char *symbol;
+        size_t offset;
+    } calls[] = {
+#define GRAPH_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct graph_api, member)},
+        GRAPH_CALLS(GRAPH_SYMBOL)
+#undef GRAPH_SYMBOL
+    };
+
+    api.complete = true;
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        void *address = dlsym(library, calls[i].symbol);
+
+        memcpy((char *)&api + calls[i].offset, &address, sizeof(address));
+        api.complete = api.complete && address;
+    }
+}
+
+/* Nodes -------------------------------------------------------------------------------------- */
+
+/* What a node is added to, and behind which others. */
+struct place {
+    struct gpu *gpu;
+    CUgraph graph;
+    CUcontext context;
+    const CUgraphNode *follows;
+    size_t count;
+};
+
+static CUresult add_kernel(const struct place *place, const struct gpu_graph_node *node,
+                           CUgraphNode *made)
+{
+    const struct gpu_launch *launch = &node->kernel.launch;
+    size_t bytes = launch->param_bytes;
+    void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)launch->params,
+                     CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+    CUDA_KERNEL_NODE_PARAMS_v1 params = {
+        .func = cuda_raw_function(place->gpu, node->kernel.function),
+        .gridDimX = launch->shape->grid[0],
+        .gridDimY = launch->shape->grid[1],
+        .gridDimZ = launch->shape->grid[2],
+        .blockDimX = launch->shape->block[0],
+        .blockDimY = launch->shape->block[1],
+        .blockDimZ = launch->shape->block[2],
+        .sharedMemBytes = launch->shape->shared_bytes,
+    };
+    CUresult error;
+
+    /* The driver takes the buffer's size on trust. */
+    if (!cuda_params_fit(node->kernel.function, &bytes)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    params.extra = bytes > 0 ? extra : NULL;
+    error = api.AddKernelNode(made, place->graph, place->follows, place->count, &params);
+    for (uint32_t i = 0; error == CUDA_SUCCESS && i < launch->attribute_count; i++) {
+        if (launch->attributes[i].id != CU_LAUNCH_ATTRIBUTE_IGNORE) {
+            error = api.KernelNodeSetAttribute(*made, launch->attributes[i].id,
+                                               &launch->attributes[i].value);
+        }
+    }
+    return error;
+}
+
+static CUresult add_copy(const struct place *place, const struct vgpu_graph_copy *copy,
+                         CUgraphNode *made)
+{
+    /* Of one row, or one slice, the driver looks at what does not matter. */
+    const bool line = copy->height == 1 && copy->depth == 1;
+    const CUDA_MEMCPY3D params = {
+        .srcMemoryType = copy->kind == VGPU_COPY_TO_DEVICE ? CU_MEMORYTYPE_HOST
+                                                           : CU_MEMORYTYPE_DEVICE,
+        .srcHost = (const void *)(uintptr_t)copy->from,
+        .srcDevice = copy->from,
+        .srcPitch = line ? copy->width : copy->from_pitch,
+        .srcHeight = line ? 1 : copy->from_rows,
+        .dstMemoryType = copy->kind == VGPU_COPY_FROM_DEVICE ? CU_MEMORYTYPE_HOST
+                                                             : CU_MEMORYTYPE_DEVICE,
+        .dstHost = (void *)(uintptr_t)copy->to,
+        .dstDevice = copy->to,
+        .dstPitch = line ? copy->width : copy->to_pitch,
+        .dstHeight = line ? 1 : copy->to_rows,
+        .WidthInBytes = copy->width,
+        .Height = copy->height,
+        .Depth = copy->depth,
+    };
+
+    return api.AddMemcpyNode(made, place->graph, place->follows, place->count, &params,
+                             place->context);
+}
+
+static CUresult add_fill(const struct place *place, const struct vgpu_graph_fill *fill,
+                         CUgraphNode *made)
+{
+    const CUDA_MEMSET_NODE_PARAMS params = {
+        .dst = fill->to,
+        .pitch = fill->height == 1 ? 0 : fill->pitch,
+        .value = fill->value,
+        .elementSize = fill->element,
+        .width = fill->width,
+        .height = fill->height,
+    };
+
+    return api.AddMemsetNode(made, place->graph, place->follows, place->count, &params,
+                             place->context);
+}
+
+static CUresult add_gate(const struct place *place, uint64_t address, CUgraphNode *made)
+{
+    struct mem_op_params ops[GATE_OPS] = {
+        {.operation = MEM_OP_WRITE_VALUE_32, .address = address, .value = 1},
+        {.operation = MEM_OP_WAIT_VALUE_32,
+         .address = address,
+         .value = 2,
+         .flags = MEM_OP_WAIT_EQUAL},
+        {.operation = MEM_OP_WRITE_VALUE_32, .address = address, .value = 0},
+    };
+    const struct mem_op_node params = {.context = place->context, .count = GATE_OPS, .params = ops};
+
+    return api.AddBatchMemOpNode(made, place->graph, place->follows, place->count, &params);
+}
+
+static CUresult add_node(const struct place *place, const struct gpu_graph_node *node,
+                         CUgraphNode *made)
+{
+    switch (node->kind) {
+    case VGPU_GRAPH_KERNEL:
+        return add_kernel(place, node, made);
+    case VGPU_GRAPH_COPY:
+        return add_copy(place, &node->copy, made);
+    case VGPU_GRAPH_FILL:
+        return add_fill(place, &node->fill, made);
+    case VGPU_GRAPH_GATE:
+        return add_gate(place, node->gate, made);
+    default:
+        return api.AddEmptyNode(made, place->graph, place->follows, place->count);
+    }
+}
+
+static CUresult add_nodes(struct place *place, const struct gpu_graph_node *nodes, uint32_t count)
+{
+    CUgraphNode *made = calloc(count + 1, sizeof(CUgraphNode));
+    CUgraphNode *follows = calloc(count + 1, sizeof(CUgraphNode));
+    CUresult error = made && follows ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+
+    for (uint32_t i = 0; error == CUDA_SUCCESS && i < count; i++) {
+        if (nodes[i].follow_count > count) {
+            error = CUDA_ERROR_INVALID_VALUE; /* one of them twice */
+            break;
+        }
+        for (uint32_t k = 0; k < nodes[i].follow_count; k++) {
+            follows[k] = made[nodes[i].follows[k]];
+        }
+        place->follows = follows;
+        place->count = nodes[i].follow_count;
+        error = add_node(place, &nodes[i], &made[i]);
+    }
+    free(made);
+    free(follows);
+    return error;
+}
+
+static CUresult make(struct gpu *gpu, const struct gpu_graph_node *nodes, uint32_t count,
+                     CUgraph *graph)
+{
+    struct place place = {.gpu = gpu};
+    CUresult error = api.complete ? api.CtxGetCurrent(&place.context) : CUDA_ERROR_NOT_SUPPORTED;
+
+    if (error == CUDA_SUCCESS) {
+        error = api.Create(&place.graph, 0);
+    }
+    if (error != CUDA_SUCCESS) {
+        return error;
+    }
+    error = add_nodes(&place, nodes, count);
+    if (error != CUDA_SUCCESS) {
+        api.Destroy(place.graph);
+        return error;
+    }
+    *graph = place.graph;
+    return CUDA_SUCCESS;
+}
+
+/* Graphs ------------------------------------------------------------------------------------- */
+
+enum vgpu_gpu_error cuda_graph_make(struct gpu *gpu, const struct gpu_graph_node *nodes,
+                                    uint32_t count, struct gpu_graph **graph)
+{
+    struct gpu_graph *made = calloc(1, sizeof(*made));
+    CUgraph plan = NULL;
+    CUresult error = made ? make(gpu, nodes, count, &plan) : CUDA_ERROR_OUT_OF_MEMORY;
+
+    if (error == CUDA_SUCCESS) {
+        error = api.InstantiateWithFlags(&made->exec, plan, 0);
+        api.Destroy(plan);
+    }
+    if (error != CUDA_SUCCESS) {
+        free(made);
+        return (enum vgpu_gpu_error)error;
+    }
+    *graph = made;
+    return VGPU_GPU_SUCCESS;
+}
+
+enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
+                                      const struct gpu_graph_node *nodes, uint32_t count)
+{
+    CUgraphExecUpdateResultInfo info;
+    CUgraphExec exec = NULL;
+    CUgraph plan = NULL;
+    CUresult error = make(gpu, nodes, count, &plan);
+
+    if (error != CUDA_SUCCESS) {
+        return (enum vgpu_gpu_error)error;
+    }
+    if (api.ExecUpdate(graph->exec, plan, &info) != CUDA_SUCCESS) {
+        error = api.InstantiateWithFlags(&exec, plan, 0);
+        if (error == CUDA_SUCCESS) {
+            api.ExecDestroy(graph->exec);
+            graph->exec = exec;
+        }
+    }
+    api.Destroy(plan);
+    return (enum vgpu_gpu_error)error;
+}
+
+enum vgpu_gpu_error cuda_graph_launch(struct gpu *gpu, struct gpu_graph *graph,
+                                      struct gpu_stream *stream)
+{
+    return (enum vgpu_gpu_error)api.Launch(graph->exec, cuda_submit(gpu, stream));
+}
+
+void cuda_graph_destroy(struct gpu *gpu, struct gpu_graph *graph)
+{
+    (void)gpu;
+    api.ExecDestroy(graph->exec);
+    free(graph);
+}
