@@ -27,7 +27,7 @@ def files(layer, *names):
 
 # What handles guests' bytes, and the rest.
 BYTES = files("wire", "attach", "requests", "sessions")
-WIRE = f'{BYTES} && {files("wire", "scheduler", "control", "cuda")}'
+WIRE = f'{BYTES} && {files("wire", "scheduler", "control", "cuda", "graphs")}'
 VM = files("vm", "guests", "sessions", "scheduler", "cuda")
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
@@ -65,7 +65,8 @@ LAYERS = (
      "scripts/build build/poison -Dpoison=true && meson test -C build/poison --no-rebuild && "
      f'export VGPU_OUT=$PWD/build/poison && {BYTES} && {files("vm", "guests", "sessions")}'),
     ("driver", "the guest driver for Debian's kernel and the newest", "tests/driver/check-driver"),
-    ("gpu", "a real GPU, where there is one", f"{PY} tests/gpu/test_gpu.py && {PY} tests/gpu/test_faults.py"),
+    ("gpu", "a real GPU, where there is one", f"{PY} tests/gpu/test_gpu.py && {PY} tests/gpu/test_cuda.py && "
+     f"{PY} tests/gpu/test_faults.py"),
     ("preload", "the device for the distribution's own QEMU", "tests/qemu/check-preload"),
     ("qemu10", "the device against QEMU 10", "tests/qemu/check-qemu10"),
     ("packaging", "the distribution's package and the RPM fragment", "tests/qemu/check-packaging"),
