@@ -8,12 +8,12 @@
 #include "callback.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "clock.h"
 #include "entry.h"
+#include "memory.h"
 #include "session.h"
 #include "shared.h"
 
@@ -102,40 +102,20 @@ static void *serve(void *argument)
     return NULL;
 }
 
-/* The thread is none of the program's: it leaves the signals to those. */
-static CUresult start(struct callbacks *c)
-{
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    pthread_t thread;
-    int r;
-
-    library_stays();
-    sigfillset(&all);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&thread, &attributes, serve, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return r == 0 ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
-}
-
 CUresult callbacks_begin(uint64_t stream_handle, struct callbacks **callbacks)
 {
     struct callbacks *c = calloc(1, sizeof(*c));
-    void *word = NULL;
+    void *word = c ? memory_pinned(sizeof(*c->word)) : NULL;
     CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
 
-    if (c && vgpu_pinned_alloc(cuda.session, sizeof(*c->word), &word) == VGPU_OK &&
-        vgpu_is_pinned(cuda.session, word)) {
+    if (word) {
         c->stream = stream_handle;
         c->word = word;
         shared_store(c->word, 0);
         c->last = &c->first;
         pthread_mutex_init(&c->mutex, NULL);
         pthread_cond_init(&c->added, NULL);
-        r = start(c);
+        r = library_thread(serve, c);
     }
     if (r != CUDA_SUCCESS) {
         vgpu_pinned_free(cuda.session, word);

@@ -287,11 +287,9 @@ static CUresult short_rows(const struct box *box, CUstream stream, uint64_t hand
 {
     const uint64_t all = box->height * box->width, most = PACK_BYTES / box->width;
     CUresult r = CUDA_SUCCESS;
-    void *pack = NULL;
+    void *pack = memory_pinned(all < PACK_BYTES ? all : PACK_BYTES);
 
-    if (vgpu_pinned_alloc(cuda.session, all < PACK_BYTES ? all : PACK_BYTES, &pack) != VGPU_OK ||
-        !vgpu_is_pinned(cuda.session, pack)) {
-        vgpu_pinned_free(cuda.session, pack);
+    if (!pack) {
         return long_rows(box, handle);
     }
     for (uint64_t slice = 0; r == CUDA_SUCCESS && slice < box->depth; slice++) {

@@ -51,6 +51,12 @@ CUresult result_of(int result);
 /* From now on the library is not unloaded: threads will come back to its code. */
 void library_stays(void);
 
+/*
+ * Starts a thread that nobody waits for, and with which the library stays. It is none of the
+ * program's: it leaves the signals to those. OPERATING_SYSTEM.
+ */
+CUresult library_thread(void *(*run)(void *argument), void *argument);
+
 /* Says once that a call is not served; `said` is the caller's. */
 CUresult refuse(const char *name, int *said);
 

@@ -3,11 +3,11 @@
 #include "gate.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "clock.h"
 #include "entry.h"
+#include "memory.h"
 #include "session.h"
 #include "shared.h"
 
@@ -62,11 +62,9 @@ static bool make_room(struct gates *g)
 
 bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *address)
 {
-    void *word = NULL;
+    void *word = make_room(g) ? memory_pinned(sizeof(uint32_t)) : NULL;
 
-    if (!make_room(g) || vgpu_pinned_alloc(cuda.session, sizeof(uint32_t), &word) != VGPU_OK ||
-        !vgpu_is_pinned(cuda.session, word)) {
-        vgpu_pinned_free(cuda.session, word);
+    if (!word) {
         return false;
     }
     shared_store(word, GATE_FREE);
@@ -147,35 +145,13 @@ static void *serve(void *argument)
     return NULL;
 }
 
-/* The thread is none of the program's: it leaves the signals to those. */
-static CUresult start(struct gates *g)
-{
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    pthread_t thread;
-    int r;
-
-    if (g->running) {
-        return CUDA_SUCCESS;
-    }
-    library_stays();
-    sigfillset(&all);
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&thread, &attributes, serve, g);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    g->running = r == 0;
-    return r == 0 ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
-}
-
 CUresult gates_launch(struct gates *g, CUgraphExec exec, CUstream stream)
 {
     CUresult r;
 
     pthread_mutex_lock(&g->mutex);
-    r = start(g);
+    r = g->running ? CUDA_SUCCESS : library_thread(serve, g);
+    g->running = r == CUDA_SUCCESS;
     if (r == CUDA_SUCCESS) {
         r = call_graph_launch(exec, stream);
     }

@@ -11,6 +11,7 @@
 
 #include "entry.h"
 #include "fatbin.h"
+#include "memory.h"
 #include "session.h"
 
 /* What nvcc puts around a fatbin, as in fatbinary_section.h of CUDA's toolkit. */
@@ -223,15 +224,14 @@ void image_unlock(void)
 CUresult image_send(const void *image, uint64_t bytes)
 {
     const uint64_t piece = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
-    struct vgpu_session *s = cuda.session;
-    void *memory = NULL;
+    void *memory;
     CUresult r;
 
     if (bytes == 0) {
         return CUDA_ERROR_INVALID_IMAGE;
     }
-    if (vgpu_pinned_alloc(s, piece, &memory) != VGPU_OK || !vgpu_is_pinned(s, memory)) {
-        vgpu_pinned_free(s, memory);
+    memory = memory_pinned(piece);
+    if (!memory) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     r = call_image_begin(bytes);
@@ -241,7 +241,7 @@ CUresult image_send(const void *image, uint64_t bytes)
         memcpy(memory, (const uint8_t *)image + done, count);
         r = call_image_write(done, (CUdeviceptr)(uintptr_t)memory, count);
     }
-    vgpu_pinned_free(s, memory);
+    vgpu_pinned_free(cuda.session, memory);
     return r;
 }
 

@@ -200,6 +200,18 @@ void memory_release_of(const struct context *context)
     } while (found);
 }
 
+void *memory_pinned(uint64_t bytes)
+{
+    void *memory = NULL;
+
+    if (vgpu_pinned_alloc(cuda.session, bytes, &memory) == VGPU_OK &&
+        vgpu_is_pinned(cuda.session, memory)) {
+        return memory;
+    }
+    vgpu_pinned_free(cuda.session, memory);
+    return NULL;
+}
+
 /* How often another place is asked for when the program has something of its own there. */
 #define PLACES 8
 
@@ -357,13 +369,12 @@ CUresult guest_cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
                              CU_MEMHOSTALLOC_WRITECOMBINED)) != 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    *memory = NULL;
-    if (vgpu_pinned_alloc(s, bytes, memory) == VGPU_OK && vgpu_is_pinned(s, *memory) &&
-        memory_add((struct memory){.address = (uint64_t)(uintptr_t)*memory,
-                                   .bytes = bytes,
-                                   .context = context_current(),
-                                   .kind = MEMORY_HOST,
-                                   .flags = flags | CU_MEMHOSTALLOC_DEVICEMAP})) {
+    *memory = memory_pinned(bytes);
+    if (*memory && memory_add((struct memory){.address = (uint64_t)(uintptr_t)*memory,
+                                              .bytes = bytes,
+                                              .context = context_current(),
+                                              .kind = MEMORY_HOST,
+                                              .flags = flags | CU_MEMHOSTALLOC_DEVICEMAP})) {
         return CUDA_SUCCESS;
     }
     vgpu_pinned_free(s, *memory);

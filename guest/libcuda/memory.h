@@ -32,6 +32,9 @@ struct memory {
     unsigned flags; /* of CUDA's, where it is the host's; access, where it is mapped */
 };
 
+/* Memory in the arena, given back by vgpu_pinned_free(); NULL when there is none left. */
+void *memory_pinned(uint64_t bytes);
+
 /*
  * Allocates device memory where the program has nothing of its own, if there is such a place. It is
  * not remembered.

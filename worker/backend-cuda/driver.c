@@ -18,13 +18,23 @@
 struct cuda_api cu;
 static bool cu_loaded;
 
+bool cuda_look_up(void *library, void *table, const struct cuda_symbol *symbols, size_t count)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < count; i++) {
+        void *address = dlsym(library, symbols[i].name);
+
+        memcpy((char *)table + symbols[i].offset, &address, sizeof(address));
+        all = all && address;
+    }
+    return all;
+}
+
 /* What is not in every release. */
 static void load_optional(void *library)
 {
-    static const struct {
-        const char *symbol;
-        size_t offset;
-    } calls[] = {
+    static const struct cuda_symbol calls[] = {
         {"cuFuncGetParamInfo", offsetof(struct cuda_api, FuncGetParamInfo)},
         {"cuLaunchKernelEx", offsetof(struct cuda_api, LaunchKernelEx)},
         {"cuOccupancyMaxPotentialClusterSize",
@@ -33,11 +43,7 @@ static void load_optional(void *library)
         {"cuStreamSetAttribute", offsetof(struct cuda_api, StreamSetAttribute)},
     };
 
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        void *address = dlsym(library, calls[i].symbol);
-
-        memcpy((char *)&cu + calls[i].offset, &address, sizeof(address));
-    }
+    cuda_look_up(library, &cu, calls, sizeof(calls) / sizeof(calls[0]));
 }
 
 /* Loads the driver once. */

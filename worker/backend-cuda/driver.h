@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* NVIDIA's driver, loaded once, and what both users of it in this folder need. */
+/* NVIDIA's driver, loaded once, and what its users in this folder need. */
 #ifndef VGPU_CUDA_DRIVER_H
 #define VGPU_CUDA_DRIVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
 
 #include "../backend.h"
 #include "cuda-api.h"
@@ -38,5 +41,14 @@ int cuda_failed(CUresult error, const char *what);
             return cuda_failed(error_, "cu" #call);                                                \
         }                                                                                          \
     } while (0)
+
+/* A call of the driver's, and where in a table its address goes. */
+struct cuda_symbol {
+    const char *name;
+    size_t offset; /* bytes */
+};
+
+/* Looks up calls in the loaded driver, NULL for those that it lacks. Whether it has them all. */
+bool cuda_look_up(void *library, void *table, const struct cuda_symbol *symbols, size_t count);
 
 #endif

@@ -5,7 +5,6 @@
  * An update makes a graph anew and has the driver bring the executable one up to it, which costs
  * less than to make that anew; where the driver does not like that, it is made anew.
  */
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,22 +78,13 @@ struct gpu_graph {
 
 void cuda_graph_load(void *library)
 {
-    static const struct {
-        const char *symbol;
-        size_t offset;
-    } calls[] = {
+    static const struct cuda_symbol calls[] = {
 #define GRAPH_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct graph_api, member)},
         GRAPH_CALLS(GRAPH_SYMBOL)
 #undef GRAPH_SYMBOL
     };
 
-    api.complete = true;
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        void *address = dlsym(library, calls[i].symbol);
-
-        memcpy((char *)&api + calls[i].offset, &address, sizeof(address));
-        api.complete = api.complete && address;
-    }
+    api.complete = cuda_look_up(library, &api, calls, sizeof(calls) / sizeof(calls[0]));
 }
 
 /* Nodes -------------------------------------------------------------------------------------- */

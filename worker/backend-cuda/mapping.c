@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses and memory apart from each other, on the cuda backend: as the driver has it. */
-#include <dlfcn.h>
-#include <string.h>
 
 #include "api-calls.h"
 #include "cuda-api.h"
+#include "driver.h"
 #include "raw.h"
 
 /* member, symbol, parameters */
@@ -37,22 +36,13 @@ static struct mapping_api {
 
 void cuda_mapping_load(void *library)
 {
-    static const struct {
-        const char *symbol;
-        size_t offset;
-    } calls[] = {
+    static const struct cuda_symbol calls[] = {
 #define MAPPING_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct mapping_api, member)},
         MAPPING_CALLS(MAPPING_SYMBOL)
 #undef MAPPING_SYMBOL
     };
 
-    api.complete = true;
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        void *address = dlsym(library, calls[i].symbol);
-
-        memcpy((char *)&api + calls[i].offset, &address, sizeof(address));
-        api.complete = api.complete && address;
-    }
+    api.complete = cuda_look_up(library, &api, calls, sizeof(calls) / sizeof(calls[0]));
 }
 
 static enum vgpu_gpu_error gpu_error(CUresult error)
