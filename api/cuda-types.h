@@ -7,8 +7,8 @@
  *
  * The values of CUresult are in errors.api; the calls, in the other .api files.
  */
-#ifndef VGPU_CUDA_TYPES_H
-#define VGPU_CUDA_TYPES_H
+#ifndef VGPU_API_CUDA_TYPES_H
+#define VGPU_API_CUDA_TYPES_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -5,31 +5,38 @@
 usage: generate.py WHAT OUTPUT FILE.api...
 
 WHAT is one of the names in OUTPUTS, below. The files are read in the order given."""
+import importlib
 import os
 import sys
 
-import emit_docs
-import emit_guest
-import emit_host
-import emit_test
 import spec
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# What is made by which function of which emitter. An emitter that knows the inside of a program
+# lies with that program, and is loaded for its own outputs alone.
 OUTPUTS = {
-    "cuda-errors.h": emit_guest.errors_header,
-    "handle-types.h": emit_guest.handle_types,
-    "cuda.h": emit_guest.cuda_header,
-    "calls.h": emit_guest.header,
-    "calls.c": emit_guest.source,
-    "libcuda.map": emit_guest.version_script,
-    "api-calls.h": emit_host.header,
-    "api-calls.c": emit_host.source,
-    "cuda-calls.c": emit_host.cuda_source,
-    "api-roundtrip.c": emit_test.roundtrip,
-    "cuda-h-check.c": emit_test.header_check,
-    "layouts.c": emit_test.layouts,
-    "wire.txt": emit_docs.wire,
-    "coverage.md": emit_docs.coverage,
+    "cuda-errors.h": (".", "emit_headers", "errors_header"),
+    "handle-types.h": (".", "emit_headers", "handle_types"),
+    "cuda.h": (".", "emit_headers", "cuda_header"),
+    "calls.h": ("../guest/libcuda", "emit_guest", "header"),
+    "calls.c": ("../guest/libcuda", "emit_guest", "source"),
+    "libcuda.map": ("../guest/libcuda", "emit_guest", "version_script"),
+    "api-calls.h": ("../worker", "emit_host", "header"),
+    "api-calls.c": ("../worker", "emit_host", "source"),
+    "cuda-calls.c": ("../worker", "emit_host", "cuda_source"),
+    "api-roundtrip.c": ("../tests/api", "emit_test", "roundtrip"),
+    "cuda-h-check.c": ("../tests/api", "emit_test", "header_check"),
+    "layouts.c": ("../tests/api", "emit_test", "layouts"),
+    "wire.txt": (".", "emit_docs", "wire"),
+    "coverage.md": (".", "emit_docs", "coverage"),
 }
+
+
+def emit(what, files):
+    folder, module, function = OUTPUTS[what]
+    sys.path.append(os.path.join(HERE, folder))
+    return getattr(importlib.import_module(module), function)(spec.read(files))
 
 
 def main():
@@ -37,8 +44,7 @@ def main():
         print(__doc__.split("\n\n")[1] + "\n\n" + " ".join(OUTPUTS), file=sys.stderr)
         return 2
     try:
-        text = OUTPUTS[sys.argv[1]](spec.read([(path, os.path.basename(path))
-                                               for path in sys.argv[3:]]))
+        text = emit(sys.argv[1], [(path, os.path.basename(path)) for path in sys.argv[3:]])
     except (spec.Mistake, OSError) as mistake:
         print(f"generate.py: {mistake}", file=sys.stderr)
         return 1

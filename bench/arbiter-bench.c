@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arbiter.h"
-#include "clock.h"
+#include "common/clock.h"
+#include "mediator/arbiter.h"
 
 #define VMS 64u
 #define SESSIONS 16u

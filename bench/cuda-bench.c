@@ -18,8 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "cuda-bench.h"
+#include "bench/cuda-bench.h"
+#include "common/clock.h"
 
 #define TURNS 11u
 #define WARM_UP 50u  /* samples of a turn that do not count */

@@ -3,13 +3,13 @@
  * What the parts of cuda-bench share: a side, which is one of the two libraries with what was made
  * in it, and the rows, which are the calls that are timed on either side.
  */
-#ifndef VGPU_CUDA_BENCH_H
-#define VGPU_CUDA_BENCH_H
+#ifndef VGPU_BENCH_CUDA_BENCH_H
+#define VGPU_BENCH_CUDA_BENCH_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)

@@ -9,8 +9,8 @@
  */
 #include <stdio.h>
 
-#include "clock.h"
-#include "cuda-bench.h"
+#include "bench/cuda-bench.h"
+#include "common/clock.h"
 
 #define TURNS 5u
 #define LAUNCHES 10000u

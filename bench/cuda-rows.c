@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The calls that cuda-bench times: those that programs make most, of each kind. */
-#include "cuda-bench.h"
+#include "bench/cuda-bench.h"
 
 #define WORD 4u
 /* Calls that are timed together. */

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda-bench.h"
+#include "bench/cuda-bench.h"
 
 #define SIDE(call) side_check(side, "cu" #call, side->cu.call)
 

@@ -11,9 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "common/clock.h"
 #include "former/vgpu-former.h"
-#include "vgpu.h"
+#include "guest/libvgpu/vgpu.h"
 
 #define ROUNDS 2000u
 #define PARTS 5u /* the two paths take turns this often */

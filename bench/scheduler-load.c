@@ -31,9 +31,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "../worker/backend-cuda/driver.h"
-#include "clock.h"
-#include "vgpu.h"
+#include "common/clock.h"
+#include "guest/libvgpu/vgpu.h"
+#include "worker/backend-cuda/cuda-driver.h"
 
 #define JOB_KERNELS 50u
 #define PAUSE_MAX_US 10000u

@@ -14,9 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../worker/backend-cuda/cuda-api.h"
-#include "clock.h"
-#include "vgpu.h"
+#include "common/clock.h"
+#include "guest/libvgpu/vgpu.h"
+#include "worker/backend-cuda/cuda-api.h"
 
 #define TURNS 5u
 #define CALLS 4000u      /* in a turn */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Monotonic time, the only clock that durations are measured with. */
-#ifndef VGPU_CLOCK_H
-#define VGPU_CLOCK_H
+#ifndef VGPU_COMMON_CLOCK_H
+#define VGPU_COMMON_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>

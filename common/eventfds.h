@@ -3,8 +3,8 @@
  * Eventfds that others hold too. Whether they block cannot be relied on: O_NONBLOCK is shared
  * with all holders, and QEMU clears it on what it receives. So each access polls first.
  */
-#ifndef VGPU_EVENTFDS_H
-#define VGPU_EVENTFDS_H
+#ifndef VGPU_COMMON_EVENTFDS_H
+#define VGPU_COMMON_EVENTFDS_H
 
 #include <poll.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The header of a fatbin, as in fatbinary_section.h of CUDA's toolkit. */
-#ifndef VGPU_FATBIN_H
-#define VGPU_FATBIN_H
+#ifndef VGPU_COMMON_FATBIN_H
+#define VGPU_COMMON_FATBIN_H
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages with descriptors over Unix sockets, see fdmsg.h. */
-#include "fdmsg.h"
+#include "common/fdmsg.h"
 
 #include <errno.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages with descriptors over Unix sockets. */
-#ifndef VGPU_FDMSG_H
-#define VGPU_FDMSG_H
+#ifndef VGPU_COMMON_FDMSG_H
+#define VGPU_COMMON_FDMSG_H
 
 #include <stddef.h>
 #include <sys/types.h>

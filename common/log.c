@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Log lines on stderr, see log.h. One write(2) a line, so that lines never mix. */
-#include "log.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <stdarg.h>

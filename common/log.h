@@ -3,8 +3,8 @@
  * Log lines on stderr. Under systemd each carries its priority for the journal
  * (sd-daemon(3)); elsewhere it starts with the program's name.
  */
-#ifndef VGPU_LOG_H
-#define VGPU_LOG_H
+#ifndef VGPU_COMMON_LOG_H
+#define VGPU_COMMON_LOG_H
 
 enum log_level {
     LOG_LEVEL_ERROR = 3,

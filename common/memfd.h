@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What a shared memfd has to be before it is mapped. */
-#ifndef VGPU_MEMFD_H
-#define VGPU_MEMFD_H
+#ifndef VGPU_COMMON_MEMFD_H
+#define VGPU_COMMON_MEMFD_H
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,8 +6,8 @@
  * neither re-read what was checked nor invent accesses. Words that order other data
  * go through acquire and release; each use names its partner.
  */
-#ifndef VGPU_SHARED_H
-#define VGPU_SHARED_H
+#ifndef VGPU_COMMON_SHARED_H
+#define VGPU_COMMON_SHARED_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Names of Unix sockets, see unixaddr.h. */
-#include "unixaddr.h"
+#include "common/unixaddr.h"
 
 #include <stddef.h>
 #include <string.h>

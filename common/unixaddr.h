@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Names of Unix sockets, as configuration files and command lines give them. */
-#ifndef VGPU_UNIXADDR_H
-#define VGPU_UNIXADDR_H
+#ifndef VGPU_COMMON_UNIXADDR_H
+#define VGPU_COMMON_UNIXADDR_H
 
 #include <sys/socket.h>
 #include <sys/un.h>

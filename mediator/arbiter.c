@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Who may use an engine of a GPU now, see arbiter.h. */
-#include "arbiter.h"
+#include "mediator/arbiter.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "clock.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
 
 /* How long before the end of a slice the next is alerted. */
 #define ALERT_NS UINT64_C(250000)

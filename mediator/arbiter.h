@@ -37,14 +37,14 @@
  * through callbacks. A worker is not trusted: a word that it may not store, or a message out of
  * turn, is reported as -EPROTO, and the caller ends it. protocol/vgpu-worker.h has the words.
  */
-#ifndef VGPU_ARBITER_H
-#define VGPU_ARBITER_H
+#ifndef VGPU_MEDIATOR_ARBITER_H
+#define VGPU_MEDIATOR_ARBITER_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "list.h"
-#include "vgpu-worker.h"
+#include "mediator/list.h"
+#include "protocol/vgpu-worker.h"
 
 #define ARBITER_WEIGHT 100u        /* the customary one */
 #define ARBITER_WEIGHT_MAX 10000u  /* at least 1 */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a client on the attach socket may do, see attach.h. */
-#include "attach.h"
+#include "mediator/attach.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

@@ -3,14 +3,14 @@
  * What a client on the attach socket may do, and what a VM is granted. Pure: decides
  * on copies of messages and on facts that the caller looked up.
  */
-#ifndef VGPU_ATTACH_DECISION_H
-#define VGPU_ATTACH_DECISION_H
+#ifndef VGPU_MEDIATOR_ATTACH_H
+#define VGPU_MEDIATOR_ATTACH_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "config.h"
-#include "vgpu-attach.h"
+#include "mediator/config.h"
+#include "protocol/vgpu-attach.h"
 
 enum attach_state {
     ATTACH_NEW,      /* connected, or unplugged: only HELLO is allowed */

@@ -5,7 +5,7 @@
  * message may do. A client that is refused is told why and closed soon after: closing
  * at once could make its end of the socket lose the reason.
  */
-#include "client.h"
+#include "mediator/client.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,12 +16,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "attach.h"
-#include "clock.h"
-#include "fdmsg.h"
-#include "log.h"
-#include "memory.h"
-#include "vm.h"
+#include "common/clock.h"
+#include "common/fdmsg.h"
+#include "common/log.h"
+#include "mediator/attach.h"
+#include "mediator/vm-memory.h"
+#include "mediator/vm.h"
 
 #define HELLO_LIMIT_NS (10 * NS_PER_S) /* from connecting to the first complete HELLO */
 #define REFUSED_LINGER_NS NS_PER_S

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Connections on the attach socket: QEMU's stubs and host processes. */
-#ifndef VGPU_CLIENT_H
-#define VGPU_CLIENT_H
+#ifndef VGPU_MEDIATOR_CLIENT_H
+#define VGPU_MEDIATOR_CLIENT_H
 
 #include <stdint.h>
 
-#include "mediator.h"
+#include "mediator/mediator.h"
 
 /* Takes over a connected socket. Returns 0 or -errno, and the socket is closed then. */
 int client_create(struct mediator *mediator, int fd);

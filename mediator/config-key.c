@@ -3,14 +3,14 @@
  * The keys of the configuration's sections: which there are, what their values must be, where they
  * go; and those of a VM that can be set while it is attached.
  */
-#include "config-key.h"
+#include "mediator/config-key.h"
 
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "arbiter.h"
-#include "clock.h"
+#include "common/clock.h"
+#include "mediator/arbiter.h"
 
 #define MESSAGE_SIZE 1024
 #define DAY_NS (UINT64_C(86400) * NS_PER_S)

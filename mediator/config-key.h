@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The keys of the configuration's sections. */
-#ifndef VGPU_CONFIG_KEY_H
-#define VGPU_CONFIG_KEY_H
+#ifndef VGPU_MEDIATOR_CONFIG_KEY_H
+#define VGPU_MEDIATOR_CONFIG_KEY_H
 
-#include "config-value.h"
+#include "mediator/config-value.h"
 
 #define CONFIG_KEYS_MAX 12 /* of a section */
 

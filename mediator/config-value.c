@@ -3,7 +3,7 @@
  * Values of the configuration: numbers, sizes, durations, words, users. Exact, without floating
  * point; what a key's value must be stands in its table, config-key.c.
  */
-#include "config-value.h"
+#include "mediator/config-value.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arbiter.h"
-#include "clock.h"
+#include "common/clock.h"
+#include "mediator/arbiter.h"
 
 #define ITEM_SIZE 256 /* of one word of a list */
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* One value of the configuration: how it is read, and written again. */
-#ifndef VGPU_CONFIG_VALUE_H
-#define VGPU_CONFIG_VALUE_H
+#ifndef VGPU_MEDIATOR_CONFIG_VALUE_H
+#define VGPU_MEDIATOR_CONFIG_VALUE_H
 
-#include "config.h"
+#include "mediator/config.h"
 
 #define CONFIG_GPUS_MAX 256 /* of a host */
 

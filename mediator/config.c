@@ -7,7 +7,7 @@
  * Sections add up, in any order and over several files. So where each key was last set is
  * remembered, and what VMs leave out is filled in from [defaults] at the end.
  */
-#include "config.h"
+#include "mediator/config.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,10 +20,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "arbiter.h"
-#include "clock.h"
-#include "config-key.h"
-#include "version.h"
+#include "common/clock.h"
+#include "common/version.h"
+#include "mediator/arbiter.h"
+#include "mediator/config-key.h"
 
 #define MESSAGE_SIZE 1024
 #define BLANKS " \t\r\v\f\n"

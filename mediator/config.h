@@ -5,15 +5,15 @@
  * Every key has a default, so that no file at all is a valid configuration: pool A on
  * GPU 0, any VM of root's or the mediator's own user, up to the highest priority.
  */
-#ifndef VGPU_CONFIG_H
-#define VGPU_CONFIG_H
+#ifndef VGPU_MEDIATOR_CONFIG_H
+#define VGPU_MEDIATOR_CONFIG_H
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "vgpu-regs.h"
+#include "protocol/vgpu-regs.h"
 
 #define CONFIG_POOLS 26 /* one for each letter */
 #define CONFIG_USERS 16

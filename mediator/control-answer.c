@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* What the control socket answers, see control-answer.h. */
-#include "control-answer.h"
+#include "mediator/control-answer.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "clock.h"
-#include "control-describe.h"
-#include "log.h"
-#include "reload.h"
-#include "version.h"
-#include "vm.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/version.h"
+#include "mediator/control-describe.h"
+#include "mediator/reload.h"
+#include "mediator/vm.h"
 
 struct json_object *control_error(const char *format, ...)
 {

@@ -2,10 +2,10 @@
 /*
  * What the control socket answers: JSON. docs/control.md lists the commands and all keys.
  */
-#ifndef VGPU_CONTROL_ANSWER_H
-#define VGPU_CONTROL_ANSWER_H
+#ifndef VGPU_MEDIATOR_CONTROL_ANSWER_H
+#define VGPU_MEDIATOR_CONTROL_ANSWER_H
 
-#include "mediator.h"
+#include "mediator/mediator.h"
 
 struct json_object;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* VMs, sessions and pools as JSON, see control-describe.h. */
-#include "control-describe.h"
+#include "mediator/control-describe.h"
 
-#include "clock.h"
-#include "report.h"
+#include "common/clock.h"
+#include "mediator/report.h"
 
 void describe_string(struct json_object *object, const char *key, const char *text)
 {

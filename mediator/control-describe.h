@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* VMs, sessions and pools as JSON, with the keys of docs/control.md. */
-#ifndef VGPU_CONTROL_DESCRIBE_H
-#define VGPU_CONTROL_DESCRIBE_H
+#ifndef VGPU_MEDIATOR_CONTROL_DESCRIBE_H
+#define VGPU_MEDIATOR_CONTROL_DESCRIBE_H
 
 #include <json-c/json.h>
 
-#include "mediator.h"
+#include "mediator/mediator.h"
 
 /* These add one key. */
 void describe_string(struct json_object *object, const char *key, const char *text);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket, see control.h. */
-#include "control.h"
+#include "mediator/control.h"
 
 #include <errno.h>
 #include <json-c/json.h>
@@ -9,9 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "control-answer.h"
-#include "log.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "mediator/control-answer.h"
 
 #define QUESTION_MAX 1024u
 /* For a whole connection. */

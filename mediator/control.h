@@ -4,10 +4,10 @@
  * a connection: {"command": NAME, ...} is answered with an object that has "error" when
  * it failed. docs/control.md lists the commands.
  */
-#ifndef VGPU_CONTROL_H
-#define VGPU_CONTROL_H
+#ifndef VGPU_MEDIATOR_CONTROL_H
+#define VGPU_MEDIATOR_CONTROL_H
 
-#include "mediator.h"
+#include "mediator/mediator.h"
 
 /* Takes over a connected socket. Returns 0 or -errno, and the socket is closed then. */
 int control_create(struct mediator *mediator, int fd);

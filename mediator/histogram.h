@@ -2,8 +2,8 @@
 /*
  * How long things took: counts by powers of two of microseconds, as Prometheus wants them. Pure.
  */
-#ifndef VGPU_HISTOGRAM_H
-#define VGPU_HISTOGRAM_H
+#ifndef VGPU_MEDIATOR_HISTOGRAM_H
+#define VGPU_MEDIATOR_HISTOGRAM_H
 
 #include <stdint.h>
 

@@ -3,8 +3,8 @@
  * Rings of entries that are part of what they list. The head is an entry too. Pure: no
  * allocation, nothing fails.
  */
-#ifndef VGPU_LIST_H
-#define VGPU_LIST_H
+#ifndef VGPU_MEDIATOR_LIST_H
+#define VGPU_MEDIATOR_LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>

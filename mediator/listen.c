@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Listening Unix sockets, see listen.h. */
-#include "listen.h"
+#include "mediator/listen.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "log.h"
-#include "unixaddr.h"
+#include "common/log.h"
+#include "common/unixaddr.h"
 
 #define BACKLOG 128
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Listening Unix sockets. */
-#ifndef VGPU_LISTEN_H
-#define VGPU_LISTEN_H
+#ifndef VGPU_MEDIATOR_LISTEN_H
+#define VGPU_MEDIATOR_LISTEN_H
 
 #include <sys/types.h>
 

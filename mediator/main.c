@@ -16,18 +16,18 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "client.h"
-#include "clock.h"
-#include "control.h"
-#include "listen.h"
-#include "log.h"
-#include "mediator.h"
-#include "metrics.h"
-#include "probe.h"
-#include "process.h"
-#include "reload.h"
-#include "version.h"
-#include "vm.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/version.h"
+#include "mediator/client.h"
+#include "mediator/control.h"
+#include "mediator/listen.h"
+#include "mediator/mediator.h"
+#include "mediator/metrics.h"
+#include "mediator/probe.h"
+#include "mediator/process.h"
+#include "mediator/reload.h"
+#include "mediator/vm.h"
 
 /* How long running requests may take to finish when the mediator is stopped. */
 #define STOP_LIMIT_NS (20 * NS_PER_S)

@@ -6,7 +6,7 @@
  *   client.c   connections on the attach socket
  *   attach.c   what they may do
  *   vm.c       an attached VM, and its worker for register mode
- *   queue-session.c  a queue of a VM, and its worker
+ *   queue.c    a queue of a VM, and its worker
  *   process.c  a worker process
  *   pool.c     the GPUs, and who is on which
  *   arbiter.c  whose turn it is on an engine of one
@@ -15,18 +15,18 @@
  *   report.c   the figures for both
  *   config.c   the configuration
  *   reload.c   and taking it over
- *   memory.c   memfds and eventfds
+ *   vm-memory.c  memfds and eventfds
  *
  * One thread, one event loop (sd-event). Nothing here loads CUDA or reads what a guest wrote.
  */
-#ifndef VGPU_MEDIATOR_H
-#define VGPU_MEDIATOR_H
+#ifndef VGPU_MEDIATOR_MEDIATOR_H
+#define VGPU_MEDIATOR_MEDIATOR_H
 
 #include <stdbool.h>
 #include <systemd/sd-event.h>
 
-#include "config.h"
-#include "pool.h"
+#include "mediator/config.h"
+#include "mediator/pool.h"
 
 struct client;
 struct vm;

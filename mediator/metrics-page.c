@@ -3,16 +3,16 @@
  * The metrics as text, see metrics-page.h. The format wants all lines of a metric in one piece, so
  * what VMs have done is gathered first, then written metric by metric.
  */
-#include "metrics-page.h"
+#include "mediator/metrics-page.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "clock.h"
-#include "report.h"
-#include "version.h"
-#include "vm.h"
+#include "common/clock.h"
+#include "common/version.h"
+#include "mediator/report.h"
+#include "mediator/vm.h"
 
 struct entry {
     struct vm *vm;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Where Prometheus asks, see metrics.h. libmicrohttpd speaks HTTP, in this thread. */
-#include "metrics.h"
+#include "mediator/metrics.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,10 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "listen.h"
-#include "log.h"
-#include "metrics-page.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "mediator/listen.h"
+#include "mediator/metrics-page.h"
 
 #define CONNECTIONS_MAX 16u
 #define CONNECTION_BYTES ((size_t)16 << 10)

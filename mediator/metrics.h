@@ -7,10 +7,10 @@
  * cost is bounded: few connections, of limited silence, so many events in a second, and a page
  * that is made anew only when the last one is old.
  */
-#ifndef VGPU_METRICS_H
-#define VGPU_METRICS_H
+#ifndef VGPU_MEDIATOR_METRICS_H
+#define VGPU_MEDIATOR_METRICS_H
 
-#include "mediator.h"
+#include "mediator/mediator.h"
 
 struct metrics;
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Pools of GPUs, see pool.h. */
-#include "pool.h"
+#include "mediator/pool.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
 
 /* How long a worker that should have returned a turn holds others up. */
 #define PATIENCE_NS (50 * NS_PER_MS)

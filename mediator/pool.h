@@ -8,15 +8,15 @@
  *
  * Pure as the arbiter is; what changes for the other workers of a GPU is stored in their pages.
  */
-#ifndef VGPU_POOL_H
-#define VGPU_POOL_H
+#ifndef VGPU_MEDIATOR_POOL_H
+#define VGPU_MEDIATOR_POOL_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arbiter.h"
-#include "config.h"
-#include "list.h"
+#include "mediator/arbiter.h"
+#include "mediator/config.h"
+#include "mediator/list.h"
 
 struct pool;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What computes on this host, see probe.h. */
-#include "probe.h"
+#include "mediator/probe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "common/log.h"
 
 /* A driver that wakes a sleeping GPU takes seconds; one that hangs takes for ever. */
 #define PROBE_LIMIT_MS 30000

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What computes on this host, asked of `vgpu-worker --probe`: the mediator loads no CUDA. */
-#ifndef VGPU_PROBE_H
-#define VGPU_PROBE_H
+#ifndef VGPU_MEDIATOR_PROBE_H
+#define VGPU_MEDIATOR_PROBE_H
 
 #include <stddef.h>
 

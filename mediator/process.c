@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A worker process, see process.h. */
-#include "process.h"
+#include "mediator/process.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -15,11 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "fdmsg.h"
-#include "log.h"
-#include "memory.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/fdmsg.h"
+#include "common/log.h"
+#include "common/shared.h"
+#include "mediator/vm-memory.h"
 
 /* A GPU context takes a fraction of a second; a driver that hangs takes for ever. */
 #define START_LIMIT_NS (60 * NS_PER_S)

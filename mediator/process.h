@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A worker process: its start, its link, its place in a pool, its end. What it works for,
- * and what follows from its end, is its owner's matter: vm.c for register mode, queue-session.c for
+ * and what follows from its end, is its owner's matter: vm.c for register mode, queue.c for
  * a queue.
  */
-#ifndef VGPU_PROCESS_H
-#define VGPU_PROCESS_H
+#ifndef VGPU_MEDIATOR_PROCESS_H
+#define VGPU_MEDIATOR_PROCESS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "histogram.h"
-#include "mediator.h"
-#include "vgpu-worker.h"
+#include "mediator/histogram.h"
+#include "mediator/mediator.h"
+#include "protocol/vgpu-worker.h"
 
 struct process {
     /* Set by process_init(). */

@@ -3,13 +3,13 @@
  * The configuration, at the start and again while VMs are attached: what may change is taken over,
  * what may not is told.
  */
-#include "reload.h"
+#include "mediator/reload.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "log.h"
-#include "vm.h"
+#include "common/log.h"
+#include "mediator/vm.h"
 
 static void report(void *context, const char *file, int line, const char *text)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The configuration, at the start and again. */
-#ifndef VGPU_RELOAD_H
-#define VGPU_RELOAD_H
+#ifndef VGPU_MEDIATOR_RELOAD_H
+#define VGPU_MEDIATOR_RELOAD_H
 
-#include "mediator.h"
-#include "version.h"
+#include "common/version.h"
+#include "mediator/mediator.h"
 
 #define RELOAD_DEFAULT_FILE VGPU_SYSCONFDIR "/mediator.conf"
 

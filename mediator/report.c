@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What a VM and its workers have done, see report.h. */
-#include "report.h"
+#include "mediator/report.h"
 
-#include "shared.h"
+#include "common/shared.h"
 
 const char *const report_engines[VGPU_ENGINES] = {
     [VGPU_ENGINE_COMPUTE] = "compute",

@@ -3,12 +3,12 @@
  * What a VM and its workers have done, for vgpuctl and the metrics alike. Counters are sums over
  * all workers so far, those of sessions that have ended too: none falls while its VM is attached.
  */
-#ifndef VGPU_REPORT_H
-#define VGPU_REPORT_H
+#ifndef VGPU_MEDIATOR_REPORT_H
+#define VGPU_MEDIATOR_REPORT_H
 
-#include "histogram.h"
-#include "process.h"
-#include "vm.h"
+#include "mediator/histogram.h"
+#include "mediator/process.h"
+#include "mediator/vm.h"
 
 /* A process's, or a VM's. All but `waits` is what the workers claim: for display. */
 struct report {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* An attached VM and its worker for register mode, see vm.h. */
-#include "vm.h"
+#include "mediator/vm.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -10,11 +10,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "client.h"
-#include "clock.h"
-#include "log.h"
-#include "memory.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/shared.h"
+#include "mediator/client.h"
+#include "mediator/vm-memory.h"
 
 /* Between the starts of two workers: for resets, and for the first failure. */
 #define START_INTERVAL_NS (50 * NS_PER_MS)

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An attached VM: its descriptors, the worker process that serves it in register mode, and its
- * queues (queue-session.h).
+ * queues (queue.h).
  *
  * A worker that ends unasked is started again, later each time it ends without having
- * answered anything. What it owed is answered by the next one (worker/session.h), so the
+ * answered anything. What it owed is answered by the next one (worker/registers.h), so the
  * guest sees a delay at most; a request on which two workers died is answered with an
  * error instead.
  */
-#ifndef VGPU_VM_H
-#define VGPU_VM_H
+#ifndef VGPU_MEDIATOR_VM_H
+#define VGPU_MEDIATOR_VM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "attach.h"
-#include "process.h"
-#include "queue-session.h"
+#include "mediator/attach.h"
+#include "mediator/process.h"
+#include "mediator/queue.h"
 
 struct vm {
     struct vm *next;

@@ -26,8 +26,8 @@
  * Identity that a HELLO claims is a wish: the mediator's configuration and the
  * socket's peer credentials decide.
  */
-#ifndef VGPU_ATTACH_H
-#define VGPU_ATTACH_H
+#ifndef VGPU_PROTOCOL_VGPU_ATTACH_H
+#define VGPU_PROTOCOL_VGPU_ATTACH_H
 
 #include "vgpu-queue.h"
 

@@ -12,8 +12,8 @@
  *   poll    readable when the queue's interrupt came since the last read
  *   read    4 bytes: how often it came since the last read; waits unless O_NONBLOCK
  */
-#ifndef VGPU_DRIVER_H
-#define VGPU_DRIVER_H
+#ifndef VGPU_PROTOCOL_VGPU_DRIVER_H
+#define VGPU_PROTOCOL_VGPU_DRIVER_H
 
 #include <linux/ioctl.h>
 

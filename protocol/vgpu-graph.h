@@ -7,8 +7,8 @@
  * nodes that it follows, all lower than its own, and then the structure for its kind. Everything
  * begins at a multiple of 8 bytes.
  */
-#ifndef VGPU_GRAPH_H
-#define VGPU_GRAPH_H
+#ifndef VGPU_PROTOCOL_VGPU_GRAPH_H
+#define VGPU_PROTOCOL_VGPU_GRAPH_H
 
 #include <assert.h>
 #include <stdint.h>

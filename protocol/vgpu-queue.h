@@ -32,8 +32,8 @@
  * that cannot be ends the session with VGPU_QUEUE_END_BAD_RING, an argument that cannot be fails
  * its command.
  */
-#ifndef VGPU_QUEUE_H
-#define VGPU_QUEUE_H
+#ifndef VGPU_PROTOCOL_VGPU_QUEUE_H
+#define VGPU_PROTOCOL_VGPU_QUEUE_H
 
 #include "vgpu-regs.h"
 

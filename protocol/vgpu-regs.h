@@ -17,8 +17,8 @@
  * guest programs include it. docs/registers.md says the same for people who write
  * drivers of their own; tests/unit/abi.golden pins every number.
  */
-#ifndef VGPU_REGS_H
-#define VGPU_REGS_H
+#ifndef VGPU_PROTOCOL_VGPU_REGS_H
+#define VGPU_PROTOCOL_VGPU_REGS_H
 
 #include <assert.h>
 #include <stddef.h>

@@ -7,8 +7,8 @@
  * Reserved fields are zero. Vectors that lie in the shared memory are named by
  * byte offset into BAR2 and element count; the worker computes on them in place.
  */
-#ifndef VGPU_REQUEST_H
-#define VGPU_REQUEST_H
+#ifndef VGPU_PROTOCOL_VGPU_REQUEST_H
+#define VGPU_PROTOCOL_VGPU_REQUEST_H
 
 #include "vgpu-regs.h"
 

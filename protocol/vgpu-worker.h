@@ -38,8 +38,8 @@
  * its messages and counters no further than this file says, and killing a worker is
  * always safe.
  */
-#ifndef VGPU_WORKER_H
-#define VGPU_WORKER_H
+#ifndef VGPU_PROTOCOL_VGPU_WORKER_H
+#define VGPU_PROTOCOL_VGPU_WORKER_H
 
 #include "vgpu-regs.h"
 

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api-calls.h"
-#include "commands.h"
-#include "graph.h"
-#include "rows.h"
-#include "shared.h"
+#include "common/shared.h"
+#include "worker/api-calls.h"
+#include "worker/commands.h"
+#include "worker/exec-graph.h"
+#include "worker/rows.h"
 
 /* Threads that a multiprocessor can have at a time, of every GPU so far. */
 #define MAX_THREADS 2048u

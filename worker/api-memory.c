@@ -6,10 +6,10 @@
  */
 #include <stdlib.h>
 
-#include "api-calls.h"
-#include "clock.h"
-#include "commands.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "worker/api-calls.h"
+#include "worker/commands.h"
 
 /* Of addresses that are reserved; the driver has less. */
 #define ALIGNMENT_MAX (UINT64_C(1) << 40)

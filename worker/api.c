@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Decoding calls of the CUDA driver API, see api.h. */
-#include "api.h"
+#include "worker/api.h"
 
 #include <limits.h>
 #include <string.h>

@@ -13,9 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cuda-types.h"
-#include "handles.h"
-#include "vgpu-queue.h"
+#include "api/cuda-types.h"
+#include "protocol/vgpu-queue.h"
+#include "worker/handles.h"
 
 struct allocation;
 struct gpu;

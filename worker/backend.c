@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The choice between backends, see backend.h and gpu.h. */
-#include "backend.h"
+#include "worker/backend.h"
 
 #include <errno.h>
 
-#include "gpu.h"
+#include "worker/gpu.h"
 
 int backend_open(enum backend_kind kind, int device, void *shm, uint64_t size,
                  struct backend **backend, char *why, size_t why_size)

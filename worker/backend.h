@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vgpu-request.h"
+#include "protocol/vgpu-request.h"
 
 enum backend_kind {
     BACKEND_AUTO, /* cuda where it works, else cpu */

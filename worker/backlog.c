@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Commands that wait for their time, see backlog.h. */
-#include "backlog.h"
+#include "worker/backlog.h"
 
 #include <stdlib.h>
 #include <string.h>

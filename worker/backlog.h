@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "ring.h"
+#include "worker/ring.h"
 
 #define BACKLOG_COMMANDS 1024u
 #define BACKLOG_BYTES (512u << 10) /* at least a few of VGPU_COMMAND_MAX */

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The commands of ring mode, see commands.h. */
-#include "commands.h"
+#include "worker/commands.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "api.h"
-#include "clock.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "worker/api.h"
 
 /* What is guessed of work that was not seen before, ns. */
 #define GUESS_LAUNCH_NS UINT64_C(1000000)

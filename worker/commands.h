@@ -7,7 +7,7 @@
 #ifndef VGPU_WORKER_COMMANDS_H
 #define VGPU_WORKER_COMMANDS_H
 
-#include "ring-session.h"
+#include "worker/ring-session.h"
 
 /* The largest image of a module; the worker has a copy of it while it loads. */
 #define COMMAND_IMAGE_MAX (UINT64_C(1) << 30) /* bytes */

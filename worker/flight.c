@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* A session's work on the GPU, see flight.h. */
-#include "flight.h"
+#include "worker/flight.h"
 
 #include <string.h>
 
-#include "shared.h"
+#include "common/shared.h"
 
 /* The most that a GPU is thought to take to turn to another process. */
 #define SWITCH_MAX_NS UINT64_C(1000000)

@@ -32,9 +32,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "gpu.h"
-#include "predict.h"
-#include "vgpu-worker.h"
+#include "protocol/vgpu-worker.h"
+#include "worker/gpu.h"
+#include "worker/predict.h"
 
 #define FLIGHT_SEGMENTS 96u
 /* Pieces of work that may be submitted and not done: the driver has room for some 1,000. */

@@ -16,10 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backend.h"
-#include "cuda-types.h"
-#include "vgpu-graph.h"
-#include "vgpu-queue.h"
+#include "api/cuda-types.h"
+#include "protocol/vgpu-graph.h"
+#include "protocol/vgpu-queue.h"
+#include "worker/backend.h"
 
 struct gpu_calls;
 struct gpu_stream;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Handles, see handles.h. */
-#include "handles.h"
+#include "worker/handles.h"
 
 #include <stdlib.h>
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "handle-types.h"
+#include "api/handle-types.h"
 
 /* The most handles that a session may have. */
 #define HANDLES_MAX 65536u

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Interrupts of a VM, see interrupt.h. */
-#include "interrupt.h"
+#include "worker/interrupt.h"
 
-#include "clock.h"
-#include "eventfds.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/eventfds.h"
+#include "common/shared.h"
 
 uint64_t interrupt_serve(struct interrupt *i)
 {

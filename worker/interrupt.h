@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "pace.h"
-#include "vgpu-worker.h"
+#include "protocol/vgpu-worker.h"
+#include "worker/pace.h"
 
 struct interrupt {
     int fd;                      /* eventfd */

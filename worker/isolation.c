@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a worker gives up, see isolation.h. */
-#include "isolation.h"
+#include "worker/isolation.h"
 
 #include <cap-ng.h>
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "common/log.h"
 
 /* Where the empty root is mounted; the mount is seen by this process alone. */
 #define EMPTY_ROOT "/tmp"

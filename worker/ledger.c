@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Device memory of a session and its VM, see ledger.h. */
-#include "ledger.h"
+#include "worker/ledger.h"
 
 #include <stdlib.h>
 
-#include "shared.h"
+#include "common/shared.h"
 
 #define ROOM_MIN 64u
 

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vgpu-worker.h"
+#include "protocol/vgpu-worker.h"
 
 struct ledger_entry {
     uint64_t address; /* 0: a free place */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* vgpu-worker: its options, and what both kinds of worker share. See worker.h. */
-#include "worker.h"
+#include "worker/worker.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -12,11 +12,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "fdmsg.h"
-#include "gpu.h"
-#include "log.h"
-#include "version.h"
-#include "vgpu-worker.h"
+#include "common/fdmsg.h"
+#include "common/log.h"
+#include "common/version.h"
+#include "protocol/vgpu-worker.h"
+#include "worker/gpu.h"
 
 static void usage(FILE *out)
 {

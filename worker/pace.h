@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "clock.h"
+#include "common/clock.h"
 
 #define PACE_BURST 16u
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How long a piece of work will take, see predict.h. */
-#include "predict.h"
+#include "worker/predict.h"
 
 #define NS_MAX (UINT64_C(1) << 40) /* of a prediction, so that products stay in range */
 

@@ -15,14 +15,14 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "fdmsg.h"
-#include "isolation.h"
-#include "log.h"
-#include "memfd.h"
-#include "shared.h"
-#include "vgpu-attach.h"
-#include "worker.h"
+#include "common/clock.h"
+#include "common/fdmsg.h"
+#include "common/log.h"
+#include "common/memfd.h"
+#include "common/shared.h"
+#include "protocol/vgpu-attach.h"
+#include "worker/isolation.h"
+#include "worker/worker.h"
 
 /* How long to poll after an answer. */
 #define SPIN_NS (200 * NS_PER_US)

@@ -3,7 +3,7 @@
  * Decoder of register-mode requests. One table says what each opcode takes; the checks
  * that all opcodes share are made once, from the table.
  */
-#include "request.h"
+#include "worker/request.h"
 
 #include <string.h>
 

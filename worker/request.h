@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vgpu-request.h"
+#include "protocol/vgpu-request.h"
 
 /* A request that passed every check. What it points to lies in the copy that was decoded. */
 struct request {

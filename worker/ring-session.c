@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* A ring session, see ring-session.h. */
-#include "ring-session.h"
+#include "worker/ring-session.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "commands.h"
-#include "graph.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "worker/commands.h"
+#include "worker/exec-graph.h"
 
 /* Commands taken before what is pending is looked at again. */
 #define BATCH 64u

@@ -35,15 +35,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backlog.h"
-#include "flight.h"
-#include "gpu.h"
-#include "graph.h"
-#include "handles.h"
-#include "ledger.h"
-#include "predict.h"
-#include "ring.h"
-#include "turn.h"
+#include "worker/backlog.h"
+#include "worker/exec-graph.h"
+#include "worker/flight.h"
+#include "worker/gpu.h"
+#include "worker/handles.h"
+#include "worker/ledger.h"
+#include "worker/predict.h"
+#include "worker/ring.h"
+#include "worker/turn.h"
 
 enum pending_kind {
     PENDING_SYNC,   /* reports what went wrong before */

@@ -19,16 +19,16 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#include "clock.h"
-#include "eventfds.h"
-#include "fdmsg.h"
-#include "isolation.h"
-#include "log.h"
-#include "memfd.h"
-#include "ring-session.h"
-#include "shared.h"
-#include "vgpu-attach.h"
-#include "worker.h"
+#include "common/clock.h"
+#include "common/eventfds.h"
+#include "common/fdmsg.h"
+#include "common/log.h"
+#include "common/memfd.h"
+#include "common/shared.h"
+#include "protocol/vgpu-attach.h"
+#include "worker/isolation.h"
+#include "worker/ring-session.h"
+#include "worker/worker.h"
 
 /* How long to look for commands after the last one, and for the end of work. */
 #define SPIN_IDLE_NS (100 * NS_PER_US)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker's side of a command queue, see ring.h. */
-#include "ring.h"
+#include "worker/ring.h"
 
 #include <string.h>
 
-#include "shared.h"
+#include "common/shared.h"
 
 #define HEADER ((uint32_t)sizeof(struct vgpu_command))
 

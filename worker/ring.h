@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "interrupt.h"
-#include "vgpu-queue.h"
+#include "protocol/vgpu-queue.h"
+#include "worker/interrupt.h"
 
 struct ring {
     struct vgpu_queue *queue;

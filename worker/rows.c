@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Work in rows, see rows.h. */
-#include "rows.h"
+#include "worker/rows.h"
 
 bool rows_fit(const struct gpu_arena *arena, const struct rows_side *side, bool in_arena,
               uint64_t width, uint64_t height, uint64_t depth)

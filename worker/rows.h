@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "gpu.h"
+#include "worker/gpu.h"
 
 /* One side of a copy, or what is filled. */
 struct rows_side {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker's side of a turn word, see protocol/vgpu-worker.h. */
-#include "turn.h"
+#include "worker/turn.h"
 
-#include "fdmsg.h"
-#include "shared.h"
+#include "common/fdmsg.h"
+#include "common/shared.h"
 
 static int link_send(const struct turn *turn, enum vgpu_link_type type, uint64_t from_ns)
 {

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vgpu-worker.h"
+#include "protocol/vgpu-worker.h"
 
 struct turn {
     struct vgpu_turn_page *page; /* shared with the mediator */

@@ -9,8 +9,8 @@
 
 #include <sys/types.h>
 
-#include "backend.h"
-#include "session.h"
+#include "worker/backend.h"
+#include "worker/registers.h"
 
 struct options {
     enum backend_kind backend;

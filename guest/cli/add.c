@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
-#include "clock.h"
+#include "common/clock.h"
+#include "guest/cli/cli.h"
 
 static const char separators[] = ", \t\r\n;";
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
-#include "clock.h"
+#include "common/clock.h"
+#include "guest/cli/cli.h"
 
 #define ROUNDS 5000u
 #define VECTOR_ROUNDS 10u

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the vgpu command share. */
-#ifndef VGPU_CLI_H
-#define VGPU_CLI_H
+#ifndef VGPU_GUEST_CLI_CLI_H
+#define VGPU_GUEST_CLI_CLI_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vgpu.h"
+#include "guest/libvgpu/vgpu.h"
 
 /* Exit codes, vgpu(1). */
 enum exit_code {

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
-#include "version.h"
+#include "common/version.h"
+#include "guest/cli/cli.h"
 
 #define LIST_MAX 64u
 

@@ -2,7 +2,7 @@
 /* Vectors of any length through the shared memory, piece by piece. */
 #include <stdlib.h>
 
-#include "cli.h"
+#include "guest/cli/cli.h"
 
 /* Pieces begin at page boundaries of the shared memory. */
 #define PAGE_ELEMENTS (4096u / VGPU_ELEMENT_SIZE)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls over the wire, see call.h. */
-#include "call.h"
+#include "guest/libcuda/call.h"
 
 #include <assert.h>
 #include <string.h>
 
-#include "entry.h"
-#include "object.h"
-#include "session.h"
-#include "stream.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/object.h"
+#include "guest/libcuda/stream.h"
+#include "guest/libvgpu/session.h"
 
 #define WORD 8u
 

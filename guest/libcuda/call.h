@@ -3,14 +3,14 @@
  * A call over the wire (VGPU_CMD_CALL): its arguments and results, gathered and posted. The
  * functions that use this are generated from api/.
  */
-#ifndef VGPU_CALL_H
-#define VGPU_CALL_H
+#ifndef VGPU_GUEST_LIBCUDA_CALL_H
+#define VGPU_GUEST_LIBCUDA_CALL_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cuda-types.h"
-#include "handle-types.h"
+#include "api/cuda-types.h"
+#include "api/handle-types.h"
 
 /* The fixed part, and arrays. */
 #define CALL_PARTS 6u

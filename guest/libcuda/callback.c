@@ -5,17 +5,17 @@
  * event again and again, ever more slowly, since a wait for it would take one of the session's
  * slots; and it takes no error that is the program's to see.
  */
-#include "callback.h"
+#include "guest/libcuda/callback.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "clock.h"
-#include "entry.h"
-#include "memory.h"
-#include "session.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libvgpu/session.h"
 
 /* CUDA's condition: at least, by the sign of the difference. */
 #define WAIT_AT_LEAST 0u

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Functions of the program's that run in the order of a stream; see stream.h. */
-#ifndef VGPU_CALLBACK_H
-#define VGPU_CALLBACK_H
+#ifndef VGPU_GUEST_LIBCUDA_CALLBACK_H
+#define VGPU_GUEST_LIBCUDA_CALLBACK_H
 
 #include <stdint.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 struct callbacks;
 

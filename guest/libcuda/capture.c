@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Capturing streams into graphs, see capture.h. */
-#include "capture.h"
+#include "guest/libcuda/capture.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "entry.h"
-#include "stream.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/stream.h"
 
 struct capture {
     struct capture *next;

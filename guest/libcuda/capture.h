@@ -7,14 +7,14 @@
  * one of its streams, and has to come back in the same way before it ends. Each stream of it has
  * the nodes that the next one will follow.
  */
-#ifndef VGPU_CAPTURE_H
-#define VGPU_CAPTURE_H
+#ifndef VGPU_GUEST_LIBCUDA_CAPTURE_H
+#define VGPU_GUEST_LIBCUDA_CAPTURE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "graph.h"
-#include "shared.h"
+#include "common/shared.h"
+#include "guest/libcuda/graph.h"
 
 /* Streams that are captured; and events last recorded in one. */
 extern uint32_t capture_streams, capture_marks;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Contexts, see context.h. */
-#include "context.h"
+#include "guest/libcuda/context.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture.h"
-#include "device.h"
-#include "entry.h"
-#include "exec.h"
-#include "memory.h"
-#include "module.h"
-#include "pool.h"
-#include "session.h"
-#include "shared.h"
-#include "stream.h"
+#include "common/shared.h"
+#include "guest/libcuda/capture.h"
+#include "guest/libcuda/device.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/exec.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libcuda/mempool.h"
+#include "guest/libcuda/module.h"
+#include "guest/libcuda/stream.h"
+#include "guest/libvgpu/session.h"
 
 /* How deep a thread's stack of contexts may be. */
 #define STACK_MAX 256u

@@ -3,13 +3,13 @@
  * Contexts. On the host there is one, the session's; here a process may have several, and each
  * thread its stack of them. A context owns what was made while it was current: that goes with it.
  */
-#ifndef VGPU_CONTEXT_H
-#define VGPU_CONTEXT_H
+#ifndef VGPU_GUEST_LIBCUDA_CONTEXT_H
+#define VGPU_GUEST_LIBCUDA_CONTEXT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 struct context {
     struct context *next, **before; /* among those that live */

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture.h"
-#include "copy.h"
-#include "entry.h"
-#include "memory.h"
-#include "session.h"
-#include "stream.h"
+#include "guest/libcuda/capture.h"
+#include "guest/libcuda/copy.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libcuda/stream.h"
+#include "guest/libvgpu/session.h"
 
 /* Rows shorter than this are packed before they are copied. */
 #define ROW_MAX (UINT64_C(64) << 10)

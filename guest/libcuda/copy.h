@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Copies and fills that are done later, in a graph: checked, and as the wire has them. */
-#ifndef VGPU_COPY_H
-#define VGPU_COPY_H
+#ifndef VGPU_GUEST_LIBCUDA_COPY_H
+#define VGPU_GUEST_LIBCUDA_COPY_H
 
-#include "cuda-types.h"
-#include "vgpu-graph.h"
+#include "api/cuda-types.h"
+#include "protocol/vgpu-graph.h"
 
 /* NOT_SUPPORTED where a side is the program's own memory and not page-locked. */
 CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan);

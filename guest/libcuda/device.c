@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The device. All that is asked here is answered without the host, see entry.c for what it knows.
  */
-#include "device.h"
+#include "guest/libcuda/device.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#include "entry.h"
+#include "guest/libcuda/entry.h"
 
 /* What the GPU can do and this library does not serve. */
 static const CUdevice_attribute not_served[] = {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The device: there is one, and what it is does not change. */
-#ifndef VGPU_DEVICE_H
-#define VGPU_DEVICE_H
+#ifndef VGPU_GUEST_LIBCUDA_DEVICE_H
+#define VGPU_GUEST_LIBCUDA_DEVICE_H
 
 #include <stdbool.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 static inline bool device_valid(CUdevice device)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The library's state, how it begins and ends, and how its functions are found; see entry.h. */
-#include "entry.h"
+#include "guest/libcuda/entry.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -10,11 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "claim.h"
-#include "context.h"
-#include "device.h"
-#include "session.h"
-#include "shared.h"
+#include "common/shared.h"
+#include "guest/libcuda/context.h"
+#include "guest/libcuda/device.h"
+#include "guest/libcuda/reserve.h"
+#include "guest/libvgpu/session.h"
 
 #define VGPU_DEFAULT_SHM (UINT64_C(256) << 20)
 

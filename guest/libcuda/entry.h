@@ -5,14 +5,14 @@
  * A process has one session, which cuInit() opens, and so one context on the host. There is one
  * device. An error that loses the context is the process's for good: `lost`.
  */
-#ifndef VGPU_ENTRY_H
-#define VGPU_ENTRY_H
+#ifndef VGPU_GUEST_LIBCUDA_ENTRY_H
+#define VGPU_GUEST_LIBCUDA_ENTRY_H
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "calls.h"
+#include "guest/libcuda/calls.h"
 
 #define EXPORTED __attribute__((visibility("default")))
 

@@ -3,17 +3,17 @@
  * Executable graphs. Each keeps the graph that it was made from, and the host has the same
  * (plan.h). What is changed in one goes to the host as a whole, when it is launched the next time.
  */
-#include "exec.h"
+#include "guest/libcuda/exec.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "entry.h"
-#include "gate.h"
-#include "graph.h"
-#include "object.h"
-#include "plan.h"
-#include "stream.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/gate.h"
+#include "guest/libcuda/graph.h"
+#include "guest/libcuda/object.h"
+#include "guest/libcuda/plan.h"
+#include "guest/libcuda/stream.h"
 
 #define FLAGS_MAX 15u
 

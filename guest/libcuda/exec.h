@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Graphs that were made executable. */
-#ifndef VGPU_EXEC_H
-#define VGPU_EXEC_H
+#ifndef VGPU_GUEST_LIBCUDA_EXEC_H
+#define VGPU_GUEST_LIBCUDA_EXEC_H
 
-#include "context.h"
+#include "guest/libcuda/context.h"
 
 /* Destroys those of a context. */
 void exec_release(const struct context *context);

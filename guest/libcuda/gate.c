@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Functions within graphs, see gate.h. */
-#include "gate.h"
+#include "guest/libcuda/gate.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "clock.h"
-#include "entry.h"
-#include "memory.h"
-#include "session.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libvgpu/session.h"
 
 enum gate_word {
     GATE_FREE = 0,

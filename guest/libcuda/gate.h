@@ -4,13 +4,13 @@
  * the arena that becomes 1 when the graph comes there. A thread sees that, calls the function, and
  * makes it 2; then the graph goes on, and it becomes 0 for the next launch.
  */
-#ifndef VGPU_GATE_H
-#define VGPU_GATE_H
+#ifndef VGPU_GUEST_LIBCUDA_GATE_H
+#define VGPU_GUEST_LIBCUDA_GATE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 /* The gates of one executable graph. */
 struct gates;

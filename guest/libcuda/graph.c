@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Graphs and what follows what in them, see graph.h. */
-#include "graph.h"
+#include "guest/libcuda/graph.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "entry.h"
+#include "guest/libcuda/entry.h"
 
 /* A pointer that a program passes is taken for a graph, or a node, when this is there. */
 #define GRAPH_MAGIC 0x67726170u

@@ -6,16 +6,16 @@
  *
  * As CUDA has it, a graph is not for several threads at a time.
  */
-#ifndef VGPU_GRAPHS_H
-#define VGPU_GRAPHS_H
+#ifndef VGPU_GUEST_LIBCUDA_GRAPH_H
+#define VGPU_GUEST_LIBCUDA_GRAPH_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "copy.h"
-#include "cuda-types.h"
-#include "launch.h"
+#include "api/cuda-types.h"
+#include "guest/libcuda/copy.h"
+#include "guest/libcuda/launch.h"
 
 struct graph;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Images of modules, see image.h. */
-#include "image.h"
+#include "guest/libcuda/image.h"
 
 #include <elf.h>
 #include <pthread.h>
@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "entry.h"
-#include "fatbin.h"
-#include "memory.h"
-#include "session.h"
+#include "common/fatbin.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libvgpu/session.h"
 
 /* What nvcc puts around a fatbin, as in fatbinary_section.h of CUDA's toolkit. */
 #define WRAPPER_MAGIC 0x466243b1u

@@ -3,12 +3,12 @@
  * Images of modules on their way to the host. An image tells its own length; programs say nothing
  * of it.
  */
-#ifndef VGPU_IMAGE_H
-#define VGPU_IMAGE_H
+#ifndef VGPU_GUEST_LIBCUDA_IMAGE_H
+#define VGPU_GUEST_LIBCUDA_IMAGE_H
 
 #include <stdint.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 /* As cuModuleLoadDataEx() has them; what they ask for is written there. */
 struct image_options {

@@ -4,13 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture.h"
-#include "entry.h"
-#include "launch.h"
-#include "module.h"
-#include "session.h"
-#include "shared.h"
-#include "stream.h"
+#include "common/shared.h"
+#include "guest/libcuda/capture.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/launch.h"
+#include "guest/libcuda/module.h"
+#include "guest/libcuda/stream.h"
+#include "guest/libvgpu/session.h"
 
 /* Parameters --------------------------------------------------------------------------------- */
 

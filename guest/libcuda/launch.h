@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Launches of kernels, at once or in a graph. */
-#ifndef VGPU_LAUNCH_H
-#define VGPU_LAUNCH_H
+#ifndef VGPU_GUEST_LIBCUDA_LAUNCH_H
+#define VGPU_GUEST_LIBCUDA_LAUNCH_H
 
 #include <stdint.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 /* How a kernel is launched, whichever call did it. */
 struct shape {

@@ -7,11 +7,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "claim.h"
-#include "entry.h"
-#include "memory.h"
-#include "object.h"
-#include "pool.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libcuda/mempool.h"
+#include "guest/libcuda/object.h"
+#include "guest/libcuda/reserve.h"
 
 /* Memory, which lasts while the program has a handle, or it is mapped. */
 struct allocation {

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Allocations and what addresses mean, see memory.h. */
-#include "memory.h"
+#include "guest/libcuda/memory.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture.h"
-#include "claim.h"
-#include "entry.h"
-#include "pool.h"
-#include "session.h"
+#include "guest/libcuda/capture.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/mempool.h"
+#include "guest/libcuda/reserve.h"
+#include "guest/libvgpu/session.h"
 
 /* Rows of a pitched allocation begin at multiples of this, as NVIDIA's driver has it. */
 #define PITCH UINT64_C(512)

@@ -4,13 +4,13 @@
  * reaches or that it has registered. An address that is device memory here is never taken for the
  * program's own, wherever that lies.
  */
-#ifndef VGPU_MEMORY_H
-#define VGPU_MEMORY_H
+#ifndef VGPU_GUEST_LIBCUDA_MEMORY_H
+#define VGPU_GUEST_LIBCUDA_MEMORY_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "context.h"
+#include "guest/libcuda/context.h"
 
 enum memory_kind {
     MEMORY_DEVICE,     /* by cuMemAlloc() */

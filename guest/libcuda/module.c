@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Modules and functions, see module.h; how images get to the host is in image.c. */
-#include "module.h"
+#include "guest/libcuda/module.h"
 
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "device.h"
-#include "entry.h"
-#include "image.h"
-#include "memory.h"
-#include "session.h"
+#include "guest/libcuda/device.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/image.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libvgpu/session.h"
 
 struct module {
     struct object object;

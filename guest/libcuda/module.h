@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Modules and functions, which are libraries and kernels too. */
-#ifndef VGPU_MODULE_H
-#define VGPU_MODULE_H
+#ifndef VGPU_GUEST_LIBCUDA_MODULE_H
+#define VGPU_GUEST_LIBCUDA_MODULE_H
 
-#include "context.h"
-#include "object.h"
+#include "guest/libcuda/context.h"
+#include "guest/libcuda/object.h"
 
 /* Where a parameter lies in a kernel's parameters; bytes. */
 struct parameter {

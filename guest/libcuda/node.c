@@ -2,10 +2,10 @@
 /* What the nodes of a graph do: how programs say it, and ask for it. */
 #include <string.h>
 
-#include "context.h"
-#include "entry.h"
-#include "graph.h"
-#include "module.h"
+#include "guest/libcuda/context.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/graph.h"
+#include "guest/libcuda/module.h"
 
 /* Work from what a program says --------------------------------------------------------------- */
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Objects by their handles, see object.h. */
-#include "object.h"
+#include "guest/libcuda/object.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vgpu-queue.h"
+#include "protocol/vgpu-queue.h"
 
 /* A table in two steps: it grows without moving what others look at. */
 #define CHUNK 1024u

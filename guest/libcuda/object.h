@@ -6,13 +6,13 @@
  * To look an object up takes no lock. A program that uses one in a thread while another destroys
  * it has no defined behaviour with CUDA either.
  */
-#ifndef VGPU_OBJECT_H
-#define VGPU_OBJECT_H
+#ifndef VGPU_GUEST_LIBCUDA_OBJECT_H
+#define VGPU_GUEST_LIBCUDA_OBJECT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "handle-types.h"
+#include "api/handle-types.h"
 
 /* The head of what is known of an object. */
 struct object {

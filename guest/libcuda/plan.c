@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Graphs as the wire has them, see plan.h. */
-#include "plan.h"
+#include "guest/libcuda/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "calls.h"
-#include "graph.h"
-#include "image.h"
+#include "guest/libcuda/calls.h"
+#include "guest/libcuda/graph.h"
+#include "guest/libcuda/image.h"
 
 /* What goes to the host, `bytes` of it, in `room`. */
 struct writer {

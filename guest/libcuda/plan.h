@@ -3,11 +3,11 @@
  * A graph on its way to the host: flat, as protocol/vgpu-graph.h has it. Graphs within it are
  * dissolved, and functions of the program's become gates.
  */
-#ifndef VGPU_PLAN_H
-#define VGPU_PLAN_H
+#ifndef VGPU_GUEST_LIBCUDA_PLAN_H
+#define VGPU_GUEST_LIBCUDA_PLAN_H
 
-#include "cuda-types.h"
-#include "gate.h"
+#include "api/cuda-types.h"
+#include "guest/libcuda/gate.h"
 
 struct graph;
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Streams and events, see stream.h; callbacks are in callback.c. */
-#include "stream.h"
+#include "guest/libcuda/stream.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "callback.h"
-#include "capture.h"
-#include "entry.h"
-#include "object.h"
-#include "pool.h"
-#include "session.h"
+#include "guest/libcuda/callback.h"
+#include "guest/libcuda/capture.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/mempool.h"
+#include "guest/libcuda/object.h"
+#include "guest/libvgpu/session.h"
 
 struct stream {
     struct object object;

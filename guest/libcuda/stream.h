@@ -6,13 +6,13 @@
  * stream waits: the stream waits for a word in the arena, which the thread counts up when the
  * callback has returned.
  */
-#ifndef VGPU_STREAM_H
-#define VGPU_STREAM_H
+#ifndef VGPU_GUEST_LIBCUDA_STREAM_H
+#define VGPU_GUEST_LIBCUDA_STREAM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "context.h"
+#include "guest/libcuda/context.h"
 
 /*
  * The handle on the wire of what a program means by a stream: NULL is the default stream,

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session.h"
+#include "guest/libvgpu/session.h"
 
 /* A command with a body of its own, posted. */
 static int post(struct vgpu_session *s, uint16_t opcode, const void *body, uint32_t bytes)

@@ -14,8 +14,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "internal.h"
-#include "vgpu-driver.h"
+#include "guest/libvgpu/internal.h"
+#include "protocol/vgpu-driver.h"
 
 /* Where the driver core lists the device files of a PCI function. */
 #define DEVICES "/sys/bus/pci/devices"

@@ -14,13 +14,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "eventfds.h"
-#include "fdmsg.h"
-#include "internal.h"
-#include "memfd.h"
-#include "shared.h"
-#include "unixaddr.h"
-#include "vgpu-attach.h"
+#include "common/eventfds.h"
+#include "common/fdmsg.h"
+#include "common/memfd.h"
+#include "common/shared.h"
+#include "common/unixaddr.h"
+#include "guest/libvgpu/internal.h"
+#include "protocol/vgpu-attach.h"
 
 #define ATTACH_LIMIT_MS 10000
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* What libvgpu's files share. */
-#ifndef VGPU_INTERNAL_H
-#define VGPU_INTERNAL_H
+#ifndef VGPU_GUEST_LIBVGPU_INTERNAL_H
+#define VGPU_GUEST_LIBVGPU_INTERNAL_H
 
 #include <stdbool.h>
 
-#include "vgpu.h"
+#include "guest/libvgpu/vgpu.h"
 
 /* How registers are reached. */
 struct vgpu_transport {

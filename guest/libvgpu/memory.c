@@ -14,9 +14,9 @@
 #include <emmintrin.h>
 #endif
 
-#include "clock.h"
-#include "session.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "guest/libvgpu/session.h"
 
 #define PINNED_ALIGN UINT64_C(256)
 #define STAGE_MAX (UINT64_C(1) << 20) /* bytes: such pieces stay in the processor's cache */

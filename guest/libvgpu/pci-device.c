@@ -9,7 +9,7 @@
  * it has a part of the arena; the next one guards the control block's list of parts. A queue or
  * part whose lock nobody holds has lost its process, and whoever comes next gives it back.
  */
-#include "pci-device.h"
+#include "guest/libvgpu/pci-device.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,7 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "common/clock.h"
 
 #define DEVICES "/sys/bus/pci/devices"
 #define LOCK_LIMIT_NS (30 * NS_PER_S) /* somebody may be closing many queues */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* An open vGPU by sysfs: what register mode (pci.c) and sessions (pci-port.c) share. */
-#ifndef VGPU_PCI_DEVICE_H
-#define VGPU_PCI_DEVICE_H
+#ifndef VGPU_GUEST_LIBVGPU_PCI_DEVICE_H
+#define VGPU_GUEST_LIBVGPU_PCI_DEVICE_H
 
-#include "internal.h"
+#include "guest/libvgpu/internal.h"
 
 #define PCI_LOCK_REGISTER_MODE VGPU_MAX_QUEUES
 #define PCI_LOCK_CONTROL (VGPU_MAX_QUEUES + 1)

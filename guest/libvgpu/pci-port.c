@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "pci-device.h"
+#include "guest/libvgpu/pci-device.h"
 
 struct pci_port {
     struct vgpu_port head;

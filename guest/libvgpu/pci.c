@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "pci-device.h"
+#include "common/clock.h"
+#include "guest/libvgpu/pci-device.h"
 
 #define LOCK_LIMIT_NS (5 * NS_PER_S)
 

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "clock.h"
-#include "internal.h"
+#include "common/clock.h"
+#include "guest/libvgpu/internal.h"
 
 #define ACT_LIMIT_NS (60 * NS_PER_S)
 #define WRITE_LOST_NS NS_PER_S /* a write that is not counted for so long */

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "clock.h"
-#include "internal.h"
+#include "common/clock.h"
+#include "guest/libvgpu/internal.h"
 
 /* Polls at full speed for this long, then in pauses that grow to the longest one. */
 #define SPIN_NS (200 * NS_PER_US)

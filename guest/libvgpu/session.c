@@ -11,7 +11,7 @@
  * Memory of BAR2 may be mapped write-combining, whose loads and stores the processor reorders
  * where it would not in ordinary memory: hence full fences where acquire and release would do.
  */
-#include "session.h"
+#include "guest/libvgpu/session.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -23,8 +23,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "clock.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
 
 /*
  * How long a thread looks at its slot before it sleeps: without letting others run; then, unless

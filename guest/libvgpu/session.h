@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A session inside libvgpu: what session.c, memory.c and calls.c share. */
-#ifndef VGPU_LIB_SESSION_H
-#define VGPU_LIB_SESSION_H
+#ifndef VGPU_GUEST_LIBVGPU_SESSION_H
+#define VGPU_GUEST_LIBVGPU_SESSION_H
 
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "internal.h"
+#include "guest/libvgpu/internal.h"
 
 /* Pieces of the arena through which memory goes that is not pinned: at first, and at most. */
 #define STAGES 4u

@@ -11,8 +11,8 @@
  * of the GPU (enum vgpu_gpu_error, CUDA's numbers). vgpu_last_message() then has a sentence for
  * people.
  */
-#ifndef VGPU_H
-#define VGPU_H
+#ifndef VGPU_GUEST_LIBVGPU_VGPU_H
+#define VGPU_GUEST_LIBVGPU_VGPU_H
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A question to the mediator, see ask.h. */
-#include "ask.h"
+#include "mediator/ctl/ask.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "unixaddr.h"
+#include "common/unixaddr.h"
 
 static char problem_text[512];
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A question to the mediator (docs/control.md), and getting at what is in its answer. */
-#ifndef VGPU_CTL_ASK_H
-#define VGPU_CTL_ASK_H
+#ifndef VGPU_MEDIATOR_CTL_ASK_H
+#define VGPU_MEDIATOR_CTL_ASK_H
 
 #include <json-c/json.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What `vgpuctl top` shows, see figures.h. */
-#include "figures.h"
+#include "mediator/ctl/figures.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ask.h"
-#include "histogram.h"
-#include "print.h"
+#include "mediator/ctl/ask.h"
+#include "mediator/ctl/print.h"
+#include "mediator/histogram.h"
 
 /* Between two answers ---------------------------------------------------------------------- */
 

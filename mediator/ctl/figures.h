@@ -3,8 +3,8 @@
  * What `vgpuctl top` shows: what VMs and their workers have done between two answers of the
  * mediator to "list".
  */
-#ifndef VGPU_CTL_FIGURES_H
-#define VGPU_CTL_FIGURES_H
+#ifndef VGPU_MEDIATOR_CTL_FIGURES_H
+#define VGPU_MEDIATOR_CTL_FIGURES_H
 
 #include <json-c/json.h>
 #include <stdbool.h>

@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ask.h"
-#include "print.h"
-#include "top.h"
-#include "unixaddr.h"
-#include "version.h"
+#include "common/unixaddr.h"
+#include "common/version.h"
+#include "mediator/ctl/ask.h"
+#include "mediator/ctl/print.h"
+#include "mediator/ctl/top.h"
 
 #define DEFAULT_SOCKET "/run/vgpu/control.sock"
 #define INTERVAL_MIN 0.1

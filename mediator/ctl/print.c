@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The mediator's answers as tables, see print.h. */
-#include "print.h"
+#include "mediator/ctl/print.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "ask.h"
-#include "figures.h"
+#include "mediator/ctl/ask.h"
+#include "mediator/ctl/figures.h"
 
 #define GPUS_TEXT 64u
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The mediator's answers as tables, for people. */
-#ifndef VGPU_CTL_PRINT_H
-#define VGPU_CTL_PRINT_H
+#ifndef VGPU_MEDIATOR_CTL_PRINT_H
+#define VGPU_MEDIATOR_CTL_PRINT_H
 
 #include <json-c/json.h>
 #include <stdint.h>

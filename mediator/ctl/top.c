@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* `vgpuctl top`, see top.h. */
-#include "top.h"
+#include "mediator/ctl/top.h"
 
 #include <errno.h>
 #include <ncurses.h>
@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ask.h"
-#include "clock.h"
-#include "figures.h"
+#include "common/clock.h"
+#include "mediator/ctl/ask.h"
+#include "mediator/ctl/figures.h"
 
 #define DEFAULT_ORDER 'p'
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* `vgpuctl top`: who uses the GPUs now, again and again. */
-#ifndef VGPU_CTL_TOP_H
-#define VGPU_CTL_TOP_H
+#ifndef VGPU_MEDIATOR_CTL_TOP_H
+#define VGPU_MEDIATOR_CTL_TOP_H
 
 #include <stdbool.h>
 

@@ -7,14 +7,14 @@
  * compares what arrived, and answers from it. In between lies the generated code of both halves,
  * with a transport (transport.c) in place of the ring and of the rest of libcuda.
  */
-#ifndef VGPU_ROUNDTRIP_H
-#define VGPU_ROUNDTRIP_H
+#ifndef VGPU_TESTS_API_ROUNDTRIP_H
+#define VGPU_TESTS_API_ROUNDTRIP_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "api-calls.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/api-calls.h"
 
 #define ELEMENTS 9u      /* the most in an array */
 #define STRING_ROOM 128u /* bytes, with the NUL */

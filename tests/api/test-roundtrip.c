@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calls.h"
-#include "entry.h"
-#include "roundtrip.h"
-#include "transport.h"
+#include "guest/libcuda/calls.h"
+#include "guest/libcuda/entry.h"
+#include "tests/api/roundtrip.h"
+#include "tests/api/transport.h"
 
 #define ROUNDS 48u
 #define WHOLE 3u       /* a round with something in each array and string */

@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../lib"), os.path.join(HERE, "../../api"), HERE]
 import spec  # noqa: E402
 import vgputest as v  # noqa: E402
-from emit_guest import mapped  # noqa: E402
+from emit_headers import mapped  # noqa: E402
 from specification import API, api_files, generate  # noqa: E402
 
 GOLDENS = ("calls.c", "calls.h", "api-calls.c", "api-calls.h", "cuda-calls.c", "libcuda.map",

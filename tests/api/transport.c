@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* From the guest half to the worker's half, see transport.h. */
-#include "transport.h"
+#include "tests/api/transport.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "entry.h"
-#include "object.h"
-#include "session.h"
-#include "stream.h"
-#include "unit.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/object.h"
+#include "guest/libcuda/stream.h"
+#include "guest/libvgpu/session.h"
+#include "tests/unit/unit.h"
 
 #define FENCE 65536u /* whole pages */
 #define STALE 0xa5   /* in the room for results before a call */

@@ -4,14 +4,14 @@
  * guest/libcuda/call.c and the generated code ask of the rest of the library. `cuda` (entry.h) has
  * the revision of the host.
  */
-#ifndef VGPU_TRANSPORT_H
-#define VGPU_TRANSPORT_H
+#ifndef VGPU_TESTS_API_TRANSPORT_H
+#define VGPU_TESTS_API_TRANSPORT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "api-calls.h"
+#include "worker/api-calls.h"
 
 #define TRANSPORT_ROOM 65536u /* bytes of arguments, and of results */
 

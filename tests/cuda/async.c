@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory that is taken and given back in the order of a stream. */
-#include "pool.h"
+#include "tests/cuda/pool-check.h"
 
 #define WORDS (MIB / WORD)
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Copies of blocks: rows of bytes with gaps between them, in two and three dimensions. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <string.h>
 

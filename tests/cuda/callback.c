@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Functions of the host as work in a stream. They may call nothing of CUDA. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Work that is captured in a stream: it becomes a graph, and runs when the graph is launched. */
-#include "graph.h"
+#include "tests/cuda/graph-check.h"
 
 #include <string.h>
 

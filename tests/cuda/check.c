@@ -9,7 +9,7 @@
  * how the test went. Prints a line a test, and "N passed, N failed, N skipped" at the end. Exit
  * code 0 when none failed.
  */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <signal.h>
 #include <stdarg.h>

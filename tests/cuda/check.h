@@ -3,8 +3,8 @@
  * What the tests of the CUDA driver API share. Each test runs in a process of its own, so it may
  * leave anything behind. The first expectation that fails ends the test, from any thread.
  */
-#ifndef CHECK_H
-#define CHECK_H
+#ifndef VGPU_TESTS_CUDA_CHECK_H
+#define VGPU_TESTS_CUDA_CHECK_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What tests of all areas do first: a context, memory, streams, the kernels of kernels.ptx. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <string.h>
 #include <time.h>

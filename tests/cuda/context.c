@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Contexts: the primary one, what a context says of itself, and calls without one. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 static unsigned active(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Copies of runs of bytes. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The default streams: the legacy one, which blocking streams wait for, and each thread's own. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Devices: how many, which, and what they say of themselves. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdio.h>
 #include <string.h>

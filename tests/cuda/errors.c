@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Errors: their names, and those of kernels that go wrong, which the context does not survive. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Events: when they were reached, and the time between two. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 static void test_time_between_events(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Executable graphs: made from a graph, launched, changed. */
-#include "graph.h"
+#include "tests/cuda/graph-check.h"
 
 static void test_graph_of_nothing(void)
 {

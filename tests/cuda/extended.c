@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Launches of further kinds: cooperative ones, many in order, shapes and shared memory. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cuMemset in all its widths. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #define BYTES 4096
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Graphs that are built node by node: what is in them, and what they do. */
-#include "graph.h"
+#include "tests/cuda/graph-check.h"
 
 static bool contains(const CUgraphNode *nodes, size_t count, CUgraphNode node)
 {

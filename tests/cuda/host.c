@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Pinned host memory, allocated and registered, and what kernels make of it. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdlib.h>
 #include <string.h>

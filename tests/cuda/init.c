@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What there is before cuInit, and cuInit itself. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <string.h>
 

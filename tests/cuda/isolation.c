@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What may not happen while a stream captures, and what becomes of the capture if it does. */
-#include "graph.h"
+#include "tests/cuda/graph-check.h"
 
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Launches: what the kernel gets, and launches that cannot be. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Libraries and their kernels, which need no context, and what functions say of themselves. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <string.h>
 

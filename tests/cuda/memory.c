@@ -2,7 +2,7 @@
 /* Device memory: taking it, giving it back, how much there is. */
 #include <sys/mman.h>
 
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #define MIB ((size_t)1 << 20)
 

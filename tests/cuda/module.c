@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Modules: loading them, what is wrong with some, and the functions and variables in them. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Graphs for tests: nodes that launch the kernels of kernels.ptx, and captures. */
-#include "graph.h"
+#include "tests/cuda/graph-check.h"
 
 static void call_kernel(struct call *call, const char *name, unsigned blocks, unsigned threads)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a pointer says of the memory behind it. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdlib.h>
 

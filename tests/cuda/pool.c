@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Pools of memory: which one serves, how much it holds, when it gives memory back. */
-#include "pool.h"
+#include "tests/cuda/pool-check.h"
 
 void needs_pools(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Entry points by name: cuGetProcAddress, as the CUDA runtime finds them, and dlsym. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <dlfcn.h>
 

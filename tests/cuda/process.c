@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Processes: forking before and after cuInit, and ending with work pending. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <stdlib.h>
 #include <sys/wait.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The stack of current contexts that each thread has, and created contexts on it. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Streams: making them, asking them, and the order of work in them. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 static void test_stream_flags(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Several threads at once. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #include <pthread.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Executable graphs that are changed after they were made. */
-#include "graph.h"
+#include "tests/cuda/graph-check.h"
 
 static void launch(CUgraphExec exec, CUstream stream)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses and memory taken apart from each other, and mapped by the program itself. */
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #define WORDS(bytes) ((bytes) / WORD)
 

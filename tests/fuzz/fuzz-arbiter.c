@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arbiter.h"
+#include "mediator/arbiter.h"
 
 #define WORKERS 8u
 #define ACCOUNTS 4u

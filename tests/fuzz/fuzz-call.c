@@ -17,10 +17,10 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-#include "../unit/guest-side.h"
-#include "api-calls.h"
-#include "clock.h"
-#include "ring-session.h"
+#include "common/clock.h"
+#include "tests/unit/guest-side.h"
+#include "worker/api-calls.h"
+#include "worker/ring-session.h"
 
 #define ARENA (64u << 10)
 #define ARENA_ADDRESS UINT64_C(0x200000000000)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config.h"
+#include "mediator/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Images of graphs at the worker's decoder (worker/graph.h), on the cpu backend. The bytes are
+ * Images of graphs at the worker's decoder (worker/exec-graph.h), on the cpu backend. The bytes are
  * images, each behind two words of 32 bits: how many nodes it is said to have, and its length. The
  * first one that is accepted makes a graph, those behind it update it; after each the graph is
  * launched, place by place.
@@ -14,9 +14,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "api-calls.h"
-#include "graph.h"
-#include "shared.h"
+#include "common/shared.h"
+#include "worker/api-calls.h"
+#include "worker/exec-graph.h"
 
 #define ARENA (64u << 10)
 #define ARENA_ADDRESS UINT64_C(0x200000000000)

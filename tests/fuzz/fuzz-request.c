@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "session.h"
+#include "worker/registers.h"
 
 #define SHM (1u << 20)
 

@@ -11,7 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-#include "ring-session.h"
+#include "worker/ring-session.h"
 
 #define ARENA (64u << 10)
 #define ARENA_ADDRESS UINT64_C(0x200000000000)

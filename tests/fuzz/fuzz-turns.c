@@ -16,10 +16,10 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "../unit/guest-side.h"
-#include "../unit/test-clock.h"
-#include "clock.h"
-#include "ring-session.h"
+#include "common/clock.h"
+#include "tests/unit/guest-side.h"
+#include "tests/unit/test-clock.h"
+#include "worker/ring-session.h"
 
 #define ARENA (16u << 20) /* bytes; nobody touches them */
 #define WINDOW (100 * NS_PER_US)

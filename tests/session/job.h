@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A small job whose every bit is known: what session-fault.c and session-victim.c compute. */
-#ifndef VGPU_TESTS_JOB_H
-#define VGPU_TESTS_JOB_H
+#ifndef VGPU_TESTS_SESSION_JOB_H
+#define VGPU_TESTS_SESSION_JOB_H
 
 #include <stdbool.h>
 #include <string.h>
 
-#include "vgpu.h"
+#include "guest/libvgpu/vgpu.h"
 
 #define JOB_COUNT 4096u /* elements */
 

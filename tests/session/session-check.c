@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vgpu.h"
+#include "guest/libvgpu/vgpu.h"
 
 #define THREADS 6
 

@@ -20,11 +20,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../../worker/backend-cuda/driver.h"
-#include "clock.h"
-#include "job.h"
-#include "session.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "guest/libvgpu/session.h"
+#include "tests/session/job.h"
+#include "worker/backend-cuda/cuda-driver.h"
 
 #define SKIPPED 77
 #define PATIENCE_NS (60 * NS_PER_S)

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vgpu.h"
+#include "guest/libvgpu/vgpu.h"
 
 #define COUNT 4096u /* elements */
 #define MIB (UINT64_C(1) << 20)

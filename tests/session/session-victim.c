@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "job.h"
+#include "common/clock.h"
+#include "tests/session/job.h"
 
 struct sample {
     uint64_t start, ns;

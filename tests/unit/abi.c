@@ -7,13 +7,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "vgpu-attach.h"
-#include "vgpu-driver.h"
-#include "vgpu-graph.h"
-#include "vgpu-queue.h"
-#include "vgpu-regs.h"
-#include "vgpu-request.h"
-#include "vgpu-worker.h"
+#include "protocol/vgpu-attach.h"
+#include "protocol/vgpu-driver.h"
+#include "protocol/vgpu-graph.h"
+#include "protocol/vgpu-queue.h"
+#include "protocol/vgpu-regs.h"
+#include "protocol/vgpu-request.h"
+#include "protocol/vgpu-worker.h"
 
 /* clang-format would give the lists one line an entry and a staircase. */
 /* clang-format off */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Images of graphs for tests, see graph-fixture.h. */
-#include "graph-fixture.h"
+#include "tests/unit/graph-fixture.h"
 
 #include <stdlib.h>
 #include <string.h>

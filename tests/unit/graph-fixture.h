@@ -4,11 +4,11 @@
  * own. A test that wants something wrong stores it in what it gets a pointer to. They are taken by
  * a GPU that has no operations but those that a test gives it.
  */
-#ifndef VGPU_UNIT_GRAPH_FIXTURE_H
-#define VGPU_UNIT_GRAPH_FIXTURE_H
+#ifndef VGPU_TESTS_UNIT_GRAPH_FIXTURE_H
+#define VGPU_TESTS_UNIT_GRAPH_FIXTURE_H
 
-#include "graph.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/exec-graph.h"
 
 #define GRAPH_ARENA 4096u                     /* bytes */
 #define GRAPH_DEVICE UINT64_C(0x7f0000000000) /* an address that is not in the arena */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls of api/ whose arguments are all words, over the ring of a fixture. */
-#ifndef VGPU_UNIT_GUEST_CALL_H
-#define VGPU_UNIT_GUEST_CALL_H
+#ifndef VGPU_TESTS_UNIT_GUEST_CALL_H
+#define VGPU_TESTS_UNIT_GUEST_CALL_H
 
-#include "ring-fixture.h"
-#include "unit.h"
+#include "tests/unit/ring-fixture.h"
+#include "tests/unit/unit.h"
 
 #define CALL_WORDS_MAX 16u
 

@@ -3,14 +3,14 @@
  * A guest process's side of a queue for tests: posts commands as libvgpu does. What a test wants
  * to be wrong it stores itself.
  */
-#ifndef VGPU_UNIT_GUEST_SIDE_H
-#define VGPU_UNIT_GUEST_SIDE_H
+#ifndef VGPU_TESTS_UNIT_GUEST_SIDE_H
+#define VGPU_TESTS_UNIT_GUEST_SIDE_H
 
 #include <stdint.h>
 #include <string.h>
 
-#include "shared.h"
-#include "vgpu-queue.h"
+#include "common/shared.h"
+#include "protocol/vgpu-queue.h"
 
 struct guest_side {
     struct vgpu_queue *queue;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A ring session for tests, see ring-fixture.h. */
-#include "ring-fixture.h"
+#include "tests/unit/ring-fixture.h"
 
-#include "api-calls.h"
+#include "worker/api-calls.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "predict.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/predict.h"
 
 #define CALL_SLOT VGPU_SLOTS
 #define CPU_MEMORY (1u << 20) /* bytes of device memory */

@@ -5,12 +5,12 @@
  * fences are counted, so that a test ends with none left. It does all in the order in which it
  * was submitted.
  */
-#ifndef VGPU_UNIT_RING_FIXTURE_H
-#define VGPU_UNIT_RING_FIXTURE_H
+#ifndef VGPU_TESTS_UNIT_RING_FIXTURE_H
+#define VGPU_TESTS_UNIT_RING_FIXTURE_H
 
-#include "guest-side.h"
-#include "ring-session.h"
-#include "test-clock.h"
+#include "tests/unit/guest-side.h"
+#include "tests/unit/test-clock.h"
+#include "worker/ring-session.h"
 
 #define FIXTURE_ARENA (16u << 20) /* bytes */
 #define FAKE_FREE 1000u           /* bytes of device memory that the fake GPU says it has */

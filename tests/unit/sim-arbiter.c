@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim-model.h"
+#include "tests/unit/sim-model.h"
 
 #define WINDOW MS
 #define LEAST (ARBITER_LEAST_ONE / 100)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The simulated engine, workers and messages, see sim-model.h. */
-#include "sim-model.h"
+#include "tests/unit/sim-model.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared.h"
+#include "common/shared.h"
 
 #define PIECES 2048u /* of a worker, on the engine */
 #define DRIVER_SLICE (2 * MS)

@@ -11,13 +11,13 @@
  * What must hold at every moment is checked at every decision; sim_fail() ends the program with the
  * seed.
  */
-#ifndef VGPU_SIM_MODEL_H
-#define VGPU_SIM_MODEL_H
+#ifndef VGPU_TESTS_UNIT_SIM_MODEL_H
+#define VGPU_TESTS_UNIT_SIM_MODEL_H
 
 #include <stdint.h>
 #include <stdio.h>
 
-#include "arbiter.h"
+#include "mediator/arbiter.h"
 
 #define SIM_VMS 64u
 #define SIM_SAMPLES 65536u

@@ -6,8 +6,8 @@
  */
 #include <string.h>
 
-#include "graph-fixture.h"
-#include "guest-call.h"
+#include "tests/unit/graph-fixture.h"
+#include "tests/unit/guest-call.h"
 
 struct gpu_graph {
     int dummy;

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api-calls.h"
-#include "clock.h"
-#include "commands.h"
-#include "ring-fixture.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "tests/unit/ring-fixture.h"
+#include "tests/unit/unit.h"
+#include "worker/api-calls.h"
+#include "worker/commands.h"
 
 #define SLOT VGPU_SLOTS /* that call() uses */
 #define REMEMBERED 256u /* pieces */

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "commands.h"
-#include "guest-call.h"
+#include "tests/unit/guest-call.h"
+#include "worker/commands.h"
 
 #define QUOTA 100000u
 #define AT UINT64_C(0x300000000) /* a range of addresses */

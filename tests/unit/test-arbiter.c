@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "arbiter.h"
-#include "unit.h"
+#include "mediator/arbiter.h"
+#include "tests/unit/unit.h"
 
 #define MS UINT64_C(1000000)
 #define SLICE (2 * MS)

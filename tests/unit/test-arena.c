@@ -5,8 +5,8 @@
  */
 #include <stdlib.h>
 
-#include "internal.h"
-#include "unit.h"
+#include "guest/libvgpu/internal.h"
+#include "tests/unit/unit.h"
 
 #define PAGE UINT64_C(4096)
 #define MIB (UINT64_C(1) << 20)

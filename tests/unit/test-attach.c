@@ -2,8 +2,8 @@
 /* The attach state machine: every message in every state; who is granted what. */
 #include <string.h>
 
-#include "attach.h"
-#include "unit.h"
+#include "mediator/attach.h"
+#include "tests/unit/unit.h"
 
 #define USER 1000u
 

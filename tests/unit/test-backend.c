@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/backend.h"
 
 static struct backend *backend;
 

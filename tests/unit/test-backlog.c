@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backlog.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/backlog.h"
 
 #define HEADER ((uint32_t)sizeof(struct vgpu_command))
 

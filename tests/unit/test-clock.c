@@ -3,13 +3,13 @@
  * The clock of a test, see test-clock.h. It takes the place of libc's clock_gettime() in the whole
  * program; other clocks than the monotonic one stay as they are.
  */
-#include "test-clock.h"
+#include "tests/unit/test-clock.h"
 
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "common/clock.h"
 
 uint64_t test_clock_ns;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The clock that code under test sees: the real one, or one that its test sets. */
-#ifndef VGPU_UNIT_TEST_CLOCK_H
-#define VGPU_UNIT_TEST_CLOCK_H
+#ifndef VGPU_TESTS_UNIT_TEST_CLOCK_H
+#define VGPU_TESTS_UNIT_TEST_CLOCK_H
 
 #include <stdint.h>
 

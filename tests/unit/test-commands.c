@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ring-fixture.h"
-#include "unit.h"
+#include "tests/unit/ring-fixture.h"
+#include "tests/unit/unit.h"
 
 enum { SLOT = 1 };
 

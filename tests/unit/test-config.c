@@ -6,10 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "arbiter.h"
-#include "clock.h"
-#include "config.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "mediator/arbiter.h"
+#include "mediator/config.h"
+#include "tests/unit/unit.h"
 
 static char reports[8192];
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "flight.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "tests/unit/unit.h"
+#include "worker/flight.h"
 
 #define WINDOW (100 * NS_PER_US)
 #define START NS_PER_S

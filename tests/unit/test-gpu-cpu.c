@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "clock.h"
-#include "ring-fixture.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "tests/unit/ring-fixture.h"
+#include "tests/unit/unit.h"
 
 #define COUNT 1000u                /* elements */
 #define MEMORY (UINT64_C(1) << 20) /* of the device, as ring-fixture.c has it */

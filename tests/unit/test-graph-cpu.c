@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "graph-fixture.h"
-#include "shared.h"
+#include "common/shared.h"
+#include "tests/unit/graph-fixture.h"
 
 #define MEMORY 4096u
 #define GATE_ROUNDS 100u

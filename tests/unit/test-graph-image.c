@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph-fixture.h"
+#include "tests/unit/graph-fixture.h"
 
 static void add_kernel_with_attributes(uint32_t count, CUlaunchAttributeID id)
 {

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "graph-fixture.h"
+#include "tests/unit/graph-fixture.h"
 
 /* Kernels ------------------------------------------------------------------------------------ */
 

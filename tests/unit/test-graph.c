@@ -5,8 +5,8 @@
  */
 #include <string.h>
 
-#include "api-calls.h"
-#include "graph-fixture.h"
+#include "tests/unit/graph-fixture.h"
+#include "worker/api-calls.h"
 
 #define WAIT_EQUAL 1 /* of CUstreamWaitValue_flags */
 

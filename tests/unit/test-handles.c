@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Handles: a guest that invents them, keeps old ones, or asks for too many. */
-#include "handles.h"
+#include "worker/handles.h"
 
-#include "unit.h"
+#include "tests/unit/unit.h"
 
 static struct handles handles;
 static int objects[8]; /* only their addresses matter */

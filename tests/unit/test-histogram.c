@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Which bucket holds what, sums of histograms, and percentiles as far as buckets tell. */
-#include "unit.h"
+#include "tests/unit/unit.h"
 
-#include "histogram.h"
+#include "mediator/histogram.h"
 
 #define US UINT64_C(1000)
 

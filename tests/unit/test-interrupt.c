@@ -3,10 +3,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "interrupt.h"
-#include "test-clock.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "tests/unit/test-clock.h"
+#include "tests/unit/unit.h"
+#include "worker/interrupt.h"
 
 #define RATE 1000u /* in a second */
 #define START (5 * NS_PER_S)

@@ -10,9 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "ledger.h"
-#include "shared.h"
-#include "unit.h"
+#include "common/shared.h"
+#include "tests/unit/unit.h"
+#include "worker/ledger.h"
 
 #define LIMIT 100000u
 #define SESSIONS 4

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "guest-call.h"
+#include "tests/unit/guest-call.h"
 
 #define GRANULE 512u /* what an allocation takes at least */
 

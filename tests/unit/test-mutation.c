@@ -16,10 +16,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "guest-side.h"
-#include "ring-session.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "tests/unit/guest-side.h"
+#include "tests/unit/unit.h"
+#include "worker/ring-session.h"
 
 #define PAGE 4096u
 #define ARENA (64u << 10) /* bytes */

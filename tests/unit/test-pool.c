@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "pool.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "mediator/pool.h"
+#include "tests/unit/unit.h"
 
 #define WINDOW (100 * NS_PER_US)
 #define VMS 4u

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* How long work will take: what is learned from what was measured, and what is forgotten. */
-#include "clock.h"
-#include "predict.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "tests/unit/unit.h"
+#include "worker/predict.h"
 
 static struct predictor predictor;
 

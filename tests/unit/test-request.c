@@ -2,8 +2,8 @@
 /* The request decoder: every opcode with every length, and operands at their limits. */
 #include <string.h>
 
-#include "request.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/request.h"
 
 #define SHM (UINT64_C(1) << 20)
 

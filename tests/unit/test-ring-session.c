@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "clock.h"
-#include "ring-fixture.h"
-#include "unit.h"
+#include "common/clock.h"
+#include "tests/unit/ring-fixture.h"
+#include "tests/unit/unit.h"
 
 static void post_work(void)
 {

@@ -3,15 +3,15 @@
  * The worker's side of a ring: what is taken, what is refused, and when it sleeps. The test plays
  * a guest process, a good one or one that lies about all that it may write.
  */
-#include "ring.h"
+#include "worker/ring.h"
 
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "guest-side.h"
-#include "unit.h"
+#include "tests/unit/guest-side.h"
+#include "tests/unit/unit.h"
 
 #define HEADER ((uint32_t)sizeof(struct vgpu_command))
 

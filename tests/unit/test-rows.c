@@ -3,8 +3,8 @@
  * Whether rows and slices fit: at the ends of the arena to the byte, and where a product or a sum
  * on the way wraps. What is expected at random is worked out with more bits.
  */
-#include "rows.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/rows.h"
 
 #define ARENA_AT UINT64_C(0x10000)
 #define ARENA_BYTES UINT64_C(1000)

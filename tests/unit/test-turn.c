@@ -12,9 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "shared.h"
-#include "turn.h"
-#include "unit.h"
+#include "common/shared.h"
+#include "tests/unit/unit.h"
+#include "worker/turn.h"
 
 #define ENGINE VGPU_ENGINE_TO_DEVICE
 #define ROUNDS 100000

@@ -19,9 +19,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "guest-side.h"
-#include "ring.h"
-#include "unit.h"
+#include "tests/unit/guest-side.h"
+#include "tests/unit/unit.h"
+#include "worker/ring.h"
 
 #ifdef __SANITIZE_THREAD__
 #define ROUNDS 40000u /* each takes far longer */

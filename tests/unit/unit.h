@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cmocka with the headers that it wants first. */
-#ifndef VGPU_UNIT_H
-#define VGPU_UNIT_H
+#ifndef VGPU_TESTS_UNIT_UNIT_H
+#define VGPU_TESTS_UNIT_UNIT_H
 
 #include <setjmp.h>
 #include <stdarg.h>

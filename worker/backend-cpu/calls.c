@@ -6,8 +6,8 @@
 #include <limits.h>
 #include <string.h>
 
-#include "api-calls.h"
-#include "cpu.h"
+#include "worker/api-calls.h"
+#include "worker/backend-cpu/cpu.h"
 
 #define MAX_THREADS 1024
 #define MAX_RESIDENT 2048 /* threads on the one multiprocessor */

@@ -17,7 +17,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "../backend.h"
+#include "worker/backend.h"
 
 /* Elements up to which a sum takes less than waking a thread does (some 10 us). */
 #define INLINE_MAX 16384u

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the two files share that compute for a session where there is no GPU. */
-#ifndef VGPU_CPU_H
-#define VGPU_CPU_H
+#ifndef VGPU_WORKER_BACKEND_CPU_CPU_H
+#define VGPU_WORKER_BACKEND_CPU_CPU_H
 
-#include "../gpu.h"
+#include "worker/gpu.h"
 
 struct gpu_calls;
 extern const struct gpu_calls cpu_calls;

@@ -16,11 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../gpu.h"
-#include "../predict.h"
-#include "clock.h"
-#include "cpu.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/shared.h"
+#include "worker/backend-cpu/cpu.h"
+#include "worker/gpu.h"
+#include "worker/predict.h"
 
 /* Device addresses are far from any pointer, so that a mistake does not work by chance. */
 #define FIRST_ADDRESS UINT64_C(0x1000000000)

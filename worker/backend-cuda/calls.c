@@ -2,9 +2,9 @@
 /* Calls of api/ that the cuda backend does not simply hand on to the driver. */
 #include <limits.h>
 
-#include "api-calls.h"
-#include "driver.h"
-#include "raw.h"
+#include "worker/api-calls.h"
+#include "worker/backend-cuda/cuda-driver.h"
+#include "worker/backend-cuda/raw.h"
 
 /* More than there are; each costs a call of the driver's. */
 #define ATTRIBUTES_MAX 1024u

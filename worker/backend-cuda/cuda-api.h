@@ -3,12 +3,12 @@
  * The part of the CUDA driver API that the cuda backend calls for itself, loaded at run time: the
  * same worker runs where there is no driver. What it hands on for guests is generated from api/.
  */
-#ifndef VGPU_CUDA_API_H
-#define VGPU_CUDA_API_H
+#ifndef VGPU_WORKER_BACKEND_CUDA_CUDA_API_H
+#define VGPU_WORKER_BACKEND_CUDA_CUDA_API_H
 
 #include <stddef.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 /* member, symbol with the version that has this signature, parameters */
 #define CUDA_CALLS(X)                                                                              \

@@ -18,10 +18,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "../backend.h"
-#include "clock.h"
-#include "driver.h"
-#include "log.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "worker/backend-cuda/cuda-driver.h"
+#include "worker/backend.h"
 
 #define STREAMS 2u
 #define CHUNK (UINT64_C(4) << 20) /* elements: 16 MiB, long enough to hide the launch */

@@ -16,13 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../gpu.h"
-#include "../image.h"
-#include "../predict.h"
-#include "api-calls.h"
-#include "driver.h"
-#include "log.h"
-#include "raw.h"
+#include "common/log.h"
+#include "worker/api-calls.h"
+#include "worker/backend-cuda/cuda-driver.h"
+#include "worker/backend-cuda/raw.h"
+#include "worker/gpu.h"
+#include "worker/module-image.h"
+#include "worker/predict.h"
 
 /*
  * Bytes that the driver takes into its command buffer when they come from memory that is not

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../gpu.h"
-#include "cuda-api.h"
-#include "driver.h"
-#include "raw.h"
+#include "worker/backend-cuda/cuda-api.h"
+#include "worker/backend-cuda/cuda-driver.h"
+#include "worker/backend-cuda/raw.h"
+#include "worker/gpu.h"
 
 /* As NVIDIA's documentation has it, for nodes that write and wait for words. */
 enum mem_op {

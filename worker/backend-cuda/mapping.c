@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses and memory apart from each other, on the cuda backend: as the driver has it. */
 
-#include "api-calls.h"
-#include "cuda-api.h"
-#include "driver.h"
-#include "raw.h"
+#include "worker/api-calls.h"
+#include "worker/backend-cuda/cuda-api.h"
+#include "worker/backend-cuda/cuda-driver.h"
+#include "worker/backend-cuda/raw.h"
 
 /* member, symbol, parameters */
 #define MAPPING_CALLS(X)                                                                           \

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What NVIDIA's driver knows a session's objects by, for the calls that api/ hands on to it. */
-#ifndef VGPU_CUDA_RAW_H
-#define VGPU_CUDA_RAW_H
+#ifndef VGPU_WORKER_BACKEND_CUDA_RAW_H
+#define VGPU_WORKER_BACKEND_CUDA_RAW_H
 
-#include "../gpu.h"
+#include "worker/gpu.h"
 
 /* The stream, which gets a piece of work now. */
 CUstream cuda_submit(struct gpu *gpu, struct gpu_stream *stream);

@@ -1,61 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The guest half: headers, the calls over the wire, the exported functions and their table."""
+"""The guest half: the calls over the wire, the exported functions and their table."""
 from emit import (NOTICE, count_of, fixed_back, fixed_in, names, optional, parameters, parts)
+from emit_headers import prototype
 from spec import base_name
 
 # What follows the parameters of a hand-written call that uses the default stream.
 DEFAULT_STREAM = "CUstream default_stream"
-
-
-def errors_header(spec):
-    lines = "".join(f"    {error_name(number, name)} = {number},\n"
-                    for number, name, _ in sorted(spec.errors))
-    rows = "".join(f'    X({error_name(number, name)}, "{text}") \\\n'
-                   for number, name, text in sorted(spec.errors))
-    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            "#ifndef VGPU_CUDA_ERRORS_H\n#define VGPU_CUDA_ERRORS_H\n\n"
-            f"typedef enum cudaError_enum {{\n{lines}}} CUresult;\n\n"
-            "/* Enumerator, text. */\n"
-            f"#define CUDA_ERRORS(X) \\\n{rows}\n#endif\n")
-
-
-def handle_types(spec):
-    lines = "".join(f"    HANDLE_{kind.upper()} = {number},\n" for kind, number in spec.kinds)
-    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            "#ifndef VGPU_HANDLE_TYPES_H\n#define VGPU_HANDLE_TYPES_H\n\n"
-            f"enum handle_type {{\n    HANDLE_FREE = 0,\n{lines}}};\n\n#endif\n")
-
-
-def error_name(number, name):
-    return "CUDA_SUCCESS" if number == 0 else f"CUDA_ERROR_{name}"
-
-
-def prototype(call):
-    return f"CUresult {call.name}({parameters(call)})"
-
-
-def mapped(spec):
-    """What cuda.h maps plain names to: the newest version of each."""
-    newest = {}
-    for call in spec.exported():
-        base = base_name(call.name)
-        if not call.unmapped and call.version >= newest.get(base, (0, ""))[0]:
-            newest[base] = (call.version, call.name)
-    for call in spec.exported():
-        for base, version in call.also:
-            newest[base] = (version, call.name)
-    return {base: name for base, (_, name) in newest.items() if base != name}
-
-
-def cuda_header(spec):
-    maps = "".join(f"#define {base} {name}\n" for base, name in sorted(mapped(spec).items()))
-    calls = "".join(prototype(call) + ";\n" for call in spec.exported())
-    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            "/*\n * The calls of the CUDA driver API that libcuda.so.1 serves, for programs that are"
-            " built where\n * there is no cuda.h of NVIDIA's.\n */\n"
-            "#ifndef VGPU_CUDA_H\n#define VGPU_CUDA_H\n\n#include \"cuda-types.h\"\n\n"
-            "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
-            f"{calls}\n/* Plain names are those of the newest version. */\n{maps}\n#ifdef __cplusplus\n}}\n#endif\n\n#endif\n")
 
 
 def hand_parameters(call):
@@ -75,7 +25,7 @@ def header(spec):
     aliases = "".join(f"CUresult {name}({parameters(c)});\n"
                       for c in spec.exported() for name, _ in c.aliases)
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            "#ifndef VGPU_CALLS_H\n#define VGPU_CALLS_H\n\n#include \"cuda-types.h\"\n\n"
+            "#ifndef VGPU_GUEST_LIBCUDA_CALLS_H\n#define VGPU_GUEST_LIBCUDA_CALLS_H\n\n#include \"api/cuda-types.h\"\n\n"
             f"#define API_REVISION {max((c.since for c in spec.wired()), default=1)}u\n\n"
             f"/* Over the wire. */\n{wired}\n"
             f"/* Written by hand. */\n{hand}\n"
@@ -215,7 +165,7 @@ def source(spec):
         f'{"(void *)" + variant[0] if variant else "NULL"}}},\n'
         for base, version, symbol, variant in table_rows(spec))
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "calls.h"\n\n#include <string.h>\n\n#include "call.h"\n#include "entry.h"\n\n'
+            '#include "guest/libcuda/calls.h"\n\n#include <string.h>\n\n#include "guest/libcuda/call.h"\n#include "guest/libcuda/entry.h"\n\n'
             "/* Over the wire " + "-" * 70 + " */\n\n"
             f"{wired}\n/* What programs call " + "-" * 66 + " */\n\n"
             f"{exported}\n/* What is refused " + "-" * 68 + " */\n\n" +

@@ -13,11 +13,11 @@
  * The state is the guest's to read, in the register page's QUEUE_STATUS. A worker that ended is
  * not started again: what the session had on the GPU is gone with it.
  */
-#ifndef VGPU_QUEUE_SESSION_H
-#define VGPU_QUEUE_SESSION_H
+#ifndef VGPU_MEDIATOR_QUEUE_H
+#define VGPU_MEDIATOR_QUEUE_H
 
-#include "process.h"
-#include "vgpu-queue.h"
+#include "mediator/process.h"
+#include "protocol/vgpu-queue.h"
 
 struct vm;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the tests of graphs share: those that are built node by node and those that are captured. */
-#ifndef GRAPH_H
-#define GRAPH_H
+#ifndef VGPU_TESTS_CUDA_GRAPH_CHECK_H
+#define VGPU_TESTS_CUDA_GRAPH_CHECK_H
 
-#include "check.h"
+#include "tests/cuda/check.h"
 
 /* The arguments of one kernel and the parameters of a node that launches it. */
 struct call {

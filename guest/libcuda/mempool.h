@@ -8,13 +8,13 @@
  * has waited for it. Chunks that are free, and more than the pool is to keep, are spare then: the
  * next pool takes them, and the host gets them when all its streams are waited for.
  */
-#ifndef VGPU_POOL_H
-#define VGPU_POOL_H
+#ifndef VGPU_GUEST_LIBCUDA_MEMPOOL_H
+#define VGPU_GUEST_LIBCUDA_MEMPOOL_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cuda-types.h"
+#include "api/cuda-types.h"
 
 struct memory;
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* NVIDIA's driver, loaded once, and what its users in this folder need. */
-#ifndef VGPU_CUDA_DRIVER_H
-#define VGPU_CUDA_DRIVER_H
+#ifndef VGPU_WORKER_BACKEND_CUDA_CUDA_DRIVER_H
+#define VGPU_WORKER_BACKEND_CUDA_CUDA_DRIVER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "../backend.h"
-#include "cuda-api.h"
+#include "worker/backend-cuda/cuda-api.h"
+#include "worker/backend.h"
 
 /* The driver's calls; valid after cuda_init(). */
 extern struct cuda_api cu;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Claimed addresses, see claim.h. Whole blocks are, as drivers allocate device memory. */
-#include "claim.h"
+#include "guest/libcuda/reserve.h"
 
 #include <errno.h>
 #include <pthread.h>

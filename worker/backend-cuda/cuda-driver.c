@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* NVIDIA's driver, see driver.h. */
-#include "driver.h"
+#include "worker/backend-cuda/cuda-driver.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api-calls.h"
-#include "log.h"
-#include "raw.h"
+#include "common/log.h"
+#include "worker/api-calls.h"
+#include "worker/backend-cuda/raw.h"
 
 /* The compiler for PTX, which the driver loads when it first needs it. */
 #define JIT_LIBRARY "libnvidia-ptxjitcompiler.so.1"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the tests of stream-ordered memory and of its pools share. */
-#ifndef POOL_H
-#define POOL_H
+#ifndef VGPU_TESTS_CUDA_POOL_CHECK_H
+#define VGPU_TESTS_CUDA_POOL_CHECK_H
 
-#include "check.h"
+#include "tests/cuda/check.h"
 
 #define MIB ((size_t)1 << 20)
 

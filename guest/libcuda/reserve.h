@@ -3,8 +3,8 @@
  * Addresses of device memory are the host's, and could be the program's own as well. So they are
  * claimed in this process: nothing is mapped there, and nothing of the program's will be.
  */
-#ifndef VGPU_CLAIM_H
-#define VGPU_CLAIM_H
+#ifndef VGPU_GUEST_LIBCUDA_RESERVE_H
+#define VGPU_GUEST_LIBCUDA_RESERVE_H
 
 #include <stdbool.h>
 #include <stdint.h>

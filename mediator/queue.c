@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A queue and its worker, see queue-session.h. */
-#include "queue-session.h"
+/* A queue and its worker, see queue.h. */
+#include "mediator/queue.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "log.h"
-#include "shared.h"
-#include "vm.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/shared.h"
+#include "mediator/vm.h"
 
 /* Between two starts of a VM's; and for one queue, doubled with each start that fails. */
 #define START_INTERVAL_NS (5 * NS_PER_MS)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The descriptors that a VM, its QEMU and its worker share, see memory.h. */
-#include "memory.h"
+#include "mediator/vm-memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "memfd.h"
-#include "vgpu-worker.h"
+#include "common/memfd.h"
+#include "protocol/vgpu-worker.h"
 
 /* A memfd that nobody can resize: its mappings never raise SIGBUS. */
 static int sealed_memfd(const char *name, uint64_t size)

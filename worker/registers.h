@@ -21,14 +21,14 @@
  * finds STATUS BUSY exactly when an answer is owed, and the journal says what to do:
  * session_start().
  */
-#ifndef VGPU_WORKER_SESSION_H
-#define VGPU_WORKER_SESSION_H
+#ifndef VGPU_WORKER_REGISTERS_H
+#define VGPU_WORKER_REGISTERS_H
 
-#include "backend.h"
-#include "interrupt.h"
-#include "request.h"
-#include "turn.h"
-#include "vgpu-regs.h"
+#include "protocol/vgpu-regs.h"
+#include "worker/backend.h"
+#include "worker/interrupt.h"
+#include "worker/request.h"
+#include "worker/turn.h"
 
 enum session_state {
     SESSION_IDLE,    /* listens to the doorbell */

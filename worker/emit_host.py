@@ -32,8 +32,8 @@ def header(spec):
         for c in spec.wired() if c.host == "backend")
     revision = max((c.since for c in spec.wired()), default=1)
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            "#ifndef VGPU_API_CALLS_H\n#define VGPU_API_CALLS_H\n\n#include \"cuda-types.h\"\n"
-            "#include \"api.h\"\n#include \"gpu.h\"\n\n"
+            "#ifndef VGPU_WORKER_API_CALLS_H\n#define VGPU_WORKER_API_CALLS_H\n\n#include \"api/cuda-types.h\"\n"
+            "#include \"worker/api.h\"\n#include \"worker/gpu.h\"\n\n"
             f"#define API_REVISION {revision}u\n\n"
             f"/* What a backend serves; NULL: NOT_SUPPORTED. */\nstruct gpu_calls {{\n{served}}};\n\n"
             f"/* Written by hand. */\n{hand}\n/* On the cuda backend. */\n"
@@ -130,7 +130,7 @@ def source(spec):
     functions = "\n".join(serve_function(c) for c in spec.wired())
     rules = "".join(rule(c) for c in spec.wired())
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "api-calls.h"\n\n#include <string.h>\n\n#include "handles.h"\n\n'
+            '#include "worker/api-calls.h"\n\n#include <string.h>\n\n#include "worker/handles.h"\n\n'
             f"{functions}\nstatic const struct api_rule rules[] = {{\n{rules}}};\n\n"
             "const struct api_rule *api_find(uint32_t id)\n{\n"
             "    return id < sizeof(rules) / sizeof(rules[0]) && rules[id].serve ? &rules[id] : "
@@ -163,8 +163,8 @@ def cuda_source(spec):
     functions = "\n".join(cuda_function(c) for c in by_driver(spec))
     table = "".join(f"    .{c.name} = cuda_{c.name},\n" for c in members(spec))
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "api-calls.h"\n\n#include <dlfcn.h>\n#include <string.h>\n\n'
-            '#include "backend-cuda/raw.h"\n\n'
+            '#include "worker/api-calls.h"\n\n#include <dlfcn.h>\n#include <string.h>\n\n'
+            '#include "worker/backend-cuda/raw.h"\n\n'
             "/* Of the driver; NULL where it lacks one. */\n"
             f"static struct driver_calls {{\n{pointers}}} driver;\n\n"
             "void cuda_calls_load(void *library)\n{\n"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether a module's image is what it seems, see image.h. */
-#include "image.h"
+/* Whether a module's image is what it seems, see module-image.h. */
+#include "worker/module-image.h"
 
 #include <elf.h>
 #include <string.h>
 
-#include "fatbin.h"
+#include "common/fatbin.h"
 
 static bool in_image(uint64_t offset, uint64_t count, uint64_t size, uint64_t bytes)
 {

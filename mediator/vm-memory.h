@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The descriptors that a VM, its QEMU and its worker share. */
-#ifndef VGPU_MEMORY_H
-#define VGPU_MEMORY_H
+#ifndef VGPU_MEDIATOR_VM_MEMORY_H
+#define VGPU_MEDIATOR_VM_MEMORY_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vgpu-attach.h"
+#include "protocol/vgpu-attach.h"
 
 /*
  * Makes a sealed memfd and the eventfds, vgpu_attach_fds() in all, in the order of the protocol.

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Pools of device memory, see pool.h. */
-#include "pool.h"
+#include "guest/libcuda/mempool.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture.h"
-#include "entry.h"
-#include "memory.h"
-#include "session.h"
-#include "stream.h"
+#include "guest/libcuda/capture.h"
+#include "guest/libcuda/entry.h"
+#include "guest/libcuda/memory.h"
+#include "guest/libcuda/stream.h"
+#include "guest/libvgpu/session.h"
 
 #define GRANULE UINT64_C(512)             /* of blocks, bytes */
 #define CHUNK_GRANULE (UINT64_C(2) << 20) /* of chunks */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* A register-mode session: states and orders of stores as session.h tells. */
-#include "session.h"
+#include "worker/registers.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "clock.h"
-#include "eventfds.h"
-#include "shared.h"
+#include "common/clock.h"
+#include "common/eventfds.h"
+#include "common/shared.h"
 
 /* How often a request that has one turn and waits for another looks whether it still has it. */
 #define LOOK_NS (10 * NS_PER_MS)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Graphs of work, see graph.h. */
-#include "graph.h"
+#include "worker/exec-graph.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "api-calls.h"
-#include "rows.h"
+#include "worker/api-calls.h"
+#include "worker/rows.h"
 
 /* A place in a graph whose nodes are carried out one by one: the node, and a part of it. */
 #define PLACE_PART_BITS 40

@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "session.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/registers.h"
 
 #define SHM (1u << 20)
 

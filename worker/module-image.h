@@ -3,8 +3,8 @@
  * Whether a module's image is what it seems, as far as can be told from outside: the driver
  * believes an image's own headers about how long it is.
  */
-#ifndef VGPU_WORKER_IMAGE_H
-#define VGPU_WORKER_IMAGE_H
+#ifndef VGPU_WORKER_MODULE_IMAGE_H
+#define VGPU_WORKER_MODULE_IMAGE_H
 
 #include <stdbool.h>
 #include <stdint.h>

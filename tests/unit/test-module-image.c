@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "image.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
+#include "worker/module-image.h"
 
 /* Of exactly its size, so that a sanitizer finds a byte beyond. */
 static bool check(const void *image, size_t bytes)

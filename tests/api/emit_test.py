@@ -2,13 +2,17 @@
 """Tests for every call: there and back again, cut short, and against an installed cuda.h."""
 import os
 import re
+import sys
 
-from emit import NOTICE, fixed_in, names, optional, parameters, parts
-from emit_guest import hand_parameters, prototype, variant_name
-from emit_host import host_parameters, members
-from spec import base_name
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path += [os.path.join(HERE, "../../worker"), os.path.join(HERE, "../../guest/libcuda")]
+from emit import NOTICE, fixed_in, names, optional, parameters, parts  # noqa: E402
+from emit_guest import hand_parameters, variant_name  # noqa: E402
+from emit_headers import prototype  # noqa: E402
+from emit_host import host_parameters, members  # noqa: E402
+from spec import base_name  # noqa: E402
 
-TYPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda-types.h")
+TYPES = os.path.join(HERE, "../../api/cuda-types.h")
 OWN = ("CUallocation",)  # types that CUDA does not have
 
 
@@ -327,7 +331,7 @@ def roundtrip(spec):
     symbols = list(hand_symbols(spec))
     kinds = "".join(f"    HANDLE_{kind.upper()},\n" for kind, _ in spec.kinds)
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "roundtrip.h"\n\n#include <string.h>\n\n#include "calls.h"\n\n'
+            '#include "tests/api/roundtrip.h"\n\n#include <string.h>\n\n#include "guest/libcuda/calls.h"\n\n'
             "/* For each call: what is passed and comes back, a fake that compares and answers,\n"
             " * the caller that compares, and what lies where on the wire. */\n\n" +
             "".join(text for text, _ in calls) +

@@ -4,15 +4,15 @@
  * and checked once. A backend makes its own of them, or has none: then the nodes are carried out
  * one by one, in their order, whenever the graph is launched.
  */
-#ifndef VGPU_WORKER_GRAPH_H
-#define VGPU_WORKER_GRAPH_H
+#ifndef VGPU_WORKER_EXEC_GRAPH_H
+#define VGPU_WORKER_EXEC_GRAPH_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "gpu.h"
-#include "handles.h"
-#include "vgpu-graph.h"
+#include "protocol/vgpu-graph.h"
+#include "worker/gpu.h"
+#include "worker/handles.h"
 
 struct graph {
     uint8_t *image; /* what the nodes point into */
