@@ -53,25 +53,25 @@ static struct json_object *describe_waits(const struct histogram *waits)
 
 static void add_report(struct json_object *object, const struct report *report)
 {
-    const struct vgpu_claims *claims = &report->claims;
+    const struct vgpu_counters *counters = &report->counters;
     struct json_object *gpu_seconds = json_object_new_object();
     uint64_t turns = 0;
 
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-        describe_seconds(gpu_seconds, report_engines[i], claims->gpu_ns[i]);
-        turns += claims->turns[i];
+        describe_seconds(gpu_seconds, report_engines[i], counters->gpu_ns[i]);
+        turns += counters->turns[i];
     }
-    describe_number(object, "requests", claims->requests);
-    describe_number(object, "errors", claims->errors);
-    describe_number(object, "elements", claims->elements);
-    describe_seconds(object, "busy_seconds", claims->gpu_ns[VGPU_ENGINE_COMPUTE]);
+    describe_number(object, "requests", counters->requests);
+    describe_number(object, "errors", counters->errors);
+    describe_number(object, "elements", counters->elements);
+    describe_seconds(object, "busy_seconds", counters->gpu_ns[VGPU_ENGINE_COMPUTE]);
     json_object_object_add(object, "gpu_seconds", gpu_seconds);
     describe_number(object, "turns", turns);
     json_object_object_add(object, "queue_wait", describe_waits(&report->waits));
-    describe_number(object, "in_flight", claims->in_flight);
-    describe_number(object, "doorbells", claims->doorbells);
-    describe_number(object, "interrupts", claims->interrupts);
-    describe_number(object, "faults", claims->faults);
+    describe_number(object, "in_flight", counters->in_flight);
+    describe_number(object, "doorbells", counters->doorbells);
+    describe_number(object, "interrupts", counters->interrupts);
+    describe_number(object, "faults", counters->faults);
     describe_number(object, "worker_failures", report->failures);
 }
 
@@ -93,7 +93,7 @@ static struct json_object *describe_process(struct process *process)
     const struct report report = report_process(process);
 
     add_worker(object, process);
-    describe_number(object, "memory_used", report.claims.memory);
+    describe_number(object, "memory_used", report.counters.memory);
     add_report(object, &report);
     return object;
 }
@@ -104,13 +104,13 @@ static struct json_object *describe_sessions(struct vm *vm)
     struct json_object *sessions = json_object_new_array();
 
     for (uint32_t i = 0; i < vm->queues; i++) {
-        struct session *session = vm->sessions[i];
+        struct queue *queue = vm->queue[i];
         struct json_object *object;
 
-        if (!session || session->worker.pid == 0) {
+        if (!queue || queue->worker.pid == 0) {
             continue;
         }
-        object = describe_process(&session->worker);
+        object = describe_process(&queue->worker);
         describe_number(object, "queue", i);
         json_object_array_add(sessions, object);
     }

@@ -65,32 +65,32 @@ static uint64_t memory_limit(const struct entry *entry)
 
 static uint64_t commands(const struct entry *entry)
 {
-    return entry->report.claims.requests;
+    return entry->report.counters.requests;
 }
 
 static uint64_t command_errors(const struct entry *entry)
 {
-    return entry->report.claims.errors;
+    return entry->report.counters.errors;
 }
 
 static uint64_t in_flight(const struct entry *entry)
 {
-    return entry->report.claims.in_flight;
+    return entry->report.counters.in_flight;
 }
 
 static uint64_t doorbells(const struct entry *entry)
 {
-    return entry->report.claims.doorbells;
+    return entry->report.counters.doorbells;
 }
 
 static uint64_t interrupts(const struct entry *entry)
 {
-    return entry->report.claims.interrupts;
+    return entry->report.counters.interrupts;
 }
 
 static uint64_t faults(const struct entry *entry)
 {
-    return entry->report.claims.faults;
+    return entry->report.counters.faults;
 }
 
 static uint64_t worker_starts(const struct entry *entry)
@@ -185,7 +185,7 @@ static void put_turns(const struct page *page)
         for (unsigned j = 0; j < VGPU_ENGINES; j++) {
             fprintf(page->out, "vgpu_turns_total{%s,engine=\"%s\"} %" PRIu64 "\n",
                     page->entries[i].labels, report_engines[j],
-                    page->entries[i].report.claims.turns[j]);
+                    page->entries[i].report.counters.turns[j]);
         }
     }
 }

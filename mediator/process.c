@@ -156,10 +156,10 @@ static void read_counter(uint64_t *seen, const uint64_t *claim, uint64_t most)
     }
 }
 
-struct vgpu_claims process_claims(struct process *process)
+struct vgpu_counters process_claims(struct process *process)
 {
-    const struct vgpu_claims *page = &process->worker.page->claims;
-    struct vgpu_claims *seen = &process->seen;
+    const struct vgpu_counters *page = &process->worker.page->counters;
+    struct vgpu_counters *seen = &process->seen;
 
     read_counter(&seen->requests, &page->requests, UINT64_MAX);
     read_counter(&seen->errors, &page->errors, UINT64_MAX);
@@ -182,7 +182,7 @@ static void add_counter(uint64_t *to, uint64_t from)
     *to = from < UINT64_MAX - *to ? *to + from : UINT64_MAX;
 }
 
-void process_add_claims(struct vgpu_claims *to, const struct vgpu_claims *from)
+void process_add_counters(struct vgpu_counters *to, const struct vgpu_counters *from)
 {
     add_counter(&to->requests, from->requests);
     add_counter(&to->errors, from->errors);
@@ -196,11 +196,11 @@ void process_add_claims(struct vgpu_claims *to, const struct vgpu_claims *from)
     }
 }
 
-struct vgpu_claims process_totals(struct process *process)
+struct vgpu_counters process_totals(struct process *process)
 {
-    struct vgpu_claims sum = process_claims(process);
+    struct vgpu_counters sum = process_claims(process);
 
-    process_add_claims(&sum, &process->past);
+    process_add_counters(&sum, &process->past);
     return sum;
 }
 
@@ -217,18 +217,18 @@ uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine 
 /* What the worker that has ended had of its VM's device memory is free again. */
 static void keep_totals(struct process *process)
 {
-    struct vgpu_claims *claims = &process->worker.page->claims;
+    struct vgpu_counters *counters = &process->worker.page->counters;
     const long gpu = process->worker.account->gpu - process->pool->gpus;
 
-    process->answered = claims->requests;
+    process->answered = counters->requests;
     process->past = process_totals(process);
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         process->past_gpu_ns[gpu][i] += process->seen.gpu_ns[i];
     }
     process->past.memory = 0;
     process->past.in_flight = 0;
-    process->ops->freed(process, claims->memory);
-    memset(claims, 0, sizeof(*claims));
+    process->ops->freed(process, counters->memory);
+    memset(counters, 0, sizeof(*counters));
     memset(&process->seen, 0, sizeof(process->seen));
 }
 

@@ -32,11 +32,11 @@ struct process {
     bool was_busy;  /* it waited for a turn or had one when it ended */
     char device[sizeof(((struct vgpu_link_msg *)0)->text)]; /* printable */
     uint64_t started_ns;
-    uint64_t starts;         /* so far */
-    uint64_t failures;       /* ends that nobody had asked for, so far */
-    uint64_t answered;       /* what the last worker had answered when it ended */
-    struct vgpu_claims past; /* of all workers before the one that runs */
-    struct vgpu_claims seen; /* of the one that runs, when they were last read */
+    uint64_t starts;           /* so far */
+    uint64_t failures;         /* ends that nobody had asked for, so far */
+    uint64_t answered;         /* what the last worker had answered when it ended */
+    struct vgpu_counters past; /* of all workers before the one that runs */
+    struct vgpu_counters seen; /* of the one that runs, when they were last read */
     uint64_t past_gpu_ns[CONFIG_DEVICES][VGPU_ENGINES]; /* past.gpu_ns by the pool's GPUs */
 };
 
@@ -86,16 +86,16 @@ void process_send(struct process *process, enum vgpu_link_type type, uint32_t en
  * What the worker that runs has done, by its own account; what cannot be is left out, and counters
  * never fall.
  */
-struct vgpu_claims process_claims(struct process *process);
+struct vgpu_counters process_claims(struct process *process);
 
 /* The same of all workers so far; memory and in_flight of the one that runs. */
-struct vgpu_claims process_totals(struct process *process);
+struct vgpu_counters process_totals(struct process *process);
 
 /* How long all workers so far were on an engine of the pool's GPU with this index. */
 uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine engine);
 
 /* Adds counters, but for memory and in_flight; the sum stays at the most that there is. */
-void process_add_claims(struct vgpu_claims *to, const struct vgpu_claims *from);
+void process_add_counters(struct vgpu_counters *to, const struct vgpu_counters *from);
 
 struct process *process_of_worker(const struct pool_worker *worker);
 

@@ -18,69 +18,69 @@
 #define START_INTERVAL_NS (5 * NS_PER_MS)
 #define START_DELAY_MAX_NS NS_PER_S
 
-static struct session *session_of(const struct process *process)
+static struct queue *queue_of(const struct process *process)
 {
-    return LIST_OWNER((uintptr_t)process, struct session, worker);
+    return LIST_OWNER((uintptr_t)process, struct queue, worker);
 }
 
-static void publish(struct session *session)
+static void publish(struct queue *queue)
 {
     /* Partner: the load-acquire of whoever reads QUEUE_STATUS. */
-    shared_store_release(&session->vm->page->queue_status[session->queue],
-                         (uint32_t)session->state | (uint32_t)session->end << 8 |
-                             (session->count & 0xffff) << 16);
+    shared_store_release(&queue->vm->page->queue_status[queue->number],
+                         (uint32_t)queue->state | (uint32_t)queue->end << 8 |
+                             (queue->count & 0xffff) << 16);
 }
 
-static void set_state(struct session *session, enum vgpu_queue_state state, enum vgpu_queue_end end)
+static void set_state(struct queue *queue, enum vgpu_queue_state state, enum vgpu_queue_end end)
 {
-    session->state = state;
-    session->end = end;
-    publish(session);
+    queue->state = state;
+    queue->end = end;
+    publish(queue);
 }
 
-static const char *session_label(const struct process *process)
+static const char *queue_label(const struct process *process)
 {
     static char text[48];
-    const struct session *session = session_of(process);
+    const struct queue *queue = queue_of(process);
 
-    snprintf(text, sizeof(text), "VM %" PRIu32 " queue %" PRIu32, session->vm->id, session->queue);
+    snprintf(text, sizeof(text), "VM %" PRIu32 " queue %" PRIu32, queue->vm->id, queue->number);
     return text;
 }
 
-static void start_now(struct session *session)
+static void start_now(struct queue *queue)
 {
-    struct vm *vm = session->vm;
-    char queue[16], queues[16];
-    const char *const arguments[] = {"--queue", queue, "--queues", queues, NULL};
+    struct vm *vm = queue->vm;
+    char number[16], queues[16];
+    const char *const arguments[] = {"--queue", number, "--queues", queues, NULL};
     const struct process_start start = {
         .shm_size = vm->shm_size,
         .memfd = vm->fds[VGPU_ATTACH_MEMFD],
-        .doorbell = vm->fds[VGPU_ATTACH_DOORBELL + 1 + session->queue],
-        .irq = vm->fds[vgpu_attach_irq(vm->queues) + 1 + session->queue],
+        .doorbell = vm->fds[VGPU_ATTACH_DOORBELL + 1 + queue->number],
+        .irq = vm->fds[vgpu_attach_irq(vm->queues) + 1 + queue->number],
         .account = vm->account_fd,
         .arguments = arguments,
     };
     int r;
 
-    session->wanted = false;
+    queue->wanted = false;
     vm->session_started_ns = clock_ns();
-    snprintf(queue, sizeof(queue), "%" PRIu32, session->queue);
+    snprintf(number, sizeof(number), "%" PRIu32, queue->number);
     snprintf(queues, sizeof(queues), "%" PRIu32, vm->queues);
-    r = process_start(&session->worker, &start);
+    r = process_start(&queue->worker, &start);
     vm_share_limits(vm);
     if (r < 0) {
-        session->failures++;
-        set_state(session, VGPU_QUEUE_ENDED,
+        queue->failures++;
+        set_state(queue, VGPU_QUEUE_ENDED,
                   r == -EBUSY ? VGPU_QUEUE_END_NO_GPU : VGPU_QUEUE_END_NO_MEMORY);
     }
 }
 
-static uint64_t start_delay(const struct session *session, uint64_t now)
+static uint64_t start_delay(const struct queue *queue, uint64_t now)
 {
-    const struct process *worker = &session->worker;
-    uint64_t interval = START_INTERVAL_NS, next = session->vm->session_started_ns + interval;
+    const struct process *worker = &queue->worker;
+    uint64_t interval = START_INTERVAL_NS, next = queue->vm->session_started_ns + interval;
 
-    for (unsigned i = 0; i < session->failures && interval < START_DELAY_MAX_NS; i++) {
+    for (unsigned i = 0; i < queue->failures && interval < START_DELAY_MAX_NS; i++) {
         interval *= 2;
     }
     if (worker->starts > 0 && worker->started_ns + interval > next) {
@@ -89,45 +89,45 @@ static uint64_t start_delay(const struct session *session, uint64_t now)
     return next > now ? next - now : 0;
 }
 
-static void start_wanted(struct session *session)
+static void start_wanted(struct queue *queue)
 {
-    const uint64_t delay = start_delay(session, clock_ns());
+    const uint64_t delay = start_delay(queue, clock_ns());
 
     if (delay == 0) {
-        start_now(session);
+        start_now(queue);
         return;
     }
-    sd_event_source_set_time_relative(session->timer, delay / NS_PER_US + 1);
-    sd_event_source_set_enabled(session->timer, SD_EVENT_ONESHOT);
+    sd_event_source_set_time_relative(queue->timer, delay / NS_PER_US + 1);
+    sd_event_source_set_enabled(queue->timer, SD_EVENT_ONESHOT);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *context)
 {
-    struct session *session = context;
+    struct queue *queue = context;
 
     (void)source;
     (void)usec;
-    if (session->wanted && session->worker.pid == 0) {
+    if (queue->wanted && queue->worker.pid == 0) {
         /* Another of the VM's may have been first. */
-        start_wanted(session);
+        start_wanted(queue);
     }
     return 0;
 }
 
 static void worker_ready(struct process *process)
 {
-    struct session *session = session_of(process);
+    struct queue *queue = queue_of(process);
 
-    session->failures = 0;
-    set_state(session, VGPU_QUEUE_RUNNING, VGPU_QUEUE_END_NONE);
+    queue->failures = 0;
+    set_state(queue, VGPU_QUEUE_RUNNING, VGPU_QUEUE_END_NONE);
 }
 
 /* What a worker that ended by itself says of it; its word counts for its own guest alone. */
-static enum vgpu_queue_end end_of(const struct session *session, const siginfo_t *info)
+static enum vgpu_queue_end end_of(const struct queue *queue, const siginfo_t *info)
 {
     const int code = info->si_status - VGPU_WORKER_EXIT_END;
 
-    if (session->expired) {
+    if (queue->expired) {
         return VGPU_QUEUE_END_TIMEOUT;
     }
     if (info->si_code == CLD_EXITED && code > 0 && code < (int)VGPU_QUEUE_END_COUNT) {
@@ -138,37 +138,37 @@ static enum vgpu_queue_end end_of(const struct session *session, const siginfo_t
 
 static void worker_ended(struct process *process, const siginfo_t *info, bool condemned)
 {
-    struct session *session = session_of(process);
-    struct mediator *mediator = session->vm->mediator;
+    struct queue *queue = queue_of(process);
+    struct mediator *mediator = queue->vm->mediator;
 
     (void)condemned;
-    vm_share_limits(session->vm);
-    if (session->closing) {
-        session->closing = false;
-        if (session->wanted) {
-            start_wanted(session);
+    vm_share_limits(queue->vm);
+    if (queue->closing) {
+        queue->closing = false;
+        if (queue->wanted) {
+            start_wanted(queue);
         } else {
-            set_state(session, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
+            set_state(queue, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
         }
     } else if (!mediator->stopping) {
-        if (session->state == VGPU_QUEUE_STARTING) {
-            session->failures++;
+        if (queue->state == VGPU_QUEUE_STARTING) {
+            queue->failures++;
         }
-        set_state(session, VGPU_QUEUE_ENDED, end_of(session, info));
+        set_state(queue, VGPU_QUEUE_ENDED, end_of(queue, info));
     }
-    session->expired = false;
+    queue->expired = false;
     mediator_worker_gone(mediator);
 }
 
 static void worker_expired(struct process *process)
 {
-    struct session *session = session_of(process);
+    struct queue *queue = queue_of(process);
 
     if (!process->condemned) {
         log_warning("%s: a turn of more than %" PRIu64 " ms while others wait; ending worker %d",
-                    session_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
+                    queue_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
                     (int)process->pid);
-        session->expired = true;
+        queue->expired = true;
         process_kill(process);
     }
 }
@@ -176,7 +176,7 @@ static void worker_expired(struct process *process)
 static struct pool_account **worker_accounts(struct process *process, enum vgpu_priority *priority,
                                              uint32_t *weight)
 {
-    struct vm *vm = session_of(process)->vm;
+    struct vm *vm = queue_of(process)->vm;
 
     *priority = vm->priority;
     *weight = vm->limits.share;
@@ -185,7 +185,7 @@ static struct pool_account **worker_accounts(struct process *process, enum vgpu_
 
 static void worker_freed(struct process *process, uint64_t bytes)
 {
-    vm_give_back(session_of(process)->vm, bytes);
+    vm_give_back(queue_of(process)->vm, bytes);
 }
 
 static const struct process_ops worker_ops = {
@@ -194,106 +194,106 @@ static const struct process_ops worker_ops = {
     .ready = worker_ready,
     .ended = worker_ended,
     .expired = worker_expired,
-    .label = session_label,
+    .label = queue_label,
 };
 
-static void open_queue(struct session *session)
+static void open_queue(struct queue *queue)
 {
-    const bool runs = session->worker.pid != 0 && !session->worker.condemned;
-    const uint32_t limit = session->vm->limits.sessions;
+    const bool runs = queue->worker.pid != 0 && !queue->worker.condemned;
+    const uint32_t limit = queue->vm->limits.sessions;
 
-    if (runs || session->wanted) {
-        publish(session);
+    if (runs || queue->wanted) {
+        publish(queue);
         return;
     }
-    if (limit != 0 && vm_session_count(session->vm) - (session->worker.pid != 0) >= limit) {
-        set_state(session, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_QUOTA);
+    if (limit != 0 && vm_session_count(queue->vm) - (queue->worker.pid != 0) >= limit) {
+        set_state(queue, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_QUOTA);
         return;
     }
-    session->wanted = true;
-    set_state(session, VGPU_QUEUE_STARTING, VGPU_QUEUE_END_NONE);
-    if (session->worker.pid == 0) {
-        start_wanted(session);
+    queue->wanted = true;
+    set_state(queue, VGPU_QUEUE_STARTING, VGPU_QUEUE_END_NONE);
+    if (queue->worker.pid == 0) {
+        start_wanted(queue);
     } else {
         /* Killed for its turn, say: its successor waits for its end, which is none for it. */
-        session->closing = true;
+        queue->closing = true;
     }
 }
 
-static void close_queue(struct session *session)
+static void close_queue(struct queue *queue)
 {
-    session->wanted = false;
-    if (session->worker.pid == 0) {
-        set_state(session, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
+    queue->wanted = false;
+    if (queue->worker.pid == 0) {
+        set_state(queue, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
         return;
     }
-    if (session->state == VGPU_QUEUE_STARTING) {
+    if (queue->state == VGPU_QUEUE_STARTING) {
         /* Of no use to anybody but one who wants to keep this host busy. */
-        session->failures++;
+        queue->failures++;
     }
     /* Counted when it is done. */
-    session->closing = true;
-    process_kill(&session->worker);
+    queue->closing = true;
+    process_kill(&queue->worker);
 }
 
-void session_reset(struct session *session)
+void queue_reset(struct queue *queue)
 {
-    close_queue(session);
+    close_queue(queue);
 }
 
-void session_act(struct session *session, uint32_t action)
+void queue_act(struct queue *queue, uint32_t action)
 {
-    session->count++;
-    if (action == VGPU_QUEUE_OPEN && !session->vm->mediator->stopping) {
-        open_queue(session);
+    queue->count++;
+    if (action == VGPU_QUEUE_OPEN && !queue->vm->mediator->stopping) {
+        open_queue(queue);
     } else if (action == VGPU_QUEUE_CLOSE) {
-        close_queue(session);
+        close_queue(queue);
     } else {
-        publish(session);
+        publish(queue);
     }
 }
 
-void session_stop(struct session *session)
+void queue_stop(struct queue *queue)
 {
-    session->wanted = false;
-    if (session->state != VGPU_QUEUE_FREE) {
-        set_state(session, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_MEDIATOR);
+    queue->wanted = false;
+    if (queue->state != VGPU_QUEUE_FREE) {
+        set_state(queue, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_MEDIATOR);
     }
-    process_kill(&session->worker);
+    process_kill(&queue->worker);
 }
 
-int session_create(struct vm *vm, uint32_t queue, struct session **created)
+int queue_create(struct vm *vm, uint32_t number, struct queue **created)
 {
-    struct session *session = calloc(1, sizeof(*session));
+    struct queue *queue = calloc(1, sizeof(*queue));
     int r;
 
-    if (!session) {
+    if (!queue) {
         return -ENOMEM;
     }
-    session->vm = vm;
-    session->queue = queue;
+    queue->vm = vm;
+    queue->number = number;
     /* The stub counts on from what it has seen. */
-    session->count = vgpu_queue_count(shared_load(&vm->page->queue_status[queue]));
-    r = process_init(&session->worker, vm->mediator, &worker_ops, vm->pool, vm->id, false);
+    queue->count = vgpu_queue_count(shared_load(&vm->page->queue_status[number]));
+    r = process_init(&queue->worker, vm->mediator, &worker_ops, vm->pool, vm->id, false);
     if (r < 0) {
-        free(session);
+        free(queue);
         return r;
     }
-    r = sd_event_add_time_relative(vm->mediator->event, &session->timer, CLOCK_MONOTONIC, 0, 0,
-                                   on_timer, session);
+    r = sd_event_add_time_relative(vm->mediator->event, &queue->timer, CLOCK_MONOTONIC, 0, 0,
+                                   on_timer, queue);
     if (r < 0) {
-        process_release(&session->worker);
-        free(session);
+        process_release(&queue->worker);
+        free(queue);
         return r;
     }
-    sd_event_source_set_enabled(session->timer, SD_EVENT_OFF);
-    *created = session;
+    sd_event_source_set_enabled(queue->timer, SD_EVENT_OFF);
+    *created = queue;
     return 0;
 }
 
-void session_destroy(struct session *session)
+void queue_destroy(struct queue *queue)
 {
-    sd_event_source_disable_unref(session->timer);
-    process_release(&session->worker);
-    free(session);
+    sd_event_source_disable_unref(queue->timer);
+    process_release(&queue->worker);
+    free(queue);
 }

@@ -21,9 +21,9 @@
 
 struct vm;
 
-struct session {
+struct queue {
     struct vm *vm;
-    uint32_t queue;
+    uint32_t number; /* from 0 */
     struct process worker;
     enum vgpu_queue_state state;
     enum vgpu_queue_end end;
@@ -36,18 +36,18 @@ struct session {
 };
 
 /* Makes the record of a queue, free. Returns 0 or -errno. */
-int session_create(struct vm *vm, uint32_t queue, struct session **created);
+int queue_create(struct vm *vm, uint32_t number, struct queue **created);
 
 /* Ends the worker and frees the record; QUEUE_STATUS stays as it is. */
-void session_destroy(struct session *session);
+void queue_destroy(struct queue *queue);
 
 /* VGPU_QUEUE_OPEN or VGPU_QUEUE_CLOSE, as the guest asks. */
-void session_act(struct session *session, uint32_t action);
+void queue_act(struct queue *queue, uint32_t action);
 
 /* The guest was reset: closes the queue, which is not counted. */
-void session_reset(struct session *session);
+void queue_reset(struct queue *queue);
 
 /* The mediator stops: ends the session with that reason. */
-void session_stop(struct session *session);
+void queue_stop(struct queue *queue);
 
 #endif

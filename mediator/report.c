@@ -13,7 +13,7 @@ const char *const report_engines[VGPU_ENGINES] = {
 struct report report_process(struct process *process)
 {
     return (struct report){
-        .claims = process_totals(process),
+        .counters = process_totals(process),
         .starts = process->starts,
         .failures = process->failures,
         .waits = process->waits,
@@ -27,9 +27,9 @@ static uint64_t capped_sum(uint64_t a, uint64_t b)
 
 static void add(struct report *sum, const struct report *part)
 {
-    process_add_claims(&sum->claims, &part->claims);
-    sum->claims.memory = capped_sum(sum->claims.memory, part->claims.memory);
-    sum->claims.in_flight = capped_sum(sum->claims.in_flight, part->claims.in_flight);
+    process_add_counters(&sum->counters, &part->counters);
+    sum->counters.memory = capped_sum(sum->counters.memory, part->counters.memory);
+    sum->counters.in_flight = capped_sum(sum->counters.in_flight, part->counters.in_flight);
     sum->starts += part->starts;
     sum->failures += part->failures;
     histogram_merge(&sum->waits, &part->waits);
@@ -40,8 +40,8 @@ struct report report_vm(struct vm *vm)
     struct report sum = report_process(&vm->worker);
 
     for (uint32_t i = 0; i < vm->queues; i++) {
-        if (vm->sessions[i]) {
-            const struct report part = report_process(&vm->sessions[i]->worker);
+        if (vm->queue[i]) {
+            const struct report part = report_process(&vm->queue[i]->worker);
 
             add(&sum, &part);
         }
@@ -59,8 +59,8 @@ uint64_t report_gpu_ns(struct vm *vm, unsigned gpu, enum vgpu_engine engine)
     uint64_t ns = process_gpu_ns(&vm->worker, gpu, engine);
 
     for (uint32_t i = 0; i < vm->queues; i++) {
-        if (vm->sessions[i]) {
-            ns += process_gpu_ns(&vm->sessions[i]->worker, gpu, engine);
+        if (vm->queue[i]) {
+            ns += process_gpu_ns(&vm->queue[i]->worker, gpu, engine);
         }
     }
     return ns;

@@ -12,10 +12,10 @@
 
 /* A process's, or a VM's. All but `waits` is what the workers claim: for display. */
 struct report {
-    struct vgpu_claims claims; /* memory and in_flight are those of now */
-    uint64_t starts;           /* of workers */
-    uint64_t failures;         /* their ends that nobody had asked for */
-    struct histogram waits;    /* for turns that had to be asked for */
+    struct vgpu_counters counters; /* memory and in_flight are those of now */
+    uint64_t starts;               /* of workers */
+    uint64_t failures;             /* their ends that nobody had asked for */
+    struct histogram waits;        /* for turns that had to be asked for */
 };
 
 struct report report_process(struct process *process);

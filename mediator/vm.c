@@ -220,13 +220,13 @@ void vm_share_limits(struct vm *vm)
     uint32_t workers = vm->worker.pid != 0;
 
     for (uint32_t i = 0; i < vm->queues; i++) {
-        workers += vm->sessions[i] && vm->sessions[i]->worker.pid != 0;
+        workers += vm->queue[i] && vm->queue[i]->worker.pid != 0;
     }
     workers = workers == 0 ? 1 : workers;
     set_terms(&vm->worker, &vm->limits, workers);
     for (uint32_t i = 0; i < vm->queues; i++) {
-        if (vm->sessions[i]) {
-            set_terms(&vm->sessions[i]->worker, &vm->limits, workers);
+        if (vm->queue[i]) {
+            set_terms(&vm->queue[i]->worker, &vm->limits, workers);
         }
     }
 }
@@ -250,9 +250,9 @@ unsigned vm_session_count(const struct vm *vm)
     unsigned count = 0;
 
     for (uint32_t i = 0; i < vm->queues; i++) {
-        const struct session *session = vm->sessions[i];
+        const struct queue *queue = vm->queue[i];
 
-        count += session && (session->worker.pid != 0 || session->wanted);
+        count += queue && (queue->worker.pid != 0 || queue->wanted);
     }
     return count;
 }
@@ -379,8 +379,8 @@ void vm_destroy(struct vm *vm)
     vm->mediator->vm_count--;
     process_release(&vm->worker);
     for (uint32_t i = 0; i < vm->queues; i++) {
-        if (vm->sessions[i]) {
-            session_destroy(vm->sessions[i]);
+        if (vm->queue[i]) {
+            queue_destroy(vm->queue[i]);
         }
     }
     for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
@@ -398,11 +398,11 @@ static void set_queue_status(struct vm *vm, uint32_t queue, uint32_t status)
 
 void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
 {
-    struct session **session = &vm->sessions[queue];
+    struct queue **slot = &vm->queue[queue];
     int r = 0;
 
-    if (!*session) {
-        r = session_create(vm, queue, session);
+    if (!*slot) {
+        r = queue_create(vm, queue, slot);
     }
     if (r < 0) {
         const uint32_t count = vgpu_queue_count(shared_load(&vm->page->queue_status[queue])) + 1;
@@ -412,13 +412,13 @@ void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
                          VGPU_QUEUE_ENDED | VGPU_QUEUE_END_NO_MEMORY << 8 | (count & 0xffff) << 16);
         return;
     }
-    session_act(*session, action);
+    queue_act(*slot, action);
 }
 
 static void reset_queue(struct vm *vm, uint32_t queue)
 {
-    if (vm->sessions[queue]) {
-        session_reset(vm->sessions[queue]);
+    if (vm->queue[queue]) {
+        queue_reset(vm->queue[queue]);
     } else {
         /* An earlier mediator's session may have left its end there. */
         set_queue_status(vm, queue, shared_load(&vm->page->queue_status[queue]) & 0xffff0000u);
@@ -441,7 +441,7 @@ bool vm_has_worker(const struct vm *vm)
     bool any = vm->worker.pid != 0;
 
     for (uint32_t i = 0; i < vm->queues; i++) {
-        any = any || (vm->sessions[i] && vm->sessions[i]->worker.pid != 0);
+        any = any || (vm->queue[i] && vm->queue[i]->worker.pid != 0);
     }
     return any;
 }
@@ -449,8 +449,8 @@ bool vm_has_worker(const struct vm *vm)
 void vm_finish(struct vm *vm)
 {
     for (uint32_t i = 0; i < vm->queues; i++) {
-        if (vm->sessions[i]) {
-            session_stop(vm->sessions[i]);
+        if (vm->queue[i]) {
+            queue_stop(vm->queue[i]);
         }
     }
     if (vm->worker.pid != 0) {

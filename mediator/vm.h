@@ -42,8 +42,8 @@ struct vm {
     int fds[VGPU_ATTACH_FDS_MAX]; /* vgpu_attach_fds(queues) of them */
     /* Of the VM's memory the mediator maps this alone, and of it writes QUEUE_STATUS alone. */
     struct vgpu_regs_page *page;
-    struct session *sessions[VGPU_MAX_QUEUES]; /* NULL until a queue is used */
-    uint64_t session_started_ns;               /* the last start of a worker for one */
+    struct queue *queue[VGPU_MAX_QUEUES]; /* NULL until a queue is used */
+    uint64_t session_started_ns;          /* the last start of a worker for one */
 
     /* The worker for register mode. */
     struct process worker;

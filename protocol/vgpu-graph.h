@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A graph of work as it comes to the worker: what the program has captured or built is brought over
- * at once, in the pieces of an image (api/private.api), when it is made executable.
+ * at once, in the chunks of an upload (api/private.api), when it is made executable.
  *
  * It is a row of nodes. Each begins with a struct vgpu_graph_node, then come the numbers of the
  * nodes that it follows, all lower than its own, and then the structure for its kind. Everything

@@ -95,8 +95,8 @@ struct vgpu_terms {
 };
 static_assert(sizeof(struct vgpu_terms) == 64, "ABI");
 
-/* The worker's counters since its start: claims, for display. */
-struct vgpu_claims {
+/* The worker's counters since its start. It counts as hostile: they are for display. */
+struct vgpu_counters {
     uint64_t requests;             /* answered with success or error; of a queue: commands taken */
     uint64_t errors;               /* of those, with error */
     uint64_t elements;             /* results computed in register mode */
@@ -109,13 +109,13 @@ struct vgpu_claims {
     uint64_t faults;               /* errors that lost the GPU's context */
     uint64_t reserved[2];
 };
-static_assert(sizeof(struct vgpu_claims) == 128, "ABI");
+static_assert(sizeof(struct vgpu_counters) == 128, "ABI");
 
 /* One page of memory. */
 struct vgpu_turn_page {
     struct vgpu_turn_word turn[VGPU_ENGINES];
     struct vgpu_terms terms;
-    struct vgpu_claims claims;
+    struct vgpu_counters counters;
 };
 #define VGPU_TURN_PAGE_SIZE 4096u
 static_assert(sizeof(struct vgpu_turn_page) == 384, "ABI");

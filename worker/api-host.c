@@ -86,47 +86,47 @@ enum vgpu_gpu_error host_cuCtxSetLimit(struct api_serve *serve, CUlimit limit, s
 
 /* Images ------------------------------------------------------------------------------------- */
 
-enum vgpu_gpu_error host_image_begin(struct api_serve *serve, size_t bytes)
+enum vgpu_gpu_error host_upload_begin(struct api_serve *serve, size_t bytes)
 {
-    struct image_buffer *image = &serve->session->image;
+    struct upload *upload = &serve->session->upload;
 
-    free(image->bytes);
-    *image = (struct image_buffer){0};
+    free(upload->bytes);
+    *upload = (struct upload){0};
     if (bytes == 0 || bytes > COMMAND_IMAGE_MAX) {
         return VGPU_GPU_INVALID_VALUE;
     }
-    image->bytes = calloc(1, bytes + 1);
-    image->size = bytes;
-    return image->bytes ? VGPU_GPU_SUCCESS : VGPU_GPU_OUT_OF_MEMORY;
+    upload->bytes = calloc(1, bytes + 1);
+    upload->size = bytes;
+    return upload->bytes ? VGPU_GPU_SUCCESS : VGPU_GPU_OUT_OF_MEMORY;
 }
 
-enum vgpu_gpu_error host_image_write(struct api_serve *serve, size_t offset, CUdeviceptr from,
-                                     size_t bytes)
+enum vgpu_gpu_error host_upload_write(struct api_serve *serve, size_t offset, CUdeviceptr from,
+                                      size_t bytes)
 {
-    struct image_buffer *image = &serve->session->image;
+    struct upload *upload = &serve->session->upload;
     const uint64_t words = bytes / 4;
     uint32_t last;
 
-    if (!image->bytes || offset > image->size || bytes > image->size - offset || from % 4 != 0 ||
+    if (!upload->bytes || offset > upload->size || bytes > upload->size - offset || from % 4 != 0 ||
         !gpu_in_arena(&serve->gpu->arena, from, (bytes + 3) & ~UINT64_C(3))) {
         return VGPU_GPU_INVALID_VALUE;
     }
     /* Whole words are read; of the last one maybe a part. */
-    shared_copy_in(image->bytes + offset, (void *)(uintptr_t)from, 4 * words);
+    shared_copy_in(upload->bytes + offset, (void *)(uintptr_t)from, 4 * words);
     if (bytes % 4 != 0) {
         shared_copy_in(&last, (void *)(uintptr_t)(from + 4 * words), sizeof(last));
-        memcpy(image->bytes + offset + 4 * words, &last, bytes % 4);
+        memcpy(upload->bytes + offset + 4 * words, &last, bytes % 4);
     }
     return VGPU_GPU_SUCCESS;
 }
 
-/* The image goes to whoever takes it, or is given up: one is for one graph. */
-static struct image_buffer take_image(struct ring_session *s)
+/* An upload serves one module or graph: what takes it has it for good, also when that fails. */
+static struct upload take_upload(struct ring_session *s)
 {
-    const struct image_buffer image = s->image;
+    const struct upload upload = s->upload;
 
-    s->image = (struct image_buffer){0};
-    return image;
+    s->upload = (struct upload){0};
+    return upload;
 }
 
 /* Options whose value is a number; all others are pointers, or unknown. */
@@ -169,20 +169,20 @@ enum vgpu_gpu_error host_image_load(struct api_serve *serve, uint64_t *module, C
         .info_bytes = info_bytes,
         .error_bytes = error_bytes,
     };
-    const struct image_buffer image = take_image(s);
+    const struct upload upload = take_upload(s);
     struct gpu_module *made = NULL;
     bool plain = true;
 
     for (unsigned i = 0; plain && i < count; i++) {
         plain = option_is_plain(options[i]);
     }
-    if (!image.bytes || !plain) {
-        free(image.bytes);
+    if (!upload.bytes || !plain) {
+        free(upload.bytes);
         return plain ? VGPU_GPU_INVALID_VALUE : VGPU_GPU_NOT_SUPPORTED;
     }
-    *result = (CUresult)serve->gpu->ops->module_load(serve->gpu, image.bytes, image.size, &compile,
-                                                     &made);
-    free(image.bytes);
+    *result = (CUresult)serve->gpu->ops->module_load(serve->gpu, upload.bytes, upload.size,
+                                                     &compile, &made);
+    free(upload.bytes);
     *wall_time = compile.wall_time;
     *info_used = compile.info_used;
     *error_used = compile.error_used;
@@ -208,13 +208,13 @@ enum vgpu_gpu_error host_graph_make(struct api_serve *serve, uint64_t *graph, un
 {
     struct ring_session *s = serve->session;
     const struct graph_needs needs = graph_needs(s);
-    const struct image_buffer image = take_image(s);
+    const struct upload upload = take_upload(s);
     struct graph *made = NULL;
     enum vgpu_gpu_error error;
 
-    error = graph_make(&needs, image.bytes, image.size, nodes, &made);
+    error = graph_make(&needs, upload.bytes, upload.size, nodes, &made);
     if (error != VGPU_GPU_SUCCESS) {
-        free(image.bytes);
+        free(upload.bytes);
         return error;
     }
     *graph = handles_add(&s->handles, HANDLE_GRAPH, made, 0);
@@ -228,11 +228,11 @@ enum vgpu_gpu_error host_graph_make(struct api_serve *serve, uint64_t *graph, un
 enum vgpu_gpu_error host_graph_update(struct api_serve *serve, struct graph *graph, unsigned nodes)
 {
     const struct graph_needs needs = graph_needs(serve->session);
-    const struct image_buffer image = take_image(serve->session);
-    const enum vgpu_gpu_error error = graph_update(&needs, graph, image.bytes, image.size, nodes);
+    const struct upload upload = take_upload(serve->session);
+    const enum vgpu_gpu_error error = graph_update(&needs, graph, upload.bytes, upload.size, nodes);
 
     if (error != VGPU_GPU_SUCCESS) {
-        free(image.bytes);
+        free(upload.bytes);
     }
     return error;
 }
@@ -280,13 +280,13 @@ enum vgpu_gpu_error host_stream_create(struct api_serve *serve, uint64_t *stream
  * What is done next of a copy or fill in rows: a large one is done in pieces, each some rows or,
  * where rows are longer than a piece, a part of one. The session counts these.
  */
-struct piece {
+struct rows_piece {
     uint64_t slice, row, offset; /* bytes from the row's start */
     uint64_t bytes, rows;
 };
 
 static bool next_piece(struct api_serve *serve, uint64_t width, uint64_t height, uint64_t depth,
-                       uint64_t limit, struct piece *piece)
+                       uint64_t limit, struct rows_piece *piece)
 {
     struct ring_session *s = serve->session;
     const uint64_t parts = (width - 1) / limit + 1;
@@ -306,7 +306,7 @@ static bool next_piece(struct api_serve *serve, uint64_t width, uint64_t height,
     return true;
 }
 
-static uint64_t piece_address(const struct rows_side *side, const struct piece *piece)
+static uint64_t piece_address(const struct rows_side *side, const struct rows_piece *piece)
 {
     return side->address + (piece->slice * side->rows + piece->row) * side->pitch + piece->offset;
 }
@@ -319,7 +319,7 @@ enum vgpu_gpu_error host_copy_3d(struct api_serve *serve, CUdeviceptr to, size_t
     const struct gpu_arena *arena = &serve->gpu->arena;
     const struct rows_side target = {to, to_pitch, to_rows};
     const struct rows_side source = {from, from_pitch, from_rows};
-    struct piece piece;
+    struct rows_piece piece;
 
     if (kind < VGPU_COPY_TO_DEVICE || kind > VGPU_COPY_ON_DEVICE) {
         return VGPU_GPU_INVALID_VALUE;
@@ -351,7 +351,7 @@ enum vgpu_gpu_error host_fill_rows(struct api_serve *serve, CUdeviceptr to, size
 {
     const struct rows_side target = {to, pitch, height};
     uint64_t bytes;
-    struct piece piece;
+    struct rows_piece piece;
 
     if ((element != 1 && element != 2 && element != 4) || to % element != 0 ||
         (height > 1 && pitch % element != 0)) {

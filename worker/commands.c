@@ -1192,9 +1192,9 @@ int command_execute(struct ring_session *s)
     if (s->submitted && answer.again) {
         return 1;
     }
-    s->page->claims.requests++;
+    s->page->counters.requests++;
     if (error != VGPU_GPU_SUCCESS && error != VGPU_GPU_NOT_READY) {
-        s->page->claims.errors++;
+        s->page->counters.errors++;
     }
     if (answer.later) {
         command_poll(s, &s->pending[header->slot - 1]);

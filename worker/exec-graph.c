@@ -14,7 +14,7 @@
 
 /* Decoding ----------------------------------------------------------------------------------- */
 
-/* What is left of an image, and of the node that is decoded. */
+/* What is left of an encoding, and of the node that is decoded. */
 struct reader {
     const struct graph_needs *needs;
     const uint8_t *at;
@@ -171,10 +171,10 @@ static void decode_node(struct reader *reader, uint32_t number, struct gpu_graph
     reader->left = rest - (head->bytes - sizeof(*head));
 }
 
-static enum vgpu_gpu_error decode(const struct graph_needs *needs, const uint8_t *image,
+static enum vgpu_gpu_error decode(const struct graph_needs *needs, const uint8_t *encoding,
                                   uint64_t bytes, uint32_t count, struct gpu_graph_node **nodes)
 {
-    struct reader reader = {.needs = needs, .at = image, .left = image ? bytes : 0};
+    struct reader reader = {.needs = needs, .at = encoding, .left = encoding ? bytes : 0};
     struct gpu_graph_node *made;
 
     if (count > VGPU_GRAPH_NODES_MAX || count > reader.left / sizeof(struct vgpu_graph_node)) {
@@ -203,7 +203,7 @@ static enum vgpu_gpu_error decode(const struct graph_needs *needs, const uint8_t
 /* Graphs ------------------------------------------------------------------------------------- */
 
 /* The nodes are kept where the backend has made nothing of them. */
-static void keep(const struct graph_needs *needs, struct graph *graph, uint8_t *image,
+static void keep(const struct graph_needs *needs, struct graph *graph, uint8_t *encoding,
                  uint64_t bytes, struct gpu_graph_node *nodes, uint32_t count)
 {
     needs->sum->nodes += count;
@@ -213,17 +213,17 @@ static void keep(const struct graph_needs *needs, struct graph *graph, uint8_t *
     graph->count = count;
     graph->bytes = bytes;
     if (graph->made) {
-        free(image);
+        free(encoding);
         free(nodes);
         return;
     }
-    free(graph->image);
+    free(graph->encoding);
     free(graph->nodes);
-    graph->image = image;
+    graph->encoding = encoding;
     graph->nodes = nodes;
 }
 
-enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *image, uint64_t bytes,
+enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *encoding, uint64_t bytes,
                                uint32_t count, struct graph **graph)
 {
     const struct gpu_ops *ops = needs->gpu->ops;
@@ -234,7 +234,7 @@ enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *image, 
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    error = decode(needs, image, bytes, count, &nodes);
+    error = decode(needs, encoding, bytes, count, &nodes);
     if (error == VGPU_GPU_SUCCESS && ops->graph_make) {
         error = ops->graph_make(needs->gpu, nodes, count, &made->made);
     }
@@ -243,16 +243,16 @@ enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *image, 
         free(made);
         return error;
     }
-    keep(needs, made, image, bytes, nodes, count);
+    keep(needs, made, encoding, bytes, nodes, count);
     *graph = made;
     return VGPU_GPU_SUCCESS;
 }
 
 enum vgpu_gpu_error graph_update(const struct graph_needs *needs, struct graph *graph,
-                                 uint8_t *image, uint64_t bytes, uint32_t count)
+                                 uint8_t *encoding, uint64_t bytes, uint32_t count)
 {
     struct gpu_graph_node *nodes = NULL;
-    enum vgpu_gpu_error error = decode(needs, image, bytes, count, &nodes);
+    enum vgpu_gpu_error error = decode(needs, encoding, bytes, count, &nodes);
 
     if (error == VGPU_GPU_SUCCESS && graph->made) {
         error = needs->gpu->ops->graph_update(needs->gpu, graph->made, nodes, count);
@@ -261,7 +261,7 @@ enum vgpu_gpu_error graph_update(const struct graph_needs *needs, struct graph *
         free(nodes);
         return error;
     }
-    keep(needs, graph, image, bytes, nodes, count);
+    keep(needs, graph, encoding, bytes, nodes, count);
     return VGPU_GPU_SUCCESS;
 }
 
@@ -272,7 +272,7 @@ void graph_free(const struct graph_needs *needs, struct graph *graph)
     if (graph->made) {
         needs->gpu->ops->graph_destroy(needs->gpu, graph->made);
     }
-    free(graph->image);
+    free(graph->encoding);
     free(graph->nodes);
     free(graph);
 }

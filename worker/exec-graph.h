@@ -15,14 +15,14 @@
 #include "worker/handles.h"
 
 struct graph {
-    uint8_t *image; /* what the nodes point into */
+    uint8_t *encoding; /* what the nodes point into */
     struct gpu_graph_node *nodes;
     uint32_t count;         /* of nodes, also where the backend has them */
-    uint64_t bytes;         /* of the image, likewise */
+    uint64_t bytes;         /* of the encoding, likewise */
     struct gpu_graph *made; /* the backend's; NULL: it has none */
 };
 
-/* What all graphs of a session have together; no more than GRAPH_BYTES_MAX of images. */
+/* What all graphs of a session have together; no more than GRAPH_BYTES_MAX of encodings. */
 struct graph_sum {
     uint64_t nodes, bytes;
 };
@@ -35,16 +35,16 @@ struct graph_needs {
 };
 
 /*
- * Makes a graph of `count` nodes from an image, which is malloc's and the graph's own when this
+ * Makes a graph of `count` nodes from an encoding, which is malloc's and the graph's own when this
  * succeeds. INVALID_VALUE, INVALID_HANDLE and NOT_SUPPORTED for what is wrong with a node, and what
  * the backend says.
  */
-enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *image, uint64_t bytes,
+enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *encoding, uint64_t bytes,
                                uint32_t count, struct graph **graph);
 
 /* Puts others in the place of its nodes; when this fails it is as it was. */
 enum vgpu_gpu_error graph_update(const struct graph_needs *needs, struct graph *graph,
-                                 uint8_t *image, uint64_t bytes, uint32_t count);
+                                 uint8_t *encoding, uint64_t bytes, uint32_t count);
 
 /*
  * Submits what comes at a place, 0 first; *again tells that there is more, at the next place. The

@@ -210,7 +210,7 @@ void flight_add(struct flight *f, const struct flight_piece *piece, uint64_t now
         add_learner(s, piece);
     }
     f->pieces++;
-    f->page->claims.in_flight = f->pieces;
+    f->page->counters.in_flight = f->pieces;
     if (is_full(f, s)) {
         close_segment(f, s);
     }
@@ -234,7 +234,7 @@ static void count_time(struct flight *f, const struct flight_segment *s, uint64_
         if (s->engines != 1u << i && s->predicted_ns > 0) {
             ns = (uint64_t)((double)ns * (double)s->engine_ns[i] / (double)s->predicted_ns);
         }
-        f->page->claims.gpu_ns[i] += ns;
+        f->page->counters.gpu_ns[i] += ns;
         f->counted_ns[i] = now_ns;
         f->idle_ns[i] = now_ns;
     }
@@ -306,7 +306,7 @@ static void end_segment(struct flight *f, struct flight_segment **place, uint64_
     }
     f->last = previous;
     f->pieces -= s->pieces;
-    f->page->claims.in_flight = f->pieces;
+    f->page->counters.in_flight = f->pieces;
     s->next = f->free;
     f->free = s;
 }

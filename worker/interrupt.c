@@ -21,7 +21,7 @@ uint64_t interrupt_serve(struct interrupt *i)
         pace_count(&i->pace, rate, now);
         eventfds_signal(i->fd);
         if (i->page) {
-            i->page->claims.interrupts++;
+            i->page->counters.interrupts++;
         }
     }
     return wait;

@@ -20,13 +20,13 @@ bool ledger_reserve(struct ledger *l, uint64_t bytes)
         }
     } while (!__atomic_compare_exchange_n(&l->account->used, &used, used + bytes, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-    l->claims->memory += bytes;
+    l->counters->memory += bytes;
     return true;
 }
 
 void ledger_return(struct ledger *l, uint64_t bytes)
 {
-    l->claims->memory -= bytes;
+    l->counters->memory -= bytes;
     __atomic_sub_fetch(&l->account->used, bytes, __ATOMIC_SEQ_CST);
 }
 

@@ -23,7 +23,7 @@ struct ledger_entry {
 struct ledger {
     /* Set by the caller. */
     struct vgpu_account_page *account;
-    struct vgpu_claims *claims;
+    struct vgpu_counters *counters;
 
     struct ledger_entry *entries; /* a hash table, `room` places, a power of two */
     size_t count, room;

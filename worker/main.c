@@ -81,11 +81,11 @@ static bool parse_takeover(const char *text, struct options *o)
     unsigned code;
 
     if (strcmp(text, "resume") == 0) {
-        o->takeover = SESSION_RESUME;
+        o->takeover = REGISTERS_RESUME;
     } else if (strcmp(text, "discard") == 0) {
-        o->takeover = SESSION_DISCARD;
+        o->takeover = REGISTERS_DISCARD;
     } else if (sscanf(text, "fail:%u", &code) == 1 && code > 0 && code < VGPU_ERROR_COUNT) {
-        o->takeover = SESSION_FAIL;
+        o->takeover = REGISTERS_FAIL;
         o->error = (enum vgpu_error)code;
     } else {
         return false;

@@ -33,7 +33,7 @@
 #define DIALOGUE_NS (500 * NS_PER_US)
 
 struct worker {
-    struct session session;
+    struct registers registers;
     int epoll;
     int link;
     bool finishing; /* exit as soon as nothing runs */
@@ -71,10 +71,10 @@ static int watch(int epoll, int operation, int fd, uint32_t events, uint32_t sou
     return epoll_ctl(epoll, operation, fd, &event) < 0 ? -errno : 0;
 }
 
-/* The doorbell is listened to while the session is idle, the backend always. */
+/* The doorbell is listened to while the page is idle, the backend always. */
 static int listen_doorbell(struct worker *w, bool on)
 {
-    return watch(w->epoll, EPOLL_CTL_MOD, w->session.doorbell, on ? EPOLLIN : 0, SOURCE_DOORBELL);
+    return watch(w->epoll, EPOLL_CTL_MOD, w->registers.doorbell, on ? EPOLLIN : 0, SOURCE_DOORBELL);
 }
 
 /* Returns 0, or -errno when the link is lost or talks nonsense. */
@@ -97,22 +97,22 @@ static int handle_link(struct worker *w)
         return 0;
     }
     if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN) {
-        return session_turn(&w->session, msg.engine);
+        return registers_turn(&w->registers, msg.engine);
     }
     return -EPROTO;
 }
 
 static int handle_doorbell(struct worker *w)
 {
-    struct session *s = &w->session;
+    struct registers *s = &w->registers;
     const uint64_t before = s->published_ns;
     const uint64_t now = clock_ns();
 
     /* A guest that asks again soon will probably do so once more. */
     w->dialogue = before != 0 && now - before < DIALOGUE_NS;
-    s->turn_page->claims.doorbells++;
+    s->turn_page->counters.doorbells++;
     pace_count(&w->doorbells, shared_load(&s->turn_page->terms.doorbells), now);
-    return session_doorbell(s);
+    return registers_doorbell(s);
 }
 
 static int handle(struct worker *w, enum source source)
@@ -121,9 +121,9 @@ static int handle(struct worker *w, enum source source)
     case SOURCE_LINK:
         return handle_link(w);
     case SOURCE_DOORBELL:
-        return w->session.state == SESSION_IDLE ? handle_doorbell(w) : 0;
+        return w->registers.state == REGISTERS_IDLE ? handle_doorbell(w) : 0;
     case SOURCE_BACKEND:
-        return w->session.state == SESSION_RUNNING ? session_backend(&w->session) : 0;
+        return w->registers.state == REGISTERS_RUNNING ? registers_backend(&w->registers) : 0;
     }
     return 0;
 }
@@ -131,8 +131,8 @@ static int handle(struct worker *w, enum source source)
 /* Where epoll should give up at once: shortly after an answer in a dialogue. */
 static bool spinning(const struct worker *w)
 {
-    return w->dialogue && w->session.state == SESSION_IDLE &&
-           clock_ns() < w->session.published_ns + SPIN_NS;
+    return w->dialogue && w->registers.state == REGISTERS_IDLE &&
+           clock_ns() < w->registers.published_ns + SPIN_NS;
 }
 
 /*
@@ -141,11 +141,11 @@ static bool spinning(const struct worker *w)
  */
 static int wait_limit(struct worker *w, bool *deaf)
 {
-    struct session *s = &w->session;
+    struct registers *s = &w->registers;
     const uint64_t pace = pace_wait(&w->doorbells, shared_load(&s->turn_page->terms.doorbells),
                                     clock_ns());
     const uint64_t wait = clock_earlier(clock_earlier(interrupt_serve(&s->interrupt), pace),
-                                        session_wait(s));
+                                        registers_wait(s));
 
     *deaf = pace != 0;
     if (wait != 0) {
@@ -165,12 +165,12 @@ static int serve(struct worker *w)
         bool deaf, listen;
         int limit, n;
 
-        if (w->finishing && w->session.state != SESSION_RUNNING) {
-            interrupt_flush(&w->session.interrupt);
+        if (w->finishing && w->registers.state != REGISTERS_RUNNING) {
+            interrupt_flush(&w->registers.interrupt);
             return 0;
         }
         limit = wait_limit(w, &deaf);
-        listen = w->session.state == SESSION_IDLE && !deaf;
+        listen = w->registers.state == REGISTERS_IDLE && !deaf;
         if (listen != listening) {
             r = listen_doorbell(w, listen);
             if (r < 0) {
@@ -184,7 +184,7 @@ static int serve(struct worker *w)
         } else if (n == 1) {
             r = handle(w, (enum source)event.data.u32);
         } else {
-            r = session_look(&w->session);
+            r = registers_look(&w->registers);
         }
     }
     return r;
@@ -192,7 +192,7 @@ static int serve(struct worker *w)
 
 static int start(struct worker *w, const struct options *o)
 {
-    struct session *s = &w->session;
+    struct registers *s = &w->registers;
     char why[256];
     int r = isolation_early(VGPU_WORKER_FD_ACCOUNT);
 
@@ -243,9 +243,9 @@ int register_worker(const struct options *o)
         return 1;
     }
     /* First what was owed or is to be dropped: READY tells the stub that a reset is done. */
-    r = session_start(&worker.session, o->takeover, o->error);
+    r = registers_start(&worker.registers, o->takeover, o->error);
     if (r == 0) {
-        r = worker_send_ready(&worker.session.backend->info);
+        r = worker_send_ready(&worker.registers.backend->info);
     }
     if (r == 0) {
         r = serve(&worker);

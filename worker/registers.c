@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A register-mode session: states and orders of stores as session.h tells. */
+/* Serving a register page: states and orders of stores as registers.h tells. */
 #include "worker/registers.h"
 
 #include <errno.h>
@@ -12,16 +12,16 @@
 /* How often a request that has one turn and waits for another looks whether it still has it. */
 #define LOOK_NS (10 * NS_PER_MS)
 
-static void signal_irq(struct session *s)
+static void signal_irq(struct registers *s)
 {
     if (shared_load(&s->page->irq_wanted) != 0) {
         interrupt_raise(&s->interrupt);
     }
 }
 
-static void count_answer(struct session *s, enum vgpu_error error)
+static void count_answer(struct registers *s, enum vgpu_error error)
 {
-    struct vgpu_claims *counters = &s->turn_page->claims;
+    struct vgpu_counters *counters = &s->turn_page->counters;
 
     counters->requests++;
     if (error != VGPU_ERROR_NONE) {
@@ -31,8 +31,8 @@ static void count_answer(struct session *s, enum vgpu_error error)
     }
 }
 
-/* Gives the answer; the session is idle then. `length` bytes of s->response are it. */
-static void publish(struct session *s, enum vgpu_error error, uint32_t length)
+/* Gives the answer; the page is idle then. `length` bytes of s->response are it. */
+static void publish(struct registers *s, enum vgpu_error error, uint32_t length)
 {
     memcpy(s->page->response, s->response, length);
     shared_store(&s->page->response_len, length);
@@ -42,13 +42,13 @@ static void publish(struct session *s, enum vgpu_error error, uint32_t length)
                          error == VGPU_ERROR_NONE ? VGPU_STATUS_COMPLETE : VGPU_STATUS_ERROR);
     shared_store_release(&s->page->journal.state, VGPU_JOURNAL_EMPTY);
     count_answer(s, error);
-    s->state = SESSION_IDLE;
+    s->state = REGISTERS_IDLE;
     s->published_ns = clock_ns();
     signal_irq(s);
 }
 
 /* The journal's text before its state, so that a state is never ahead of its text. */
-static void note(struct session *s, enum vgpu_journal_state state)
+static void note(struct registers *s, enum vgpu_journal_state state)
 {
     struct vgpu_journal *journal = &s->page->journal;
 
@@ -59,7 +59,7 @@ static void note(struct session *s, enum vgpu_journal_state state)
     shared_store_release(&journal->state, state);
 }
 
-static struct backend_job make_job(struct session *s)
+static struct backend_job make_job(struct registers *s)
 {
     const struct request *r = &s->request;
     struct backend_job job = {.type = r->type, .count = r->count};
@@ -78,7 +78,7 @@ static struct backend_job make_job(struct session *s)
 }
 
 /* Ends all turns. Returns 0 or -errno of the link. */
-static int end_turns(struct session *s)
+static int end_turns(struct registers *s)
 {
     int r = 0;
 
@@ -94,7 +94,7 @@ static int end_turns(struct session *s)
 }
 
 /* After the backend: `r` is 0 or its error. */
-static int finish(struct session *s, int r)
+static int finish(struct registers *s, int r)
 {
     const uint64_t ns = clock_ns() - s->started_ns;
     uint32_t length = 0;
@@ -103,8 +103,8 @@ static int finish(struct session *s, int r)
     if (s->request.opcode == VGPU_OP_ADD_INLINE && r == 0) {
         length = (uint32_t)s->request.count * VGPU_ELEMENT_SIZE;
     }
-    s->turn_page->claims.gpu_ns[VGPU_ENGINE_COMPUTE] += ns;
-    s->turn_page->claims.in_flight = 0;
+    s->turn_page->counters.gpu_ns[VGPU_ENGINE_COMPUTE] += ns;
+    s->turn_page->counters.in_flight = 0;
     publish(s,
             r == 0         ? VGPU_ERROR_NONE
             : r == -ENOMEM ? VGPU_ERROR_NO_MEMORY
@@ -115,14 +115,14 @@ static int finish(struct session *s, int r)
     return r == 0 || r == -ENOMEM ? link : r;
 }
 
-static int run(struct session *s)
+static int run(struct registers *s)
 {
     const struct backend_job job = make_job(s);
     int r;
 
     note(s, request_repeatable(&s->request) ? VGPU_JOURNAL_STARTED : VGPU_JOURNAL_ONCE);
-    s->state = SESSION_RUNNING;
-    s->turn_page->claims.in_flight = 1;
+    s->state = REGISTERS_RUNNING;
+    s->turn_page->counters.in_flight = 1;
     s->started_ns = clock_ns();
     r = backend_start(s->backend, &job);
     return r == -EINPROGRESS ? 0 : finish(s, r);
@@ -139,7 +139,7 @@ static unsigned engines_of(const struct request *request)
 }
 
 /* Whether others come first on an engine that it has the turn of. */
-static bool stopped(const struct session *s)
+static bool stopped(const struct registers *s)
 {
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         if ((s->held & 1u << i) != 0 && turn_state(&s->turns[i]) == VGPU_TURN_STOPPED) {
@@ -150,7 +150,7 @@ static bool stopped(const struct session *s)
 }
 
 /* In how many ns the turns that it has may be used. */
-static uint64_t starts_in(const struct session *s)
+static uint64_t starts_in(const struct registers *s)
 {
     const uint64_t now = clock_ns();
     uint64_t last = now;
@@ -170,7 +170,7 @@ static uint64_t starts_in(const struct session *s)
  * stopped all are returned: they are always taken in the same order, so that no two wait for each
  * other.
  */
-static int take_turns(struct session *s)
+static int take_turns(struct registers *s)
 {
     const unsigned needed = engines_of(&s->request);
     const int r = stopped(s) ? end_turns(s) : 0;
@@ -183,34 +183,34 @@ static int take_turns(struct session *s)
             continue;
         }
         if (s->turns[i].asked ? !turn_granted(&s->turns[i]) : !turn_try(&s->turns[i])) {
-            s->state = SESSION_WAITING;
+            s->state = REGISTERS_WAITING;
             return s->turns[i].asked ? 0 : turn_ask(&s->turns[i]);
         }
         s->held |= 1u << i;
     }
-    s->state = SESSION_WAITING;
+    s->state = REGISTERS_WAITING;
     return starts_in(s) == 0 ? run(s) : 0;
 }
 
-uint64_t session_wait(const struct session *s)
+uint64_t registers_wait(const struct registers *s)
 {
-    if (s->state != SESSION_WAITING || s->held == 0) {
+    if (s->state != REGISTERS_WAITING || s->held == 0) {
         return 0;
     }
     /* A turn that it has may be stopped while it waits for another, which nobody tells. */
     return s->held == engines_of(&s->request) ? starts_in(s) + 1 : LOOK_NS;
 }
 
-int session_look(struct session *s)
+int registers_look(struct registers *s)
 {
-    return s->state == SESSION_WAITING && s->held != 0 &&
+    return s->state == REGISTERS_WAITING && s->held != 0 &&
                    (stopped(s) || s->held == engines_of(&s->request))
                ? take_turns(s)
                : 0;
 }
 
 /* Answers what needs no turn. */
-static void answer(struct session *s)
+static void answer(struct registers *s)
 {
     uint32_t length;
 
@@ -225,7 +225,7 @@ static void answer(struct session *s)
 }
 
 /* Decodes s->copy and starts, queues or answers it. */
-static int accept_request(struct session *s)
+static int accept_request(struct registers *s)
 {
     const enum vgpu_error error = request_decode(s->copy, s->length, s->shm_size, &s->request);
 
@@ -242,7 +242,7 @@ static int accept_request(struct session *s)
 }
 
 /* Takes the request from where the guest wrote it. */
-static int take_request(struct session *s)
+static int take_request(struct registers *s)
 {
     s->length = shared_load(&s->page->request_len);
     shared_copy_in(s->copy, s->page->request, sizeof(s->copy));
@@ -250,21 +250,21 @@ static int take_request(struct session *s)
 }
 
 /* The same, from the journal of the worker before. */
-static int take_over(struct session *s)
+static int take_over(struct registers *s)
 {
     s->length = shared_load(&s->page->journal.length);
     shared_copy_in(s->copy, s->page->journal.request, sizeof(s->copy));
     return accept_request(s);
 }
 
-int session_doorbell(struct session *s)
+int registers_doorbell(struct registers *s)
 {
     eventfd_t value;
 
     if (!eventfds_ready(s->doorbell)) {
         return 0;
     }
-    /* BUSY first: see session.h. */
+    /* BUSY first: see registers.h. */
     shared_store_release(&s->page->status, VGPU_STATUS_BUSY);
     if (eventfd_read(s->doorbell, &value) != 0) {
         return -errno;
@@ -272,12 +272,12 @@ int session_doorbell(struct session *s)
     return take_request(s);
 }
 
-int session_turn(struct session *s, uint32_t engine)
+int registers_turn(struct registers *s, uint32_t engine)
 {
     if (engine >= VGPU_ENGINES) {
         return -EPROTO;
     }
-    if (s->state != SESSION_WAITING || (s->held & 1u << engine) != 0 || !s->turns[engine].asked ||
+    if (s->state != REGISTERS_WAITING || (s->held & 1u << engine) != 0 || !s->turns[engine].asked ||
         !turn_granted(&s->turns[engine])) {
         return 0; /* it is told that the turn comes soon, or may start earlier */
     }
@@ -285,14 +285,14 @@ int session_turn(struct session *s, uint32_t engine)
     return take_turns(s);
 }
 
-int session_backend(struct session *s)
+int registers_backend(struct registers *s)
 {
     const int r = backend_finish(s->backend);
 
     return r == -EINPROGRESS ? 0 : finish(s, r);
 }
 
-static void discard(struct session *s)
+static void discard(struct registers *s)
 {
     eventfds_clear(s->doorbell);
     shared_store(&s->page->response_len, 0);
@@ -301,11 +301,11 @@ static void discard(struct session *s)
     shared_store_release(&s->page->status, VGPU_STATUS_IDLE);
 }
 
-int session_start(struct session *s, enum session_takeover takeover, enum vgpu_error error)
+int registers_start(struct registers *s, enum registers_takeover takeover, enum vgpu_error error)
 {
     const uint32_t state = shared_load_acquire(&s->page->journal.state);
 
-    s->state = SESSION_IDLE;
+    s->state = REGISTERS_IDLE;
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         s->turns[i] = (struct turn){
             .page = s->turn_page,
@@ -315,7 +315,7 @@ int session_start(struct session *s, enum session_takeover takeover, enum vgpu_e
     }
     shared_store(&s->page->generation, shared_load(&s->page->generation) + 1);
     shared_store(&s->page->features, s->backend->info.backend);
-    if (takeover == SESSION_DISCARD) {
+    if (takeover == REGISTERS_DISCARD) {
         discard(s);
         return 0;
     }
@@ -323,7 +323,7 @@ int session_start(struct session *s, enum session_takeover takeover, enum vgpu_e
         shared_store_release(&s->page->journal.state, VGPU_JOURNAL_EMPTY);
         return 0;
     }
-    if (takeover == SESSION_FAIL) {
+    if (takeover == REGISTERS_FAIL) {
         publish(s, error, 0);
         return 0;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A register-mode session: one VM's register page, its doorbell and what runs for it.
+ * Register mode: one VM's register page, its doorbell and what runs for it.
  *
  * Theory of operation
  * -------------------
@@ -19,7 +19,7 @@
  * A request that computes is noted in the page's journal before it waits. An answer is
  * stored in this order: response and ERROR, STATUS, journal. So a worker that takes over
  * finds STATUS BUSY exactly when an answer is owed, and the journal says what to do:
- * session_start().
+ * registers_start().
  */
 #ifndef VGPU_WORKER_REGISTERS_H
 #define VGPU_WORKER_REGISTERS_H
@@ -30,21 +30,21 @@
 #include "worker/request.h"
 #include "worker/turn.h"
 
-enum session_state {
-    SESSION_IDLE,    /* listens to the doorbell */
-    SESSION_WAITING, /* has asked for a turn; it takes them one by one, in the engines' order */
-    SESSION_RUNNING, /* the backend works; its event ends it */
+enum registers_state {
+    REGISTERS_IDLE,    /* listens to the doorbell */
+    REGISTERS_WAITING, /* has asked for a turn; it takes them one by one, in the engines' order */
+    REGISTERS_RUNNING, /* the backend works; its event ends it */
 };
 
-/* What a starting session does with an answer that is owed. */
-enum session_takeover {
-    SESSION_RESUME,  /* runs the request, or says WORKER_LOST where it must not run twice */
-    SESSION_DISCARD, /* forgets it: the guest was reset */
-    SESSION_FAIL,    /* answers with an error */
+/* What a worker that starts does with an answer that is owed. */
+enum registers_takeover {
+    REGISTERS_RESUME,  /* runs the request, or says WORKER_LOST where it must not run twice */
+    REGISTERS_DISCARD, /* forgets it: the guest was reset */
+    REGISTERS_FAIL,    /* answers with an error */
 };
 
-struct session {
-    /* Set by the caller; all of it outlives the session. */
+struct registers {
+    /* Set by the caller; all of it outlives the service. */
     struct vgpu_regs_page *page;
     uint8_t *shm;
     uint64_t shm_size; /* bytes */
@@ -54,8 +54,8 @@ struct session {
     struct vgpu_turn_page *turn_page;
     int link; /* to the mediator */
 
-    /* The session's own. */
-    enum session_state state;
+    /* Its own. */
+    enum registers_state state;
     struct turn turns[VGPU_ENGINES];
     unsigned held; /* bit N: has the turn on engine N */
     struct request request;
@@ -68,24 +68,25 @@ struct session {
 
 /*
  * Begins to serve the page after another worker or as its first. `error` is the answer
- * for SESSION_FAIL. All functions return 0 or -errno; an error ends the worker: the link or
+ * for REGISTERS_FAIL. All functions return 0 or -errno; an error ends the worker: the link or
  * the backend is lost.
  */
-int session_start(struct session *session, enum session_takeover takeover, enum vgpu_error error);
+int registers_start(struct registers *registers, enum registers_takeover takeover,
+                    enum vgpu_error error);
 
-/* The doorbell is readable; only in SESSION_IDLE. */
-int session_doorbell(struct session *session);
+/* The doorbell is readable; only in REGISTERS_IDLE. */
+int registers_doorbell(struct registers *registers);
 
 /* The mediator says that an engine's word is worth a look. */
-int session_turn(struct session *session, uint32_t engine);
+int registers_turn(struct registers *registers, uint32_t engine);
 
-/* In how many ns session_look() is to be called; 0: not at all. */
-uint64_t session_wait(const struct session *session);
+/* In how many ns registers_look() is to be called; 0: not at all. */
+uint64_t registers_wait(const struct registers *registers);
 
 /* Starts what may start by now, or gives back turns that others want first. */
-int session_look(struct session *session);
+int registers_look(struct registers *registers);
 
-/* The backend's event is readable; only in SESSION_RUNNING. */
-int session_backend(struct session *session);
+/* The backend's event is readable; only in REGISTERS_RUNNING. */
+int registers_backend(struct registers *registers);
 
 #endif

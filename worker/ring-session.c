@@ -30,7 +30,7 @@ void ring_session_init(struct ring_session *s, const struct ring_session_needs *
     s->gpu = needs->gpu;
     s->page = needs->page;
     s->ledger.account = needs->account;
-    s->ledger.claims = &needs->page->claims;
+    s->ledger.counters = &needs->page->counters;
     flight_init(&s->flight, needs->gpu, needs->page);
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         s->engines[i].turn = (struct turn){
@@ -303,7 +303,7 @@ static int put_aside(struct ring_session *s, enum command_place place, uint64_t 
         return backlog_add(&s->backlog, &s->behind, &key) ? 1 : -ENOMEM;
     }
     if (place == COMMAND_NOT_READY) {
-        s->page->claims.requests++;
+        s->page->counters.requests++;
         ring_answer(&s->ring, header, VGPU_GPU_NOT_READY, NULL, 0);
         return 1;
     }
@@ -457,7 +457,7 @@ int ring_session_step(struct ring_session *s)
     memory_free_dropped(s);
     if (s->gpu->lost != VGPU_GPU_SUCCESS && !s->faulted) {
         s->faulted = true;
-        s->page->claims.faults++;
+        s->page->counters.faults++;
     }
     for (unsigned i = 0; r >= 0 && i < VGPU_ENGINES; i++) {
         r = keep_turn(s, &s->engines[i]);
@@ -541,7 +541,7 @@ void ring_session_release(struct ring_session *s)
         graph_free(&needs, graph);
     }
     memory_release_all(s);
-    free(s->image.bytes);
+    free(s->upload.bytes);
     flight_release(&s->flight);
     backlog_release(&s->backlog);
     ledger_release(&s->ledger);

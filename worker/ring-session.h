@@ -90,8 +90,8 @@ struct ring_engine {
     uint64_t pause; /* between the end of work and the next piece, ns, of late */
 };
 
-/* A module's image that comes over in pieces. */
-struct image_buffer {
+/* What comes over in chunks: a module's image or the encoding of a graph. */
+struct upload {
     uint8_t *bytes; /* `size` of them and a NUL; NULL: none */
     uint64_t size;
 };
@@ -135,7 +135,7 @@ struct ring_session {
     uint64_t parked_slots;            /* bit N: slot N + 1 has one */
     struct ring_command behind;       /* one that was taken while others wait */
     struct ring_command *command;     /* the one that is carried out: head or behind */
-    struct image_buffer image;
+    struct upload upload;
     struct graph_sum graphs;
     struct mapping *mappings; /* `mapping_count` of them */
     struct dropped dropped;

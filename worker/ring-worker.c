@@ -90,7 +90,7 @@ static void hear_doorbell(struct ring_worker *w)
     struct vgpu_turn_page *page = w->session.page;
 
     eventfds_clear(VGPU_WORKER_FD_DOORBELL);
-    page->claims.doorbells++;
+    page->counters.doorbells++;
     pace_count(&w->doorbells, shared_load(&page->terms.doorbells), clock_ns());
 }
 

@@ -33,14 +33,14 @@ bool turn_try(struct turn *turn)
     if (!shared_swap(word(turn), VGPU_TURN_OPEN, VGPU_TURN_RUNNING)) {
         return false;
     }
-    turn->page->claims.turns[turn->engine]++;
+    turn->page->counters.turns[turn->engine]++;
     return true;
 }
 
 int turn_ask(struct turn *turn)
 {
     turn->asked = true;
-    turn->page->claims.turns[turn->engine]++;
+    turn->page->counters.turns[turn->engine]++;
     return link_send(turn, VGPU_LINK_ASK, 0);
 }
 

@@ -16,8 +16,8 @@ struct options {
     enum backend_kind backend;
     int device;
     uint64_t shm_size; /* bytes */
-    enum session_takeover takeover;
-    enum vgpu_error error; /* for SESSION_FAIL */
+    enum registers_takeover takeover;
+    enum vgpu_error error; /* for REGISTERS_FAIL */
     uid_t user;
     gid_t group;
     uint32_t queues; /* of the device; 0: serve the register page */

@@ -35,8 +35,8 @@ struct branch {
 };
 
 /* An event that was last recorded in a captured stream. */
-struct mark {
-    struct mark *next;
+struct point {
+    struct point *next;
     uint64_t event, capture;
     struct ends ends;
 };
@@ -46,7 +46,7 @@ uint32_t capture_streams, capture_marks;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
 static struct capture *captures;
 static struct branch *branches;
-static struct mark *marks;
+static struct point *points;
 static uint64_t last_id;
 
 static __thread CUstreamCaptureMode thread_mode;
@@ -150,9 +150,9 @@ static struct graph *end(struct capture *capture)
 
 /* Marks, with the mutex ----------------------------------------------------------------------- */
 
-static struct mark **find_mark(uint64_t event)
+static struct point **find_point(uint64_t event)
 {
-    struct mark **place = &marks;
+    struct point **place = &points;
 
     while (*place && (*place)->event != event) {
         place = &(*place)->next;
@@ -160,32 +160,32 @@ static struct mark **find_mark(uint64_t event)
     return place;
 }
 
-static void drop_mark(struct mark **place)
+static void drop_point(struct point **place)
 {
-    struct mark *mark = *place;
+    struct point *point = *place;
 
-    *place = mark->next;
+    *place = point->next;
     __atomic_fetch_sub(&capture_marks, 1, __ATOMIC_RELAXED);
-    free(mark->ends.node);
-    free(mark);
+    free(point->ends.node);
+    free(point);
 }
 
-static struct mark *set_mark(uint64_t event)
+static struct point *set_point(uint64_t event)
 {
-    struct mark *mark = *find_mark(event);
+    struct point *point = *find_point(event);
 
-    if (mark) {
-        mark->ends.count = 0;
-        return mark;
+    if (point) {
+        point->ends.count = 0;
+        return point;
     }
-    mark = calloc(1, sizeof(*mark));
-    if (mark) {
-        mark->event = event;
-        mark->next = marks;
-        marks = mark;
+    point = calloc(1, sizeof(*point));
+    if (point) {
+        point->event = event;
+        point->next = points;
+        points = point;
         __atomic_fetch_add(&capture_marks, 1, __ATOMIC_RELAXED);
     }
-    return mark;
+    return point;
 }
 
 /* What streams allow -------------------------------------------------------------------------- */
@@ -374,16 +374,16 @@ CUresult capture_record(CUstream stream, uint64_t event)
 {
     CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
     struct branch *branch;
-    struct mark *mark;
+    struct point *point;
 
     pthread_mutex_lock(&mutex);
     branch = branch_of(stream);
-    mark = branch && !branch->capture->spoilt ? set_mark(event) : NULL;
+    point = branch && !branch->capture->spoilt ? set_point(event) : NULL;
     if (!branch || branch->capture->spoilt) {
         r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-    } else if (mark) {
-        mark->capture = branch->capture->id;
-        r = ends_join(&mark->ends, &branch->ends) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    } else if (point) {
+        point->capture = branch->capture->id;
+        r = ends_join(&point->ends, &branch->ends) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
         branch->capture->spoilt = r != CUDA_SUCCESS;
     }
     pthread_mutex_unlock(&mutex);
@@ -401,18 +401,18 @@ static struct capture *find_capture(uint64_t id)
 }
 
 /* A captured stream waits for an event. With the mutex. */
-static CUresult branch_waits(struct branch *branch, const struct mark *mark)
+static CUresult branch_waits(struct branch *branch, const struct point *point)
 {
     CUresult r = CUDA_SUCCESS;
 
     if (branch->capture->spoilt) {
         return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     }
-    if (!mark || !find_capture(mark->capture)) {
+    if (!point || !find_capture(point->capture)) {
         r = CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
-    } else if (mark->capture != branch->capture->id) {
+    } else if (point->capture != branch->capture->id) {
         r = CUDA_ERROR_STREAM_CAPTURE_MERGE;
-    } else if (!ends_join(&branch->ends, &mark->ends)) {
+    } else if (!ends_join(&branch->ends, &point->ends)) {
         r = CUDA_ERROR_OUT_OF_MEMORY;
     }
     branch->capture->spoilt = r != CUDA_SUCCESS;
@@ -420,9 +420,9 @@ static CUresult branch_waits(struct branch *branch, const struct mark *mark)
 }
 
 /* Another stream comes in. With the mutex. */
-static CUresult join(CUstream stream, const struct mark *mark)
+static CUresult join(CUstream stream, const struct point *point)
 {
-    struct capture *capture = find_capture(mark->capture);
+    struct capture *capture = find_capture(point->capture);
     struct branch *branch;
     bool waits_for_default;
     uint64_t handle;
@@ -442,7 +442,7 @@ static CUresult join(CUstream stream, const struct mark *mark)
         return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     }
     branch = add_branch(capture, handle, waits_for_default);
-    if (!branch || !ends_join(&branch->ends, &mark->ends)) {
+    if (!branch || !ends_join(&branch->ends, &point->ends)) {
         capture->spoilt = true;
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -451,7 +451,7 @@ static CUresult join(CUstream stream, const struct mark *mark)
 
 bool capture_waits(CUstream stream, uint64_t event, CUresult *result)
 {
-    const struct mark *mark;
+    const struct point *point;
     struct branch *branch;
 
     if (shared_load(&capture_streams) == 0 && shared_load(&capture_marks) == 0) {
@@ -459,37 +459,37 @@ bool capture_waits(CUstream stream, uint64_t event, CUresult *result)
     }
     pthread_mutex_lock(&mutex);
     branch = branch_of(stream);
-    mark = *find_mark(event);
+    point = *find_point(event);
     if (branch) {
-        *result = branch_waits(branch, mark);
-    } else if (mark) {
-        *result = join(stream, mark);
+        *result = branch_waits(branch, point);
+    } else if (point) {
+        *result = join(stream, point);
     }
     pthread_mutex_unlock(&mutex);
-    return branch || mark;
+    return branch || point;
 }
 
 bool capture_marked(uint64_t event)
 {
-    bool marked = false;
+    bool noted = false;
 
     if (shared_load(&capture_marks) != 0) {
         pthread_mutex_lock(&mutex);
-        marked = *find_mark(event) != NULL;
+        noted = *find_point(event) != NULL;
         pthread_mutex_unlock(&mutex);
     }
-    return marked;
+    return noted;
 }
 
 void capture_unmark(uint64_t event)
 {
-    struct mark **place;
+    struct point **place;
 
     if (shared_load(&capture_marks) != 0) {
         pthread_mutex_lock(&mutex);
-        place = find_mark(event);
+        place = find_point(event);
         if (*place) {
-            drop_mark(place);
+            drop_point(place);
         }
         pthread_mutex_unlock(&mutex);
     }

@@ -309,7 +309,7 @@ __attribute__((destructor)) static void finish(void)
     if (shared_load_acquire(&cuda.life) == CUDA_RUNNING) {
         shared_store_release(&cuda.life, CUDA_ENDED);
         session_hang_up(cuda.session);
-        claims_end();
+        reservations_end();
     }
 }
 

@@ -24,7 +24,7 @@ struct wrapper {
 };
 
 /* Pieces in which an image goes over, and the most options with it. */
-#define PIECE_BYTES (UINT64_C(1) << 20)
+#define CHUNK_BYTES (UINT64_C(1) << 20)
 #define OPTIONS_MAX 32u
 #define LOG_MAX (256u << 10) /* bytes of each */
 
@@ -220,26 +220,26 @@ void image_unlock(void)
     pthread_mutex_unlock(&mutex);
 }
 
-/* Through a piece of the arena. */
+/* Through a chunk of the arena. */
 CUresult image_send(const void *image, uint64_t bytes)
 {
-    const uint64_t piece = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+    const uint64_t chunk = bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES;
     void *memory;
     CUresult r;
 
     if (bytes == 0) {
         return CUDA_ERROR_INVALID_IMAGE;
     }
-    memory = memory_pinned(piece);
+    memory = memory_pinned(chunk);
     if (!memory) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    r = call_image_begin(bytes);
-    for (uint64_t done = 0; r == CUDA_SUCCESS && done < bytes; done += piece) {
-        const uint64_t count = bytes - done < piece ? bytes - done : piece;
+    r = call_upload_begin(bytes);
+    for (uint64_t done = 0; r == CUDA_SUCCESS && done < bytes; done += chunk) {
+        const uint64_t count = bytes - done < chunk ? bytes - done : chunk;
 
         memcpy(memory, (const uint8_t *)image + done, count);
-        r = call_image_write(done, (CUdeviceptr)(uintptr_t)memory, count);
+        r = call_upload_write(done, (CUdeviceptr)(uintptr_t)memory, count);
     }
     vgpu_pinned_free(cuda.session, memory);
     return r;

@@ -118,7 +118,7 @@ static CUresult reserve(CUdeviceptr *address, size_t bytes, size_t alignment, CU
     unsigned count = 0;
     CUresult r = call_address_reserve(address, bytes, alignment, wanted);
 
-    while (r == CUDA_SUCCESS && !claim(*address, bytes) && count < PLACES) {
+    while (r == CUDA_SUCCESS && !reserve_addresses(*address, bytes) && count < PLACES) {
         taken[count++] = *address;
         r = call_address_reserve(address, bytes, alignment, 0);
     }

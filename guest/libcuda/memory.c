@@ -17,19 +17,19 @@
 #define PITCH UINT64_C(512)
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct memory *pieces; /* by ascending addresses; none overlap */
-static size_t piece_count, piece_room;
+static struct memory *areas; /* by ascending addresses; none overlap */
+static size_t area_count, piece_room;
 static uint64_t last_id;
 
-/* The first piece that ends behind an address. With the mutex. */
+/* The first area that ends behind an address. With the mutex. */
 static size_t find(uint64_t address)
 {
-    size_t low = 0, high = piece_count;
+    size_t low = 0, high = area_count;
 
     while (low < high) {
         const size_t middle = (low + high) / 2;
 
-        if (pieces[middle].address + pieces[middle].bytes <= address) {
+        if (areas[middle].address + areas[middle].bytes <= address) {
             low = middle + 1;
         } else {
             high = middle;
@@ -38,44 +38,44 @@ static size_t find(uint64_t address)
     return low;
 }
 
-bool memory_add(struct memory piece)
+bool memory_add(struct memory area)
 {
     bool added = true;
     size_t i;
 
     pthread_mutex_lock(&mutex);
-    i = find(piece.address);
-    if (i < piece_count && pieces[i].address < piece.address + piece.bytes) {
+    i = find(area.address);
+    if (i < area_count && areas[i].address < area.address + area.bytes) {
         added = false;
-    } else if (piece_count == piece_room) {
+    } else if (area_count == piece_room) {
         const size_t room = 2 * piece_room + 64;
-        struct memory *more = realloc(pieces, room * sizeof(*more));
+        struct memory *more = realloc(areas, room * sizeof(*more));
 
         added = more != NULL;
         if (more) {
-            pieces = more;
+            areas = more;
             piece_room = room;
         }
     }
     if (added) {
-        memmove(&pieces[i + 1], &pieces[i], (piece_count++ - i) * sizeof(*pieces));
-        pieces[i] = piece;
-        pieces[i].id = ++last_id;
+        memmove(&areas[i + 1], &areas[i], (area_count++ - i) * sizeof(*areas));
+        areas[i] = area;
+        areas[i].id = ++last_id;
     }
     pthread_mutex_unlock(&mutex);
     return added;
 }
 
-bool memory_find(uint64_t address, struct memory *piece)
+bool memory_find(uint64_t address, struct memory *area)
 {
     bool found;
     size_t i;
 
     pthread_mutex_lock(&mutex);
     i = find(address);
-    found = i < piece_count && pieces[i].address <= address;
+    found = i < area_count && areas[i].address <= address;
     if (found) {
-        *piece = pieces[i];
+        *area = areas[i];
     }
     pthread_mutex_unlock(&mutex);
     return found;
@@ -87,8 +87,8 @@ void memory_drop(uint64_t address)
 
     pthread_mutex_lock(&mutex);
     i = find(address);
-    if (i < piece_count && pieces[i].address == address) {
-        memmove(&pieces[i], &pieces[i + 1], (--piece_count - i) * sizeof(*pieces));
+    if (i < area_count && areas[i].address == address) {
+        memmove(&areas[i], &areas[i + 1], (--area_count - i) * sizeof(*areas));
     }
     pthread_mutex_unlock(&mutex);
 }
@@ -98,12 +98,12 @@ void memory_forget_module(uint64_t module)
     size_t kept = 0;
 
     pthread_mutex_lock(&mutex);
-    for (size_t i = 0; i < piece_count; i++) {
-        if (pieces[i].owner != module) {
-            pieces[kept++] = pieces[i];
+    for (size_t i = 0; i < area_count; i++) {
+        if (areas[i].owner != module) {
+            areas[kept++] = areas[i];
         }
     }
-    piece_count = kept;
+    area_count = kept;
     pthread_mutex_unlock(&mutex);
 }
 
@@ -114,7 +114,7 @@ bool memory_within(uint64_t address, uint64_t bytes)
 
     pthread_mutex_lock(&mutex);
     i = find(address);
-    within = i < piece_count && pieces[i].address < address + bytes;
+    within = i < area_count && areas[i].address < address + bytes;
     pthread_mutex_unlock(&mutex);
     return within;
 }
@@ -122,30 +122,30 @@ bool memory_within(uint64_t address, uint64_t bytes)
 void memory_set_access(uint64_t address, uint64_t bytes, unsigned access)
 {
     pthread_mutex_lock(&mutex);
-    for (size_t i = find(address); i < piece_count && pieces[i].address < address + bytes; i++) {
-        pieces[i].flags = access;
+    for (size_t i = find(address); i < area_count && areas[i].address < address + bytes; i++) {
+        areas[i].flags = access;
     }
     pthread_mutex_unlock(&mutex);
 }
 
 bool memory_is_device(uint64_t address)
 {
-    struct memory piece;
+    struct memory area;
 
-    return memory_find(address, &piece) && piece.kind <= MEMORY_GLOBAL;
+    return memory_find(address, &area) && area.kind <= MEMORY_GLOBAL;
 }
 
-/* How many bytes there are from an address on, at least `bytes` or all; mapped pieces in a row. */
+/* How many bytes there are from an address on, at least `bytes` or all; mapped areas in a row. */
 static uint64_t bytes_from(uint64_t address, uint64_t bytes)
 {
     uint64_t at = address;
 
     for (size_t i = find(address);
-         i < piece_count && pieces[i].address <= at && pieces[i].kind != MEMORY_REGISTERED &&
-         (at == address || pieces[i].kind == MEMORY_MAPPED) && at - address < bytes;
+         i < area_count && areas[i].address <= at && areas[i].kind != MEMORY_REGISTERED &&
+         (at == address || areas[i].kind == MEMORY_MAPPED) && at - address < bytes;
          i++) {
-        at = pieces[i].address + pieces[i].bytes;
-        if (pieces[i].kind != MEMORY_MAPPED) {
+        at = areas[i].address + areas[i].bytes;
+        if (areas[i].kind != MEMORY_MAPPED) {
             break;
         }
     }
@@ -165,37 +165,37 @@ CUresult memory_check(uint64_t address, uint64_t bytes)
     return good ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-static void free_piece(const struct memory *piece)
+static void free_area(const struct memory *area)
 {
-    if (piece->kind == MEMORY_DEVICE) {
-        vgpu_mem_free(cuda.session, piece->address);
-    } else if (piece->kind == MEMORY_HOST) {
-        vgpu_pinned_free(cuda.session, (void *)(uintptr_t)piece->address);
-    } else if (piece->kind == MEMORY_POOLED) {
-        pool_return(piece);
+    if (area->kind == MEMORY_DEVICE) {
+        vgpu_mem_free(cuda.session, area->address);
+    } else if (area->kind == MEMORY_HOST) {
+        vgpu_pinned_free(cuda.session, (void *)(uintptr_t)area->address);
+    } else if (area->kind == MEMORY_POOLED) {
+        pool_return(area);
     }
 }
 
 void memory_release_of(const struct context *context)
 {
-    struct memory piece;
+    struct memory area;
     bool found;
 
     do {
         size_t i = 0;
 
         pthread_mutex_lock(&mutex);
-        while (i < piece_count && pieces[i].context != context) {
+        while (i < area_count && areas[i].context != context) {
             i++;
         }
-        found = i < piece_count;
+        found = i < area_count;
         if (found) {
-            piece = pieces[i];
-            memmove(&pieces[i], &pieces[i + 1], (--piece_count - i) * sizeof(*pieces));
+            area = areas[i];
+            memmove(&areas[i], &areas[i + 1], (--area_count - i) * sizeof(*areas));
         }
         pthread_mutex_unlock(&mutex);
         if (found) {
-            free_piece(&piece);
+            free_area(&area);
         }
     } while (found);
 }
@@ -223,7 +223,7 @@ CUresult memory_allocate(uint64_t bytes, uint64_t *address)
 
     do {
         r = result_of(vgpu_mem_alloc(cuda.session, bytes, address));
-        if (r != CUDA_SUCCESS || claim(*address, bytes)) {
+        if (r != CUDA_SUCCESS || reserve_addresses(*address, bytes)) {
             break;
         }
         taken[count++] = *address;
@@ -317,14 +317,14 @@ CUresult guest_cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned in
 
 CUresult guest_cuMemFree_v2(CUdeviceptr address)
 {
-    struct memory piece;
+    struct memory area;
     CUresult r;
 
     if (address == 0) {
         return CUDA_SUCCESS;
     }
-    if (!memory_find(address, &piece) || piece.address != address ||
-        (piece.kind != MEMORY_DEVICE && piece.kind != MEMORY_POOLED)) {
+    if (!memory_find(address, &area) || area.address != address ||
+        (area.kind != MEMORY_DEVICE && area.kind != MEMORY_POOLED)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = capture_allows();
@@ -333,9 +333,9 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     }
     /* First, so that who gets the address next is not forgotten. */
     memory_drop(address);
-    if (piece.kind == MEMORY_POOLED) {
+    if (area.kind == MEMORY_POOLED) {
         r = result_of(vgpu_session_sync(cuda.session));
-        pool_return(&piece);
+        pool_return(&area);
         return r;
     }
     return result_of(vgpu_mem_free(cuda.session, address));
@@ -343,16 +343,16 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
 
 CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)
 {
-    struct memory piece;
+    struct memory area;
 
-    if (!memory_find(address, &piece) || piece.kind == MEMORY_REGISTERED) {
+    if (!memory_find(address, &area) || area.kind == MEMORY_REGISTERED) {
         return CUDA_ERROR_NOT_FOUND;
     }
     if (base) {
-        *base = piece.address;
+        *base = area.address;
     }
     if (bytes) {
-        *bytes = piece.bytes;
+        *bytes = area.bytes;
     }
     return CUDA_SUCCESS;
 }
@@ -394,50 +394,50 @@ CUresult guest_cuMemAllocHost_v2(void **memory, size_t bytes)
     return guest_cuMemHostAlloc(memory, bytes, 0);
 }
 
-/* The piece of this kind that begins at an address. */
-static bool find_own(const void *memory, enum memory_kind kind, struct memory *piece)
+/* The area of this kind that begins at an address. */
+static bool find_own(const void *memory, enum memory_kind kind, struct memory *area)
 {
-    return memory_find((uint64_t)(uintptr_t)memory, piece) && piece->kind == kind &&
-           piece->address == (uint64_t)(uintptr_t)memory;
+    return memory_find((uint64_t)(uintptr_t)memory, area) && area->kind == kind &&
+           area->address == (uint64_t)(uintptr_t)memory;
 }
 
 CUresult guest_cuMemFreeHost(void *memory)
 {
-    struct memory piece;
+    struct memory area;
     CUresult r;
 
-    if (!find_own(memory, MEMORY_HOST, &piece)) {
+    if (!find_own(memory, MEMORY_HOST, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     /* Something may still use it. */
     r = result_of(vgpu_session_sync(cuda.session));
-    memory_drop(piece.address);
+    memory_drop(area.address);
     vgpu_pinned_free(cuda.session, memory);
     return r;
 }
 
 CUresult guest_cuMemHostGetDevicePointer_v2(CUdeviceptr *address, void *memory, unsigned int flags)
 {
-    struct memory piece;
+    struct memory area;
 
-    if (!address || flags != 0 || !memory_find((uint64_t)(uintptr_t)memory, &piece)) {
+    if (!address || flags != 0 || !memory_find((uint64_t)(uintptr_t)memory, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    if (piece.kind == MEMORY_REGISTERED) {
+    if (area.kind == MEMORY_REGISTERED) {
         return REFUSE("cuMemHostGetDevicePointer of registered memory");
     }
     *address = (CUdeviceptr)(uintptr_t)memory;
-    return piece.kind == MEMORY_HOST ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return area.kind == MEMORY_HOST ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult guest_cuMemHostGetFlags(unsigned int *flags, void *memory)
 {
-    struct memory piece;
+    struct memory area;
 
-    if (!flags || !memory_find((uint64_t)(uintptr_t)memory, &piece) || piece.kind < MEMORY_HOST) {
+    if (!flags || !memory_find((uint64_t)(uintptr_t)memory, &area) || area.kind < MEMORY_HOST) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    *flags = piece.flags;
+    *flags = area.flags;
     return CUDA_SUCCESS;
 }
 
@@ -463,12 +463,12 @@ CUresult guest_cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int fla
 
 CUresult guest_cuMemHostUnregister(void *memory)
 {
-    struct memory piece;
+    struct memory area;
 
-    if (!find_own(memory, MEMORY_REGISTERED, &piece)) {
+    if (!find_own(memory, MEMORY_REGISTERED, &area)) {
         return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     }
-    memory_drop(piece.address);
+    memory_drop(area.address);
     return CUDA_SUCCESS;
 }
 
@@ -504,47 +504,47 @@ static size_t attribute_bytes(CUpointer_attribute attribute)
     }
 }
 
-static CUresult read_attribute(const struct memory *piece, CUpointer_attribute attribute,
+static CUresult read_attribute(const struct memory *area, CUpointer_attribute attribute,
                                uint64_t address, uint64_t *value)
 {
     *value = 0;
     switch (attribute) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
-        *value = (uint64_t)(uintptr_t)piece->context;
+        *value = (uint64_t)(uintptr_t)area->context;
         break;
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-        *value = piece->kind >= MEMORY_HOST ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+        *value = area->kind >= MEMORY_HOST ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
         break;
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
         *value = address;
-        return piece->kind == MEMORY_REGISTERED ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+        return area->kind == MEMORY_REGISTERED ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
         *value = address;
-        return piece->kind < MEMORY_HOST ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+        return area->kind < MEMORY_HOST ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
-        *value = piece->id;
+        *value = area->id;
         break;
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-        *value = piece->range_bytes > 0 ? piece->range : piece->address;
+        *value = area->range_bytes > 0 ? area->range : area->address;
         break;
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-        *value = piece->range_bytes > 0 ? piece->range_bytes : piece->bytes;
+        *value = area->range_bytes > 0 ? area->range_bytes : area->bytes;
         break;
     case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
-        *value = piece->address;
+        *value = area->address;
         break;
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
-        *value = piece->bytes;
+        *value = area->bytes;
         break;
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-        *value = (uint64_t)(uintptr_t)piece->pool;
+        *value = (uint64_t)(uintptr_t)area->pool;
         break;
     case CU_POINTER_ATTRIBUTE_MAPPED:
         *value = 1;
         break;
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-        *value = piece->kind == MEMORY_MAPPED ? piece->flags : CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+        *value = area->kind == MEMORY_MAPPED ? area->flags : CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
         break;
     default:
         break;
@@ -555,14 +555,14 @@ static CUresult read_attribute(const struct memory *piece, CUpointer_attribute a
 CUresult guest_cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdeviceptr address)
 {
     const size_t bytes = attribute_bytes(attribute);
-    struct memory piece;
+    struct memory area;
     uint64_t value;
     CUresult r;
 
-    if (!data || bytes == 0 || !memory_find(address, &piece)) {
+    if (!data || bytes == 0 || !memory_find(address, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    r = read_attribute(&piece, attribute, address, &value);
+    r = read_attribute(&area, attribute, address, &value);
     if (r == CUDA_SUCCESS) {
         memcpy(data, &value, bytes);
     }
@@ -573,8 +573,8 @@ CUresult guest_cuPointerGetAttribute(void *data, CUpointer_attribute attribute, 
 CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attributes,
                                       void **data, CUdeviceptr address)
 {
-    struct memory piece;
-    const bool found = memory_find(address, &piece);
+    struct memory area;
+    const bool found = memory_find(address, &area);
 
     if (count == 0 || !attributes || !data) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -586,7 +586,7 @@ CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *a
         if (bytes == 0 || !data[i]) {
             return CUDA_ERROR_INVALID_VALUE;
         }
-        if (found && read_attribute(&piece, attributes[i], address, &value) != CUDA_SUCCESS) {
+        if (found && read_attribute(&area, attributes[i], address, &value) != CUDA_SUCCESS) {
             value = 0;
         }
         if (!found && attributes[i] == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL) {
@@ -601,9 +601,9 @@ CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *a
 CUresult guest_cuPointerSetAttribute(const void *value, CUpointer_attribute attribute,
                                      CUdeviceptr address)
 {
-    struct memory piece;
+    struct memory area;
 
-    return value && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS && memory_find(address, &piece)
+    return value && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS && memory_find(address, &area)
                ? CUDA_SUCCESS
                : CUDA_ERROR_INVALID_VALUE;
 }

@@ -23,11 +23,11 @@ enum memory_kind {
 
 struct memory {
     uint64_t address, bytes;
-    uint64_t id; /* no other piece has had it */
+    uint64_t id; /* no other area has had it */
     struct context *context;
     uint64_t owner;    /* handle of the module whose variable it is, or what is mapped; or 0 */
     struct pool *pool; /* where it is from; NULL: none */
-    uint64_t range, range_bytes; /* of a mapped piece: the addresses that were reserved */
+    uint64_t range, range_bytes; /* of a mapped area: the addresses that were reserved */
     enum memory_kind kind;
     unsigned flags; /* of CUDA's, where it is the host's; access, where it is mapped */
 };
@@ -41,22 +41,22 @@ void *memory_pinned(uint64_t bytes);
  */
 CUresult memory_allocate(uint64_t bytes, uint64_t *address);
 
-/* Remembers a piece. False when memory is short, or there is one already in that place. */
-bool memory_add(struct memory piece);
+/* Remembers an area. False when memory is short, or there is one already in that place. */
+bool memory_add(struct memory area);
 
-/* The piece in which an address lies; false when there is none. */
-bool memory_find(uint64_t address, struct memory *piece);
+/* The area in which an address lies; false when there is none. */
+bool memory_find(uint64_t address, struct memory *area);
 
-/* Forgets the piece that begins at an address. */
+/* Forgets the area that begins at an address. */
 void memory_drop(uint64_t address);
 
-/* Changes the access of the mapped pieces within [address, address + bytes). */
+/* Changes the access of the mapped areas within [address, address + bytes). */
 void memory_set_access(uint64_t address, uint64_t bytes, unsigned access);
 
 /* Forgets the variables of a module. */
 void memory_forget_module(uint64_t module);
 
-/* Whether any piece lies within [address, address + bytes). */
+/* Whether any area lies within [address, address + bytes). */
 bool memory_within(uint64_t address, uint64_t bytes);
 
 /* Whether an address is device memory. */

@@ -456,10 +456,10 @@ static void release(struct pool *pool, uint64_t address, uint64_t stream, bool s
     }
 }
 
-void pool_return(const struct memory *piece)
+void pool_return(const struct memory *area)
 {
     pthread_mutex_lock(&mutex);
-    release(piece->pool, piece->address, 0, true);
+    release(area->pool, area->address, 0, true);
     pthread_mutex_unlock(&mutex);
 }
 
@@ -540,24 +540,24 @@ CUresult guest_cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stre
 
 CUresult guest_cuMemFreeAsync(CUdeviceptr address, CUstream stream)
 {
-    struct memory piece;
+    struct memory area;
     uint64_t handle;
     CUresult r = check_stream(stream, &handle);
 
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    if (!memory_find(address, &piece) || piece.address != address ||
-        (piece.kind != MEMORY_POOLED && piece.kind != MEMORY_DEVICE)) {
+    if (!memory_find(address, &area) || area.address != address ||
+        (area.kind != MEMORY_POOLED && area.kind != MEMORY_DEVICE)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     /* First, so that who gets the address next is not forgotten. */
     memory_drop(address);
-    if (piece.kind == MEMORY_DEVICE) {
+    if (area.kind == MEMORY_DEVICE) {
         return result_of(vgpu_mem_free(cuda.session, address));
     }
     pthread_mutex_lock(&mutex);
-    release(piece.pool, address, handle, false);
+    release(area.pool, address, handle, false);
     pthread_mutex_unlock(&mutex);
     return CUDA_SUCCESS;
 }

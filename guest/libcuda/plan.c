@@ -11,7 +11,7 @@
 
 /* What goes to the host, `bytes` of it, in `room`. */
 struct writer {
-    uint8_t *image;
+    uint8_t *encoding;
     size_t bytes, room;
     uint32_t nodes;
     struct gates *gates;
@@ -24,18 +24,18 @@ static void *reserve(struct writer *w, size_t bytes)
     const size_t padded = (bytes + 7) & ~(size_t)7;
     void *place;
 
-    if (!w->image || w->bytes + padded > w->room) {
+    if (!w->encoding || w->bytes + padded > w->room) {
         const size_t room = 2 * w->room + padded + 4096;
-        uint8_t *more = realloc(w->image, room);
+        uint8_t *more = realloc(w->encoding, room);
 
         if (!more) {
             w->error = CUDA_ERROR_OUT_OF_MEMORY;
             return NULL;
         }
-        w->image = more;
+        w->encoding = more;
         w->room = room;
     }
-    place = w->image + w->bytes;
+    place = w->encoding + w->bytes;
     memset(place, 0, padded);
     w->bytes += padded;
     return place;
@@ -151,7 +151,7 @@ static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_
     }
     if (w->error == CUDA_SUCCESS) {
         head.bytes = (uint32_t)(w->bytes - start);
-        memcpy(w->image + start, &head, sizeof(head));
+        memcpy(w->encoding + start, &head, sizeof(head));
     }
     return w->nodes++;
 }
@@ -210,13 +210,13 @@ CUresult plan_send(struct graph *graph, CUgraphExec *handle, struct gates **gate
     r = w.error;
     if (r == CUDA_SUCCESS) {
         image_lock();
-        r = w.bytes > 0 ? image_send(w.image, w.bytes) : CUDA_SUCCESS;
+        r = w.bytes > 0 ? image_send(w.encoding, w.bytes) : CUDA_SUCCESS;
         if (r == CUDA_SUCCESS) {
             r = *handle ? call_graph_update(*handle, w.nodes) : call_graph_make(handle, w.nodes);
         }
         image_unlock();
     }
-    free(w.image);
+    free(w.encoding);
     if (r != CUDA_SUCCESS) {
         gates_end(w.gates);
         return r;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Claimed addresses, see claim.h. Whole blocks are, as drivers allocate device memory. */
+/* Reserved addresses, see reserve.h. Whole blocks are, as drivers allocate device memory. */
 #include "guest/libcuda/reserve.h"
 
 #include <errno.h>
@@ -40,7 +40,7 @@ static size_t find(uint64_t block)
     return low;
 }
 
-/* Remembers blocks at a place of the list. Without memory for that they are claimed all the same.
+/* Remembers blocks at a place of the list. Without memory for that they are reserved all the same.
  */
 static void add_run(size_t place, uint64_t first, uint64_t end)
 {
@@ -60,8 +60,8 @@ static void add_run(size_t place, uint64_t first, uint64_t end)
     runs[place] = (struct run){first, end};
 }
 
-/* Blocks that are not claimed yet. A process that may not have so many addresses goes without. */
-static bool claim_blocks(uint64_t first, uint64_t end)
+/* Blocks that are not reserved yet. A process that may not have so many addresses goes without. */
+static bool reserve_blocks(uint64_t first, uint64_t end)
 {
     void *wanted = (void *)(uintptr_t)(first << BLOCK_BITS);
     const size_t bytes = (size_t)((end - first) << BLOCK_BITS);
@@ -78,7 +78,7 @@ static bool claim_blocks(uint64_t first, uint64_t end)
     return true;
 }
 
-bool claim(uint64_t address, uint64_t bytes)
+bool reserve_addresses(uint64_t address, uint64_t bytes)
 {
     const uint64_t end = (address + bytes + (UINT64_C(1) << BLOCK_BITS) - 1) >> BLOCK_BITS;
     uint64_t block = address >> BLOCK_BITS;
@@ -97,7 +97,7 @@ bool claim(uint64_t address, uint64_t bytes)
         if (place < run_count && runs[place].first < end) {
             next = runs[place].first;
         }
-        good = claim_blocks(block, next);
+        good = reserve_blocks(block, next);
         if (good) {
             add_run(place, block, next);
         }
@@ -107,7 +107,7 @@ bool claim(uint64_t address, uint64_t bytes)
     return good;
 }
 
-void claims_end(void)
+void reservations_end(void)
 {
     pthread_mutex_lock(&mutex);
     for (size_t i = 0; i < run_count; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Addresses of device memory are the host's, and could be the program's own as well. So they are
- * claimed in this process: nothing is mapped there, and nothing of the program's will be.
+ * reserved in this process: nothing is mapped there, and nothing of the program's will be.
  */
 #ifndef VGPU_GUEST_LIBCUDA_RESERVE_H
 #define VGPU_GUEST_LIBCUDA_RESERVE_H
@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 /*
- * Claims [address, address + bytes) for good: device memory comes and goes there. False when
+ * Reserves [address, address + bytes) for good: device memory comes and goes there. False when
  * something of the program's is there already.
  */
-bool claim(uint64_t address, uint64_t bytes);
+bool reserve_addresses(uint64_t address, uint64_t bytes);
 
 /* Gives all of them back: the library is unloaded. */
-void claims_end(void);
+void reservations_end(void);
 
 #endif

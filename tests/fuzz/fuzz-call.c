@@ -498,7 +498,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (in.left > 0 && post_next(&in)) {
     }
     check_unanswered();
-    demand(account.used <= QUOTA && account.used == page.claims.memory);
+    demand(account.used <= QUOTA && account.used == page.counters.memory);
     /* Kernels that spin, and streams that wait, end with the GPU. */
     ring_session_release(&session);
     session.gpu->ops->close(session.gpu);

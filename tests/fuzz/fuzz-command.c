@@ -347,7 +347,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     start(&page, &account);
     while (in.left > 0 && post(&in)) {
     }
-    if (account.used > QUOTA || account.used != page.claims.memory) {
+    if (account.used > QUOTA || account.used != page.counters.memory) {
         abort();
     }
     /* Kernels that spin end with the GPU. */

@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct vgpu_turn_page turn = {
         .turn = {{VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}},
     };
-    struct session session;
+    struct registers session;
     bool takeover;
     uint8_t *to;
 
@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(to, data + 6, size - 6 < VGPU_REQUEST_MAX ? size - 6 : VGPU_REQUEST_MAX);
     page.journal.state = takeover ? data[1] : VGPU_JOURNAL_EMPTY;
     page.status = takeover ? VGPU_STATUS_BUSY : VGPU_STATUS_IDLE;
-    session = (struct session){
+    session = (struct registers){
         .page = &page,
         .shm = shm,
         .shm_size = SHM,
@@ -65,20 +65,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .turn_page = &turn,
         .link = -1,
     };
-    if (session_start(&session, SESSION_RESUME, VGPU_ERROR_NONE) < 0) {
+    if (registers_start(&session, REGISTERS_RESUME, VGPU_ERROR_NONE) < 0) {
         abort();
     }
     if (!takeover) {
         eventfd_write(doorbell, 1);
-        if (session_doorbell(&session) < 0) {
+        if (registers_doorbell(&session) < 0) {
             abort();
         }
     }
-    while (session.state == SESSION_RUNNING) {
+    while (session.state == REGISTERS_RUNNING) {
         struct pollfd p = {.fd = backend->event_fd, .events = POLLIN};
 
         poll(&p, 1, -1);
-        session_backend(&session);
+        registers_backend(&session);
     }
     if (page.status != VGPU_STATUS_COMPLETE && page.status != VGPU_STATUS_ERROR) {
         abort();

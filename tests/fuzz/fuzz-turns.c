@@ -193,7 +193,7 @@ static bool engine_idle(unsigned engine)
 static enum vgpu_gpu_error submit(enum vgpu_engine engine, struct gpu_stream *stream)
 {
     const struct vgpu_turn_word *turn = &page.turn[engine];
-    const uint64_t number = page.claims.turns[engine];
+    const uint64_t number = page.counters.turns[engine];
     const bool shared = turn->state == VGPU_TURN_SHARED;
 
     demand(turn->state == VGPU_TURN_RUNNING || turn->state == VGPU_TURN_WANTED || shared);
@@ -560,8 +560,8 @@ static int step(void)
     demand(r >= 0 || r == -ETIME);
     read_messages();
     take_answers();
-    demand(page.claims.memory == account.used && account.used >= gpu.memory);
-    demand(page.claims.in_flight >= gpu.submitted - gpu.done);
+    demand(page.counters.memory == account.used && account.used >= gpu.memory);
+    demand(page.counters.in_flight >= gpu.submitted - gpu.done);
     return r;
 }
 
@@ -664,7 +664,7 @@ static void come_to_an_end(void)
         }
     }
     demand(ring_session_quiet(&session) && queue->head == queue->tail);
-    demand(flight_idle(&session.flight) && page.claims.in_flight == 0);
+    demand(flight_idle(&session.flight) && page.counters.in_flight == 0);
     for (uint32_t slot = 1; slot <= VGPU_SLOTS; slot++) {
         demand(sequences[slot] == 0);
     }

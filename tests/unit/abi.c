@@ -74,7 +74,7 @@
 #define SIZES(X)                                                                                   \
     X(vgpu_journal) X(vgpu_regs_page) X(vgpu_request_header) X(vgpu_add_shm) X(vgpu_device_info)   \
     X(vgpu_hello) X(vgpu_attached) X(vgpu_refused) X(vgpu_msg) X(vgpu_turn_word) X(vgpu_terms)     \
-    X(vgpu_claims) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg)                         \
+    X(vgpu_counters) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg)                         \
     X(vgpu_claim) X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue)                    \
     X(vgpu_command) X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill)           \
     X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch) X(vgpu_cmd_call)           \
@@ -104,11 +104,11 @@
     X(vgpu_msg, refused.reason) X(vgpu_turn_word, state) X(vgpu_turn_word, reserved)               \
     X(vgpu_turn_word, from_ns) X(vgpu_turn_word, until_ns) X(vgpu_turn_word, unused) X(vgpu_terms, window_ns)                 \
     X(vgpu_terms, kernel_ns) X(vgpu_terms, commands) X(vgpu_terms, doorbells)                      \
-    X(vgpu_terms, interrupts) X(vgpu_terms, reserved) X(vgpu_claims, requests)                     \
-    X(vgpu_claims, errors) X(vgpu_claims, elements) X(vgpu_claims, gpu_ns) X(vgpu_claims, turns)   \
-    X(vgpu_claims, memory) X(vgpu_claims, in_flight) X(vgpu_claims, doorbells)                     \
-    X(vgpu_claims, interrupts) X(vgpu_claims, faults) X(vgpu_claims, reserved)                     \
-    X(vgpu_turn_page, turn) X(vgpu_turn_page, terms) X(vgpu_turn_page, claims)                     \
+    X(vgpu_terms, interrupts) X(vgpu_terms, reserved) X(vgpu_counters, requests)                     \
+    X(vgpu_counters, errors) X(vgpu_counters, elements) X(vgpu_counters, gpu_ns) X(vgpu_counters, turns)   \
+    X(vgpu_counters, memory) X(vgpu_counters, in_flight) X(vgpu_counters, doorbells)                     \
+    X(vgpu_counters, interrupts) X(vgpu_counters, faults) X(vgpu_counters, reserved)                     \
+    X(vgpu_turn_page, turn) X(vgpu_turn_page, terms) X(vgpu_turn_page, counters)                     \
     X(vgpu_account_page, limit) X(vgpu_account_page, used) X(vgpu_link_msg, type)                  \
     X(vgpu_link_msg, value) X(vgpu_link_msg, engine) X(vgpu_link_msg, reserved) X(vgpu_link_msg, from_ns)                    \
     X(vgpu_link_msg, text)                                                                         \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Images of graphs for tests, see graph-fixture.h. */
+/* Encodings of graphs for tests, see graph-fixture.h. */
 #include "tests/unit/graph-fixture.h"
 
 #include <stdlib.h>
@@ -32,61 +32,62 @@ uint64_t graph_arena(uint64_t offset)
     return (uint64_t)(uintptr_t)graphs.arena + offset;
 }
 
-void image_clear(void)
+void encoding_clear(void)
 {
-    graphs.image.used = graphs.image.count = 0;
+    graphs.encoding.used = graphs.encoding.count = 0;
 }
 
-void *image_put(const void *bytes, size_t count)
+void *encoding_put(const void *bytes, size_t count)
 {
-    struct graph_image *image = &graphs.image;
+    struct graph_encoding *encoding = &graphs.encoding;
     const uint32_t padded = (uint32_t)(count + 7) & ~7u;
-    uint8_t *at = image->bytes + image->used;
+    uint8_t *at = encoding->bytes + encoding->used;
 
-    assert_true(image->used + padded <= sizeof(image->bytes));
+    assert_true(encoding->used + padded <= sizeof(encoding->bytes));
     if (count > 0) {
         memset(at, 0, padded);
         memcpy(at, bytes, count);
     }
-    image->used += padded;
-    image->node->bytes += padded;
+    encoding->used += padded;
+    encoding->node->bytes += padded;
     return at;
 }
 
-struct vgpu_graph_node *image_begin(uint32_t kind, const uint32_t *follows, uint32_t count)
+struct vgpu_graph_node *encoding_begin(uint32_t kind, const uint32_t *follows, uint32_t count)
 {
-    struct graph_image *image = &graphs.image;
+    struct graph_encoding *encoding = &graphs.encoding;
 
-    image->node = (void *)(image->bytes + image->used);
-    *image->node = (struct vgpu_graph_node){
-        .kind = kind, .bytes = sizeof(*image->node), .follows = count};
-    image->used += (uint32_t)sizeof(*image->node);
-    image->count++;
-    image_put(follows, count * sizeof(*follows));
-    return image->node;
+    encoding->node = (void *)(encoding->bytes + encoding->used);
+    *encoding->node = (struct vgpu_graph_node){
+        .kind = kind, .bytes = sizeof(*encoding->node), .follows = count};
+    encoding->used += (uint32_t)sizeof(*encoding->node);
+    encoding->count++;
+    encoding_put(follows, count * sizeof(*follows));
+    return encoding->node;
 }
 
-struct vgpu_graph_copy *image_copy(const struct vgpu_graph_copy *copy)
+struct vgpu_graph_copy *encoding_copy(const struct vgpu_graph_copy *copy)
 {
-    image_begin(VGPU_GRAPH_COPY, NULL, 0);
-    return image_put(copy, sizeof(*copy));
+    encoding_begin(VGPU_GRAPH_COPY, NULL, 0);
+    return encoding_put(copy, sizeof(*copy));
 }
 
-struct vgpu_graph_fill *image_fill(const struct vgpu_graph_fill *fill)
+struct vgpu_graph_fill *encoding_fill(const struct vgpu_graph_fill *fill)
 {
-    image_begin(VGPU_GRAPH_FILL, NULL, 0);
-    return image_put(fill, sizeof(*fill));
+    encoding_begin(VGPU_GRAPH_FILL, NULL, 0);
+    return encoding_put(fill, sizeof(*fill));
 }
 
-struct vgpu_graph_gate *image_gate(uint64_t address)
+struct vgpu_graph_gate *encoding_gate(uint64_t address)
 {
     const struct vgpu_graph_gate gate = {.address = address};
 
-    image_begin(VGPU_GRAPH_GATE, NULL, 0);
-    return image_put(&gate, sizeof(gate));
+    encoding_begin(VGPU_GRAPH_GATE, NULL, 0);
+    return encoding_put(&gate, sizeof(gate));
 }
 
-struct vgpu_graph_kernel *image_kernel(uint64_t function, const void *params, uint32_t param_bytes)
+struct vgpu_graph_kernel *encoding_kernel(uint64_t function, const void *params,
+                                          uint32_t param_bytes)
 {
     const struct vgpu_graph_kernel kernel = {
         .launch = {.function = function,
@@ -96,24 +97,24 @@ struct vgpu_graph_kernel *image_kernel(uint64_t function, const void *params, ui
     };
     struct vgpu_graph_kernel *at;
 
-    image_begin(VGPU_GRAPH_KERNEL, NULL, 0);
-    at = image_put(&kernel, sizeof(kernel));
-    image_put(params, param_bytes);
+    encoding_begin(VGPU_GRAPH_KERNEL, NULL, 0);
+    at = encoding_put(&kernel, sizeof(kernel));
+    encoding_put(params, param_bytes);
     return at;
 }
 
-uint8_t *image_bytes(size_t bytes)
+uint8_t *encoding_bytes(size_t bytes)
 {
     uint8_t *copy = malloc(bytes);
 
     assert_true(bytes == 0 || copy);
-    memcpy(copy, graphs.image.bytes, bytes);
+    memcpy(copy, graphs.encoding.bytes, bytes);
     return copy;
 }
 
-enum vgpu_gpu_error image_take(size_t bytes, uint32_t count)
+enum vgpu_gpu_error encoding_take(size_t bytes, uint32_t count)
 {
-    uint8_t *taken = image_bytes(bytes);
+    uint8_t *taken = encoding_bytes(bytes);
     struct graph *graph = NULL;
     const enum vgpu_gpu_error error = graph_make(&graphs.needs, taken, bytes, count, &graph);
 
@@ -126,28 +127,28 @@ enum vgpu_gpu_error image_take(size_t bytes, uint32_t count)
     return error;
 }
 
-enum vgpu_gpu_error image_take_all(void)
+enum vgpu_gpu_error encoding_take_all(void)
 {
-    return image_take(graphs.image.used, graphs.image.count);
+    return encoding_take(graphs.encoding.used, graphs.encoding.count);
 }
 
-struct graph *image_graph(void)
+struct graph *encoding_graph(void)
 {
-    const size_t bytes = graphs.image.used;
+    const size_t bytes = graphs.encoding.used;
     struct graph *graph = NULL;
 
     assert_int_equal(
-        graph_make(&graphs.needs, image_bytes(bytes), bytes, graphs.image.count, &graph),
+        graph_make(&graphs.needs, encoding_bytes(bytes), bytes, graphs.encoding.count, &graph),
         VGPU_GPU_SUCCESS);
     return graph;
 }
 
-enum vgpu_gpu_error image_update(struct graph *graph)
+enum vgpu_gpu_error encoding_update(struct graph *graph)
 {
-    const size_t bytes = graphs.image.used;
-    uint8_t *taken = image_bytes(bytes);
+    const size_t bytes = graphs.encoding.used;
+    uint8_t *taken = encoding_bytes(bytes);
     const enum vgpu_gpu_error error = graph_update(&graphs.needs, graph, taken, bytes,
-                                                   graphs.image.count);
+                                                   graphs.encoding.count);
 
     if (error != VGPU_GPU_SUCCESS) {
         free(taken);

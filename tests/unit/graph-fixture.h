@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Images of graphs for tests, put together as a guest does: a node is begun, and what is put is its
- * own. A test that wants something wrong stores it in what it gets a pointer to. They are taken by
- * a GPU that has no operations but those that a test gives it.
+ * Encodings of graphs for tests, put together as a guest does: a node is begun, and what is put is
+ * its own. A test that wants something wrong stores it in what it gets a pointer to. They are taken
+ * by a GPU that has no operations but those that a test gives it.
  */
 #ifndef VGPU_TESTS_UNIT_GRAPH_FIXTURE_H
 #define VGPU_TESTS_UNIT_GRAPH_FIXTURE_H
@@ -13,7 +13,7 @@
 #define GRAPH_ARENA 4096u                     /* bytes */
 #define GRAPH_DEVICE UINT64_C(0x7f0000000000) /* an address that is not in the arena */
 
-struct graph_image {
+struct graph_encoding {
     _Alignas(8) uint8_t bytes[40960];
     uint32_t used, count;
     struct vgpu_graph_node *node; /* the last one */
@@ -26,7 +26,7 @@ struct graph_fixture {
     struct graph_needs needs;
     struct graph_sum sum;
     uint64_t function; /* a handle of one */
-    struct graph_image image;
+    struct graph_encoding encoding;
     _Alignas(8) uint8_t arena[GRAPH_ARENA];
 };
 extern struct graph_fixture graphs;
@@ -40,36 +40,38 @@ int graphs_tear_down(void **state);
 
 uint64_t graph_arena(uint64_t offset);
 
-/* An image without nodes. */
-void image_clear(void);
+/* An encoding without nodes. */
+void encoding_clear(void);
 
-/* Nodes of graphs.image; all but the first follow none. What is put is padded. */
-struct vgpu_graph_node *image_begin(uint32_t kind, const uint32_t *follows, uint32_t count);
-void *image_put(const void *bytes, size_t count);
-struct vgpu_graph_copy *image_copy(const struct vgpu_graph_copy *copy);
-struct vgpu_graph_fill *image_fill(const struct vgpu_graph_fill *fill);
-struct vgpu_graph_gate *image_gate(uint64_t address);
+/* Nodes of graphs.encoding; all but the first follow none. What is put is padded. */
+struct vgpu_graph_node *encoding_begin(uint32_t kind, const uint32_t *follows, uint32_t count);
+void *encoding_put(const void *bytes, size_t count);
+struct vgpu_graph_copy *encoding_copy(const struct vgpu_graph_copy *copy);
+struct vgpu_graph_fill *encoding_fill(const struct vgpu_graph_fill *fill);
+struct vgpu_graph_gate *encoding_gate(uint64_t address);
 
 /* A kernel of one thread. */
-struct vgpu_graph_kernel *image_kernel(uint64_t function, const void *params, uint32_t param_bytes);
+struct vgpu_graph_kernel *encoding_kernel(uint64_t function, const void *params,
+                                          uint32_t param_bytes);
 
-/* The first bytes of the image, in memory of exactly that size, where a sanitizer watches them. */
-uint8_t *image_bytes(size_t bytes);
+/* The first bytes of the encoding, in memory of exactly that size, where a sanitizer watches them.
+ */
+uint8_t *encoding_bytes(size_t bytes);
 
-/* What is said to those as so many nodes; the graph is freed again. And to the whole image. */
-enum vgpu_gpu_error image_take(size_t bytes, uint32_t count);
-enum vgpu_gpu_error image_take_all(void);
+/* What is said to those as so many nodes; the graph is freed again. And to the whole encoding. */
+enum vgpu_gpu_error encoding_take(size_t bytes, uint32_t count);
+enum vgpu_gpu_error encoding_take_all(void);
 
-/* The graph of the whole image; fails the test when it is not made. */
-struct graph *image_graph(void);
+/* The graph of the whole encoding; fails the test when it is not made. */
+struct graph *encoding_graph(void);
 
-/* An update by the whole image. */
-enum vgpu_gpu_error image_update(struct graph *graph);
+/* An update by the whole encoding. */
+enum vgpu_gpu_error encoding_update(struct graph *graph);
 
-#define assert_taken() assert_int_equal(image_take_all(), VGPU_GPU_SUCCESS)
-#define assert_refused() assert_int_equal(image_take_all(), VGPU_GPU_INVALID_VALUE)
+#define assert_taken() assert_int_equal(encoding_take_all(), VGPU_GPU_SUCCESS)
+#define assert_refused() assert_int_equal(encoding_take_all(), VGPU_GPU_INVALID_VALUE)
 
-/* With a field at this value the image is refused; as it was it is taken. */
+/* With a field at this value the encoding is refused; as it was it is taken. */
 #define REFUSED_AT(field, value)                                                                   \
     do {                                                                                           \
         const uint64_t before_ = (field);                                                          \

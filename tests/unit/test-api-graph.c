@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Graphs as a guest calls for them: an image that is brought over, the handle of what is made of
- * it, launches among other work, and what a session leaves. What images may be is in
- * test-graph-image.c.
+ * Graphs as a guest calls for them: an encoding that is brought over, the handle of what is made of
+ * it, launches among other work, and what a session leaves. What encodings may be is in
+ * test-graph-encoding.c.
  */
 #include <string.h>
 
@@ -65,7 +65,7 @@ static int set_up(void **state)
 {
     const int r = fixture_set_up(state);
 
-    image_clear();
+    encoding_clear();
     return r;
 }
 
@@ -84,21 +84,21 @@ static int set_up_own(void **state)
     return r;
 }
 
-/* Brings the image over. */
+/* Brings the encoding over. */
 static void bring(void)
 {
     const uint64_t at = (uint64_t)(uintptr_t)fixture.arena + 4096;
 
-    memcpy(fixture.arena + 4096, graphs.image.bytes, graphs.image.used);
-    assert_int_equal(CALL(CALL_IMAGE_BEGIN, graphs.image.used), VGPU_GPU_SUCCESS);
-    assert_int_equal(CALL(CALL_IMAGE_WRITE, 0, at, graphs.image.used), VGPU_GPU_SUCCESS);
-    memset(fixture.arena + 4096, 0xee, graphs.image.used);
+    memcpy(fixture.arena + 4096, graphs.encoding.bytes, graphs.encoding.used);
+    assert_int_equal(CALL(CALL_IMAGE_BEGIN, graphs.encoding.used), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(CALL_IMAGE_WRITE, 0, at, graphs.encoding.used), VGPU_GPU_SUCCESS);
+    memset(fixture.arena + 4096, 0xee, graphs.encoding.used);
 }
 
 static uint64_t make_graph(void)
 {
     bring();
-    assert_int_equal(CALL(CALL_GRAPH_MAKE, graphs.image.count), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(CALL_GRAPH_MAKE, graphs.encoding.count), VGPU_GPU_SUCCESS);
     assert_int_not_equal(result_word(), 0);
     return result_word();
 }
@@ -121,7 +121,7 @@ static void test_image_is_for_one_graph(void **state)
     uint64_t graph;
 
     (void)state;
-    image_fill(&words);
+    encoding_fill(&words);
     graph = make_graph();
     assert_int_equal(CALL(CALL_GRAPH_MAKE, 1), VGPU_GPU_INVALID_VALUE);
     assert_int_equal(CALL(CALL_GRAPH_UPDATE, graph, 1), VGPU_GPU_INVALID_VALUE);
@@ -144,7 +144,7 @@ static void test_handles_of_graphs(void **state)
     uint64_t graph;
 
     (void)state;
-    image_fill(&words);
+    encoding_fill(&words);
     graph = make_graph();
     {
         const uint64_t wrong[] = {0, stream, graph ^ 1, graph ^ UINT64_C(1) << 40, UINT64_MAX};
@@ -166,7 +166,7 @@ static void test_destroyed_graphs(void **state)
     uint64_t first, second;
 
     (void)state;
-    image_fill(&words);
+    encoding_fill(&words);
     first = make_graph();
     assert_int_equal(CALL(CALL_GRAPH_DESTROY, first), VGPU_GPU_SUCCESS);
     assert_int_equal(CALL(CALL_GRAPH_DESTROY, first), VGPU_GPU_INVALID_HANDLE);
@@ -190,7 +190,7 @@ static void test_too_many_handles(void **state)
     (void)state;
     while (handles_add(&fixture.session.handles, HANDLE_FUNCTION, &object, 1) != 0) {
     }
-    image_fill(&words);
+    encoding_fill(&words);
     bring();
     assert_int_equal(CALL(CALL_GRAPH_MAKE, 1), VGPU_GPU_OUT_OF_MEMORY);
     assert_true(own.made == 1 && own.destroyed == 1);
@@ -206,8 +206,8 @@ static void test_launch_goes_through_all_nodes(void **state)
 
     (void)state;
     fake_log();
-    image_kernel(function, "params", 6);
-    image_copy(&(struct vgpu_graph_copy){
+    encoding_kernel(function, "params", 6);
+    encoding_copy(&(struct vgpu_graph_copy){
         .to = FAKE_ADDRESS,
         .to_pitch = 16,
         .to_rows = 2,
@@ -219,8 +219,8 @@ static void test_launch_goes_through_all_nodes(void **state)
         .depth = 2,
         .kind = VGPU_COPY_ON_DEVICE,
     });
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
-    image_fill(&words);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_fill(&words);
     graph = make_graph();
     for (unsigned i = 0; i < 2; i++) {
         POST(0, CALL_GRAPH_LAUNCH, graph, 0);
@@ -237,8 +237,8 @@ static void test_launch_that_fails(void **state)
     uint64_t graph;
 
     (void)state;
-    image_fill(&words);
-    image_fill(&words);
+    encoding_fill(&words);
+    encoding_fill(&words);
     graph = make_graph();
     fake.next = VGPU_GPU_UNKNOWN;
     assert_int_equal(CALL(CALL_GRAPH_LAUNCH, graph, 0), VGPU_GPU_UNKNOWN);
@@ -253,14 +253,14 @@ static void test_update(void **state)
     uint64_t graph;
 
     (void)state;
-    image_fill(&words);
+    encoding_fill(&words);
     graph = make_graph();
-    image_fill(&words);
+    encoding_fill(&words);
     bring();
     assert_int_equal(CALL(CALL_GRAPH_UPDATE, graph, 2), VGPU_GPU_SUCCESS);
     assert_int_equal(CALL(CALL_GRAPH_LAUNCH, graph, 0), VGPU_GPU_SUCCESS);
     assert_string_equal(fake_log(), "fill rows fill rows");
-    image_begin(VGPU_GRAPH_GATE + 1, NULL, 0);
+    encoding_begin(VGPU_GRAPH_GATE + 1, NULL, 0);
     bring();
     assert_int_equal(CALL(CALL_GRAPH_UPDATE, graph, 3), VGPU_GPU_NOT_SUPPORTED);
     assert_int_equal(CALL(CALL_GRAPH_LAUNCH, graph, 0), VGPU_GPU_SUCCESS);
@@ -272,8 +272,8 @@ static void test_graphs_of_the_gpu(void **state)
     uint64_t graph;
 
     (void)state;
-    image_fill(&words);
-    image_fill(&words);
+    encoding_fill(&words);
+    encoding_fill(&words);
     graph = make_graph();
     bring();
     assert_int_equal(CALL(CALL_GRAPH_UPDATE, graph, 2), VGPU_GPU_SUCCESS);
@@ -288,7 +288,7 @@ static void test_graphs_of_the_gpu(void **state)
 static void test_graphs_at_the_end(void **state)
 {
     (void)state;
-    image_fill(&words);
+    encoding_fill(&words);
     make_graph();
     make_graph();
     bring();

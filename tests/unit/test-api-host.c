@@ -644,7 +644,7 @@ static void test_device_attributes(void **state)
 static void assert_memory_used(uint64_t bytes)
 {
     assert_int_equal(fixture.account.used, bytes);
-    assert_int_equal(fixture.turn_page.claims.memory, bytes);
+    assert_int_equal(fixture.turn_page.counters.memory, bytes);
 }
 
 static void test_limits_are_memory_of_the_vm(void **state)
@@ -1327,7 +1327,7 @@ static void run_box(void **state, const struct box *box, int window)
     post_it(1);
     finish_slot_1(window == 2);
     check_pieces(box, window == 1);
-    assert_int_equal(fixture.turn_page.claims.requests, 1);
+    assert_int_equal(fixture.turn_page.counters.requests, 1);
 }
 
 static void test_pieces_are_the_whole(void **state)

@@ -108,7 +108,7 @@ static int set_up(void **state)
 static void assert_used(uint64_t bytes)
 {
     assert_int_equal(fixture.account.used, bytes);
-    assert_int_equal(fixture.turn_page.claims.memory, bytes);
+    assert_int_equal(fixture.turn_page.counters.memory, bytes);
 }
 
 static uint64_t create(uint64_t bytes)

@@ -501,7 +501,7 @@ static void test_event_waits_for_what_was_before_its_record(void **state)
     assert_int_equal(result_of(1), VGPU_GPU_SUCCESS);
     assert_int_equal(call_value(VGPU_CMD_EVENT_QUERY, event), VGPU_GPU_SUCCESS);
     assert_int_equal(call_value(VGPU_CMD_STREAM_QUERY, 0), VGPU_GPU_NOT_READY);
-    assert_int_equal(fixture.turn_page.claims.errors, 0); /* NOT_READY is none */
+    assert_int_equal(fixture.turn_page.counters.errors, 0); /* NOT_READY is none */
 }
 
 static void test_stream_destroyed_while_it_is_waited_for(void **state)

@@ -171,7 +171,7 @@ static void pass(uint64_t ns)
     finish_all();
     flight_poll(&flight, now);
     assert_true(flight_idle(&flight));
-    assert_int_equal(page.claims.in_flight, 0);
+    assert_int_equal(page.counters.in_flight, 0);
 }
 
 /* The window --------------------------------------------------------------------------------- */
@@ -184,7 +184,7 @@ static void test_alone_much_is_in_flight(void **state)
         add(1000);
     }
     assert_false(may(1)); /* the driver has no room for more */
-    assert_int_equal(page.claims.in_flight, FLIGHT_PIECES);
+    assert_int_equal(page.counters.in_flight, FLIGHT_PIECES);
 }
 
 /* Whoever comes later waits for it, and ends who does not end. */
@@ -750,7 +750,7 @@ static void test_many_small_ones_cost_few_fences(void **state)
     assert_false(flight_poll(&flight, now));
     finish(0, 1);
     assert_true(flight_poll(&flight, now));
-    assert_int_equal(page.claims.in_flight, FLIGHT_PIECES - FLIGHT_SEGMENT_PIECES);
+    assert_int_equal(page.counters.in_flight, FLIGHT_PIECES - FLIGHT_SEGMENT_PIECES);
     pass(1);
 }
 
@@ -774,7 +774,7 @@ static void test_lost_context_ends_all(void **state)
     assert_true(flight_poll(&flight, now));
     assert_true(flight_idle(&flight));
     assert_int_equal(gpu.fences, 0);
-    assert_int_equal(page.claims.in_flight, 0);
+    assert_int_equal(page.counters.in_flight, 0);
 }
 
 static void test_stream_that_goes(void **state)
@@ -792,12 +792,12 @@ static void test_stream_that_goes(void **state)
     flight_forget(&flight, stream(1), now);
     assert_false(flight_busy(&flight, VGPU_ENGINE_COMPUTE));
     assert_true(flight_busy(&flight, VGPU_ENGINE_FROM_DEVICE));
-    assert_int_equal(page.claims.in_flight, 1);
+    assert_int_equal(page.counters.in_flight, 1);
     flight_forget(&flight, stream(1), now); /* nothing is left of it */
     flight_forget(&flight, stream(2), now);
     assert_true(flight_idle(&flight));
     assert_int_equal(gpu.fences, 0);
-    assert_int_equal(page.claims.gpu_ns[VGPU_ENGINE_COMPUTE], 2 * WINDOW);
+    assert_int_equal(page.counters.gpu_ns[VGPU_ENGINE_COMPUTE], 2 * WINDOW);
 }
 
 /* Time --------------------------------------------------------------------------------------- */
@@ -816,14 +816,14 @@ static void test_time_of_an_engine_is_counted_once(void **state)
         now += 1000;
         finish(i, 1);
         flight_poll(&flight, now);
-        assert_int_equal(page.claims.gpu_ns[VGPU_ENGINE_COMPUTE], 1000 * i);
+        assert_int_equal(page.counters.gpu_ns[VGPU_ENGINE_COMPUTE], 1000 * i);
         assert_int_equal(flight.idle_ns[VGPU_ENGINE_COMPUTE], now);
     }
     now += NS_PER_S; /* nothing is there */
     add(10);
     pass(500);
-    assert_int_equal(page.claims.gpu_ns[VGPU_ENGINE_COMPUTE], 4500);
-    assert_int_equal(page.claims.gpu_ns[VGPU_ENGINE_TO_DEVICE], 0);
+    assert_int_equal(page.counters.gpu_ns[VGPU_ENGINE_COMPUTE], 4500);
+    assert_int_equal(page.counters.gpu_ns[VGPU_ENGINE_TO_DEVICE], 0);
 }
 
 static void test_time_of_two_engines_in_one_stream(void **state)
@@ -836,8 +836,8 @@ static void test_time_of_two_engines_in_one_stream(void **state)
     piece.ns = 3000;
     add_piece(&piece);
     pass(8000);
-    assert_int_equal(page.claims.gpu_ns[VGPU_ENGINE_COMPUTE], 2000);
-    assert_int_equal(page.claims.gpu_ns[VGPU_ENGINE_TO_DEVICE], 6000);
+    assert_int_equal(page.counters.gpu_ns[VGPU_ENGINE_COMPUTE], 2000);
+    assert_int_equal(page.counters.gpu_ns[VGPU_ENGINE_TO_DEVICE], 6000);
 }
 
 /* At random ---------------------------------------------------------------------------------- */
@@ -906,7 +906,7 @@ static void check(bool polled)
     assert_int_equal(used + free_ones, FLIGHT_SEGMENTS);
     assert_int_equal(gpu.fences, closed);
     assert_int_equal(flight.pieces, pieces);
-    assert_int_equal(page.claims.in_flight, pieces);
+    assert_int_equal(page.counters.in_flight, pieces);
 }
 
 static void change_terms(void)
@@ -955,7 +955,7 @@ static void test_anything_at_any_time(void **state)
         pass(1);
         check(true);
         for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-            assert_in_range(page.claims.gpu_ns[i], 1, now - START);
+            assert_in_range(page.counters.gpu_ns[i], 1, now - START);
         }
         seed = this + 1;
     }

@@ -64,10 +64,10 @@ static void finish(void)
     assert_int_equal(gpu->lost, VGPU_GPU_SUCCESS);
 }
 
-/* Makes a graph of the image, has it done and frees it. */
+/* Makes a graph of the encoding, has it done and frees it. */
 static void carry_out(void)
 {
-    struct graph *graph = image_graph();
+    struct graph *graph = encoding_graph();
 
     submit_all(graph);
     finish();
@@ -77,7 +77,7 @@ static void carry_out(void)
 /* A whole row between the arena and the device. */
 static void add_row(enum vgpu_copy_kind kind, uint64_t to, uint64_t from, uint64_t bytes)
 {
-    image_copy(&(struct vgpu_graph_copy){
+    encoding_copy(&(struct vgpu_graph_copy){
         .to = to,
         .to_rows = 1,
         .from = from,
@@ -123,9 +123,9 @@ static void test_boxes(void **state)
     for (unsigned i = 0; i < 60; i++) {
         there[i] = (uint8_t)(i + 1);
     }
-    image_fill(&(struct vgpu_graph_fill){
+    encoding_fill(&(struct vgpu_graph_fill){
         .to = device, .width = 256, .height = 1, .value = 0xee, .element = 1});
-    image_copy(&box);
+    encoding_copy(&box);
     add_row(VGPU_COPY_ON_DEVICE, device + 1024, device, 256);
     add_row(VGPU_COPY_FROM_DEVICE, graph_arena(1024), device + 1024, 256);
     carry_out();
@@ -150,18 +150,18 @@ static void test_fills(void **state)
         memcpy(expected + 4 + 12 * row, "\x34\x12\x34\x12\x34\x12", 6);
     }
     memcpy(expected + 48, "\x04\x03\x02\x01\x04\x03\x02\x01", 8);
-    image_fill(&(struct vgpu_graph_fill){
+    encoding_fill(&(struct vgpu_graph_fill){
         .to = device, .width = 64, .height = 1, .value = 0xee, .element = 1});
-    image_fill(&(struct vgpu_graph_fill){
+    encoding_fill(&(struct vgpu_graph_fill){
         .to = device + 4, .pitch = 12, .width = 3, .height = 3, .value = 0x1234, .element = 2});
-    image_fill(&(struct vgpu_graph_fill){
+    encoding_fill(&(struct vgpu_graph_fill){
         .to = device + 48, .width = 2, .height = 1, .value = 0x01020304, .element = 4});
     add_row(VGPU_COPY_FROM_DEVICE, graph_arena(0), device, 64);
     carry_out();
     assert_memory_equal(graphs.arena, expected, sizeof(expected));
 }
 
-/* Parameters come with the image, which is not the guest's any more when the graph runs. */
+/* Parameters come with the encoding, which is not the guest's any more when the graph runs. */
 static void test_kernels(void **state)
 {
     const uint64_t params[] = {device, device + 64, device + 128, 8};
@@ -175,10 +175,10 @@ static void test_kernels(void **state)
     }
     add_row(VGPU_COPY_TO_DEVICE, device, graph_arena(0), 32);
     add_row(VGPU_COPY_TO_DEVICE, device + 64, graph_arena(64), 32);
-    image_kernel(graphs.function, params, sizeof(params));
+    encoding_kernel(graphs.function, params, sizeof(params));
     add_row(VGPU_COPY_FROM_DEVICE, graph_arena(128), device + 128, 32);
-    graph = image_graph();
-    memset(graphs.image.bytes, 0xee, sizeof(graphs.image.bytes));
+    graph = encoding_graph();
+    memset(graphs.encoding.bytes, 0xee, sizeof(graphs.encoding.bytes));
     for (unsigned round = 0; round < 3; round++) {
         numbers[16] = (float)round;
         submit_all(graph);
@@ -200,11 +200,11 @@ static void test_graph_freed_while_it_runs(void **state)
 
     (void)state;
     *number = 1.5f;
-    image_gate(graph_arena(64));
+    encoding_gate(graph_arena(64));
     add_row(VGPU_COPY_TO_DEVICE, device, graph_arena(0), 4);
-    image_kernel(graphs.function, params, sizeof(params));
+    encoding_kernel(graphs.function, params, sizeof(params));
     add_row(VGPU_COPY_FROM_DEVICE, graph_arena(0), device + 64, 4);
-    graph = image_graph();
+    graph = encoding_graph();
     submit_all(graph);
     graph_free(&graphs.needs, graph);
     while (shared_load(gate) != 1) {
@@ -245,10 +245,10 @@ static void test_gates(void **state)
     *number = 3;
     add_row(VGPU_COPY_TO_DEVICE, device, graph_arena(0), 4);
     add_row(VGPU_COPY_FROM_DEVICE, graph_arena(0), device, 4);
-    image_gate(graph_arena(256));
+    encoding_gate(graph_arena(256));
     add_row(VGPU_COPY_TO_DEVICE, device, graph_arena(0), 4);
     add_row(VGPU_COPY_FROM_DEVICE, graph_arena(512), device, 4);
-    graph = image_graph();
+    graph = encoding_graph();
     assert_int_equal(pthread_create(&guest, NULL, play_guest, NULL), 0);
     for (unsigned i = 0; i < GATE_ROUNDS; i++) {
         submit_all(graph);

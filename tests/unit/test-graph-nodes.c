@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What can be wrong with a node of each kind in an image of a graph: its numbers, its addresses,
+ * What can be wrong with a node of each kind in an encoding of a graph: its numbers, its addresses,
  * and what wraps when it is worked out.
  */
 #include <string.h>
@@ -14,7 +14,7 @@ static void test_shapes_of_kernels(void **state)
     struct vgpu_graph_kernel *kernel;
 
     (void)state;
-    kernel = image_kernel(graphs.function, "params", 7);
+    kernel = encoding_kernel(graphs.function, "params", 7);
     assert_taken();
     for (int i = 0; i < 3; i++) {
         REFUSED_AT(kernel->launch.grid[i], 0);
@@ -35,15 +35,15 @@ static void test_functions_of_kernels(void **state)
     const uint64_t wrong[] = {0, module, graphs.function ^ UINT64_C(1) << 40, UINT64_MAX};
 
     (void)state;
-    kernel = image_kernel(graphs.function, NULL, 0);
+    kernel = encoding_kernel(graphs.function, NULL, 0);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         kernel->launch.function = wrong[i];
-        assert_int_equal(image_take_all(), VGPU_GPU_INVALID_HANDLE);
+        assert_int_equal(encoding_take_all(), VGPU_GPU_INVALID_HANDLE);
     }
     kernel->launch.function = graphs.function;
     assert_taken();
     handles_remove(&graphs.handles, graphs.function);
-    assert_int_equal(image_take_all(), VGPU_GPU_INVALID_HANDLE);
+    assert_int_equal(encoding_take_all(), VGPU_GPU_INVALID_HANDLE);
 }
 
 static void test_parameters_of_kernels(void **state)
@@ -53,14 +53,14 @@ static void test_parameters_of_kernels(void **state)
     struct vgpu_graph_kernel *kernel;
 
     (void)state;
-    kernel = image_kernel(graphs.function, params, 16);
+    kernel = encoding_kernel(graphs.function, params, 16);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         REFUSED_AT(kernel->launch.param_bytes, wrong[i]);
     }
     for (uint32_t bytes = VGPU_PARAMS_MAX; bytes <= VGPU_PARAMS_MAX + 4; bytes++) {
-        image_clear();
-        image_kernel(graphs.function, params, bytes);
-        assert_int_equal(image_take_all() == VGPU_GPU_SUCCESS, bytes == VGPU_PARAMS_MAX);
+        encoding_clear();
+        encoding_kernel(graphs.function, params, bytes);
+        assert_int_equal(encoding_take_all() == VGPU_GPU_SUCCESS, bytes == VGPU_PARAMS_MAX);
     }
 }
 
@@ -72,8 +72,8 @@ static void test_attributes_that_are_not_plain(void **state)
 
     (void)state;
     memset(attributes, 0, sizeof(attributes));
-    image_kernel(graphs.function, NULL, 0)->attributes = 2;
-    put = image_put(attributes, sizeof(attributes));
+    encoding_kernel(graphs.function, NULL, 0)->attributes = 2;
+    put = encoding_put(attributes, sizeof(attributes));
     assert_taken();
     for (unsigned id = 0; id < 300; id++) {
         /* Those that name an event or a node of a graph. */
@@ -83,7 +83,7 @@ static void test_attributes_that_are_not_plain(void **state)
         enum vgpu_gpu_error error;
 
         put[id % 2].id = (CUlaunchAttributeID)id;
-        error = image_take_all();
+        error = encoding_take_all();
         put[id % 2].id = CU_LAUNCH_ATTRIBUTE_IGNORE;
         plain += error == VGPU_GPU_SUCCESS;
         assert_true(error == VGPU_GPU_NOT_SUPPORTED || (error == VGPU_GPU_SUCCESS && !handle));
@@ -98,8 +98,8 @@ static void test_counts_of_attributes(void **state)
     struct vgpu_graph_kernel *kernel;
 
     (void)state;
-    kernel = image_kernel(graphs.function, NULL, 0);
-    image_put(attributes, sizeof(attributes));
+    kernel = encoding_kernel(graphs.function, NULL, 0);
+    encoding_put(attributes, sizeof(attributes));
     kernel->attributes = 2;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         REFUSED_AT(kernel->attributes, wrong[i]);
@@ -138,9 +138,9 @@ static bool box_is_taken(enum vgpu_copy_kind kind, uint64_t in_arena)
 {
     const struct vgpu_graph_copy copy = box(kind, in_arena);
 
-    image_clear();
-    image_copy(&copy);
-    return image_take_all() == VGPU_GPU_SUCCESS;
+    encoding_clear();
+    encoding_copy(&copy);
+    return encoding_take_all() == VGPU_GPU_SUCCESS;
 }
 
 static void test_copies_at_the_ends_of_the_arena(void **state)
@@ -169,8 +169,8 @@ static void test_sides_that_are_not_in_the_arena(void **state)
         struct vgpu_graph_copy copy = box(kind, graph_arena(0));
 
         *(kind == VGPU_COPY_FROM_DEVICE ? &copy.from : &copy.to) = graph_arena(64);
-        image_clear();
-        image_copy(&copy);
+        encoding_clear();
+        encoding_copy(&copy);
         assert_taken();
     }
 }
@@ -181,7 +181,7 @@ static void test_numbers_of_copies(void **state)
     struct vgpu_graph_copy *copy;
 
     (void)state;
-    copy = image_copy(&good);
+    copy = encoding_copy(&good);
     assert_taken();
     REFUSED_AT(copy->reserved, 1);
     REFUSED_AT(copy->kind, VGPU_COPY_TO_DEVICE - 1);
@@ -205,7 +205,7 @@ static void test_copies_that_wrap(void **state)
     struct vgpu_graph_copy *copy;
 
     (void)state;
-    copy = image_copy(&good);
+    copy = encoding_copy(&good);
     assert_taken();
     REFUSED_AT(copy->to, UINT64_MAX - BOX_BYTES + 1);
     REFUSED_AT(copy->from, UINT64_MAX - BOX_BYTES + 1);
@@ -231,7 +231,7 @@ static void test_numbers_of_fills(void **state)
     struct vgpu_graph_fill *fill;
 
     (void)state;
-    fill = image_fill(&good);
+    fill = encoding_fill(&good);
     assert_taken();
     for (size_t i = 0; i < sizeof(elements) / sizeof(elements[0]); i++) {
         REFUSED_AT(fill->element, elements[i]);
@@ -255,17 +255,17 @@ static void test_fills_that_are_misaligned(void **state)
     struct vgpu_graph_fill *fill;
 
     (void)state;
-    fill = image_fill(&good);
+    fill = encoding_fill(&good);
     for (uint32_t element = 1; element <= 4; element *= 2) {
         fill->element = element;
         for (uint32_t off = 0; off < 8; off++) {
             const bool right = off % element == 0;
 
             fill->to = GRAPH_DEVICE + off;
-            assert_int_equal(image_take_all() == VGPU_GPU_SUCCESS, right);
+            assert_int_equal(encoding_take_all() == VGPU_GPU_SUCCESS, right);
             fill->to = GRAPH_DEVICE;
             fill->pitch = 64 + off;
-            assert_int_equal(image_take_all() == VGPU_GPU_SUCCESS, right);
+            assert_int_equal(encoding_take_all() == VGPU_GPU_SUCCESS, right);
             fill->pitch = 64;
         }
     }
@@ -282,7 +282,7 @@ static void test_addresses_of_gates(void **state)
     struct vgpu_graph_gate *gate;
 
     (void)state;
-    gate = image_gate(graph_arena(0));
+    gate = encoding_gate(graph_arena(0));
     assert_taken();
     for (uint64_t off = 1; off < 4; off++) {
         REFUSED_AT(gate->address, graph_arena(off));

@@ -113,14 +113,14 @@ static void test_graph_of_its_own(void **state)
     uint64_t place = 5;
 
     (void)state;
-    image_fill(&words);
-    image_gate(graph_arena(32));
-    graph = image_graph();
+    encoding_fill(&words);
+    encoding_gate(graph_arena(32));
+    graph = encoding_graph();
     assert_noted("make ");
     assert_int_equal(seen.nodes, 2);
     assert_int_equal(seen.last_gate, graph_arena(32));
     /* Nothing is kept of what the backend has. */
-    assert_true(!graph->image && !graph->nodes);
+    assert_true(!graph->encoding && !graph->nodes);
     assert_false(step(graph, &place));
     assert_int_equal(place, 5);
     assert_false(step(graph, &place));
@@ -139,22 +139,22 @@ static void test_update_of_its_own(void **state)
     uint64_t place = 0;
 
     (void)state;
-    image_gate(graph_arena(0));
-    graph = image_graph();
+    encoding_gate(graph_arena(0));
+    graph = encoding_graph();
     assert_noted("make ");
-    image_fill(&words);
-    image_gate(graph_arena(64));
-    assert_int_equal(image_update(graph), VGPU_GPU_SUCCESS);
+    encoding_fill(&words);
+    encoding_gate(graph_arena(64));
+    assert_int_equal(encoding_update(graph), VGPU_GPU_SUCCESS);
     assert_ptr_equal(seen.graph, &backend_graph);
     assert_int_equal(seen.nodes, 3);
     assert_int_equal(seen.last_gate, graph_arena(64));
     assert_noted("update ");
     seen.next = VGPU_GPU_UNKNOWN;
-    assert_int_equal(image_update(graph), VGPU_GPU_UNKNOWN);
+    assert_int_equal(encoding_update(graph), VGPU_GPU_UNKNOWN);
     assert_noted("update ");
     /* What is wrong does not get there. */
-    image_gate(graph_arena(1));
-    assert_int_equal(image_update(graph), VGPU_GPU_INVALID_VALUE);
+    encoding_gate(graph_arena(1));
+    assert_int_equal(encoding_update(graph), VGPU_GPU_INVALID_VALUE);
     assert_false(step(graph, &place));
     graph_free(&graphs.needs, graph);
     assert_noted("launch destroy ");
@@ -163,11 +163,11 @@ static void test_update_of_its_own(void **state)
 static void test_graph_that_the_gpu_refuses(void **state)
 {
     (void)state;
-    image_fill(&words);
+    encoding_fill(&words);
     seen.next = VGPU_GPU_OUT_OF_MEMORY;
-    assert_int_equal(image_take_all(), VGPU_GPU_OUT_OF_MEMORY);
+    assert_int_equal(encoding_take_all(), VGPU_GPU_OUT_OF_MEMORY);
     assert_noted("make ");
-    image_gate(graph_arena(1));
+    encoding_gate(graph_arena(1));
     assert_refused();
     assert_noted("");
 }

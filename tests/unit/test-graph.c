@@ -145,12 +145,12 @@ static void test_nodes_in_their_order(void **state)
     struct graph *graph;
 
     (void)state;
-    image_kernel(graphs.function, "p", 1);
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
-    image_copy(&box);
-    image_gate(graph_arena(8));
-    image_fill(&rows);
-    graph = image_graph();
+    encoding_kernel(graphs.function, "p", 1);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_copy(&box);
+    encoding_gate(graph_arena(8));
+    encoding_fill(&rows);
+    graph = encoding_graph();
     assert_int_equal(launch(graph), 1 + 1 + 3 + 3 + 1);
     assert_noted("kernel copy copy copy write wait write fill ");
     assert_int_equal(launch(graph), 9);
@@ -174,9 +174,9 @@ static void test_what_nodes_ask_for(void **state)
     uint64_t place = 0;
 
     (void)state;
-    image_kernel(graphs.function, "params", 6)->launch.grid[1] = 5;
-    image_fill(&rows);
-    graph = image_graph();
+    encoding_kernel(graphs.function, "params", 6)->launch.grid[1] = 5;
+    encoding_fill(&rows);
+    graph = encoding_graph();
     assert_true(step(graph, &place));
     assert_int_equal(seen.launch->shape->grid[1], 5);
     assert_int_equal(seen.launch->param_bytes, 6);
@@ -194,8 +194,8 @@ static void test_slices_of_copies(void **state)
     uint64_t place = 0;
 
     (void)state;
-    image_copy(&box);
-    graph = image_graph();
+    encoding_copy(&box);
+    graph = encoding_graph();
     for (uint64_t i = 0; i < box.depth; i++) {
         const bool again = step(graph, &place);
 
@@ -216,8 +216,8 @@ static void test_parts_of_gates(void **state)
     uint64_t place = 0;
 
     (void)state;
-    image_gate(graph_arena(16));
-    graph = image_graph();
+    encoding_gate(graph_arena(16));
+    graph = encoding_graph();
     for (unsigned i = 0; i < 3; i++) {
         const bool again = step(graph, &place);
 
@@ -236,11 +236,11 @@ static void test_launch_behind_the_end(void **state)
     uint64_t place = 0;
 
     (void)state;
-    graph = image_graph();
+    graph = encoding_graph();
     assert_false(step(graph, &place));
     graph_free(&graphs.needs, graph);
-    image_fill(&rows);
-    graph = image_graph();
+    encoding_fill(&rows);
+    graph = encoding_graph();
     assert_false(step(graph, &place));
     assert_false(step(graph, &place));
     assert_noted("fill ");
@@ -254,9 +254,9 @@ static void test_node_that_fails(void **state)
     bool again = false;
 
     (void)state;
-    image_fill(&rows);
-    image_fill(&rows);
-    graph = image_graph();
+    encoding_fill(&rows);
+    encoding_fill(&rows);
+    graph = encoding_graph();
     seen.next = VGPU_GPU_UNKNOWN;
     assert_int_equal(graph_launch(&graphs.gpu, graph, &stream, &place, &again), VGPU_GPU_UNKNOWN);
     assert_int_equal(launch(graph), 2);
@@ -268,20 +268,20 @@ static void test_update_of_nodes(void **state)
     struct graph *graph;
 
     (void)state;
-    image_fill(&rows);
-    graph = image_graph();
-    image_clear();
-    image_kernel(graphs.function, NULL, 0);
-    image_copy(&box);
-    assert_int_equal(image_update(graph), VGPU_GPU_SUCCESS);
+    encoding_fill(&rows);
+    graph = encoding_graph();
+    encoding_clear();
+    encoding_kernel(graphs.function, NULL, 0);
+    encoding_copy(&box);
+    assert_int_equal(encoding_update(graph), VGPU_GPU_SUCCESS);
     launch(graph);
     assert_noted("kernel copy copy copy ");
     /* One that is wrong leaves it as it is. */
-    image_begin(VGPU_GRAPH_GATE + 1, NULL, 0);
-    assert_int_equal(image_update(graph), VGPU_GPU_NOT_SUPPORTED);
-    image_clear();
-    image_fill(&rows)->width = 0;
-    assert_int_equal(image_update(graph), VGPU_GPU_INVALID_VALUE);
+    encoding_begin(VGPU_GRAPH_GATE + 1, NULL, 0);
+    assert_int_equal(encoding_update(graph), VGPU_GPU_NOT_SUPPORTED);
+    encoding_clear();
+    encoding_fill(&rows)->width = 0;
+    assert_int_equal(encoding_update(graph), VGPU_GPU_INVALID_VALUE);
     launch(graph);
     assert_noted("kernel copy copy copy ");
     graph_free(&graphs.needs, graph);

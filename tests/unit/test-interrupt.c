@@ -55,7 +55,7 @@ static void test_without_a_limit(void **state)
         interrupt_raise(&interrupt);
     }
     assert_int_equal(received(), 1000);
-    assert_int_equal(page.claims.interrupts, 1000);
+    assert_int_equal(page.counters.interrupts, 1000);
     interrupt.page = NULL; /* of a worker without a page */
     interrupt_raise(&interrupt);
     assert_int_equal(received(), 1);
@@ -79,7 +79,7 @@ static void test_one_too_early_is_owed(void **state)
     assert_int_equal(received(), 1);
     assert_int_equal(interrupt_serve(&interrupt), 0); /* once */
     assert_int_equal(received(), 0);
-    assert_int_equal(page.claims.interrupts, PACE_BURST + 1);
+    assert_int_equal(page.counters.interrupts, PACE_BURST + 1);
 }
 
 static void test_several_owed_are_one(void **state)

@@ -19,15 +19,15 @@
 #define ROUNDS 50000
 
 static struct vgpu_account_page account;
-static struct vgpu_claims claims;
+static struct vgpu_counters counters;
 static struct ledger ledger;
 
 static int set_up(void **state)
 {
     (void)state;
     account = (struct vgpu_account_page){.limit = LIMIT};
-    claims = (struct vgpu_claims){0};
-    ledger = (struct ledger){.account = &account, .claims = &claims};
+    counters = (struct vgpu_counters){0};
+    ledger = (struct ledger){.account = &account, .counters = &counters};
     return 0;
 }
 
@@ -48,7 +48,7 @@ static void test_limit_is_exact(void **state)
     assert_true(ledger_reserve(&ledger, 1));
     assert_false(ledger_reserve(&ledger, 1));
     assert_int_equal(account.used, LIMIT);
-    assert_int_equal(claims.memory, LIMIT);
+    assert_int_equal(counters.memory, LIMIT);
     ledger_return(&ledger, 1);
     assert_false(ledger_reserve(&ledger, 2));
     assert_true(ledger_reserve(&ledger, 1));
@@ -123,8 +123,8 @@ static void test_what_a_guest_is_told(void **state)
 /* One of the VM's sessions: allocates and frees at random. Returns whether the limit held. */
 static bool run_session(struct vgpu_account_page *page, unsigned seed)
 {
-    struct vgpu_claims own = {0};
-    struct ledger l = {.account = page, .claims = &own};
+    struct vgpu_counters own = {0};
+    struct ledger l = {.account = page, .counters = &own};
     uint64_t sizes[16] = {0};
     uint64_t mine = 0;
     bool held = true;

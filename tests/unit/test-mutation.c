@@ -197,9 +197,9 @@ static void one_session(int irq, unsigned *seed, struct tally *tally)
     }
     tally->ended += r == -EPROTO;
     tally->lasted += r >= 0;
-    tally->succeeded += page.claims.requests - page.claims.errors;
+    tally->succeeded += page.counters.requests - page.counters.errors;
     assert_true(account.used <= account.limit);
-    assert_int_equal(account.used, page.claims.memory);
+    assert_int_equal(account.used, page.counters.memory);
     ring_session_release(&session);
     gpu->ops->close(gpu);
     assert_true(r >= 0 || r == -EPROTO);

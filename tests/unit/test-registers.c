@@ -18,7 +18,7 @@
 static struct vgpu_regs_page page;
 static struct vgpu_turn_page turn_page;
 static _Alignas(16) uint8_t shm[SHM];
-static struct session session;
+static struct registers session;
 static int mediator; /* the other end of the link */
 static int link_end;
 
@@ -50,9 +50,9 @@ static int fake_finish(struct backend *b)
 static const struct backend_ops fake_ops = {.start = fake_start, .finish = fake_finish};
 
 /* A worker starts, which knows nothing of the one before. */
-static int start_session(enum session_takeover takeover, enum vgpu_error error)
+static int start_session(enum registers_takeover takeover, enum vgpu_error error)
 {
-    session = (struct session){
+    session = (struct registers){
         .page = &page,
         .shm = shm,
         .shm_size = SHM,
@@ -62,7 +62,7 @@ static int start_session(enum session_takeover takeover, enum vgpu_error error)
         .turn_page = &turn_page,
         .link = link_end,
     };
-    return session_start(&session, takeover, error);
+    return registers_start(&session, takeover, error);
 }
 
 static int set_up(void **state)
@@ -83,7 +83,7 @@ static int set_up(void **state)
     link_end = pair[1];
     session.doorbell = eventfd(0, EFD_NONBLOCK);
     session.interrupt.fd = eventfd(0, EFD_NONBLOCK);
-    return start_session(SESSION_RESUME, VGPU_ERROR_NONE);
+    return start_session(REGISTERS_RESUME, VGPU_ERROR_NONE);
 }
 
 static int tear_down(void **state)
@@ -177,7 +177,7 @@ static void open_turns(void)
 static void grant(enum vgpu_engine engine, enum vgpu_turn turn)
 {
     *word(engine) = turn;
-    assert_int_equal(session_turn(&session, engine), 0);
+    assert_int_equal(registers_turn(&session, engine), 0);
 }
 
 static uint32_t result(void)
@@ -194,14 +194,14 @@ static void test_open_turn_needs_no_mediator(void **state)
     open_turns();
     write_pair(2, 3);
     ring();
-    assert_int_equal(session_doorbell(&session), 0);
+    assert_int_equal(registers_doorbell(&session), 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(page.response_len, 4);
     assert_int_equal(result(), 5);
     assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_OPEN);
     assert_int_equal(sent(), 0);
-    assert_int_equal(turn_page.claims.requests, 1);
-    assert_int_equal(turn_page.claims.elements, 1);
+    assert_int_equal(turn_page.counters.requests, 1);
+    assert_int_equal(turn_page.counters.elements, 1);
 }
 
 static void test_closed_turn_is_asked_for(void **state)
@@ -209,10 +209,10 @@ static void test_closed_turn_is_asked_for(void **state)
     (void)state;
     write_pair(2, 3);
     ring();
-    assert_int_equal(session_doorbell(&session), 0);
+    assert_int_equal(registers_doorbell(&session), 0);
     assert_int_equal(page.status, VGPU_STATUS_BUSY);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_ACCEPTED);
-    assert_int_equal(session.state, SESSION_WAITING);
+    assert_int_equal(session.state, REGISTERS_WAITING);
     assert_int_equal(sent(), VGPU_LINK_ASK);
     assert_int_equal(backend.starts, 0);
     grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_WANTED);
@@ -228,7 +228,7 @@ static void test_turn_that_was_asked_for_and_stays(void **state)
     (void)state;
     write_pair(2, 3);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(sent(), VGPU_LINK_ASK);
     grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
     assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_OPEN);
@@ -236,10 +236,10 @@ static void test_turn_that_was_asked_for_and_stays(void **state)
     assert_int_equal(sent(), 0);
     write_pair(2, 3);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(sent(), 0);
-    assert_int_equal(turn_page.claims.turns[VGPU_ENGINE_COMPUTE], 2);
+    assert_int_equal(turn_page.counters.turns[VGPU_ENGINE_COMPUTE], 2);
 }
 
 /* Vectors in the shared memory need the engines that copy as well, one after the other. */
@@ -249,18 +249,18 @@ static void test_three_turns_one_by_one(void **state)
     *word(VGPU_ENGINE_TO_DEVICE) = VGPU_TURN_OPEN;
     write_shm(0, 4, 8);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
-    assert_int_equal(session_turn(&session, VGPU_ENGINES), -EPROTO);
-    assert_int_equal(session_turn(&session, UINT32_MAX), -EPROTO);
+    assert_int_equal(registers_turn(&session, VGPU_ENGINES), -EPROTO);
+    assert_int_equal(registers_turn(&session, UINT32_MAX), -EPROTO);
     grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
     assert_int_equal(*word(VGPU_ENGINE_TO_DEVICE), VGPU_TURN_RUNNING);
     assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_FROM_DEVICE);
     assert_int_equal(backend.starts, 0);
     /* Messages about one that it has, and about one whose word is still closed. */
-    assert_int_equal(session_turn(&session, VGPU_ENGINE_COMPUTE), 0);
-    assert_int_equal(session_turn(&session, VGPU_ENGINE_TO_DEVICE), 0);
-    assert_int_equal(session_turn(&session, VGPU_ENGINE_FROM_DEVICE), 0);
+    assert_int_equal(registers_turn(&session, VGPU_ENGINE_COMPUTE), 0);
+    assert_int_equal(registers_turn(&session, VGPU_ENGINE_TO_DEVICE), 0);
+    assert_int_equal(registers_turn(&session, VGPU_ENGINE_FROM_DEVICE), 0);
     assert_int_equal(sent(), 0);
     assert_int_equal(backend.starts, 0);
     grant(VGPU_ENGINE_FROM_DEVICE, VGPU_TURN_SHARED);
@@ -272,7 +272,7 @@ static void test_three_turns_one_by_one(void **state)
     assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_OPEN);
     assert_int_equal(*word(VGPU_ENGINE_TO_DEVICE), VGPU_TURN_OPEN);
     assert_int_equal(*word(VGPU_ENGINE_FROM_DEVICE), VGPU_TURN_CLOSED);
-    assert_int_equal(session_turn(&session, VGPU_ENGINE_COMPUTE), 0);
+    assert_int_equal(registers_turn(&session, VGPU_ENGINE_COMPUTE), 0);
     assert_int_equal(backend.starts, 1);
 }
 
@@ -285,14 +285,14 @@ static void test_turn_stopped_while_the_next_is_still_waited_for(void **state)
     for (unsigned first = 0; first < 2; first++) {
         write_shm(0, 4, 8);
         ring();
-        session_doorbell(&session);
+        registers_doorbell(&session);
         assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
         grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
         assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_TO_DEVICE);
         *word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_STOPPED;
         *word(VGPU_ENGINE_FROM_DEVICE) = VGPU_TURN_OPEN;
-        assert_int_not_equal(session_wait(&session), 0);
-        assert_int_equal(session_look(&session), 0);
+        assert_int_not_equal(registers_wait(&session), 0);
+        assert_int_equal(registers_look(&session), 0);
         assert_sent(VGPU_LINK_DONE, VGPU_ENGINE_COMPUTE);
         assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
         grant(first == 0 ? VGPU_ENGINE_COMPUTE : VGPU_ENGINE_TO_DEVICE, VGPU_TURN_RUNNING);
@@ -312,7 +312,7 @@ static void test_turn_stopped_while_the_next_is_waited_for(void **state)
     (void)state;
     write_shm(0, 4, 8);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE);
     grant(VGPU_ENGINE_COMPUTE, VGPU_TURN_RUNNING);
     assert_sent(VGPU_LINK_ASK, VGPU_ENGINE_TO_DEVICE);
@@ -329,7 +329,7 @@ static void test_turn_stopped_while_the_next_is_waited_for(void **state)
     assert_int_equal(type, VGPU_LINK_ASK);
     assert_int_equal(engine, VGPU_ENGINE_COMPUTE);
     *word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_RUNNING;
-    assert_int_equal(session_turn(&session, VGPU_ENGINE_COMPUTE), 0);
+    assert_int_equal(registers_turn(&session, VGPU_ENGINE_COMPUTE), 0);
     assert_int_equal(backend.starts, 1);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
 }
@@ -341,17 +341,17 @@ static void test_recall_while_running(void **state)
     backend.result = -EINPROGRESS;
     write_pair(2, 3);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_RUNNING);
-    assert_int_equal(turn_page.claims.in_flight, 1);
+    assert_int_equal(turn_page.counters.in_flight, 1);
     *word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_STOPPED;
     backend.result = 0;
-    assert_int_equal(session_backend(&session), 0);
+    assert_int_equal(registers_backend(&session), 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(sent(), VGPU_LINK_DONE);
     assert_int_equal(*word(VGPU_ENGINE_COMPUTE), VGPU_TURN_CLOSED);
-    assert_int_equal(turn_page.claims.in_flight, 0);
-    assert_true(turn_page.claims.gpu_ns[VGPU_ENGINE_COMPUTE] > 0);
+    assert_int_equal(turn_page.counters.in_flight, 0);
+    assert_true(turn_page.counters.gpu_ns[VGPU_ENGINE_COMPUTE] > 0);
 }
 
 static void test_bad_request_needs_no_turn(void **state)
@@ -359,12 +359,12 @@ static void test_bad_request_needs_no_turn(void **state)
     (void)state;
     write_request(99, 0, 0, 16);
     ring();
-    assert_int_equal(session_doorbell(&session), 0);
+    assert_int_equal(registers_doorbell(&session), 0);
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     assert_int_equal(page.error, VGPU_ERROR_BAD_OPCODE);
     assert_int_equal(page.response_len, 0);
     assert_int_equal(sent(), 0);
-    assert_int_equal(turn_page.claims.errors, 1);
+    assert_int_equal(turn_page.counters.errors, 1);
 }
 
 /* What is changed after the doorbell was taken changes nothing. */
@@ -373,7 +373,7 @@ static void test_request_is_copied_once(void **state)
     (void)state;
     write_pair(2, 3);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     write_pair(1000, 1000);
     memset(page.request, 0xff, sizeof(page.request));
     page.request_len = UINT32_MAX;
@@ -390,12 +390,12 @@ static void test_echo_and_info(void **state)
     write_request(VGPU_OP_ECHO, 0, 0, 20);
     memcpy(page.request + 16, "ping", 4);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(page.response_len, 4);
     assert_memory_equal(page.response, "ping", 4);
     write_request(VGPU_OP_DEVICE_INFO, 0, 0, 16);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(page.response_len, sizeof(info));
     memcpy(&info, page.response, sizeof(info));
     assert_string_equal(info.name, "fake");
@@ -408,11 +408,11 @@ static void test_interrupt_only_when_wanted(void **state)
     (void)state;
     write_request(VGPU_OP_ECHO, 0, 0, 16);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(eventfd_read(session.interrupt.fd, &value), -1);
     page.irq_wanted = 1;
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(eventfd_read(session.interrupt.fd, &value), 0);
 }
 
@@ -423,12 +423,12 @@ static void test_backend_errors(void **state)
     backend.result = -ENOMEM;
     write_pair(1, 1);
     ring();
-    assert_int_equal(session_doorbell(&session), 0); /* the worker lives on */
+    assert_int_equal(registers_doorbell(&session), 0); /* the worker lives on */
     assert_int_equal(page.error, VGPU_ERROR_NO_MEMORY);
     backend.result = -EIO;
     write_pair(1, 1);
     ring();
-    assert_int_equal(session_doorbell(&session), -EIO); /* this one does not */
+    assert_int_equal(registers_doorbell(&session), -EIO); /* this one does not */
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     assert_int_equal(page.error, VGPU_ERROR_BACKEND);
 }
@@ -438,7 +438,7 @@ static void leave_waiting(void)
 {
     write_shm(0, 4, 8);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(sent(), VGPU_LINK_ASK);
     /* The guest's buffer no longer matters. */
     memset(page.request, 0, sizeof(page.request));
@@ -448,9 +448,9 @@ static void test_takeover_of_a_waiting_request(void **state)
 {
     (void)state;
     leave_waiting();
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.generation, 2);
-    assert_int_equal(session.state, SESSION_WAITING);
+    assert_int_equal(session.state, REGISTERS_WAITING);
     assert_int_equal(sent(), VGPU_LINK_ASK);
     memcpy(shm, (const uint32_t[]){20, 22, 0}, 12);
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
@@ -466,10 +466,10 @@ static void test_takeover_of_a_started_request(void **state)
     backend.result = -EINPROGRESS;
     write_shm(0, 4, 8);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_STARTED);
     open_turns();
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 2);
 }
 
@@ -480,9 +480,9 @@ static void test_takeover_never_runs_an_in_place_sum_twice(void **state)
     backend.result = -EINPROGRESS;
     write_shm(0, 4, 0);
     ring();
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_ONCE);
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 1);
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     assert_int_equal(page.error, VGPU_ERROR_WORKER_LOST);
@@ -495,7 +495,7 @@ static void test_takeover_of_an_unnoted_request(void **state)
     open_turns();
     write_pair(2, 3);
     page.status = VGPU_STATUS_BUSY;
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(backend.starts, 1);
 }
@@ -508,9 +508,9 @@ static void test_takeover_with_the_doorbell_up(void **state)
     write_pair(2, 3);
     page.status = VGPU_STATUS_BUSY;
     ring();
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 0);
-    session_doorbell(&session);
+    registers_doorbell(&session);
     assert_int_equal(backend.starts, 1);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
 }
@@ -521,7 +521,7 @@ static void test_takeover_after_the_answer(void **state)
     (void)state;
     page.status = VGPU_STATUS_COMPLETE;
     page.journal.state = VGPU_JOURNAL_STARTED;
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(backend.starts, 0);
     assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_EMPTY);
@@ -531,7 +531,7 @@ static void test_takeover_fails_on_order(void **state)
 {
     (void)state;
     leave_waiting();
-    assert_int_equal(start_session(SESSION_FAIL, VGPU_ERROR_TIMEOUT), 0);
+    assert_int_equal(start_session(REGISTERS_FAIL, VGPU_ERROR_TIMEOUT), 0);
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     assert_int_equal(page.error, VGPU_ERROR_TIMEOUT);
 }
@@ -541,7 +541,7 @@ static void test_discard(void **state)
     (void)state;
     leave_waiting();
     ring();
-    assert_int_equal(start_session(SESSION_DISCARD, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_DISCARD, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.status, VGPU_STATUS_IDLE);
     assert_int_equal(page.journal.state, VGPU_JOURNAL_EMPTY);
     assert_false(doorbell_pending());
@@ -555,11 +555,11 @@ static void test_takeover_of_a_forged_journal(void **state)
     page.journal.state = VGPU_JOURNAL_ACCEPTED;
     page.journal.length = UINT32_MAX;
     memset(page.journal.request, 0xff, sizeof(page.journal.request));
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.status, VGPU_STATUS_ERROR);
     page.status = VGPU_STATUS_BUSY;
     page.journal.state = 77;
-    assert_int_equal(start_session(SESSION_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
     assert_int_equal(page.error, VGPU_ERROR_WORKER_LOST);
     assert_int_equal(backend.starts, 0);
 }

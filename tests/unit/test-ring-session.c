@@ -169,7 +169,7 @@ static void test_no_command_while_there_is_no_room(void **state)
     assert_int_equal(steps(), 0);
     assert_int_equal(result_of(1), VGPU_GPU_SUCCESS);
     assert_string_equal(fake_log(), "fill");
-    assert_int_equal(fixture.turn_page.claims.requests, 2);
+    assert_int_equal(fixture.turn_page.counters.requests, 2);
 }
 
 static void test_release_of_a_session_that_waits(void **state)
@@ -255,8 +255,8 @@ static void test_failure_of_the_gpu_is_deferred_too(void **state)
     fake.next = VGPU_GPU_OUT_OF_MEMORY;
     post_work();
     assert_int_equal(call(VGPU_CMD_SYNC, NULL, 0), VGPU_GPU_OUT_OF_MEMORY);
-    assert_int_equal(fixture.turn_page.claims.errors, 1);
-    assert_int_equal(fixture.turn_page.claims.requests, 2);
+    assert_int_equal(fixture.turn_page.counters.errors, 1);
+    assert_int_equal(fixture.turn_page.counters.requests, 2);
 }
 
 static void test_lost_context_fails_all_that_waits_and_comes(void **state)
@@ -357,8 +357,8 @@ static void test_open_turn_needs_no_mediator(void **state)
         assert_int_equal(*turn_word(engine), VGPU_TURN_OPEN);
         assert_true(ring_session_quiet(&fixture.session));
         assert_int_equal(sent(), 0);
-        assert_true(fixture.turn_page.claims.gpu_ns[i] > 0);
-        assert_int_equal(fixture.turn_page.claims.turns[i], 1);
+        assert_true(fixture.turn_page.counters.gpu_ns[i] > 0);
+        assert_int_equal(fixture.turn_page.counters.turns[i], 1);
     }
 }
 
@@ -1048,7 +1048,7 @@ static void test_large_copy_goes_in_pieces_when_others_are_there(void **state)
         assert_int_equal(fake.copies[i].from, arena + i * COPY_PIECE);
         assert_int_equal(fake.copies[i].bytes, i < 2 ? COPY_PIECE : 5);
     }
-    assert_int_equal(fixture.turn_page.claims.requests, 1);
+    assert_int_equal(fixture.turn_page.counters.requests, 1);
 }
 
 static void test_large_copy_goes_in_one_when_nobody_is_there(void **state)
@@ -1115,8 +1115,8 @@ static void test_piece_that_fails(void **state)
     assert_string_equal(fake_log(), "copy copy copy");
     assert_int_equal(fake.copies[2].from, arena); /* from its own start */
     assert_int_equal(fake.copies[2].bytes, 8);
-    assert_int_equal(fixture.turn_page.claims.requests, 2);
-    assert_int_equal(fixture.turn_page.claims.errors, 1);
+    assert_int_equal(fixture.turn_page.counters.requests, 2);
+    assert_int_equal(fixture.turn_page.counters.errors, 1);
 }
 
 /* Predictions and terms ---------------------------------------------------------------------- */
@@ -1165,7 +1165,7 @@ static void test_failed_launch_teaches_nothing(void **state)
         assert_int_equal(steps(), 0);
         assert_true(flight_idle(&fixture.session.flight));
     }
-    assert_int_equal(fixture.turn_page.claims.in_flight, 0);
+    assert_int_equal(fixture.turn_page.counters.in_flight, 0);
     assert_word(VGPU_TURN_OPEN);
     fake_log();
     post_launch(function, 1);
@@ -1175,11 +1175,11 @@ static void test_failed_launch_teaches_nothing(void **state)
     /* Nor is it counted behind one that runs. */
     fixture.turn_page.terms.window_ns = 0;
     assert_int_equal(steps(), 0);
-    assert_int_equal(fixture.turn_page.claims.in_flight, 2);
+    assert_int_equal(fixture.turn_page.counters.in_flight, 2);
     fake.next = VGPU_GPU_INVALID_VALUE;
     post_launch(function, 1);
     assert_int_equal(steps(), 0);
-    assert_int_equal(fixture.turn_page.claims.in_flight, 2);
+    assert_int_equal(fixture.turn_page.counters.in_flight, 2);
 }
 
 static void test_no_more_commands_than_the_terms_allow(void **state)
@@ -1191,7 +1191,7 @@ static void test_no_more_commands_than_the_terms_allow(void **state)
     }
     assert_int_equal(steps(), 0);
     assert_int_equal(fake.submitted, 5);
-    assert_int_equal(fixture.turn_page.claims.in_flight, 5);
+    assert_int_equal(fixture.turn_page.counters.in_flight, 5);
     fake_finish();
     assert_int_equal(steps(), 0);
     assert_int_equal(fake.submitted, 10);
@@ -1249,7 +1249,7 @@ static void test_lost_context_is_counted_once(void **state)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(steps(), 0);
     }
-    assert_int_equal(fixture.turn_page.claims.faults, 1);
+    assert_int_equal(fixture.turn_page.counters.faults, 1);
     assert_word(VGPU_TURN_OPEN);
 }
 
@@ -1267,7 +1267,7 @@ static void test_memory_beyond_the_quota(void **state)
     fixture.account.used = 512; /* by another session of the VM */
     first = make(VGPU_CMD_MEM_ALLOC, 1);
     assert_int_equal(fixture.account.used, 1024); /* what the GPU gives at least */
-    assert_int_equal(fixture.turn_page.claims.memory, 512);
+    assert_int_equal(fixture.turn_page.counters.memory, 512);
     fake_log();
     assert_int_equal(call_value(VGPU_CMD_MEM_ALLOC, 513), VGPU_GPU_OUT_OF_MEMORY);
     assert_int_equal(call_value(VGPU_CMD_MEM_ALLOC, UINT64_MAX), VGPU_GPU_OUT_OF_MEMORY);
@@ -1287,7 +1287,7 @@ static void test_memory_beyond_the_quota(void **state)
     assert_int_equal(call_value(VGPU_CMD_MEM_FREE, first), VGPU_GPU_SUCCESS);
     make(VGPU_CMD_MEM_ALLOC, 512);
     assert_int_equal(fixture.account.used, 1536);
-    assert_int_equal(fixture.turn_page.claims.memory, 1024);
+    assert_int_equal(fixture.turn_page.counters.memory, 1024);
 }
 
 /* Of two limits, the GPU's and the quota, the lower one is told. */
@@ -1311,7 +1311,7 @@ static void test_what_the_gpu_refuses_is_not_used(void **state)
     fake.next = VGPU_GPU_OUT_OF_MEMORY;
     assert_int_equal(call_value(VGPU_CMD_MEM_ALLOC, 4096), VGPU_GPU_OUT_OF_MEMORY);
     assert_int_equal(fixture.account.used, 0);
-    assert_int_equal(fixture.turn_page.claims.memory, 0);
+    assert_int_equal(fixture.turn_page.counters.memory, 0);
 }
 
 /* Nor is what is not freed given back, or a guest could have it twice. */

@@ -43,7 +43,7 @@ static int tear_down(void **state)
     (void)state;
     /* What concerns one engine leaves the others alone. */
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-        if (i != ENGINE && (page.turn[i].state != 0 || page.claims.turns[i] != 0)) {
+        if (i != ENGINE && (page.turn[i].state != 0 || page.counters.turns[i] != 0)) {
             return -1;
         }
     }
@@ -92,7 +92,7 @@ static void test_only_an_open_turn_is_taken(void **state)
         assert_int_equal(turn_try(&turn), i == VGPU_TURN_OPEN);
         assert_int_equal(*word(), i == VGPU_TURN_OPEN ? VGPU_TURN_RUNNING : i);
     }
-    assert_int_equal(page.claims.turns[ENGINE], 1);
+    assert_int_equal(page.counters.turns[ENGINE], 1);
     assert_int_equal(sent(), 0);
 }
 
@@ -105,7 +105,7 @@ static void test_turn_taken_and_left_needs_no_message(void **state)
         assert_int_equal(turn_finish(&turn), 0);
         assert_int_equal(*word(), VGPU_TURN_OPEN);
         assert_int_equal(sent(), 0);
-        assert_int_equal(page.claims.turns[ENGINE], i);
+        assert_int_equal(page.counters.turns[ENGINE], i);
     }
 }
 
@@ -121,7 +121,7 @@ static void test_turn_asked_for_that_stays(void **state)
     assert_true(turn_try(&turn));
     assert_int_equal(turn_finish(&turn), 0);
     assert_int_equal(sent(), 0);
-    assert_int_equal(page.claims.turns[ENGINE], 2);
+    assert_int_equal(page.counters.turns[ENGINE], 2);
 }
 
 static void test_wanted_turn_is_returned(void **state)
@@ -351,7 +351,7 @@ static void test_words_that_change_at_any_moment(void **state)
     if (seen.wrong) {
         fail_msg("%s", seen.wrong);
     }
-    assert_int_equal(page.claims.turns[ENGINE], ROUNDS);
+    assert_int_equal(page.counters.turns[ENGINE], ROUNDS);
     /* Otherwise nothing has met. */
     for (uint32_t type = VGPU_LINK_ASK; type <= VGPU_LINK_KEPT; type++) {
         if (type != VGPU_LINK_TURN && type != VGPU_LINK_FINISH) {

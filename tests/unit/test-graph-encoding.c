@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Images of graphs as graph_make() takes them: what each kind of node is decoded to, and what can
- * be wrong with the row of nodes. What can be wrong with a node of a kind is in test-graph-nodes.c.
+ * Encodings of graphs as graph_make() takes them: what each kind of node is decoded to, and what
+ * can be wrong with the row of nodes. What can be wrong with a node of a kind is in
+ * test-graph-nodes.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,8 @@ static void add_kernel_with_attributes(uint32_t count, CUlaunchAttributeID id)
     for (uint32_t i = 0; i < count; i++) {
         attributes[i].id = i + 1 == count ? id : CU_LAUNCH_ATTRIBUTE_PRIORITY;
     }
-    image_kernel(graphs.function, NULL, 0)->attributes = count;
-    image_put(attributes, count * sizeof(attributes[0]));
+    encoding_kernel(graphs.function, NULL, 0)->attributes = count;
+    encoding_put(attributes, count * sizeof(attributes[0]));
 }
 
 static const struct vgpu_graph_copy on_device = {
@@ -41,12 +42,12 @@ static void add_all_kinds(void)
 {
     static const uint32_t follows[] = {0, 1, 3};
 
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
-    image_kernel(graphs.function, "parameters", 11);
-    image_copy(&on_device);
-    image_fill(&words);
-    image_begin(VGPU_GRAPH_NOTHING, follows, 3);
-    image_gate(graph_arena(GRAPH_ARENA - 4));
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_kernel(graphs.function, "parameters", 11);
+    encoding_copy(&on_device);
+    encoding_fill(&words);
+    encoding_begin(VGPU_GRAPH_NOTHING, follows, 3);
+    encoding_gate(graph_arena(GRAPH_ARENA - 4));
     add_kernel_with_attributes(3, CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
 }
 
@@ -86,7 +87,7 @@ static void test_nodes_of_all_kinds(void **state)
 
     (void)state;
     add_all_kinds();
-    graph = image_graph();
+    graph = encoding_graph();
     assert_null(graph->made);
     assert_int_equal(graph->count, 7);
     check_nodes(graph->nodes);
@@ -100,9 +101,9 @@ static void test_graph_of_nothing(void **state)
     (void)state;
     assert_int_equal(graph_make(&graphs.needs, NULL, 0, 0, &graph), VGPU_GPU_SUCCESS);
     graph_free(&graphs.needs, graph);
-    /* Without an image its size says nothing. */
+    /* Without an encoding its size says nothing. */
     assert_int_equal(graph_make(&graphs.needs, NULL, 4096, 1, &graph), VGPU_GPU_INVALID_VALUE);
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
     assert_taken();
 }
 
@@ -113,8 +114,8 @@ static void test_truncated_images(void **state)
     (void)state;
     add_all_kinds();
     assert_taken();
-    for (uint32_t bytes = 0; bytes < graphs.image.used; bytes++) {
-        assert_int_equal(image_take(bytes, graphs.image.count), VGPU_GPU_INVALID_VALUE);
+    for (uint32_t bytes = 0; bytes < graphs.encoding.used; bytes++) {
+        assert_int_equal(encoding_take(bytes, graphs.encoding.count), VGPU_GPU_INVALID_VALUE);
     }
 }
 
@@ -122,9 +123,9 @@ static void test_bytes_behind_the_nodes(void **state)
 {
     (void)state;
     add_all_kinds();
-    memset(graphs.image.bytes + graphs.image.used, 0, 64);
+    memset(graphs.encoding.bytes + graphs.encoding.used, 0, 64);
     for (uint32_t more = 1; more <= 64; more++) {
-        assert_int_equal(image_take(graphs.image.used + more, graphs.image.count),
+        assert_int_equal(encoding_take(graphs.encoding.used + more, graphs.encoding.count),
                          VGPU_GPU_INVALID_VALUE);
     }
 }
@@ -137,11 +138,11 @@ static void test_other_counts_of_nodes(void **state)
     (void)state;
     add_all_kinds();
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        assert_int_equal(image_take(graphs.image.used, counts[i]), VGPU_GPU_INVALID_VALUE);
+        assert_int_equal(encoding_take(graphs.encoding.used, counts[i]), VGPU_GPU_INVALID_VALUE);
     }
 }
 
-/* The image has room for one more: it is the limit that refuses it. */
+/* The encoding has room for one more: it is the limit that refuses it. */
 static void test_most_nodes(void **state)
 {
     static const struct vgpu_graph_node node = {.bytes = sizeof(node)};
@@ -172,13 +173,13 @@ static void test_lengths_of_nodes(void **state)
 {
     (void)state;
     add_all_kinds();
-    for (uint32_t at = 0; at < graphs.image.used;) {
-        struct vgpu_graph_node *node = (void *)(graphs.image.bytes + at);
+    for (uint32_t at = 0; at < graphs.encoding.used;) {
+        struct vgpu_graph_node *node = (void *)(graphs.encoding.bytes + at);
         const uint32_t right = node->bytes;
 
         for (uint32_t bytes = 0; bytes < right + 64; bytes++) {
             node->bytes = bytes;
-            assert_int_equal(image_take_all() == VGPU_GPU_SUCCESS, bytes == right);
+            assert_int_equal(encoding_take_all() == VGPU_GPU_SUCCESS, bytes == right);
         }
         node->bytes = right;
         REFUSED_AT(node->bytes, UINT32_MAX - 7);
@@ -192,10 +193,11 @@ static void test_length_that_is_no_multiple(void **state)
 {
     (void)state;
     for (uint32_t less = 1; less < 8; less++) {
-        image_clear();
-        image_kernel(graphs.function, "many parameters", 16 - less)->launch.param_bytes = 16 - less;
-        graphs.image.node->bytes -= less;
-        assert_int_equal(image_take(graphs.image.used - less, 1), VGPU_GPU_INVALID_VALUE);
+        encoding_clear();
+        encoding_kernel(graphs.function, "many parameters", 16 - less)->launch.param_bytes = 16 -
+                                                                                             less;
+        graphs.encoding.node->bytes -= less;
+        assert_int_equal(encoding_take(graphs.encoding.used - less, 1), VGPU_GPU_INVALID_VALUE);
     }
 }
 
@@ -203,8 +205,8 @@ static void test_reserved_fields_of_nodes(void **state)
 {
     (void)state;
     add_all_kinds();
-    for (uint32_t at = 0; at < graphs.image.used;) {
-        struct vgpu_graph_node *node = (void *)(graphs.image.bytes + at);
+    for (uint32_t at = 0; at < graphs.encoding.used;) {
+        struct vgpu_graph_node *node = (void *)(graphs.encoding.bytes + at);
 
         REFUSED_AT(node->reserved, 1);
         REFUSED_AT(node->reserved, 1u << 31);
@@ -218,10 +220,10 @@ static void test_unknown_kinds(void **state)
     struct vgpu_graph_node *node;
 
     (void)state;
-    node = image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    node = encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         node->kind = kinds[i];
-        assert_int_equal(image_take_all(), VGPU_GPU_NOT_SUPPORTED);
+        assert_int_equal(encoding_take_all(), VGPU_GPU_NOT_SUPPORTED);
     }
 }
 
@@ -231,9 +233,9 @@ static void test_first_error(void **state)
     struct vgpu_graph_node *unknown;
 
     (void)state;
-    unknown = image_begin(VGPU_GRAPH_GATE + 1, NULL, 0);
-    image_gate(1);
-    assert_int_equal(image_take_all(), VGPU_GPU_NOT_SUPPORTED);
+    unknown = encoding_begin(VGPU_GRAPH_GATE + 1, NULL, 0);
+    encoding_gate(1);
+    assert_int_equal(encoding_take_all(), VGPU_GPU_NOT_SUPPORTED);
     unknown->reserved = 1;
     assert_refused();
 }
@@ -246,10 +248,10 @@ static void test_nodes_follow_those_before(void **state)
     uint32_t *numbers;
 
     (void)state;
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
-    numbers = (uint32_t *)(image_begin(VGPU_GRAPH_NOTHING, follows, 2) + 1);
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    numbers = (uint32_t *)(encoding_begin(VGPU_GRAPH_NOTHING, follows, 2) + 1);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
     assert_taken();
     for (int i = 0; i < 2; i++) {
         REFUSED_AT(numbers[i], 2);
@@ -258,8 +260,8 @@ static void test_nodes_follow_those_before(void **state)
         REFUSED_AT(numbers[i], UINT32_MAX);
     }
     /* The first has none before it. */
-    image_clear();
-    image_begin(VGPU_GRAPH_NOTHING, follows, 1);
+    encoding_clear();
+    encoding_begin(VGPU_GRAPH_NOTHING, follows, 1);
     assert_refused();
 }
 
@@ -270,10 +272,10 @@ static void test_counts_of_what_is_followed(void **state)
     struct vgpu_graph_node *node;
 
     (void)state;
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
-    node = image_begin(VGPU_GRAPH_NOTHING, follows, 2);
-    image_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
+    node = encoding_begin(VGPU_GRAPH_NOTHING, follows, 2);
+    encoding_begin(VGPU_GRAPH_NOTHING, NULL, 0);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         REFUSED_AT(node->follows, wrong[i]);
     }
