@@ -48,7 +48,8 @@ static bool anybody_waits(const struct arbiter *a)
     return false;
 }
 
-static bool overdue(const struct arbiter *a, const struct arbiter_member *member, uint64_t now_ns)
+static bool is_overdue(const struct arbiter *a, const struct arbiter_member *member,
+                       uint64_t now_ns)
 {
     return member->late || (member->due_ns != 0 && now_ns >= member->due_ns + a->rules.patience_ns);
 }
@@ -72,7 +73,7 @@ static void set_late(struct arbiter_member *member, bool late)
 static void mark_late(struct arbiter *a, uint64_t now_ns)
 {
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
-        set_late(member_of(e), overdue(a, member_of(e), now_ns));
+        set_late(member_of(e), is_overdue(a, member_of(e), now_ns));
     }
 }
 
@@ -115,7 +116,7 @@ static bool account_active(const struct arbiter_account *account)
  * First come, first served, among those who are not ahead by more than a slice. An account with
  * work there that others are served beside gets no more. NULL when there is nobody.
  */
-static struct arbiter_member *pick(const struct arbiter *a, unsigned band)
+static struct arbiter_member *arbiter_pick(const struct arbiter *a, unsigned band)
 {
     const struct list_entry *head = &a->band[band].accounts;
     struct arbiter_member *best = NULL;
@@ -160,19 +161,19 @@ static int served_band(const struct arbiter *a)
 }
 
 /* Who is next: of the highest band that waits, or of one that has earned it. */
-static struct choice choose(struct arbiter *a)
+static struct choice arbiter_choose(struct arbiter *a)
 {
     const int served = served_band(a);
     struct choice plain = {0}, lent = {.lent = true};
     int64_t credit = -1;
 
     if (a->lending) {
-        lent.member = pick(a, a->lend_to);
+        lent.member = arbiter_pick(a, a->lend_to);
         a->lending = lent.member != NULL;
     }
     for (int i = (int)VGPU_PRIORITIES - 1; i >= 0 && !a->lending; i--) {
         const struct arbiter_band *band = &a->band[i];
-        struct arbiter_member *member = pick(a, (unsigned)i);
+        struct arbiter_member *member = arbiter_pick(a, (unsigned)i);
 
         if (!member) {
             continue;
@@ -197,7 +198,7 @@ static int64_t full_credit(const struct arbiter *a)
 }
 
 /* For `part` ns of use. */
-static void charge(struct arbiter *a, struct arbiter_member *member, uint64_t part)
+static void arbiter_charge(struct arbiter *a, struct arbiter_member *member, uint64_t part)
 {
     struct arbiter_account *account = member->account;
     struct arbiter_band *band = &a->band[account->priority];
@@ -215,7 +216,7 @@ static void charge(struct arbiter *a, struct arbiter_member *member, uint64_t pa
     }
 }
 
-static unsigned drainers(const struct arbiter *a)
+static unsigned count_drainers(const struct arbiter *a)
 {
     unsigned count = 0;
 
@@ -230,14 +231,14 @@ static void charge_users(struct arbiter *a, uint64_t ns)
 {
     const bool in_use = a->current && a->current->from_ns < a->charged_ns &&
                         shared_load(&a->current->word->state) != VGPU_TURN_OPEN;
-    const unsigned payers = drainers(a) + in_use;
+    const unsigned payers = count_drainers(a) + in_use;
     const uint64_t part = payers > 0 ? ns / payers : 0;
 
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
-        charge(a, member_of(e), part);
+        arbiter_charge(a, member_of(e), part);
     }
     if (in_use) {
-        charge(a, a->current, part);
+        arbiter_charge(a, a->current, part);
     }
 }
 
@@ -284,7 +285,7 @@ static void advance_band(struct arbiter *a, unsigned band, bool contended, uint6
 }
 
 /* Bands that wait while a higher one is served earn their least share. */
-static void earn(struct arbiter *a, uint64_t ns)
+static void arbiter_earn(struct arbiter *a, uint64_t ns)
 {
     const int served = served_band(a);
     const uint64_t limited = ns < CREDIT_NS ? ns : CREDIT_NS;
@@ -313,7 +314,7 @@ static void settle_until(struct arbiter *a, uint64_t now_ns)
     }
     if (contended && !a->paused) {
         charge_users(a, ns);
-        earn(a, ns);
+        arbiter_earn(a, ns);
     }
     for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
         advance_band(a, i, contended, ns);
@@ -326,7 +327,7 @@ static void settle_until(struct arbiter *a, uint64_t now_ns)
 }
 
 /* Brings all accounts up to now. To be called before anything changes. */
-static void settle(struct arbiter *a, uint64_t now_ns)
+static void arbiter_settle(struct arbiter *a, uint64_t now_ns)
 {
     if (a->current && a->current->from_ns < now_ns) {
         settle_until(a, a->current->from_ns); /* it uses nothing before */
@@ -361,7 +362,7 @@ static enum vgpu_turn set_word(struct arbiter_member *member, enum vgpu_turn sta
 }
 
 /* The member has no turn any more. */
-static void retire(struct arbiter *a, struct arbiter_member *member)
+static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
 {
     if (a->current == member) {
         a->current = NULL;
@@ -380,7 +381,7 @@ static void retire(struct arbiter *a, struct arbiter_member *member)
 }
 
 /* Current becomes one that drains, and is due from now on if it was not before. */
-static void drain(struct arbiter *a, uint64_t now_ns)
+static void arbiter_drain(struct arbiter *a, uint64_t now_ns)
 {
     struct arbiter_member *member = a->current;
 
@@ -391,12 +392,12 @@ static void drain(struct arbiter *a, uint64_t now_ns)
     }
     member->held_up_ns = now_ns - member->due_ns;
     list_add_before(&a->draining, &member->entry);
-    set_late(member, overdue(a, member, now_ns));
+    set_late(member, is_overdue(a, member, now_ns));
 }
 
 /* Until when current may submit, with `next` of its band waiting. */
-static uint64_t slice_end(const struct arbiter *a, const struct arbiter_member *next,
-                          uint64_t now_ns)
+static uint64_t arbiter_slice_end(const struct arbiter *a, const struct arbiter_member *next,
+                                  uint64_t now_ns)
 {
     const struct arbiter_member *current = a->current;
     const struct arbiter_account *account = current->account;
@@ -405,7 +406,7 @@ static uint64_t slice_end(const struct arbiter *a, const struct arbiter_member *
     if (account->virtual_ns < next->account->virtual_ns) {
         /* It would be next itself if it had asked again by then. */
         const uint64_t behind = (next->account->virtual_ns - account->virtual_ns) *
-                                account->weight / ARBITER_WEIGHT * (1 + drainers(a));
+                                account->weight / ARBITER_WEIGHT * (1 + count_drainers(a));
 
         end = now_ns + behind > end ? now_ns + behind : end;
     }
@@ -423,7 +424,8 @@ static uint64_t start_of(const struct arbiter *a, enum vgpu_priority band, uint6
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
         const struct arbiter_member *member = member_of(e);
 
-        if (member->yielded && member->account->priority >= band && !overdue(a, member, now_ns)) {
+        if (member->yielded && member->account->priority >= band &&
+            !is_overdue(a, member, now_ns)) {
             const uint64_t patient_ns = member->due_ns + a->rules.patience_ns;
             const uint64_t until_ns = member->from_ns < patient_ns ? member->from_ns : patient_ns;
 
@@ -433,7 +435,7 @@ static uint64_t start_of(const struct arbiter *a, enum vgpu_priority band, uint6
     return from;
 }
 
-static void grant(struct arbiter *a, struct choice next, uint64_t now_ns)
+static void arbiter_grant(struct arbiter *a, struct choice next, uint64_t now_ns)
 {
     struct arbiter_member *member = next.member;
     struct arbiter_account *account = member->account;
@@ -465,7 +467,7 @@ static void grant(struct arbiter *a, struct choice next, uint64_t now_ns)
 }
 
 /* Somebody has ended sooner than expected: who was to wait for that need not any more. */
-static void hurry(struct arbiter *a, uint64_t now_ns)
+static void arbiter_hurry(struct arbiter *a, uint64_t now_ns)
 {
     struct arbiter_member *current = a->current;
     uint64_t from;
@@ -482,13 +484,13 @@ static void hurry(struct arbiter *a, uint64_t now_ns)
 }
 
 /* The slice of current is about to end: whoever is next is to be awake by then. */
-static void alert(struct arbiter *a, uint64_t now_ns)
+static void arbiter_alert(struct arbiter *a, uint64_t now_ns)
 {
     struct arbiter_member *current = a->current;
 
     if (current && current->due_ns != 0 && !current->alerted_next &&
         now_ns + ALERT_NS + ALERT_SLACK_NS >= current->due_ns && !a->paused) {
-        const struct choice next = choose(a);
+        const struct choice next = arbiter_choose(a);
 
         current->alerted_next = true;
         if (next.member) {
@@ -506,7 +508,7 @@ static bool may_join(const struct arbiter *a, const struct choice *next, uint64_
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
         const struct arbiter_member *member = member_of(e);
 
-        if (overdue(a, member, now_ns)) {
+        if (is_overdue(a, member, now_ns)) {
             continue;
         }
         if (member->account->priority >= band) {
@@ -523,7 +525,7 @@ static enum vgpu_turn word_for(const struct arbiter *a, const struct choice *nex
 {
     const struct arbiter_member *current = a->current;
 
-    if (overdue(a, current, now_ns)) {
+    if (is_overdue(a, current, now_ns)) {
         return VGPU_TURN_STOPPED;
     }
     if (current->lent) {
@@ -537,30 +539,30 @@ static enum vgpu_turn word_for(const struct arbiter *a, const struct choice *nex
 }
 
 /* Has current make room for `next`. False when that takes its time. */
-static bool make_room(struct arbiter *a, const struct choice *next, uint64_t now_ns)
+static bool make_room_above(struct arbiter *a, const struct choice *next, uint64_t now_ns)
 {
     struct arbiter_member *current = a->current;
     const enum vgpu_turn state = word_for(a, next, now_ns);
 
     if (state == VGPU_TURN_SHARED && !current->lent) {
-        current->due_ns = slice_end(a, next->member, now_ns);
+        current->due_ns = arbiter_slice_end(a, next->member, now_ns);
         shared_store64(&current->word->until_ns, current->due_ns);
     } else if (state == VGPU_TURN_WANTED) {
         current->due_ns = 0;
     }
     switch (set_word(current, state)) {
     case VGPU_TURN_OPEN:
-        retire(a, current);
+        arbiter_retire(a, current);
         return true;
     case VGPU_TURN_STOPPED:
         /* The credit was seen now; by the time of the grant the higher band may wait again. */
         a->lending = next->lent;
         a->lend_to = next->member->account->priority;
-        drain(a, now_ns);
+        arbiter_drain(a, now_ns);
         return true;
     case VGPU_TURN_CLOSED:
         /* It submits no more; its message is on its way, or never comes. */
-        drain(a, now_ns);
+        arbiter_drain(a, now_ns);
         return true;
     default:
         return false;
@@ -573,7 +575,7 @@ static void go_on(struct arbiter *a, uint64_t now_ns)
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
         struct arbiter_member *member = member_of(e);
 
-        if (!member->yielded && !overdue(a, member, now_ns) &&
+        if (!member->yielded && !is_overdue(a, member, now_ns) &&
             shared_swap(&member->word->state, VGPU_TURN_STOPPED, VGPU_TURN_RUNNING)) {
             list_remove(&member->entry);
             member->state = ARBITER_CURRENT;
@@ -588,11 +590,11 @@ static void go_on(struct arbiter *a, uint64_t now_ns)
 }
 
 /* Moves the turn on as far as it can go now. */
-static void advance(struct arbiter *a, uint64_t now_ns)
+static void arbiter_advance(struct arbiter *a, uint64_t now_ns)
 {
     mark_late(a, now_ns);
     while (!a->paused) {
-        const struct choice next = choose(a);
+        const struct choice next = arbiter_choose(a);
 
         if (!next.member) {
             if (!a->current) {
@@ -606,7 +608,7 @@ static void advance(struct arbiter *a, uint64_t now_ns)
             return;
         }
         if (a->current) {
-            if (!make_room(a, &next, now_ns)) {
+            if (!make_room_above(a, &next, now_ns)) {
                 return;
             }
             continue;
@@ -614,11 +616,11 @@ static void advance(struct arbiter *a, uint64_t now_ns)
         if (!may_join(a, &next, now_ns)) {
             return;
         }
-        grant(a, next, now_ns);
+        arbiter_grant(a, next, now_ns);
     }
 }
 
-static void remember(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
+static void arbiter_remember(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
 {
     struct turn_history *history = a->history;
 
@@ -681,7 +683,7 @@ void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
     if (!a) {
         return;
     }
-    settle(a, now_ns);
+    arbiter_settle(a, now_ns);
     if (member->state == ARBITER_WAITING) {
         list_remove(&member->entry);
         if (list_empty(&member->account->waiting)) {
@@ -689,12 +691,12 @@ void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
         }
         member->state = ARBITER_IDLE;
     } else if (member->state != ARBITER_IDLE) {
-        retire(a, member);
+        arbiter_retire(a, member);
     }
     a->members--;
     member->arbiter = NULL;
-    hurry(a, now_ns);
-    advance(a, now_ns);
+    arbiter_hurry(a, now_ns);
+    arbiter_advance(a, now_ns);
 }
 
 int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
@@ -706,7 +708,7 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
     if (!a || member->state != ARBITER_IDLE || member->asked) {
         return -EPROTO;
     }
-    settle(a, now_ns);
+    arbiter_settle(a, now_ns);
     band = &a->band[account->priority];
     if (!account_active(account) && account->virtual_ns < band->virtual_ns) {
         account->virtual_ns = band->virtual_ns;
@@ -720,7 +722,7 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
     if (!list_contains(&account->entry)) {
         list_account(a, account);
     }
-    advance(a, now_ns);
+    arbiter_advance(a, now_ns);
     return 0;
 }
 
@@ -739,13 +741,13 @@ int arbiter_yield(struct arbiter_member *member, uint64_t from_ns, uint64_t now_
     if (!ends_turn(member) || member->yielded) {
         return -EPROTO;
     }
-    settle(a, now_ns);
+    arbiter_settle(a, now_ns);
     if (member->state == ARBITER_CURRENT) {
-        drain(a, now_ns);
+        arbiter_drain(a, now_ns);
     }
     member->yielded = true;
     member->from_ns = from_ns < now_ns + AHEAD_MAX_NS ? from_ns : now_ns + AHEAD_MAX_NS;
-    advance(a, now_ns);
+    arbiter_advance(a, now_ns);
     return 0;
 }
 
@@ -756,11 +758,11 @@ int arbiter_done(struct arbiter_member *member, uint64_t now_ns)
     if (!ends_turn(member)) {
         return -EPROTO;
     }
-    settle(a, now_ns);
-    remember(a, member, now_ns);
-    retire(a, member);
-    hurry(a, now_ns);
-    advance(a, now_ns);
+    arbiter_settle(a, now_ns);
+    arbiter_remember(a, member, now_ns);
+    arbiter_retire(a, member);
+    arbiter_hurry(a, now_ns);
+    arbiter_advance(a, now_ns);
     return 0;
 }
 
@@ -769,10 +771,10 @@ int arbiter_kept(struct arbiter_member *member, uint64_t now_ns)
     if (!member->arbiter || !member->asked) {
         return -EPROTO;
     }
-    settle(member->arbiter, now_ns);
-    remember(member->arbiter, member, now_ns);
+    arbiter_settle(member->arbiter, now_ns);
+    arbiter_remember(member->arbiter, member, now_ns);
     /* It may have become idle just before somebody asked, who then was told to wait. */
-    advance(member->arbiter, now_ns);
+    arbiter_advance(member->arbiter, now_ns);
     return 0;
 }
 
@@ -781,7 +783,7 @@ void arbiter_set_account(struct arbiter *a, struct arbiter_account *account,
 {
     const bool waits = list_contains(&account->entry);
 
-    settle(a, now_ns);
+    arbiter_settle(a, now_ns);
     if (account->priority != priority) {
         list_remove(&account->entry);
         account->priority = priority;
@@ -791,32 +793,32 @@ void arbiter_set_account(struct arbiter *a, struct arbiter_account *account,
         }
     }
     account->weight = weight;
-    advance(a, now_ns);
+    arbiter_advance(a, now_ns);
 }
 
 void arbiter_pause(struct arbiter *a, uint64_t now_ns)
 {
-    settle(a, now_ns);
+    arbiter_settle(a, now_ns);
     a->paused = true;
     if (!a->current) {
         return;
     }
     if (set_word(a->current, VGPU_TURN_STOPPED) == VGPU_TURN_OPEN) {
-        retire(a, a->current);
+        arbiter_retire(a, a->current);
     } else {
-        drain(a, now_ns);
+        arbiter_drain(a, now_ns);
     }
 }
 
 void arbiter_resume(struct arbiter *a, uint64_t now_ns)
 {
-    settle(a, now_ns);
+    arbiter_settle(a, now_ns);
     a->paused = false;
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
         set_late(member_of(e), false);
         member_of(e)->due_ns = now_ns;
     }
-    advance(a, now_ns);
+    arbiter_advance(a, now_ns);
 }
 
 /* When a band that waits will have earned a turn; 0: never, or already. */
@@ -872,9 +874,9 @@ uint64_t arbiter_deadline(const struct arbiter *a)
 
 void arbiter_tick(struct arbiter *a, uint64_t now_ns)
 {
-    settle(a, now_ns);
-    advance(a, now_ns);
-    alert(a, now_ns);
+    arbiter_settle(a, now_ns);
+    arbiter_advance(a, now_ns);
+    arbiter_alert(a, now_ns);
     if (a->paused || a->rules.limit_ns == 0) {
         return;
     }

@@ -94,7 +94,7 @@ enum attach_action attach_check(const struct attach_progress *progress, const st
     return check_type(progress, msg, fds, reason);
 }
 
-static bool listed(const struct config *config, uid_t user)
+static bool user_listed(const struct config *config, uid_t user)
 {
     for (unsigned i = 0; i < config->user_count; i++) {
         if (config->users[i] == user) {
@@ -106,7 +106,7 @@ static bool listed(const struct config *config, uid_t user)
 
 static bool may_attach(const struct config *config, const struct config_vm *vm, uid_t user)
 {
-    return vm && vm->user != (uid_t)-1 ? vm->user == user : listed(config, user);
+    return vm && vm->user != (uid_t)-1 ? vm->user == user : user_listed(config, user);
 }
 
 bool attach_knows_user(const struct config *config, uid_t user)
@@ -116,7 +116,7 @@ bool attach_knows_user(const struct config *config, uid_t user)
             return true;
         }
     }
-    return listed(config, user);
+    return user_listed(config, user);
 }
 
 /* The form of a HELLO, before anybody's rights. */

@@ -74,8 +74,8 @@ void client_destroy(struct client *client)
 }
 
 /* Returns 0 or -errno. A client that does not read its few answers is not worth waiting for. */
-static int send_message(struct client *client, uint32_t type, uint32_t serial, struct vgpu_msg *msg,
-                        const int *fds, size_t count)
+static int client_send_message(struct client *client, uint32_t type, uint32_t serial,
+                               struct vgpu_msg *msg, const int *fds, size_t count)
 {
     ssize_t n;
 
@@ -94,7 +94,7 @@ void client_reset_done(struct client *client, uint32_t serial)
 {
     struct vgpu_msg msg = {0};
 
-    if (send_message(client, VGPU_MSG_RESET_DONE, serial, &msg, NULL, 0) < 0) {
+    if (client_send_message(client, VGPU_MSG_RESET_DONE, serial, &msg, NULL, 0) < 0) {
         /* Not destroyed here: the caller is that VM's own code. The end of file follows. */
         shutdown(client->fd, SHUT_RDWR);
     }
@@ -122,7 +122,7 @@ static void log_refusal(const struct client *client, const char *reason)
     }
 }
 
-static void refuse(struct client *client, const char *reason)
+static void client_refuse(struct client *client, const char *reason)
 {
     struct vgpu_msg msg = {0};
 
@@ -130,7 +130,7 @@ static void refuse(struct client *client, const char *reason)
     drop_vm(client);
     client->progress.state = ATTACH_REFUSED;
     snprintf(msg.refused.reason, sizeof(msg.refused.reason), "%s", reason);
-    send_message(client, VGPU_MSG_REFUSED, client->rx.serial, &msg, NULL, 0);
+    client_send_message(client, VGPU_MSG_REFUSED, client->rx.serial, &msg, NULL, 0);
     fdmsg_close(client->fds, &client->progress.fds);
     shutdown(client->fd, SHUT_WR);
     close_later(client, REFUSED_LINGER_NS);
@@ -187,7 +187,7 @@ static void close_memory(const int fds[], uint32_t queues)
     }
 }
 
-static void announce(const struct vm *vm, const struct attach_grant *grant, bool handover)
+static void client_announce(const struct vm *vm, const struct attach_grant *grant, bool handover)
 {
     log_info("%s %" PRIu32 "%s%s%s: attached to pool %c at priority %s%s, %" PRIu64
              " MiB shared, process %d of user %ld%s",
@@ -208,7 +208,8 @@ static int send_attached(struct client *client, struct vgpu_msg *msg, const int 
         const uint32_t left = count - sent;
         const uint32_t now = left < VGPU_MSG_FDS_MAX ? left : VGPU_MSG_FDS_MAX;
 
-        r = send_message(client, type, client->hello.serial, msg, fds ? fds + sent : NULL, now);
+        r = client_send_message(client, type, client->hello.serial, msg, fds ? fds + sent : NULL,
+                                now);
         sent += now;
         type = VGPU_MSG_FDS;
         *msg = (struct vgpu_msg){0};
@@ -235,7 +236,7 @@ static void accept_vm(struct client *client, const struct attach_grant *grant, c
     client->progress.state = ATTACH_ATTACHED;
     client->progress.queues = hello->queues;
     sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
-    announce(client->vm, grant, handover);
+    client_announce(client->vm, grant, handover);
     if (send_attached(client, &msg, handover ? NULL : fds) < 0) {
         /* The end of file follows. */
         shutdown(client->fd, SHUT_RDWR);
@@ -254,14 +255,14 @@ static void handle_hello(struct client *client)
     int r;
 
     if (mediator->stopping) {
-        refuse(client, "the mediator is stopping");
+        client_refuse(client, "the mediator is stopping");
         return;
     }
     facts.id_in_use = id_in_use(client, hello->vm_id);
     facts.vm_count = mediator->vm_count;
     if (!attach_decide(&mediator->config, hello, &facts, &grant, reason) ||
         take_memory(client, fds, reason) < 0) {
-        refuse(client, reason);
+        client_refuse(client, reason);
         return;
     }
     r = vm_create(mediator, client, hello, &grant, fds, &client->vm);
@@ -273,14 +274,14 @@ static void handle_hello(struct client *client)
         } else {
             snprintf(reason, sizeof(reason), "cannot start a worker: %s", strerror(-r));
         }
-        refuse(client, reason);
+        client_refuse(client, reason);
         return;
     }
     accept_vm(client, &grant, fds);
 }
 
 /* Keeps what came with a HELLO, or with an FDS behind it. */
-static void keep(struct client *client)
+static void client_keep(struct client *client)
 {
     if (client->rx.type == VGPU_MSG_HELLO) {
         client->hello = client->rx;
@@ -298,11 +299,11 @@ static void handle_message(struct client *client)
 
     switch (attach_check(&client->progress, &client->rx, client->rx_fd_count, reason)) {
     case ATTACH_ACTION_MORE:
-        keep(client);
+        client_keep(client);
         client->progress.state = ATTACH_HANDOVER;
         break;
     case ATTACH_ACTION_HELLO:
-        keep(client);
+        client_keep(client);
         handle_hello(client);
         break;
     case ATTACH_ACTION_RESET:
@@ -317,14 +318,14 @@ static void handle_message(struct client *client)
         client->left = true;
         break;
     case ATTACH_ACTION_REFUSE:
-        refuse(client, reason);
+        client_refuse(client, reason);
         break;
     }
     fdmsg_close(client->rx_fds, &client->rx_fd_count);
 }
 
 /* What a refused client still sends is thrown away until it closes. */
-static ssize_t drain(struct client *client)
+static ssize_t client_drain(struct client *client)
 {
     char bytes[VGPU_MSG_SIZE];
     const ssize_t n = fdmsg_recv(client->fd, bytes, sizeof(bytes), client->rx_fds,
@@ -342,7 +343,7 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
     (void)source;
     (void)events;
     if (client->progress.state == ATTACH_REFUSED) {
-        n = drain(client);
+        n = client_drain(client);
     } else {
         n = fdmsg_recv(fd, (uint8_t *)&client->rx + client->rx_length,
                        sizeof(client->rx) - client->rx_length, client->rx_fds,
@@ -352,7 +353,7 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
         return 0;
     }
     if (n == -EMSGSIZE && client->progress.state != ATTACH_REFUSED) {
-        refuse(client, "more than 16 descriptors came with one message");
+        client_refuse(client, "more than 16 descriptors came with one message");
         return 0;
     }
     if (n <= 0) {
@@ -388,7 +389,7 @@ static int on_client_timer(sd_event_source *source, uint64_t usec, void *context
  * Has the oldest connection whose device was unplugged end, so that it goes when the event loop
  * comes to it; false when there is none.
  */
-static bool evict(const struct mediator *mediator)
+static bool client_evict(const struct mediator *mediator)
 {
     struct client *oldest = NULL;
 
@@ -408,7 +409,8 @@ static bool room_for(const struct mediator *mediator, uid_t user)
 {
     unsigned strangers = 0;
 
-    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE && !evict(mediator)) {
+    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE &&
+        !client_evict(mediator)) {
         return false;
     }
     if (attach_knows_user(&mediator->config, user)) {

@@ -112,7 +112,7 @@ static bool next_item(const char **list, char item[ITEM_SIZE])
     return length > 0;
 }
 
-static bool in_range(const struct key *key, uint64_t value)
+static bool value_in_range(const struct key *key, uint64_t value)
 {
     return value >= key->min && value <= key->max;
 }
@@ -187,7 +187,7 @@ const char *config_read_number(const struct key *key, const char *value, void *f
     uint64_t number = 0;
 
     if (!is_none(key, value) && (!config_parse_u64(value, UINT32_MAX, &number, &end) ||
-                                 *end != '\0' || !in_range(key, number))) {
+                                 *end != '\0' || !value_in_range(key, number))) {
         return key->expected;
     }
     *(uint32_t *)field = (uint32_t)number;
@@ -209,7 +209,7 @@ const char *config_read_size(const struct key *key, const char *value, void *fie
 {
     uint64_t size = 0;
 
-    if (!is_none(key, value) && (!parse_size(value, &size) || !in_range(key, size))) {
+    if (!is_none(key, value) && (!parse_size(value, &size) || !value_in_range(key, size))) {
         return key->expected;
     }
     *(uint64_t *)field = size;
@@ -249,7 +249,7 @@ const char *config_read_duration(const struct key *key, const char *value, void 
     uint64_t ns = 0;
 
     if (!is_none(key, value) &&
-        (!parse_duration(value, &ns) || !(in_range(key, ns) || (key->none && ns == 0)))) {
+        (!parse_duration(value, &ns) || !(value_in_range(key, ns) || (key->none && ns == 0)))) {
         return key->expected;
     }
     *(uint64_t *)field = ns;
@@ -290,7 +290,7 @@ const char *config_read_percentage(const struct key *key, const char *value, voi
     uint64_t thousandths;
     const char *end;
 
-    if (!parse_thousandths(value, &thousandths, &end) || !in_range(key, thousandths) ||
+    if (!parse_thousandths(value, &thousandths, &end) || !value_in_range(key, thousandths) ||
         (*end != '\0' && strcmp(end, "%") != 0)) {
         return key->expected;
     }

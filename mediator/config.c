@@ -72,10 +72,10 @@ struct parser {
     size_t path_count;
 };
 
-static void mistake(struct parser *p, const struct place *place, const char *format, ...)
+static void config_mistake(struct parser *p, const struct place *place, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-static void mistake(struct parser *p, const struct place *place, const char *format, ...)
+static void config_mistake(struct parser *p, const struct place *place, const char *format, ...)
 {
     char text[MESSAGE_SIZE];
     va_list args;
@@ -107,12 +107,13 @@ const struct config_limits *config_limits_of(const struct config *config, uint32
 }
 
 /* NULL after a mistake, like the next one. */
-static struct section *find_pool(struct parser *p, const char *name)
+static struct section *config_find_pool(struct parser *p, const char *name)
 {
     uint32_t pool;
 
     if (!config_parse_pool(name, &pool)) {
-        mistake(p, &p->place, "section [pool %s]: a pool is named by a letter from A to Z", name);
+        config_mistake(p, &p->place, "section [pool %s]: a pool is named by a letter from A to Z",
+                       name);
         return NULL;
     }
     p->config->pools[pool - 'A'].defined = true;
@@ -127,7 +128,8 @@ static struct section *find_vm(struct parser *p, const char *name)
     uint64_t id;
 
     if (!config_parse_u64(name, UINT32_MAX, &id, &end) || *end != '\0' || id == 0) {
-        mistake(p, &p->place, "section [vm %s]: a VM is named by its id, 1 to 4294967295", name);
+        config_mistake(p, &p->place, "section [vm %s]: a VM is named by its id, 1 to 4294967295",
+                       name);
         return NULL;
     }
     while (*link && (*link)->vm.id < id) {
@@ -138,7 +140,7 @@ static struct section *find_vm(struct parser *p, const char *name)
     }
     vm = calloc(1, sizeof(*vm));
     if (!vm) {
-        mistake(p, &p->place, "section [vm %s]: out of memory", name);
+        config_mistake(p, &p->place, "section [vm %s]: out of memory", name);
         return NULL;
     }
     vm->vm = (struct config_vm){.id = (uint32_t)id, .user = (uid_t)-1};
@@ -158,13 +160,14 @@ static struct section *find_section(struct parser *p, const char *name)
         return &p->defaults;
     }
     if (strncmp(name, "pool ", 5) == 0) {
-        return find_pool(p, name + 5);
+        return config_find_pool(p, name + 5);
     }
     if (strncmp(name, "vm ", 3) == 0) {
         return find_vm(p, name + 3);
     }
-    mistake(p, &p->place,
-            "unknown section [%s]: known are [mediator], [defaults], [pool X] and [vm N]", name);
+    config_mistake(p, &p->place,
+                   "unknown section [%s]: known are [mediator], [defaults], [pool X] and [vm N]",
+                   name);
     return NULL;
 }
 
@@ -179,7 +182,7 @@ static void enter_section(struct parser *p, char *line)
     p->skip = true;
     /* A comment may follow, and strchr() finds the end as well. */
     if (!end || !strchr("#;", *rest)) {
-        mistake(p, &p->place, "not a section: must be of the form [name]");
+        config_mistake(p, &p->place, "not a section: must be of the form [name]");
         return;
     }
     *end = '\0';
@@ -197,8 +200,8 @@ static void report_unknown(struct parser *p, const char *name)
     for (const struct key *key = p->section->keys; key->name; key++) {
         config_append_name(known, sizeof(known), key->name);
     }
-    mistake(p, &p->place, "section [%s]: unknown key '%s': there are %s", p->section->name, name,
-            known);
+    config_mistake(p, &p->place, "section [%s]: unknown key '%s': there are %s", p->section->name,
+                   name, known);
 }
 
 /* inih's handler; 1 is success, and mistakes are counted by ourselves. */
@@ -214,7 +217,7 @@ static int handle_key(void *user, const char *header, const char *name, const ch
         return 1;
     }
     if (!p->section) {
-        mistake(p, &p->place, "key '%s' stands above the first [section]", name);
+        config_mistake(p, &p->place, "key '%s' stands above the first [section]", name);
         return 1;
     }
     key = p->section->keys;
@@ -228,8 +231,8 @@ static int handle_key(void *user, const char *header, const char *name, const ch
     p->section->said[key - p->section->keys] = p->place;
     expected = key->read(key, value, (char *)p->section->fields + key->offset);
     if (expected) {
-        mistake(p, &p->place, "section [%s]: key '%s' is '%s', must be %s", p->section->name, name,
-                value, expected);
+        config_mistake(p, &p->place, "section [%s]: key '%s' is '%s', must be %s", p->section->name,
+                       name, value, expected);
     }
     return 1;
 }
@@ -238,7 +241,7 @@ static int handle_key(void *user, const char *header, const char *name, const ch
 static void report_unread(struct parser *p)
 {
     if (p->unread) {
-        mistake(p, &p->place, "neither a [section] nor a line of the form 'key = value'");
+        config_mistake(p, &p->place, "neither a [section] nor a line of the form 'key = value'");
     }
     p->unread = false;
 }
@@ -274,11 +277,12 @@ static char *read_line(char *line, int size, void *stream)
     start += strspn(start, BLANKS);
     snprintf(line, (size_t)size, "\n");
     if (has_nul) {
-        mistake(p, &p->place, "has a NUL byte: is this a text file?");
+        config_mistake(p, &p->place, "has a NUL byte: is this a text file?");
     } else if (*start == '[') {
         enter_section(p, start);
     } else if (!strchr("#;", *start) && strlen(start) > fits) {
-        mistake(p, &p->place, "has %zu characters, must be at most %zu", strlen(start), fits);
+        config_mistake(p, &p->place, "has %zu characters, must be at most %zu", strlen(start),
+                       fits);
     } else if (!strchr("#;", *start)) {
         p->unread = true;
         snprintf(line, (size_t)size, "%s\n", start);
@@ -286,7 +290,7 @@ static char *read_line(char *line, int size, void *stream)
     return line;
 }
 
-static void read_stream(struct parser *p, FILE *file, const char *name)
+static void config_read_stream(struct parser *p, FILE *file, const char *name)
 {
     p->file = file;
     p->place = (struct place){.file = name};
@@ -295,7 +299,7 @@ static void read_stream(struct parser *p, FILE *file, const char *name)
     ini_parse_stream(read_line, p, handle_key, p);
     if (ferror(file)) {
         p->place.line = 0;
-        mistake(p, &p->place, "cannot be read: %s", strerror(errno));
+        config_mistake(p, &p->place, "cannot be read: %s", strerror(errno));
     }
 }
 
@@ -327,7 +331,8 @@ static void set_defaults(struct config *config)
 }
 
 /* False when there is no memory, which is reported. */
-static bool begin(struct parser *p, struct config *config, config_report *report, void *context)
+static bool begin_section(struct parser *p, struct config *config, config_report *report,
+                          void *context)
 {
     *p = (struct parser){
         .config = config,
@@ -346,7 +351,7 @@ static bool begin(struct parser *p, struct config *config, config_report *report
     }
     set_defaults(config);
     if (!config->listen || !config->control || !config->worker || !config->metrics) {
-        mistake(p, &p->place, "out of memory");
+        config_mistake(p, &p->place, "out of memory");
         return false;
     }
     return true;
@@ -364,7 +369,7 @@ static void fill_vms(struct parser *p)
     }
     config->vms = calloc(count > 0 ? count : 1, sizeof(*config->vms));
     if (!config->vms) {
-        mistake(p, &(struct place){0}, "out of memory");
+        config_mistake(p, &(struct place){0}, "out of memory");
         return;
     }
     for (struct vm_section *vm = p->vms; vm; vm = vm->next) {
@@ -384,19 +389,21 @@ static void check_addresses(struct parser *p)
     const char *const texts[] = {config->listen, config->control, config->metrics};
 
     if (config->control[0] == '@') {
-        mistake(p, &p->mediator.said[KEY_CONTROL],
-                "section [mediator]: key 'control' is '%s', must be a path: an abstract name has "
-                "no permissions",
-                config->control);
+        config_mistake(
+            p, &p->mediator.said[KEY_CONTROL],
+            "section [mediator]: key 'control' is '%s', must be a path: an abstract name has "
+            "no permissions",
+            config->control);
     }
     for (unsigned i = 0; i <= KEY_METRICS; i++) {
         for (unsigned j = 0; j < i; j++) {
             const struct place *place = &p->mediator.said[i];
 
             if (strcmp(texts[i], texts[j]) == 0) {
-                mistake(p, place->line > 0 ? place : &p->mediator.said[j],
-                        "section [mediator]: keys '%s' and '%s' are both '%s'",
-                        config_mediator_keys[j].name, config_mediator_keys[i].name, texts[i]);
+                config_mistake(p, place->line > 0 ? place : &p->mediator.said[j],
+                               "section [mediator]: keys '%s' and '%s' are both '%s'",
+                               config_mediator_keys[j].name, config_mediator_keys[i].name,
+                               texts[i]);
             }
         }
     }
@@ -413,18 +420,19 @@ static void check_pools(struct parser *p)
 
         any |= pools[i].defined;
         if (pools[i].defined && section->said[KEY_DEVICES].line == 0) {
-            mistake(p, &section->first,
-                    "section [%s]: key 'devices' is missing: the GPUs of the pool, such as "
-                    "'devices = 0'",
-                    section->name);
+            config_mistake(p, &section->first,
+                           "section [%s]: key 'devices' is missing: the GPUs of the pool, such as "
+                           "'devices = 0'",
+                           section->name);
         }
         for (unsigned j = 0; j < pools[i].device_count; j++) {
             const struct section **owner = &owners[pools[i].devices[j]];
 
             if (*owner) {
-                mistake(p, &section->said[KEY_DEVICES],
-                        "section [%s]: key 'devices': GPU %d is in [%s] too, must be in one pool",
-                        section->name, pools[i].devices[j], (*owner)->name);
+                config_mistake(
+                    p, &section->said[KEY_DEVICES],
+                    "section [%s]: key 'devices': GPU %d is in [%s] too, must be in one pool",
+                    section->name, pools[i].devices[j], (*owner)->name);
             }
             *owner = section;
         }
@@ -443,13 +451,13 @@ static void check_pool(struct parser *p, const struct section *section,
     const struct place *place = &section->said[&config_vm_keys[KEY_POOL] - section->keys];
 
     if (place->line > 0 && limits->pool != 0 && !p->config->pools[limits->pool - 'A'].defined) {
-        mistake(p, place, "section [%s]: key 'pool' is '%c': there is no section [pool %c]",
-                section->name, (int)limits->pool, (int)limits->pool);
+        config_mistake(p, place, "section [%s]: key 'pool' is '%c': there is no section [pool %c]",
+                       section->name, (int)limits->pool, (int)limits->pool);
     }
 }
 
 /* Takes what was read, and checks what no single key shows. Returns the number of mistakes. */
-static int finish(struct parser *p)
+static int finish_config(struct parser *p)
 {
     struct vm_section *next;
 
@@ -474,26 +482,26 @@ int config_read(struct config *config, FILE *file, config_report *report, void *
 {
     struct parser p;
 
-    if (!begin(&p, config, report, context)) {
+    if (!begin_section(&p, config, report, context)) {
         return p.mistakes;
     }
     if (file) {
-        read_stream(&p, file, NULL);
+        config_read_stream(&p, file, NULL);
     }
-    return finish(&p);
+    return finish_config(&p);
 }
 
 /* Files --------------------------------------------------------------------------- */
 
-static void read_file(struct parser *p, const char *name, bool optional)
+static void config_read_file(struct parser *p, const char *name, bool optional)
 {
     FILE *file = fopen(name, "re");
 
     if (file) {
-        read_stream(p, file, name);
+        config_read_stream(p, file, name);
         fclose(file);
     } else if (!optional || errno != ENOENT) {
-        mistake(p, &(struct place){.file = name}, "cannot be read: %s", strerror(errno));
+        config_mistake(p, &(struct place){.file = name}, "cannot be read: %s", strerror(errno));
     }
 }
 
@@ -523,7 +531,8 @@ static void read_folder(struct parser *p, const char *name)
     count = scandir(folder, &entries, is_part, compare_names);
     if (count < 0) {
         if (errno != ENOENT) {
-            mistake(p, &(struct place){.file = folder}, "cannot be read: %s", strerror(errno));
+            config_mistake(p, &(struct place){.file = folder}, "cannot be read: %s",
+                           strerror(errno));
         }
         return;
     }
@@ -533,9 +542,9 @@ static void read_folder(struct parser *p, const char *name)
 
         if (p->paths && asprintf(&path, "%s/%s", folder, entries[i]->d_name) >= 0) {
             p->paths[p->path_count++] = path;
-            read_file(p, path, false);
+            config_read_file(p, path, false);
         } else {
-            mistake(p, &(struct place){.file = folder}, "out of memory");
+            config_mistake(p, &(struct place){.file = folder}, "out of memory");
         }
         free(entries[i]);
     }
@@ -547,12 +556,12 @@ int config_load(struct config *config, const char *name, bool optional, config_r
 {
     struct parser p;
 
-    if (!begin(&p, config, report, context)) {
+    if (!begin_section(&p, config, report, context)) {
         return p.mistakes;
     }
-    read_file(&p, name, optional);
+    config_read_file(&p, name, optional);
     read_folder(&p, name);
-    return finish(&p);
+    return finish_config(&p);
 }
 
 void config_free(struct config *config)

@@ -45,8 +45,8 @@ static const char *text_of(struct json_object *question, const char *key,
 }
 
 /* NULL, and *error says why. */
-static struct vm *vm_of(struct mediator *mediator, struct json_object *question,
-                        struct json_object **error)
+static struct vm *asked_vm(struct mediator *mediator, struct json_object *question,
+                           struct json_object **error)
 {
     struct json_object *value = NULL;
     struct vm *vm;
@@ -120,7 +120,7 @@ static struct json_object *answer_list(struct mediator *mediator, struct json_ob
 static struct json_object *answer_show(struct mediator *mediator, struct json_object *question)
 {
     struct json_object *error = NULL;
-    struct vm *vm = vm_of(mediator, question, &error);
+    struct vm *vm = asked_vm(mediator, question, &error);
 
     return vm ? describe_vm(vm) : error;
 }
@@ -128,7 +128,7 @@ static struct json_object *answer_show(struct mediator *mediator, struct json_ob
 static struct json_object *answer_set(struct mediator *mediator, struct json_object *question)
 {
     struct json_object *answer = NULL;
-    struct vm *vm = vm_of(mediator, question, &answer);
+    struct vm *vm = asked_vm(mediator, question, &answer);
     const char *key = vm ? text_of(question, "key", &answer) : NULL;
     const char *value = key ? text_of(question, "value", &answer) : NULL;
     struct config_limits limits;

@@ -116,7 +116,7 @@ static int on_event(sd_event_source *source, int fd, uint32_t events, void *cont
     return 0;
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *context)
+static int on_control_timer(sd_event_source *source, uint64_t usec, void *context)
 {
     (void)source;
     (void)usec;
@@ -138,7 +138,8 @@ int control_create(struct mediator *mediator, int fd)
     r = sd_event_add_io(mediator->event, &control->source, fd, EPOLLIN, on_event, control);
     if (r >= 0) {
         r = sd_event_add_time_relative(mediator->event, &control->timer, CLOCK_MONOTONIC,
-                                       CONNECTION_LIMIT_NS / NS_PER_US, 0, on_timer, control);
+                                       CONNECTION_LIMIT_NS / NS_PER_US, 0, on_control_timer,
+                                       control);
     }
     if (r < 0) {
         control_destroy(control);

@@ -16,7 +16,7 @@
 
 #define BACKLOG 128
 
-static int served(const struct sockaddr_un *un, socklen_t length)
+static int is_served(const struct sockaddr_un *un, socklen_t length)
 {
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const int r = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)un, length);
@@ -46,7 +46,7 @@ static int bind_socket(int fd, const char *address, const struct sockaddr_un *un
 
     if (address[0] != '@') {
         make_directory(address);
-        if (served(un, length)) {
+        if (is_served(un, length)) {
             return -EADDRINUSE;
         }
         if (lstat(address, &st) == 0) {

@@ -429,7 +429,7 @@ static int set_up_events(struct mediator *m)
     return r < 0 ? r : set_up_pools(m);
 }
 
-static void release(struct mediator *m)
+static void release_mediator(struct mediator *m)
 {
     while (m->clients) {
         client_destroy(m->clients);
@@ -487,6 +487,6 @@ int main(int argc, char **argv)
         r = sd_event_loop(mediator.event);
     }
     metrics_stop(metrics);
-    release(&mediator);
+    release_mediator(&mediator);
     return r < 0 ? 1 : 0;
 }

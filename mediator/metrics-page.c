@@ -26,7 +26,7 @@ struct page {
     size_t count;
 };
 
-static void begin(FILE *out, const char *name, const char *type, const char *help)
+static void page_begin(FILE *out, const char *name, const char *type, const char *help)
 {
     fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -63,7 +63,7 @@ static uint64_t memory_limit(const struct entry *entry)
     return entry->vm->limits.memory;
 }
 
-static uint64_t commands(const struct entry *entry)
+static uint64_t metric_commands(const struct entry *entry)
 {
     return entry->report.counters.requests;
 }
@@ -78,17 +78,17 @@ static uint64_t in_flight(const struct entry *entry)
     return entry->report.counters.in_flight;
 }
 
-static uint64_t doorbells(const struct entry *entry)
+static uint64_t metric_doorbells(const struct entry *entry)
 {
     return entry->report.counters.doorbells;
 }
 
-static uint64_t interrupts(const struct entry *entry)
+static uint64_t metric_interrupts(const struct entry *entry)
 {
     return entry->report.counters.interrupts;
 }
 
-static uint64_t faults(const struct entry *entry)
+static uint64_t metric_faults(const struct entry *entry)
 {
     return entry->report.counters.faults;
 }
@@ -103,12 +103,12 @@ static uint64_t worker_failures(const struct entry *entry)
     return entry->report.failures;
 }
 
-static uint64_t sessions(const struct entry *entry)
+static uint64_t metric_sessions(const struct entry *entry)
 {
     return vm_session_count(entry->vm);
 }
 
-static uint64_t share(const struct entry *entry)
+static uint64_t metric_share(const struct entry *entry)
 {
     return entry->vm->limits.share;
 }
@@ -118,20 +118,22 @@ static const struct {
     uint64_t (*value)(const struct entry *entry);
     bool zero_is_none; /* and has no line */
 } numbers[] = {
-    {"vgpu_share", "gauge", "What the VM gets against others of its priority.", share, false},
+    {"vgpu_share", "gauge", "What the VM gets against others of its priority.", metric_share,
+     false},
     {"vgpu_memory_bytes", "gauge", "Device memory that the VM has allocated.", memory_used, false},
     {"vgpu_memory_limit_bytes", "gauge", "Device memory that it may allocate; absent: no limit.",
      memory_limit, true},
-    {"vgpu_sessions", "gauge", "Sessions that are open or starting.", sessions, false},
+    {"vgpu_sessions", "gauge", "Sessions that are open or starting.", metric_sessions, false},
     {"vgpu_commands_in_flight", "gauge", "Pieces of work submitted to the GPU and not done.",
      in_flight, false},
     {"vgpu_commands_total", "counter", "Commands taken from rings, and register requests answered.",
-     commands, false},
+     metric_commands, false},
     {"vgpu_command_errors_total", "counter", "Commands and requests that failed.", command_errors,
      false},
-    {"vgpu_doorbells_total", "counter", "Doorbells heard.", doorbells, false},
-    {"vgpu_interrupts_total", "counter", "Interrupts sent.", interrupts, false},
-    {"vgpu_faults_total", "counter", "Errors that lost a session's GPU context.", faults, false},
+    {"vgpu_doorbells_total", "counter", "Doorbells heard.", metric_doorbells, false},
+    {"vgpu_interrupts_total", "counter", "Interrupts sent.", metric_interrupts, false},
+    {"vgpu_faults_total", "counter", "Errors that lost a session's GPU context.", metric_faults,
+     false},
     {"vgpu_worker_starts_total", "counter", "Worker processes started.", worker_starts, false},
     {"vgpu_worker_failures_total", "counter", "Worker processes that ended unasked.",
      worker_failures, false},
@@ -140,7 +142,7 @@ static const struct {
 static void put_numbers(const struct page *page)
 {
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        begin(page->out, numbers[i].name, numbers[i].type, numbers[i].help);
+        page_begin(page->out, numbers[i].name, numbers[i].type, numbers[i].help);
         for (size_t j = 0; j < page->count; j++) {
             const uint64_t value = numbers[i].value(&page->entries[j]);
 
@@ -170,8 +172,8 @@ static void put_vm_gpu_time(FILE *out, const struct entry *entry)
 
 static void put_gpu_time(const struct page *page)
 {
-    begin(page->out, "vgpu_gpu_time_seconds_total", "counter",
-          "How long work of the VM was on an engine of a GPU.");
+    page_begin(page->out, "vgpu_gpu_time_seconds_total", "counter",
+               "How long work of the VM was on an engine of a GPU.");
     for (size_t i = 0; i < page->count; i++) {
         put_vm_gpu_time(page->out, &page->entries[i]);
     }
@@ -179,8 +181,8 @@ static void put_gpu_time(const struct page *page)
 
 static void put_turns(const struct page *page)
 {
-    begin(page->out, "vgpu_turns_total", "counter",
-          "Turns on an engine, with and without waiting for them.");
+    page_begin(page->out, "vgpu_turns_total", "counter",
+               "Turns on an engine, with and without waiting for them.");
     for (size_t i = 0; i < page->count; i++) {
         for (unsigned j = 0; j < VGPU_ENGINES; j++) {
             fprintf(page->out, "vgpu_turns_total{%s,engine=\"%s\"} %" PRIu64 "\n",
@@ -212,8 +214,8 @@ static void put_vm_waits(FILE *out, const struct entry *entry)
 
 static void put_waits(const struct page *page)
 {
-    begin(page->out, "vgpu_queue_wait_seconds", "histogram",
-          "From asking for a turn on an engine to its grant.");
+    page_begin(page->out, "vgpu_queue_wait_seconds", "histogram",
+               "From asking for a turn on an engine to its grant.");
     for (size_t i = 0; i < page->count; i++) {
         put_vm_waits(page->out, &page->entries[i]);
     }
@@ -222,7 +224,8 @@ static void put_waits(const struct page *page)
 /* The one place where a guest's own text is. */
 static void put_vm_info(const struct page *page)
 {
-    begin(page->out, "vgpu_vm_info", "gauge", "1 for each attached VM, with its name and kind.");
+    page_begin(page->out, "vgpu_vm_info", "gauge",
+               "1 for each attached VM, with its name and kind.");
     for (size_t i = 0; i < page->count; i++) {
         const struct vm *vm = page->entries[i].vm;
 
@@ -234,7 +237,7 @@ static void put_vm_info(const struct page *page)
 
 static void put_pools(FILE *out, const struct mediator *mediator)
 {
-    begin(out, "vgpu_pool_workers", "gauge", "Worker processes on a GPU.");
+    page_begin(out, "vgpu_pool_workers", "gauge", "Worker processes on a GPU.");
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         const struct pool *pool = &mediator->pools[i];
 
@@ -243,7 +246,7 @@ static void put_pools(FILE *out, const struct mediator *mediator)
                     pool->gpus[j].number, pool->gpus[j].worker_count);
         }
     }
-    begin(out, "vgpu_pool_paused", "gauge", "1 while nothing new starts on the pool's GPUs.");
+    page_begin(out, "vgpu_pool_paused", "gauge", "1 while nothing new starts on the pool's GPUs.");
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         if (mediator->pools[i].id != 0) {
             fprintf(out, "vgpu_pool_paused{pool=\"%c\"} %d\n", mediator->pools[i].id,
@@ -254,9 +257,9 @@ static void put_pools(FILE *out, const struct mediator *mediator)
 
 static void put_page(const struct page *page, const struct mediator *mediator)
 {
-    begin(page->out, "vgpu_build_info", "gauge", "1, with the mediator's version.");
+    page_begin(page->out, "vgpu_build_info", "gauge", "1, with the mediator's version.");
     fputs("vgpu_build_info{version=\"" VGPU_PACKAGE_VERSION "\"} 1\n", page->out);
-    begin(page->out, "vgpu_vms", "gauge", "Attached VMs and host processes.");
+    page_begin(page->out, "vgpu_vms", "gauge", "Attached VMs and host processes.");
     fprintf(page->out, "vgpu_vms %zu\n", page->count);
     put_pools(page->out, mediator);
     put_vm_info(page);
@@ -266,7 +269,7 @@ static void put_page(const struct page *page, const struct mediator *mediator)
     put_waits(page);
 }
 
-static void gather(struct page *page, struct mediator *mediator)
+static void page_gather(struct page *page, struct mediator *mediator)
 {
     for (struct vm *vm = mediator->vms; vm; vm = vm->next) {
         struct entry *entry = &page->entries[page->count++];
@@ -290,7 +293,7 @@ char *metrics_page(struct mediator *mediator, size_t *length)
     }
     page.out = open_memstream(&text, length);
     if (page.out) {
-        gather(&page, mediator);
+        page_gather(&page, mediator);
         put_page(&page, mediator);
         failed = ferror(page.out) != 0;
         failed |= fclose(page.out) != 0;

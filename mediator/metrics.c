@@ -62,7 +62,8 @@ static struct MHD_Response *page_of(struct metrics *metrics)
     return metrics->page;
 }
 
-static enum MHD_Result refuse(struct MHD_Connection *connection, unsigned status, const char *text)
+static enum MHD_Result metrics_refuse(struct MHD_Connection *connection, unsigned status,
+                                      const char *text)
 {
     struct MHD_Response *response = MHD_create_response_from_buffer(
         strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
@@ -91,10 +92,10 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     (void)body_length;
     (void)state;
     if (strcmp(url, "/metrics") != 0) {
-        return refuse(connection, MHD_HTTP_NOT_FOUND, "there is /metrics alone\n");
+        return metrics_refuse(connection, MHD_HTTP_NOT_FOUND, "there is /metrics alone\n");
     }
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0) {
-        return refuse(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET alone is allowed\n");
+        return metrics_refuse(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET alone is allowed\n");
     }
     page = page_of(context);
     return page ? MHD_queue_response(connection, MHD_HTTP_OK, page) : MHD_NO;
@@ -102,21 +103,22 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
 /* The event loop --------------------------------------------------------------------------- */
 
-static unsigned connections(const struct metrics *metrics)
+static unsigned metrics_connections(const struct metrics *metrics)
 {
     return MHD_get_daemon_info(metrics->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
         ->num_connections;
 }
 
-static void run(struct metrics *metrics)
+static void metrics_thread(struct metrics *metrics)
 {
-    const unsigned before = connections(metrics);
+    const unsigned before = metrics_connections(metrics);
     MHD_UNSIGNED_LONG_LONG ms = 0;
     bool again;
 
     MHD_run(metrics->daemon);
     /* At its limit the daemon does not listen, until the next run after a connection's end. */
-    again = connections(metrics) != before || MHD_get_timeout(metrics->daemon, &ms) == MHD_YES;
+    again = metrics_connections(metrics) != before ||
+            MHD_get_timeout(metrics->daemon, &ms) == MHD_YES;
     if (again) {
         sd_event_source_set_time_relative(metrics->timer, ms * (NS_PER_MS / NS_PER_US));
     }
@@ -128,19 +130,19 @@ static int on_ready(sd_event_source *source, int fd, uint32_t events, void *cont
     (void)source;
     (void)fd;
     (void)events;
-    run(context);
+    metrics_thread(context);
     return 0;
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *context)
+static int on_metrics_timer(sd_event_source *source, uint64_t usec, void *context)
 {
     (void)source;
     (void)usec;
-    run(context);
+    metrics_thread(context);
     return 0;
 }
 
-static int watch(struct metrics *metrics)
+static int metrics_watch(struct metrics *metrics)
 {
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(metrics->daemon,
                                                            MHD_DAEMON_INFO_EPOLL_FD);
@@ -150,8 +152,8 @@ static int watch(struct metrics *metrics)
                  : -ENOTSUP;
 
     if (r >= 0) {
-        r = sd_event_add_time_relative(event, &metrics->timer, CLOCK_MONOTONIC, 0, 0, on_timer,
-                                       metrics);
+        r = sd_event_add_time_relative(event, &metrics->timer, CLOCK_MONOTONIC, 0, 0,
+                                       on_metrics_timer, metrics);
     }
     if (r < 0) {
         return r;
@@ -203,7 +205,7 @@ static bool is_path(const char *address)
     return address[0] == '/';
 }
 
-static int serve(struct metrics *metrics, const char *address)
+static int metrics_serve(struct metrics *metrics, const char *address)
 {
     const int fd = is_path(address) ? listen_at(address, 0660) : listen_at_port(address);
 
@@ -238,12 +240,12 @@ int metrics_start(struct mediator *mediator, struct metrics **started)
         return -ENOMEM;
     }
     metrics->mediator = mediator;
-    r = serve(metrics, address);
+    r = metrics_serve(metrics, address);
     if (r < 0) {
         free(metrics);
         return r;
     }
-    r = watch(metrics);
+    r = metrics_watch(metrics);
     if (r < 0) {
         log_error("cannot serve metrics at '%s': %s", address, strerror(-r));
         metrics_stop(metrics);

@@ -44,7 +44,7 @@ void pool_init(struct pool *pool, char id, const struct config_pool *config, uin
 }
 
 /* Whether nobody but its own VM in register mode may want a worker's GPU. */
-static bool alone(const struct pool_worker *worker)
+static bool vm_alone(const struct pool_worker *worker)
 {
     const struct pool_account *account = worker->account;
     const unsigned own = worker->register_mode ? account->register_count
@@ -59,7 +59,7 @@ static void set_windows(struct pool_gpu *gpu)
     for (struct list_entry *e = gpu->workers.next; e != &gpu->workers; e = e->next) {
         struct pool_worker *worker = LIST_OWNER(e, struct pool_worker, entry);
 
-        shared_store64(&worker->page->terms.window_ns, alone(worker) ? 0 : gpu->pool->window_ns);
+        shared_store64(&worker->page->terms.window_ns, vm_alone(worker) ? 0 : gpu->pool->window_ns);
     }
 }
 

@@ -38,7 +38,7 @@ static struct process *process_of_member(const struct arbiter_member *member)
     return process_of_worker(LIST_OWNER((uintptr_t)first, struct pool_worker, members));
 }
 
-static const char *label(const struct process *process)
+static const char *process_label(const struct process *process)
 {
     return process->ops->label(process);
 }
@@ -61,7 +61,7 @@ void process_send(struct process *process, enum vgpu_link_type type, uint32_t en
 
     /* A full socket is a worker that does not read: its turn's limit ends it. */
     if (fdmsg_send(process->link, &msg, sizeof(msg), NULL, 0) < 0) {
-        log_debug("%s: worker %d does not listen", label(process), (int)process->pid);
+        log_debug("%s: worker %d does not listen", process_label(process), (int)process->pid);
     }
 }
 
@@ -91,8 +91,8 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
     process_printable(process->device, sizeof(process->device), msg->text);
     process->ready = true;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
-    log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", label(process), (int)process->pid,
-              (clock_ns() - process->started_ns) / NS_PER_MS, process->device);
+    log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", process_label(process),
+              (int)process->pid, (clock_ns() - process->started_ns) / NS_PER_MS, process->device);
     process->ops->ready(process);
 }
 
@@ -136,7 +136,7 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
     if (n > 0) {
         log_warning("%s: worker %d broke the protocol (message of %zd bytes, type %" PRIu32 "); "
                     "ending it",
-                    label(process), (int)process->pid, n, msg.type);
+                    process_label(process), (int)process->pid, n, msg.type);
         kill(process->pid, SIGKILL);
     }
     /* Its end is handled when it is reaped. */
@@ -235,7 +235,7 @@ static void keep_totals(struct process *process)
 /* Starting and ending ----------------------------------------------------------------- */
 
 /* Takes back all that belongs to the running process. */
-static void forget(struct process *process)
+static void forget_client(struct process *process)
 {
     struct pool_gpu *gpu = process->worker.gpu;
 
@@ -263,27 +263,27 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
     if (!condemned && !process->mediator->stopping) {
         process->failures++;
         if (info->si_code == CLD_EXITED) {
-            log_warning("%s: worker %d ended with exit code %d", label(process), (int)process->pid,
-                        info->si_status);
+            log_warning("%s: worker %d ended with exit code %d", process_label(process),
+                        (int)process->pid, info->si_status);
         } else {
-            log_warning("%s: worker %d was killed by signal %d (%s)", label(process),
+            log_warning("%s: worker %d was killed by signal %d (%s)", process_label(process),
                         (int)process->pid, info->si_status, strsignal(info->si_status));
         }
     }
     process->was_busy = pool_busy(&process->worker);
-    forget(process);
+    forget_client(process);
     process->ops->ended(process, info, condemned);
     return 0;
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *context)
+static int on_process_timer(sd_event_source *source, uint64_t usec, void *context)
 {
     struct process *process = context;
 
     (void)source;
     (void)usec;
-    log_error("%s: worker %d has not started up within %" PRIu64 " s; ending it", label(process),
-              (int)process->pid, START_LIMIT_NS / NS_PER_S);
+    log_error("%s: worker %d has not started up within %" PRIu64 " s; ending it",
+              process_label(process), (int)process->pid, START_LIMIT_NS / NS_PER_S);
     kill(process->pid, SIGKILL);
     return 0;
 }
@@ -323,7 +323,7 @@ static int fork_worker(struct process *process, const struct process_start *star
     char size[32], device[16], user[32];
     const char *argv[ARGUMENTS_MAX] = {"vgpu-worker", "--shm-size", size,
                                        "--backend",   backend,      "--device",
-                                       device,        "--label",    label(process)};
+                                       device,        "--label",    process_label(process)};
     size_t count = 9;
     int pair[2];
     pid_t pid;
@@ -362,7 +362,7 @@ static int fork_worker(struct process *process, const struct process_start *star
 }
 
 /* Finds the worker its GPU. Returns 0 or -errno. */
-static int place(struct process *process)
+static int choose_gpu(struct process *process)
 {
     enum vgpu_priority priority;
     uint32_t weight;
@@ -370,8 +370,8 @@ static int place(struct process *process)
     struct pool_gpu *gpu = pool_place(process->pool, *accounts);
 
     if (!gpu) {
-        log_warning("%s: every GPU of the exclusive pool %c serves another VM", label(process),
-                    process->pool->id);
+        log_warning("%s: every GPU of the exclusive pool %c serves another VM",
+                    process_label(process), process->pool->id);
         return -EBUSY;
     }
     process->worker.account = pool_account(accounts, gpu, priority, weight);
@@ -381,7 +381,7 @@ static int place(struct process *process)
 int process_start(struct process *process, const struct process_start *start)
 {
     sd_event *event = process->mediator->event;
-    int r = place(process);
+    int r = choose_gpu(process);
 
     if (r < 0) {
         return r;
@@ -391,7 +391,7 @@ int process_start(struct process *process, const struct process_start *start)
     pool_join(&process->worker, process->worker.account);
     r = fork_worker(process, start);
     if (r < 0) {
-        log_error("%s: cannot start a worker: %s", label(process), strerror(-r));
+        log_error("%s: cannot start a worker: %s", process_label(process), strerror(-r));
         pool_leave(&process->worker, clock_ns());
         mediator_watch_gpu(process->mediator, process->worker.account->gpu);
         return r;
@@ -401,11 +401,11 @@ int process_start(struct process *process, const struct process_start *start)
         r = sd_event_add_io(event, &process->link_source, process->link, EPOLLIN, on_link, process);
     }
     if (r < 0) {
-        log_error("%s: cannot watch worker %d: %s", label(process), (int)process->pid,
+        log_error("%s: cannot watch worker %d: %s", process_label(process), (int)process->pid,
                   strerror(-r));
         kill(process->pid, SIGKILL);
         waitpid(process->pid, NULL, 0);
-        forget(process);
+        forget_client(process);
         return r;
     }
     sd_event_source_set_time_relative(process->timer, START_LIMIT_NS / NS_PER_US);
@@ -431,7 +431,7 @@ static int on_orphan(sd_event_source *source, const siginfo_t *info, void *conte
 }
 
 /* Ends a worker whose owner goes. Its end can take a while: the driver tears a context down. */
-static void abandon(struct process *process)
+static void process_abandon(struct process *process)
 {
     const pid_t pid = process->pid;
 
@@ -439,7 +439,7 @@ static void abandon(struct process *process)
         return;
     }
     kill(pid, SIGKILL);
-    forget(process);
+    forget_client(process);
     if (sd_event_add_child(process->mediator->event, NULL, pid, WEXITED, on_orphan,
                            process->mediator) < 0) {
         waitpid(pid, NULL, 0);
@@ -468,7 +468,7 @@ int process_init(struct process *process, struct mediator *mediator, const struc
     process->worker.alerted = on_alerted;
     process->worker.expired = on_expired;
     r = sd_event_add_time_relative(mediator->event, &process->timer, CLOCK_MONOTONIC, 0, 0,
-                                   on_timer, process);
+                                   on_process_timer, process);
     if (r < 0) {
         munmap(page, VGPU_TURN_PAGE_SIZE);
         close(process->turn_fd);
@@ -480,7 +480,7 @@ int process_init(struct process *process, struct mediator *mediator, const struc
 
 void process_release(struct process *process)
 {
-    abandon(process);
+    process_abandon(process);
     sd_event_source_disable_unref(process->timer);
     munmap(process->worker.page, VGPU_TURN_PAGE_SIZE);
     close(process->turn_fd);

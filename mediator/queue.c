@@ -23,7 +23,7 @@ static struct queue *queue_of(const struct process *process)
     return LIST_OWNER((uintptr_t)process, struct queue, worker);
 }
 
-static void publish(struct queue *queue)
+static void queue_publish(struct queue *queue)
 {
     /* Partner: the load-acquire of whoever reads QUEUE_STATUS. */
     shared_store_release(&queue->vm->page->queue_status[queue->number],
@@ -35,7 +35,7 @@ static void set_state(struct queue *queue, enum vgpu_queue_state state, enum vgp
 {
     queue->state = state;
     queue->end = end;
-    publish(queue);
+    queue_publish(queue);
 }
 
 static const char *queue_label(const struct process *process)
@@ -75,7 +75,7 @@ static void start_now(struct queue *queue)
     }
 }
 
-static uint64_t start_delay(const struct queue *queue, uint64_t now)
+static uint64_t queue_start_delay(const struct queue *queue, uint64_t now)
 {
     const struct process *worker = &queue->worker;
     uint64_t interval = START_INTERVAL_NS, next = queue->vm->session_started_ns + interval;
@@ -91,7 +91,7 @@ static uint64_t start_delay(const struct queue *queue, uint64_t now)
 
 static void start_wanted(struct queue *queue)
 {
-    const uint64_t delay = start_delay(queue, clock_ns());
+    const uint64_t delay = queue_start_delay(queue, clock_ns());
 
     if (delay == 0) {
         start_now(queue);
@@ -101,7 +101,7 @@ static void start_wanted(struct queue *queue)
     sd_event_source_set_enabled(queue->timer, SD_EVENT_ONESHOT);
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *context)
+static int on_queue_timer(sd_event_source *source, uint64_t usec, void *context)
 {
     struct queue *queue = context;
 
@@ -114,7 +114,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *context)
     return 0;
 }
 
-static void worker_ready(struct process *process)
+static void queue_worker_ready(struct process *process)
 {
     struct queue *queue = queue_of(process);
 
@@ -136,7 +136,7 @@ static enum vgpu_queue_end end_of(const struct queue *queue, const siginfo_t *in
     return VGPU_QUEUE_END_LOST;
 }
 
-static void worker_ended(struct process *process, const siginfo_t *info, bool condemned)
+static void queue_worker_ended(struct process *process, const siginfo_t *info, bool condemned)
 {
     struct queue *queue = queue_of(process);
     struct mediator *mediator = queue->vm->mediator;
@@ -160,7 +160,7 @@ static void worker_ended(struct process *process, const siginfo_t *info, bool co
     mediator_worker_gone(mediator);
 }
 
-static void worker_expired(struct process *process)
+static void queue_worker_expired(struct process *process)
 {
     struct queue *queue = queue_of(process);
 
@@ -173,8 +173,8 @@ static void worker_expired(struct process *process)
     }
 }
 
-static struct pool_account **worker_accounts(struct process *process, enum vgpu_priority *priority,
-                                             uint32_t *weight)
+static struct pool_account **queue_worker_accounts(struct process *process,
+                                                   enum vgpu_priority *priority, uint32_t *weight)
 {
     struct vm *vm = queue_of(process)->vm;
 
@@ -183,17 +183,17 @@ static struct pool_account **worker_accounts(struct process *process, enum vgpu_
     return &vm->accounts;
 }
 
-static void worker_freed(struct process *process, uint64_t bytes)
+static void queue_worker_freed(struct process *process, uint64_t bytes)
 {
     vm_give_back(queue_of(process)->vm, bytes);
 }
 
 static const struct process_ops worker_ops = {
-    .accounts = worker_accounts,
-    .freed = worker_freed,
-    .ready = worker_ready,
-    .ended = worker_ended,
-    .expired = worker_expired,
+    .accounts = queue_worker_accounts,
+    .freed = queue_worker_freed,
+    .ready = queue_worker_ready,
+    .ended = queue_worker_ended,
+    .expired = queue_worker_expired,
     .label = queue_label,
 };
 
@@ -203,7 +203,7 @@ static void open_queue(struct queue *queue)
     const uint32_t limit = queue->vm->limits.sessions;
 
     if (runs || queue->wanted) {
-        publish(queue);
+        queue_publish(queue);
         return;
     }
     if (limit != 0 && vm_session_count(queue->vm) - (queue->worker.pid != 0) >= limit) {
@@ -249,7 +249,7 @@ void queue_act(struct queue *queue, uint32_t action)
     } else if (action == VGPU_QUEUE_CLOSE) {
         close_queue(queue);
     } else {
-        publish(queue);
+        queue_publish(queue);
     }
 }
 
@@ -280,7 +280,7 @@ int queue_create(struct vm *vm, uint32_t number, struct queue **created)
         return r;
     }
     r = sd_event_add_time_relative(vm->mediator->event, &queue->timer, CLOCK_MONOTONIC, 0, 0,
-                                   on_timer, queue);
+                                   on_queue_timer, queue);
     if (r < 0) {
         process_release(&queue->worker);
         free(queue);

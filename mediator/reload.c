@@ -11,7 +11,7 @@
 #include "common/log.h"
 #include "mediator/vm.h"
 
-static void report(void *context, const char *file, int line, const char *text)
+static void report_mistakes(void *context, const char *file, int line, const char *text)
 {
     (void)context;
     if (file && line > 0) {
@@ -27,7 +27,7 @@ static void report(void *context, const char *file, int line, const char *text)
 static int load_config(const struct mediator *m, struct config *config)
 {
     return config_load(config, m->config_name ? m->config_name : RELOAD_DEFAULT_FILE,
-                       !m->config_name, report, NULL);
+                       !m->config_name, report_mistakes, NULL);
 }
 
 /* Says which keys are read at the start alone, where they have changed. */

@@ -25,7 +25,7 @@ static uint64_t capped_sum(uint64_t a, uint64_t b)
     return b < UINT64_MAX - a ? a + b : UINT64_MAX;
 }
 
-static void add(struct report *sum, const struct report *part)
+static void report_add(struct report *sum, const struct report *part)
 {
     process_add_counters(&sum->counters, &part->counters);
     sum->counters.memory = capped_sum(sum->counters.memory, part->counters.memory);
@@ -43,7 +43,7 @@ struct report report_vm(struct vm *vm)
         if (vm->queue[i]) {
             const struct report part = report_process(&vm->queue[i]->worker);
 
-            add(&sum, &part);
+            report_add(&sum, &part);
         }
     }
     return sum;

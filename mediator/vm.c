@@ -34,7 +34,7 @@ struct vm *vm_find(struct mediator *mediator, uint32_t id)
     return NULL;
 }
 
-static struct vm *vm_of(const struct process *process)
+static struct vm *vm_of_process(const struct process *process)
 {
     return LIST_OWNER((uintptr_t)process, struct vm, worker);
 }
@@ -43,7 +43,7 @@ static const char *vm_label(const struct process *process)
 {
     static char text[32];
 
-    snprintf(text, sizeof(text), "VM %" PRIu32, vm_of(process)->id);
+    snprintf(text, sizeof(text), "VM %" PRIu32, vm_of_process(process)->id);
     return text;
 }
 
@@ -75,7 +75,7 @@ static int start_worker(struct vm *vm)
     return r;
 }
 
-static uint64_t start_delay(const struct vm *vm, uint64_t now)
+static uint64_t vm_start_delay(const struct vm *vm, uint64_t now)
 {
     const uint64_t started = vm->worker.started_ns;
     uint64_t interval = START_INTERVAL_NS;
@@ -91,7 +91,7 @@ static uint64_t start_delay(const struct vm *vm, uint64_t now)
 
 static void start_later(struct vm *vm)
 {
-    const uint64_t delay = start_delay(vm, clock_ns());
+    const uint64_t delay = vm_start_delay(vm, clock_ns());
 
     if (delay == 0 && start_worker(vm) == 0) {
         return;
@@ -100,7 +100,7 @@ static void start_later(struct vm *vm)
     sd_event_source_set_enabled(vm->timer, SD_EVENT_ONESHOT);
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *context)
+static int on_vm_timer(sd_event_source *source, uint64_t usec, void *context)
 {
     struct vm *vm = context;
 
@@ -112,9 +112,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *context)
     return 0;
 }
 
-static void worker_ready(struct process *process)
+static void vm_worker_ready(struct process *process)
 {
-    struct vm *vm = vm_of(process);
+    struct vm *vm = vm_of_process(process);
 
     vm->takeover = NULL;
     if (vm->reset_asked) {
@@ -123,9 +123,9 @@ static void worker_ready(struct process *process)
     }
 }
 
-static void worker_ended(struct process *process, const siginfo_t *info, bool condemned)
+static void vm_worker_ended(struct process *process, const siginfo_t *info, bool condemned)
 {
-    struct vm *vm = vm_of(process);
+    struct vm *vm = vm_of_process(process);
     /* Did it get its first request done, or live long with nothing to do? */
     const bool good = process->answered > (vm->failing ? 1 : 0) ||
                       (!process->was_busy && clock_ns() - process->started_ns > GOOD_LIFE_NS);
@@ -149,10 +149,10 @@ static void replace_worker(struct vm *vm, const char *takeover)
     process_kill(&vm->worker);
 }
 
-static void worker_expired(struct process *process)
+static void vm_worker_expired(struct process *process)
 {
     static const char fail[] = "fail:12";
-    struct vm *vm = vm_of(process);
+    struct vm *vm = vm_of_process(process);
 
     static_assert(VGPU_ERROR_TIMEOUT == 12, "as `fail` says");
     if (vm->takeover) {
@@ -164,27 +164,27 @@ static void worker_expired(struct process *process)
     replace_worker(vm, fail);
 }
 
-static struct pool_account **worker_accounts(struct process *process, enum vgpu_priority *priority,
-                                             uint32_t *weight)
+static struct pool_account **vm_worker_accounts(struct process *process,
+                                                enum vgpu_priority *priority, uint32_t *weight)
 {
-    struct vm *vm = vm_of(process);
+    struct vm *vm = vm_of_process(process);
 
     *priority = vm->priority;
     *weight = vm->limits.share;
     return &vm->accounts;
 }
 
-static void worker_freed(struct process *process, uint64_t bytes)
+static void vm_worker_freed(struct process *process, uint64_t bytes)
 {
-    vm_give_back(vm_of(process), bytes);
+    vm_give_back(vm_of_process(process), bytes);
 }
 
 static const struct process_ops worker_ops = {
-    .accounts = worker_accounts,
-    .freed = worker_freed,
-    .ready = worker_ready,
-    .ended = worker_ended,
-    .expired = worker_expired,
+    .accounts = vm_worker_accounts,
+    .freed = vm_worker_freed,
+    .ready = vm_worker_ready,
+    .ended = vm_worker_ended,
+    .expired = vm_worker_expired,
     .label = vm_label,
 };
 
@@ -259,7 +259,7 @@ unsigned vm_session_count(const struct vm *vm)
 
 /* The VM itself ---------------------------------------------------------------------- */
 
-static void insert(struct mediator *mediator, struct vm *vm)
+static void insert_sorted(struct mediator *mediator, struct vm *vm)
 {
     struct vm **place = &mediator->vms;
 
@@ -272,7 +272,7 @@ static void insert(struct mediator *mediator, struct vm *vm)
 }
 
 /* Maps the register page, and ends what sessions an earlier mediator has left there. */
-static int map_page(struct vm *vm)
+static int vm_map_page(struct vm *vm)
 {
     void *page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
                       vm->fds[VGPU_ATTACH_MEMFD], (off_t)vgpu_regs_page_offset(vm->shm_size));
@@ -304,10 +304,10 @@ static int set_up(struct vm *vm)
     }
     vm->account = account;
     vm->account->limit = vm->limits.memory;
-    r = map_page(vm);
+    r = vm_map_page(vm);
     if (r == 0) {
         r = sd_event_add_time_relative(vm->mediator->event, &vm->timer, CLOCK_MONOTONIC, 0, 0,
-                                       on_timer, vm);
+                                       on_vm_timer, vm);
     }
     if (r >= 0) {
         sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
@@ -322,7 +322,7 @@ static int set_up(struct vm *vm)
     return r;
 }
 
-static void release(struct vm *vm)
+static void vm_release_all(struct vm *vm)
 {
     sd_event_source_disable_unref(vm->timer);
     pool_forget(&vm->accounts);
@@ -360,10 +360,10 @@ int vm_create(struct mediator *mediator, struct client *client, const struct vgp
     memcpy(vm->fds, fds, vgpu_attach_fds(vm->queues) * sizeof(fds[0]));
     r = set_up(vm);
     if (r < 0) {
-        release(vm);
+        vm_release_all(vm);
         return r;
     }
-    insert(mediator, vm);
+    insert_sorted(mediator, vm);
     *created = vm;
     return 0;
 }
@@ -386,7 +386,7 @@ void vm_destroy(struct vm *vm)
     for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
         close(vm->fds[i]);
     }
-    release(vm);
+    vm_release_all(vm);
 }
 
 /* Stores what a queue without a record is. */

@@ -8,7 +8,7 @@
 /* Stands for what could not be decoded: its bytes are not looked at. */
 static const uint64_t nothing[16];
 
-static void refuse(struct api_serve *serve, enum vgpu_gpu_error error)
+static void api_refuse(struct api_serve *serve, enum vgpu_gpu_error error)
 {
     if (serve->error == VGPU_GPU_SUCCESS) {
         serve->error = error;
@@ -17,13 +17,13 @@ static void refuse(struct api_serve *serve, enum vgpu_gpu_error error)
 
 /* The next `bytes` of the arguments, and the padding behind them; NULL when there are not as many.
  */
-static const void *take(struct api_serve *serve, uint64_t bytes)
+static const void *take_bytes(struct api_serve *serve, uint64_t bytes)
 {
     const uint64_t padded = (bytes + 7) & ~UINT64_C(7);
     const void *taken = serve->in;
 
     if (bytes > serve->left || padded > serve->left) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
         return NULL;
     }
     serve->in += padded;
@@ -43,7 +43,7 @@ uint64_t api_word(const struct vgpu_cmd_call *call, uint32_t place)
 
 uint64_t api_u64(struct api_serve *serve)
 {
-    const uint64_t *word = take(serve, sizeof(*word));
+    const uint64_t *word = take_bytes(serve, sizeof(*word));
 
     return word ? *word : 0;
 }
@@ -53,7 +53,7 @@ static uint64_t take_unsigned(struct api_serve *serve, uint64_t max)
     const uint64_t value = api_u64(serve);
 
     if (value > max) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
         return 0;
     }
     return value;
@@ -79,7 +79,7 @@ int32_t api_i32(struct api_serve *serve)
     const int64_t value = (int64_t)api_u64(serve);
 
     if (value < INT32_MIN || value > INT32_MAX) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
         return 0;
     }
     return (int32_t)value;
@@ -90,7 +90,7 @@ void *api_object(struct api_serve *serve, enum handle_type type)
     void *object = handles_get(serve->handles, type, api_u64(serve));
 
     if (!object) {
-        refuse(serve, VGPU_GPU_INVALID_HANDLE);
+        api_refuse(serve, VGPU_GPU_INVALID_HANDLE);
     }
     return object;
 }
@@ -101,14 +101,14 @@ struct gpu_stream *api_stream(struct api_serve *serve)
     struct gpu_stream *stream = handles_get(serve->handles, HANDLE_STREAM, handle);
 
     if (handle != 0 && !stream) {
-        refuse(serve, VGPU_GPU_INVALID_HANDLE);
+        api_refuse(serve, VGPU_GPU_INVALID_HANDLE);
     }
     return stream;
 }
 
 const void *api_plain(struct api_serve *serve, size_t size)
 {
-    const void *taken = take(serve, size);
+    const void *taken = take_bytes(serve, size);
 
     return taken ? taken : nothing;
 }
@@ -118,10 +118,10 @@ const void *api_array(struct api_serve *serve, uint64_t count, size_t size)
     const void *taken;
 
     if (count > VGPU_COMMAND_MAX) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
         return nothing;
     }
-    taken = take(serve, count * size);
+    taken = take_bytes(serve, count * size);
     return taken ? taken : nothing;
 }
 
@@ -131,7 +131,7 @@ const char *api_string(struct api_serve *serve, uint64_t bytes)
 
     if (serve->error != VGPU_GPU_SUCCESS || bytes == 0 ||
         memchr(string, '\0', bytes) != string + bytes - 1) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
         return "";
     }
     return string;
@@ -143,12 +143,12 @@ void *api_back(struct api_serve *serve, uint64_t count, size_t size)
     uint64_t bytes;
 
     if (count > VGPU_REPLY_MAX) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
         return NULL;
     }
     bytes = (count * size + 7) & ~UINT64_C(7);
     if (bytes > serve->room - serve->length) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
         return NULL;
     }
     memset(back, 0, bytes);
@@ -159,7 +159,7 @@ void *api_back(struct api_serve *serve, uint64_t count, size_t size)
 bool api_complete(struct api_serve *serve)
 {
     if (serve->left != 0) {
-        refuse(serve, VGPU_GPU_INVALID_VALUE);
+        api_refuse(serve, VGPU_GPU_INVALID_VALUE);
     }
     return serve->error == VGPU_GPU_SUCCESS;
 }

@@ -16,7 +16,7 @@ bool backlog_has_room(const struct backlog *b)
 }
 
 /* Copies between the ring, from `offset` on, and `bytes`, in two parts where it wraps. */
-static void copy_out(const struct backlog *b, uint32_t offset, void *bytes, uint32_t length)
+static void backlog_copy_out(const struct backlog *b, uint32_t offset, void *bytes, uint32_t length)
 {
     const uint32_t to_end = BACKLOG_BYTES - offset;
     const uint32_t now = length < to_end ? length : to_end;
@@ -64,7 +64,7 @@ void backlog_take(struct backlog *b, struct ring_command *command)
 {
     const struct backlog_entry *entry = entry_at(b, 0);
 
-    copy_out(b, b->head, command, entry->length);
+    backlog_copy_out(b, b->head, command, entry->length);
     if (entry->slot != 0) {
         b->slots &= ~(UINT64_C(1) << (entry->slot - 1));
     }

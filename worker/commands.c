@@ -53,13 +53,13 @@ static enum vgpu_gpu_error put_handle(struct ring_session *s, struct answer *ans
 }
 
 /* The stream behind a handle, NULL for the default one; false when there is none. */
-static bool find_stream(struct ring_session *s, uint64_t handle, struct gpu_stream **stream)
+static bool session_stream(struct ring_session *s, uint64_t handle, struct gpu_stream **stream)
 {
     *stream = handle == 0 ? NULL : handles_get(&s->handles, HANDLE_STREAM, handle);
     return handle == 0 || *stream != NULL;
 }
 
-static struct gpu_event *find_event(struct ring_session *s, uint64_t handle)
+static struct gpu_event *session_event(struct ring_session *s, uint64_t handle)
 {
     return handles_get(&s->handles, HANDLE_EVENT, handle);
 }
@@ -84,8 +84,8 @@ void command_release_fences(struct ring_session *s, struct pending *pending)
 }
 
 /* What is left to do when the fences are passed, or when `error` came first. */
-static enum vgpu_gpu_error finish(struct ring_session *s, const struct pending *pending,
-                                  enum vgpu_gpu_error error)
+static enum vgpu_gpu_error finish_pending(struct ring_session *s, const struct pending *pending,
+                                          enum vgpu_gpu_error error)
 {
     struct gpu_module *module;
     enum vgpu_gpu_error deferred;
@@ -145,7 +145,7 @@ bool command_poll(struct ring_session *s, struct pending *pending)
         return false;
     }
     command_release_fences(s, pending);
-    error = finish(s, pending, error);
+    error = finish_pending(s, pending, error);
     s->pending_slots &= ~(UINT64_C(1) << (pending->header.slot - 1));
     ring_answer(&s->ring, &pending->header, error, NULL, 0);
     return true;
@@ -329,7 +329,7 @@ static enum vgpu_gpu_error do_copy(struct ring_session *s, const void *body, str
     };
     struct gpu_stream *stream;
 
-    if (!find_stream(s, command->stream, &stream)) {
+    if (!session_stream(s, command->stream, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
     if (command->kind < VGPU_COPY_TO_DEVICE || command->kind > VGPU_COPY_ON_DEVICE ||
@@ -363,7 +363,7 @@ static enum vgpu_gpu_error do_fill(struct ring_session *s, const void *body, str
     };
     struct gpu_stream *stream;
 
-    if (!find_stream(s, command->stream, &stream)) {
+    if (!session_stream(s, command->stream, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
     if ((fill.width != 1 && fill.width != 2 && fill.width != 4) || fill.address % fill.width != 0 ||
@@ -493,7 +493,7 @@ static enum vgpu_gpu_error do_launch(struct ring_session *s, const void *body,
     struct gpu_stream *stream;
 
     (void)answer;
-    if (!function || !find_stream(s, command->stream, &stream)) {
+    if (!function || !session_stream(s, command->stream, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
     for (int i = 0; i < 3; i++) {
@@ -558,11 +558,11 @@ static enum vgpu_gpu_error do_stream_wait(struct ring_session *s, const void *bo
                                           struct answer *answer)
 {
     const struct vgpu_cmd_pair *command = body;
-    struct gpu_event *event = find_event(s, command->second);
+    struct gpu_event *event = session_event(s, command->second);
     struct gpu_stream *stream;
 
     (void)answer;
-    if (!event || !find_stream(s, command->first, &stream)) {
+    if (!event || !session_stream(s, command->first, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
     return s->gpu->ops->stream_wait(s->gpu, stream, event);
@@ -576,7 +576,7 @@ static enum vgpu_gpu_error sync_stream(struct ring_session *s, enum pending_kind
     struct gpu_fence fence;
     enum vgpu_gpu_error error;
 
-    if (!find_stream(s, handle, &stream)) {
+    if (!session_stream(s, handle, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
     error = s->gpu->ops->fence(s->gpu, stream, &fence);
@@ -607,7 +607,7 @@ static enum vgpu_gpu_error do_stream_query(struct ring_session *s, const void *b
     enum vgpu_gpu_error error;
 
     (void)answer;
-    if (!find_stream(s, command->value, &stream)) {
+    if (!session_stream(s, command->value, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
     error = s->gpu->ops->fence(s->gpu, stream, &fence);
@@ -642,7 +642,7 @@ static enum vgpu_gpu_error do_event_destroy(struct ring_session *s, const void *
                                             struct answer *answer)
 {
     const struct vgpu_cmd_value *command = body;
-    struct gpu_event *event = find_event(s, command->value);
+    struct gpu_event *event = session_event(s, command->value);
 
     (void)answer;
     if (!event) {
@@ -657,11 +657,11 @@ static enum vgpu_gpu_error do_event_record(struct ring_session *s, const void *b
                                            struct answer *answer)
 {
     const struct vgpu_cmd_pair *command = body;
-    struct gpu_event *event = find_event(s, command->first);
+    struct gpu_event *event = session_event(s, command->first);
     struct gpu_stream *stream;
 
     (void)answer;
-    if (!event || !find_stream(s, command->second, &stream)) {
+    if (!event || !session_stream(s, command->second, &stream)) {
         return VGPU_GPU_INVALID_HANDLE;
     }
     return s->gpu->ops->event_record(s->gpu, event, stream);
@@ -671,7 +671,7 @@ static enum vgpu_gpu_error do_event_sync(struct ring_session *s, const void *bod
                                          struct answer *answer)
 {
     const struct vgpu_cmd_value *command = body;
-    struct gpu_event *event = find_event(s, command->value);
+    struct gpu_event *event = session_event(s, command->value);
     struct gpu_fence fence;
     enum vgpu_gpu_error error;
 
@@ -686,7 +686,7 @@ static enum vgpu_gpu_error do_event_query(struct ring_session *s, const void *bo
                                           struct answer *answer)
 {
     const struct vgpu_cmd_value *command = body;
-    struct gpu_event *event = find_event(s, command->value);
+    struct gpu_event *event = session_event(s, command->value);
 
     (void)answer;
     return event ? s->gpu->ops->event_query(s->gpu, event) : VGPU_GPU_INVALID_HANDLE;
@@ -696,8 +696,8 @@ static enum vgpu_gpu_error do_event_elapsed(struct ring_session *s, const void *
                                             struct answer *answer)
 {
     const struct vgpu_cmd_pair *command = body;
-    struct gpu_event *start = find_event(s, command->first);
-    struct gpu_event *end = find_event(s, command->second);
+    struct gpu_event *start = session_event(s, command->first);
+    struct gpu_event *end = session_event(s, command->second);
     struct vgpu_result_elapsed result = {0};
     enum vgpu_gpu_error error = VGPU_GPU_INVALID_HANDLE;
 
@@ -917,11 +917,11 @@ bool command_is_free(const struct ring_command *command)
 /* Estimates --------------------------------------------------------------------------------- */
 
 /* The stream of a command; the default one where it is wrong, which its handler finds out. */
-static struct gpu_stream *stream_of(struct ring_session *s, uint64_t handle)
+static struct gpu_stream *stream_or_default(struct ring_session *s, uint64_t handle)
 {
     struct gpu_stream *stream = NULL;
 
-    find_stream(s, handle, &stream);
+    session_stream(s, handle, &stream);
     return stream;
 }
 
@@ -964,7 +964,7 @@ static void estimate_copy(struct ring_session *s, const struct vgpu_cmd_copy *co
     const unsigned kind = command->kind <= VGPU_COPY_ON_DEVICE ? command->kind : 0;
     const uint64_t piece = kind == VGPU_COPY_ON_DEVICE ? COMMAND_FILL_PIECE : COMMAND_COPY_PIECE;
 
-    s->piece.stream = stream_of(s, command->stream);
+    s->piece.stream = stream_or_default(s, command->stream);
     estimate_bytes(s, command_engine(s->command), kind,
                    command_piece(s, command->bytes - s->progress, piece));
 }
@@ -982,7 +982,7 @@ static void estimate_call(struct ring_session *s, const struct vgpu_cmd_call *co
         return;
     }
     if (rule->stream != 0) {
-        s->piece.stream = stream_of(s, api_word(command, rule->stream - 1));
+        s->piece.stream = stream_or_default(s, api_word(command, rule->stream - 1));
     }
     s->piece.engine = command_engine(s->command);
     s->piece.gate = rule->gate;
@@ -1010,7 +1010,7 @@ static void estimate_launch(struct ring_session *s, const struct vgpu_cmd_launch
     uint64_t kind = (uint64_t)(uintptr_t)function + VGPU_COPY_ON_DEVICE + 2;
     struct prediction *prediction;
 
-    s->piece.stream = stream_of(s, command->stream);
+    s->piece.stream = stream_or_default(s, command->stream);
     if (!function) {
         return;
     }
@@ -1043,7 +1043,7 @@ void command_estimate(struct ring_session *s)
     case VGPU_CMD_FILL: {
         const struct vgpu_cmd_fill *fill = body;
 
-        s->piece.stream = stream_of(s, fill->stream);
+        s->piece.stream = stream_or_default(s, fill->stream);
         estimate_bytes(
             s, VGPU_ENGINE_COMPUTE, VGPU_COPY_ON_DEVICE + 1,
             command_piece(s, (fill->count - s->progress) * fill->width, COMMAND_FILL_PIECE));
@@ -1056,10 +1056,10 @@ void command_estimate(struct ring_session *s)
         estimate_call(s, body);
         break;
     case VGPU_CMD_STREAM_WAIT:
-        s->piece.stream = stream_of(s, ((const struct vgpu_cmd_pair *)body)->first);
+        s->piece.stream = stream_or_default(s, ((const struct vgpu_cmd_pair *)body)->first);
         break;
     case VGPU_CMD_EVENT_RECORD:
-        s->piece.stream = stream_of(s, ((const struct vgpu_cmd_pair *)body)->second);
+        s->piece.stream = stream_or_default(s, ((const struct vgpu_cmd_pair *)body)->second);
         break;
     default:
         break;

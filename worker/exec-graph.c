@@ -22,7 +22,7 @@ struct reader {
     enum vgpu_gpu_error error; /* the first one */
 };
 
-static void refuse(struct reader *reader, enum vgpu_gpu_error error)
+static void refuse_node(struct reader *reader, enum vgpu_gpu_error error)
 {
     if (reader->error == VGPU_GPU_SUCCESS) {
         reader->error = error;
@@ -30,13 +30,13 @@ static void refuse(struct reader *reader, enum vgpu_gpu_error error)
 }
 
 /* The next bytes and the padding behind them; NULL when there are not as many. */
-static const void *take(struct reader *reader, uint64_t bytes)
+static const void *take_structure(struct reader *reader, uint64_t bytes)
 {
     const uint64_t padded = (bytes + 7) & ~UINT64_C(7);
     const void *taken = reader->at;
 
     if (bytes > reader->left || padded > reader->left) {
-        refuse(reader, VGPU_GPU_INVALID_VALUE);
+        refuse_node(reader, VGPU_GPU_INVALID_VALUE);
         return NULL;
     }
     reader->at += padded;
@@ -44,39 +44,40 @@ static const void *take(struct reader *reader, uint64_t bytes)
     return taken;
 }
 
-static void check(struct reader *reader, bool good)
+static void check_node(struct reader *reader, bool good)
 {
     if (!good) {
-        refuse(reader, VGPU_GPU_INVALID_VALUE);
+        refuse_node(reader, VGPU_GPU_INVALID_VALUE);
     }
 }
 
 static void decode_kernel(struct reader *reader, struct gpu_graph_node *node)
 {
-    const struct vgpu_graph_kernel *kernel = take(reader, sizeof(*kernel));
+    const struct vgpu_graph_kernel *kernel = take_structure(reader, sizeof(*kernel));
     struct gpu_launch *launch = &node->kernel.launch;
 
     if (!kernel) {
         return;
     }
-    check(reader, kernel->reserved == 0 && kernel->launch.reserved == 0 &&
-                      kernel->launch.param_bytes <= VGPU_PARAMS_MAX);
+    check_node(reader, kernel->reserved == 0 && kernel->launch.reserved == 0 &&
+                           kernel->launch.param_bytes <= VGPU_PARAMS_MAX);
     for (int i = 0; i < 3; i++) {
-        check(reader, kernel->launch.grid[i] != 0 && kernel->launch.block[i] != 0);
+        check_node(reader, kernel->launch.grid[i] != 0 && kernel->launch.block[i] != 0);
     }
     node->kernel.function = handles_get(reader->needs->handles, HANDLE_FUNCTION,
                                         kernel->launch.function);
     if (!node->kernel.function) {
-        refuse(reader, VGPU_GPU_INVALID_HANDLE);
+        refuse_node(reader, VGPU_GPU_INVALID_HANDLE);
     }
     launch->shape = &kernel->launch;
     launch->attribute_count = kernel->attributes;
-    launch->attributes = take(reader, (uint64_t)kernel->attributes * sizeof(CUlaunchAttribute));
+    launch->attributes = take_structure(reader,
+                                        (uint64_t)kernel->attributes * sizeof(CUlaunchAttribute));
     launch->param_bytes = kernel->launch.param_bytes;
-    launch->params = take(reader, launch->param_bytes);
+    launch->params = take_structure(reader, launch->param_bytes);
     for (uint32_t i = 0; reader->error == VGPU_GPU_SUCCESS && i < launch->attribute_count; i++) {
         if (!api_attribute_is_plain(launch->attributes[i].id)) {
-            refuse(reader, VGPU_GPU_NOT_SUPPORTED);
+            refuse_node(reader, VGPU_GPU_NOT_SUPPORTED);
         }
     }
 }
@@ -84,70 +85,70 @@ static void decode_kernel(struct reader *reader, struct gpu_graph_node *node)
 static void decode_copy(struct reader *reader, struct gpu_graph_node *node)
 {
     const struct gpu_arena *arena = &reader->needs->gpu->arena;
-    const struct vgpu_graph_copy *copy = take(reader, sizeof(*copy));
+    const struct vgpu_graph_copy *copy = take_structure(reader, sizeof(*copy));
 
     if (!copy) {
         return;
     }
     node->copy = *copy;
-    check(reader,
-          copy->reserved == 0 && copy->kind >= VGPU_COPY_TO_DEVICE &&
-              copy->kind <= VGPU_COPY_ON_DEVICE && copy->width > 0 && copy->height > 0 &&
-              copy->depth > 0 && copy->depth < PLACE_PARTS &&
-              rows_fit(arena, &(struct rows_side){copy->to, copy->to_pitch, copy->to_rows},
-                       copy->kind == VGPU_COPY_FROM_DEVICE, copy->width, copy->height,
-                       copy->depth) &&
-              rows_fit(arena, &(struct rows_side){copy->from, copy->from_pitch, copy->from_rows},
-                       copy->kind == VGPU_COPY_TO_DEVICE, copy->width, copy->height, copy->depth));
+    check_node(
+        reader,
+        copy->reserved == 0 && copy->kind >= VGPU_COPY_TO_DEVICE &&
+            copy->kind <= VGPU_COPY_ON_DEVICE && copy->width > 0 && copy->height > 0 &&
+            copy->depth > 0 && copy->depth < PLACE_PARTS &&
+            rows_fit(arena, &(struct rows_side){copy->to, copy->to_pitch, copy->to_rows},
+                     copy->kind == VGPU_COPY_FROM_DEVICE, copy->width, copy->height, copy->depth) &&
+            rows_fit(arena, &(struct rows_side){copy->from, copy->from_pitch, copy->from_rows},
+                     copy->kind == VGPU_COPY_TO_DEVICE, copy->width, copy->height, copy->depth));
 }
 
 static void decode_fill(struct reader *reader, struct gpu_graph_node *node)
 {
-    const struct vgpu_graph_fill *fill = take(reader, sizeof(*fill));
+    const struct vgpu_graph_fill *fill = take_structure(reader, sizeof(*fill));
     uint64_t bytes;
 
     if (!fill) {
         return;
     }
     node->fill = *fill;
-    check(reader, (fill->element == 1 || fill->element == 2 || fill->element == 4) &&
-                      fill->to % fill->element == 0 && fill->width > 0 && fill->height > 0 &&
-                      (fill->height == 1 || fill->pitch % fill->element == 0) &&
-                      !__builtin_mul_overflow(fill->width, fill->element, &bytes) &&
-                      rows_fit(&reader->needs->gpu->arena,
-                               &(struct rows_side){fill->to, fill->pitch, fill->height}, false,
-                               bytes, fill->height, 1));
+    check_node(reader, (fill->element == 1 || fill->element == 2 || fill->element == 4) &&
+                           fill->to % fill->element == 0 && fill->width > 0 && fill->height > 0 &&
+                           (fill->height == 1 || fill->pitch % fill->element == 0) &&
+                           !__builtin_mul_overflow(fill->width, fill->element, &bytes) &&
+                           rows_fit(&reader->needs->gpu->arena,
+                                    &(struct rows_side){fill->to, fill->pitch, fill->height}, false,
+                                    bytes, fill->height, 1));
 }
 
 static void decode_gate(struct reader *reader, struct gpu_graph_node *node)
 {
-    const struct vgpu_graph_gate *gate = take(reader, sizeof(*gate));
+    const struct vgpu_graph_gate *gate = take_structure(reader, sizeof(*gate));
 
     if (gate) {
         node->gate = gate->address;
-        check(reader,
-              gate->address % 4 == 0 && gpu_in_arena(&reader->needs->gpu->arena, gate->address, 4));
+        check_node(reader, gate->address % 4 == 0 &&
+                               gpu_in_arena(&reader->needs->gpu->arena, gate->address, 4));
     }
 }
 
 /* The node of this number. */
 static void decode_node(struct reader *reader, uint32_t number, struct gpu_graph_node *node)
 {
-    const struct vgpu_graph_node *head = take(reader, sizeof(*head));
+    const struct vgpu_graph_node *head = take_structure(reader, sizeof(*head));
     const uint64_t rest = reader->left;
 
     if (!head || head->bytes < sizeof(*head) || head->bytes - sizeof(*head) > rest ||
         head->bytes % 8 != 0 || head->reserved != 0) {
-        refuse(reader, VGPU_GPU_INVALID_VALUE);
+        refuse_node(reader, VGPU_GPU_INVALID_VALUE);
         return;
     }
     reader->left = head->bytes - sizeof(*head);
     node->kind = (enum vgpu_graph_kind)head->kind;
     node->follow_count = head->follows;
-    check(reader, head->follows <= number);
-    node->follows = take(reader, (uint64_t)head->follows * sizeof(*node->follows));
+    check_node(reader, head->follows <= number);
+    node->follows = take_structure(reader, (uint64_t)head->follows * sizeof(*node->follows));
     for (uint32_t i = 0; node->follows && i < node->follow_count; i++) {
-        check(reader, node->follows[i] < number);
+        check_node(reader, node->follows[i] < number);
     }
     switch (head->kind) {
     case VGPU_GRAPH_NOTHING:
@@ -165,14 +166,15 @@ static void decode_node(struct reader *reader, uint32_t number, struct gpu_graph
         decode_gate(reader, node);
         break;
     default:
-        refuse(reader, VGPU_GPU_NOT_SUPPORTED);
+        refuse_node(reader, VGPU_GPU_NOT_SUPPORTED);
     }
-    check(reader, reader->left == 0);
+    check_node(reader, reader->left == 0);
     reader->left = rest - (head->bytes - sizeof(*head));
 }
 
-static enum vgpu_gpu_error decode(const struct graph_needs *needs, const uint8_t *encoding,
-                                  uint64_t bytes, uint32_t count, struct gpu_graph_node **nodes)
+static enum vgpu_gpu_error decode_nodes(const struct graph_needs *needs, const uint8_t *encoding,
+                                        uint64_t bytes, uint32_t count,
+                                        struct gpu_graph_node **nodes)
 {
     struct reader reader = {.needs = needs, .at = encoding, .left = encoding ? bytes : 0};
     struct gpu_graph_node *made;
@@ -191,7 +193,7 @@ static enum vgpu_gpu_error decode(const struct graph_needs *needs, const uint8_t
     for (uint32_t i = 0; reader.error == VGPU_GPU_SUCCESS && i < count; i++) {
         decode_node(&reader, i, &made[i]);
     }
-    check(&reader, reader.left == 0);
+    check_node(&reader, reader.left == 0);
     if (reader.error != VGPU_GPU_SUCCESS) {
         free(made);
         return reader.error;
@@ -203,8 +205,8 @@ static enum vgpu_gpu_error decode(const struct graph_needs *needs, const uint8_t
 /* Graphs ------------------------------------------------------------------------------------- */
 
 /* The nodes are kept where the backend has made nothing of them. */
-static void keep(const struct graph_needs *needs, struct graph *graph, uint8_t *encoding,
-                 uint64_t bytes, struct gpu_graph_node *nodes, uint32_t count)
+static void keep_node(const struct graph_needs *needs, struct graph *graph, uint8_t *encoding,
+                      uint64_t bytes, struct gpu_graph_node *nodes, uint32_t count)
 {
     needs->sum->nodes += count;
     needs->sum->nodes -= graph->count;
@@ -234,7 +236,7 @@ enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *encodin
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    error = decode(needs, encoding, bytes, count, &nodes);
+    error = decode_nodes(needs, encoding, bytes, count, &nodes);
     if (error == VGPU_GPU_SUCCESS && ops->graph_make) {
         error = ops->graph_make(needs->gpu, nodes, count, &made->made);
     }
@@ -243,7 +245,7 @@ enum vgpu_gpu_error graph_make(const struct graph_needs *needs, uint8_t *encodin
         free(made);
         return error;
     }
-    keep(needs, made, encoding, bytes, nodes, count);
+    keep_node(needs, made, encoding, bytes, nodes, count);
     *graph = made;
     return VGPU_GPU_SUCCESS;
 }
@@ -252,7 +254,7 @@ enum vgpu_gpu_error graph_update(const struct graph_needs *needs, struct graph *
                                  uint8_t *encoding, uint64_t bytes, uint32_t count)
 {
     struct gpu_graph_node *nodes = NULL;
-    enum vgpu_gpu_error error = decode(needs, encoding, bytes, count, &nodes);
+    enum vgpu_gpu_error error = decode_nodes(needs, encoding, bytes, count, &nodes);
 
     if (error == VGPU_GPU_SUCCESS && graph->made) {
         error = needs->gpu->ops->graph_update(needs->gpu, graph->made, nodes, count);
@@ -261,7 +263,7 @@ enum vgpu_gpu_error graph_update(const struct graph_needs *needs, struct graph *
         free(nodes);
         return error;
     }
-    keep(needs, graph, encoding, bytes, nodes, count);
+    keep_node(needs, graph, encoding, bytes, nodes, count);
     return VGPU_GPU_SUCCESS;
 }
 
@@ -309,8 +311,8 @@ static enum vgpu_gpu_error copy_slice(struct gpu *gpu, const struct vgpu_graph_c
                                stream);
 }
 
-static enum vgpu_gpu_error fill_rows(struct gpu *gpu, const struct vgpu_graph_fill *fill,
-                                     struct gpu_stream *stream)
+static enum vgpu_gpu_error fill_node_rows(struct gpu *gpu, const struct vgpu_graph_fill *fill,
+                                          struct gpu_stream *stream)
 {
     return gpu->ops->fill_rows(gpu,
                                &(struct gpu_fill_rows){
@@ -340,8 +342,8 @@ static enum vgpu_gpu_error pass_gate(struct gpu *gpu, uint64_t address, uint64_t
     }
 }
 
-static enum vgpu_gpu_error carry_out(struct gpu *gpu, const struct gpu_graph_node *node,
-                                     uint64_t part, struct gpu_stream *stream)
+static enum vgpu_gpu_error carry_out_node(struct gpu *gpu, const struct gpu_graph_node *node,
+                                          uint64_t part, struct gpu_stream *stream)
 {
     switch (node->kind) {
     case VGPU_GRAPH_KERNEL:
@@ -349,7 +351,7 @@ static enum vgpu_gpu_error carry_out(struct gpu *gpu, const struct gpu_graph_nod
     case VGPU_GRAPH_COPY:
         return copy_slice(gpu, &node->copy, part, stream);
     case VGPU_GRAPH_FILL:
-        return fill_rows(gpu, &node->fill, stream);
+        return fill_node_rows(gpu, &node->fill, stream);
     case VGPU_GRAPH_GATE:
         return pass_gate(gpu, node->gate, part, stream);
     default:
@@ -370,7 +372,7 @@ enum vgpu_gpu_error graph_launch(struct gpu *gpu, struct graph *graph, struct gp
     if (number >= graph->count) {
         return VGPU_GPU_SUCCESS;
     }
-    error = carry_out(gpu, &graph->nodes[number], part, stream);
+    error = carry_out_node(gpu, &graph->nodes[number], part, stream);
     *place = part + 1 < parts_of(&graph->nodes[number]) ? *place + 1
                                                         : (number + 1) << PLACE_PART_BITS;
     *again = *place >> PLACE_PART_BITS < graph->count;

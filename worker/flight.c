@@ -29,7 +29,7 @@ void flight_init(struct flight *f, struct gpu *gpu, struct vgpu_turn_page *page)
 }
 
 /* What is left of it, as predicted. */
-static uint64_t remaining(const struct flight_segment *s, uint64_t now_ns)
+static uint64_t segment_remaining(const struct flight_segment *s, uint64_t now_ns)
 {
     const uint64_t elapsed = s->before || now_ns < s->begun_ns ? 0 : now_ns - s->begun_ns;
 
@@ -44,7 +44,7 @@ static uint32_t pieces_max(const struct flight *f)
 }
 
 /* Whether it takes longer than predicted, by more than a window. */
-static bool overruns(const struct flight_segment *s, uint64_t window, uint64_t now_ns)
+static bool segment_overruns(const struct flight_segment *s, uint64_t window, uint64_t now_ns)
 {
     return !s->before && now_ns > s->begun_ns && now_ns - s->begun_ns > s->predicted_ns + window;
 }
@@ -55,7 +55,7 @@ static bool may_alone(const struct flight *f, const struct flight_piece *piece, 
     uint64_t before = 0;
 
     for (const struct flight_segment *s = f->first; s; s = s->next) {
-        before += s->stream == piece->stream ? remaining(s, now_ns) : 0;
+        before += s->stream == piece->stream ? segment_remaining(s, now_ns) : 0;
     }
     return before <= ALONE_NS;
 }
@@ -74,15 +74,15 @@ bool flight_may(const struct flight *f, const struct flight_piece *piece, uint64
         return may_alone(f, piece, now_ns);
     }
     for (const struct flight_segment *s = f->first; s; s = s->next) {
-        const uint64_t left = remaining(s, now_ns);
+        const uint64_t left = segment_remaining(s, now_ns);
 
         if (s->stream == piece->stream) {
-            if (overruns(s, window, now_ns)) {
+            if (segment_overruns(s, window, now_ns)) {
                 return false; /* and so may what is behind it */
             }
             before += left;
         } else if (s->engines & 1u << piece->engine) {
-            overrun = overrun || overruns(s, window, now_ns);
+            overrun = overrun || segment_overruns(s, window, now_ns);
             beside += left * s->part / PREDICT_WHOLE;
             filled += s->before ? 0 : s->part;
         }
@@ -165,7 +165,7 @@ static void add_learner(struct flight_segment *s, const struct flight_piece *pie
  * Makes a segment the newest. What it holds so far takes no time; it may have to wait for others
  * that were submitted since, as a stream does that waits for another's event.
  */
-static void renew(struct flight *f, struct flight_segment *s, uint64_t now_ns)
+static void renew_estimate(struct flight *f, struct flight_segment *s, uint64_t now_ns)
 {
     struct flight_segment **place = &f->first;
 
@@ -194,7 +194,7 @@ void flight_add(struct flight *f, const struct flight_piece *piece, uint64_t now
             s->predicted_ns = f->switch_ns;
         }
     } else if (s->works == 0 && piece->prediction) {
-        renew(f, s, now_ns);
+        renew_estimate(f, s, now_ns);
     }
     s->works += piece->prediction != NULL;
     f->gates += piece->gate;
@@ -256,7 +256,7 @@ static bool all_measured(const struct flight_segment *s)
  * it was submitted. One whose begin and end were seen at once was not measured. What the first of
  * a turn takes longer, within reason, is the GPU's turning to this process.
  */
-static void learn(struct flight *f, const struct flight_segment *s, uint64_t ns)
+static void learn_duration(struct flight *f, const struct flight_segment *s, uint64_t ns)
 {
     const uint64_t predicted = s->predicted_ns - s->switch_ns;
     const uint64_t extra = ns > predicted ? ns - predicted : 0;
@@ -287,7 +287,7 @@ static void end_segment(struct flight *f, struct flight_segment **place, uint64_
     struct flight_segment *previous = NULL;
 
     count_time(f, s, now_ns);
-    learn(f, s, now_ns - s->begun_ns);
+    learn_duration(f, s, now_ns - s->begun_ns);
     if (s->closed) {
         f->gpu->ops->fence_release(f->gpu, &s->fence);
     }
@@ -362,7 +362,7 @@ uint64_t flight_remaining(const struct flight *f, enum vgpu_engine engine, uint6
 
     for (const struct flight_segment *s = f->first; s; s = s->next) {
         if (s->engines & 1u << engine) {
-            sum += remaining(s, now_ns);
+            sum += segment_remaining(s, now_ns);
         }
     }
     return sum;
@@ -376,7 +376,7 @@ uint64_t flight_next(const struct flight *f, uint64_t now_ns)
     for (const struct flight_segment *s = f->first; s; s = s->next) {
         /* It may well end before that. */
         const uint64_t margin = s->predicted_ns / SURE_PART;
-        const uint64_t left = remaining(s, now_ns);
+        const uint64_t left = segment_remaining(s, now_ns);
         const uint64_t sure = left > margin ? left - margin : 0;
 
         if (!s->before && sure < next) {

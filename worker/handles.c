@@ -15,7 +15,7 @@ void handles_release(struct handles *handles)
     *handles = (struct handles){0};
 }
 
-static int grow(struct handles *handles)
+static int handles_grow(struct handles *handles)
 {
     const uint32_t count = handles->count + GROWTH;
     struct handle_entry *entries;
@@ -49,7 +49,7 @@ uint64_t handles_add(struct handles *handles, enum handle_type type, void *objec
     struct handle_entry *entry;
     uint32_t place;
 
-    if (handles->free == 0 && grow(handles) < 0) {
+    if (handles->free == 0 && handles_grow(handles) < 0) {
         return 0;
     }
     place = handles->free;

@@ -110,7 +110,7 @@ static const int sanitizer_calls[] = {
     SCMP_SYS(getdents64),
 };
 
-static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
+static int allow_calls(scmp_filter_ctx filter, const int *calls, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const int r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
@@ -122,7 +122,7 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
     return 0;
 }
 
-#define ALLOW(filter, calls) allow(filter, calls, sizeof(calls) / sizeof((calls)[0]))
+#define ALLOW(filter, calls) allow_calls(filter, calls, sizeof(calls) / sizeof((calls)[0]))
 
 /* Calls that are harmless with some arguments alone. */
 static int allow_limited(scmp_filter_ctx filter, bool gpu_driver)

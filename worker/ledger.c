@@ -30,16 +30,16 @@ void ledger_return(struct ledger *l, uint64_t bytes)
     __atomic_sub_fetch(&l->account->used, bytes, __ATOMIC_SEQ_CST);
 }
 
-static size_t place_of(const struct ledger *l, uint64_t address)
+static size_t ledger_place(const struct ledger *l, uint64_t address)
 {
     /* Addresses are multiples of 256 at least; the multiplier is 2^64 over the golden ratio. */
     return (size_t)(address * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (l->room - 1);
 }
 
 /* The address's place, or the free one where it would be. */
-static size_t find(const struct ledger *l, uint64_t address)
+static size_t ledger_find(const struct ledger *l, uint64_t address)
 {
-    size_t i = place_of(l, address);
+    size_t i = ledger_place(l, address);
 
     while (l->entries[i].address != 0 && l->entries[i].address != address) {
         i = (i + 1) & (l->room - 1);
@@ -47,7 +47,7 @@ static size_t find(const struct ledger *l, uint64_t address)
     return i;
 }
 
-static bool grow(struct ledger *l)
+static bool ledger_grow(struct ledger *l)
 {
     struct ledger bigger = {.room = l->room == 0 ? ROOM_MIN : l->room * 2};
 
@@ -57,7 +57,7 @@ static bool grow(struct ledger *l)
     }
     for (size_t i = 0; i < l->room; i++) {
         if (l->entries[i].address != 0) {
-            bigger.entries[find(&bigger, l->entries[i].address)] = l->entries[i];
+            bigger.entries[ledger_find(&bigger, l->entries[i].address)] = l->entries[i];
         }
     }
     free(l->entries);
@@ -68,10 +68,10 @@ static bool grow(struct ledger *l)
 
 bool ledger_note(struct ledger *l, uint64_t address, uint64_t bytes)
 {
-    if (l->count * 2 >= l->room && !grow(l)) {
+    if (l->count * 2 >= l->room && !ledger_grow(l)) {
         return false;
     }
-    l->entries[find(l, address)] = (struct ledger_entry){address, bytes};
+    l->entries[ledger_find(l, address)] = (struct ledger_entry){address, bytes};
     l->count++;
     return true;
 }
@@ -82,7 +82,7 @@ static void close_gap(struct ledger *l, size_t gap)
     const size_t mask = l->room - 1;
 
     for (size_t i = (gap + 1) & mask; l->entries[i].address != 0; i = (i + 1) & mask) {
-        const size_t own = place_of(l, l->entries[i].address);
+        const size_t own = ledger_place(l, l->entries[i].address);
 
         if (((i - own) & mask) >= ((i - gap) & mask)) {
             l->entries[gap] = l->entries[i];
@@ -99,7 +99,7 @@ void ledger_free(struct ledger *l, uint64_t address)
     if (l->room == 0 || address == 0) {
         return;
     }
-    i = find(l, address);
+    i = ledger_find(l, address);
     if (l->entries[i].address == address) {
         ledger_return(l, l->entries[i].bytes);
         close_gap(l, i);

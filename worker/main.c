@@ -34,7 +34,7 @@ static void usage(FILE *out)
           out);
 }
 
-static int probe(void)
+static int print_gpus(void)
 {
     char text[256];
     const int count = backend_count_gpus(text, sizeof(text));
@@ -110,7 +110,7 @@ static void parse_options(int argc, char **argv, struct options *o)
     while (good && (c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         switch (c) {
         case 'p':
-            exit(probe());
+            exit(print_gpus());
         case 's':
             o->shm_size = strtoull(optarg, NULL, 10);
             break;

@@ -64,7 +64,7 @@ static int lock_page(int memfd, uint64_t shm_size)
     return r < 0 ? -errno : 0;
 }
 
-static int watch(int epoll, int operation, int fd, uint32_t events, uint32_t source)
+static int register_worker_watch(int epoll, int operation, int fd, uint32_t events, uint32_t source)
 {
     struct epoll_event event = {.events = events, .data.u32 = source};
 
@@ -74,11 +74,12 @@ static int watch(int epoll, int operation, int fd, uint32_t events, uint32_t sou
 /* The doorbell is listened to while the page is idle, the backend always. */
 static int listen_doorbell(struct worker *w, bool on)
 {
-    return watch(w->epoll, EPOLL_CTL_MOD, w->registers.doorbell, on ? EPOLLIN : 0, SOURCE_DOORBELL);
+    return register_worker_watch(w->epoll, EPOLL_CTL_MOD, w->registers.doorbell, on ? EPOLLIN : 0,
+                                 SOURCE_DOORBELL);
 }
 
 /* Returns 0, or -errno when the link is lost or talks nonsense. */
-static int handle_link(struct worker *w)
+static int register_worker_handle_link(struct worker *w)
 {
     struct vgpu_link_msg msg;
     int fds[FDMSG_MAX];
@@ -115,11 +116,11 @@ static int handle_doorbell(struct worker *w)
     return registers_doorbell(s);
 }
 
-static int handle(struct worker *w, enum source source)
+static int handle_source(struct worker *w, enum source source)
 {
     switch (source) {
     case SOURCE_LINK:
-        return handle_link(w);
+        return register_worker_handle_link(w);
     case SOURCE_DOORBELL:
         return w->registers.state == REGISTERS_IDLE ? handle_doorbell(w) : 0;
     case SOURCE_BACKEND:
@@ -129,7 +130,7 @@ static int handle(struct worker *w, enum source source)
 }
 
 /* Where epoll should give up at once: shortly after an answer in a dialogue. */
-static bool spinning(const struct worker *w)
+static bool register_worker_spinning(const struct worker *w)
 {
     return w->dialogue && w->registers.state == REGISTERS_IDLE &&
            clock_ns() < w->registers.published_ns + SPIN_NS;
@@ -151,11 +152,11 @@ static int wait_limit(struct worker *w, bool *deaf)
     if (wait != 0) {
         return (int)(wait / NS_PER_MS);
     }
-    return spinning(w) ? 0 : -1;
+    return register_worker_spinning(w) ? 0 : -1;
 }
 
 /* Serves until told to finish. Returns 0 or -errno. */
-static int serve(struct worker *w)
+static int register_worker_serve(struct worker *w)
 {
     bool listening = true;
     int r = 0;
@@ -182,7 +183,7 @@ static int serve(struct worker *w)
         if (n < 0 && errno != EINTR) {
             r = -errno;
         } else if (n == 1) {
-            r = handle(w, (enum source)event.data.u32);
+            r = handle_source(w, (enum source)event.data.u32);
         } else {
             r = registers_look(&w->registers);
         }
@@ -190,7 +191,7 @@ static int serve(struct worker *w)
     return r;
 }
 
-static int start(struct worker *w, const struct options *o)
+static int register_worker_start(struct worker *w, const struct options *o)
 {
     struct registers *s = &w->registers;
     char why[256];
@@ -225,9 +226,11 @@ static int start(struct worker *w, const struct options *o)
         return r;
     }
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (w->epoll < 0 || watch(w->epoll, EPOLL_CTL_ADD, w->link, EPOLLIN, SOURCE_LINK) < 0 ||
-        watch(w->epoll, EPOLL_CTL_ADD, s->doorbell, EPOLLIN, SOURCE_DOORBELL) < 0 ||
-        watch(w->epoll, EPOLL_CTL_ADD, s->backend->event_fd, EPOLLIN, SOURCE_BACKEND) < 0) {
+    if (w->epoll < 0 ||
+        register_worker_watch(w->epoll, EPOLL_CTL_ADD, w->link, EPOLLIN, SOURCE_LINK) < 0 ||
+        register_worker_watch(w->epoll, EPOLL_CTL_ADD, s->doorbell, EPOLLIN, SOURCE_DOORBELL) < 0 ||
+        register_worker_watch(w->epoll, EPOLL_CTL_ADD, s->backend->event_fd, EPOLLIN,
+                              SOURCE_BACKEND) < 0) {
         log_error("epoll: %s", strerror(errno));
         return -errno;
     }
@@ -239,7 +242,7 @@ int register_worker(const struct options *o)
     static struct worker worker;
     int r;
 
-    if (start(&worker, o) < 0) {
+    if (register_worker_start(&worker, o) < 0) {
         return 1;
     }
     /* First what was owed or is to be dropped: READY tells the stub that a reset is done. */
@@ -248,7 +251,7 @@ int register_worker(const struct options *o)
         r = worker_send_ready(&worker.registers.backend->info);
     }
     if (r == 0) {
-        r = serve(&worker);
+        r = register_worker_serve(&worker);
     }
     /* The end of the link is the mediator's end, which it has logged itself. */
     if (r < 0 && r != -EPIPE && r != -ECONNRESET) {

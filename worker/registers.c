@@ -32,7 +32,7 @@ static void count_answer(struct registers *s, enum vgpu_error error)
 }
 
 /* Gives the answer; the page is idle then. `length` bytes of s->response are it. */
-static void publish(struct registers *s, enum vgpu_error error, uint32_t length)
+static void publish_answer(struct registers *s, enum vgpu_error error, uint32_t length)
 {
     memcpy(s->page->response, s->response, length);
     shared_store(&s->page->response_len, length);
@@ -48,7 +48,7 @@ static void publish(struct registers *s, enum vgpu_error error, uint32_t length)
 }
 
 /* The journal's text before its state, so that a state is never ahead of its text. */
-static void note(struct registers *s, enum vgpu_journal_state state)
+static void note_journal(struct registers *s, enum vgpu_journal_state state)
 {
     struct vgpu_journal *journal = &s->page->journal;
 
@@ -94,7 +94,7 @@ static int end_turns(struct registers *s)
 }
 
 /* After the backend: `r` is 0 or its error. */
-static int finish(struct registers *s, int r)
+static int finish_request(struct registers *s, int r)
 {
     const uint64_t ns = clock_ns() - s->started_ns;
     uint32_t length = 0;
@@ -105,27 +105,27 @@ static int finish(struct registers *s, int r)
     }
     s->turn_page->counters.gpu_ns[VGPU_ENGINE_COMPUTE] += ns;
     s->turn_page->counters.in_flight = 0;
-    publish(s,
-            r == 0         ? VGPU_ERROR_NONE
-            : r == -ENOMEM ? VGPU_ERROR_NO_MEMORY
-                           : VGPU_ERROR_BACKEND,
-            length);
+    publish_answer(s,
+                   r == 0         ? VGPU_ERROR_NONE
+                   : r == -ENOMEM ? VGPU_ERROR_NO_MEMORY
+                                  : VGPU_ERROR_BACKEND,
+                   length);
     link = end_turns(s);
     /* Out of memory leaves the backend usable; after other failures a new worker is. */
     return r == 0 || r == -ENOMEM ? link : r;
 }
 
-static int run(struct registers *s)
+static int run_request(struct registers *s)
 {
     const struct backend_job job = make_job(s);
     int r;
 
-    note(s, request_repeatable(&s->request) ? VGPU_JOURNAL_STARTED : VGPU_JOURNAL_ONCE);
+    note_journal(s, request_repeatable(&s->request) ? VGPU_JOURNAL_STARTED : VGPU_JOURNAL_ONCE);
     s->state = REGISTERS_RUNNING;
     s->turn_page->counters.in_flight = 1;
     s->started_ns = clock_ns();
     r = backend_start(s->backend, &job);
-    return r == -EINPROGRESS ? 0 : finish(s, r);
+    return r == -EINPROGRESS ? 0 : finish_request(s, r);
 }
 
 /* Vectors in the shared memory are copied from and to it. */
@@ -139,7 +139,7 @@ static unsigned engines_of(const struct request *request)
 }
 
 /* Whether others come first on an engine that it has the turn of. */
-static bool stopped(const struct registers *s)
+static bool turn_stopped(const struct registers *s)
 {
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         if ((s->held & 1u << i) != 0 && turn_state(&s->turns[i]) == VGPU_TURN_STOPPED) {
@@ -173,7 +173,7 @@ static uint64_t starts_in(const struct registers *s)
 static int take_turns(struct registers *s)
 {
     const unsigned needed = engines_of(&s->request);
-    const int r = stopped(s) ? end_turns(s) : 0;
+    const int r = turn_stopped(s) ? end_turns(s) : 0;
 
     if (r < 0) {
         return r;
@@ -189,7 +189,7 @@ static int take_turns(struct registers *s)
         s->held |= 1u << i;
     }
     s->state = REGISTERS_WAITING;
-    return starts_in(s) == 0 ? run(s) : 0;
+    return starts_in(s) == 0 ? run_request(s) : 0;
 }
 
 uint64_t registers_wait(const struct registers *s)
@@ -204,13 +204,13 @@ uint64_t registers_wait(const struct registers *s)
 int registers_look(struct registers *s)
 {
     return s->state == REGISTERS_WAITING && s->held != 0 &&
-                   (stopped(s) || s->held == engines_of(&s->request))
+                   (turn_stopped(s) || s->held == engines_of(&s->request))
                ? take_turns(s)
                : 0;
 }
 
 /* Answers what needs no turn. */
-static void answer(struct registers *s)
+static void give_answer(struct registers *s)
 {
     uint32_t length;
 
@@ -221,7 +221,7 @@ static void answer(struct registers *s)
         length = sizeof(s->backend->info);
         memcpy(s->response, &s->backend->info, length);
     }
-    publish(s, VGPU_ERROR_NONE, length);
+    publish_answer(s, VGPU_ERROR_NONE, length);
 }
 
 /* Decodes s->copy and starts, queues or answers it. */
@@ -230,14 +230,14 @@ static int accept_request(struct registers *s)
     const enum vgpu_error error = request_decode(s->copy, s->length, s->shm_size, &s->request);
 
     if (error != VGPU_ERROR_NONE) {
-        publish(s, error, 0);
+        publish_answer(s, error, 0);
         return 0;
     }
     if (!request_needs_turn(&s->request)) {
-        answer(s);
+        give_answer(s);
         return 0;
     }
-    note(s, VGPU_JOURNAL_ACCEPTED);
+    note_journal(s, VGPU_JOURNAL_ACCEPTED);
     return take_turns(s);
 }
 
@@ -250,7 +250,7 @@ static int take_request(struct registers *s)
 }
 
 /* The same, from the journal of the worker before. */
-static int take_over(struct registers *s)
+static int take_over_owed(struct registers *s)
 {
     s->length = shared_load(&s->page->journal.length);
     shared_copy_in(s->copy, s->page->journal.request, sizeof(s->copy));
@@ -289,10 +289,10 @@ int registers_backend(struct registers *s)
 {
     const int r = backend_finish(s->backend);
 
-    return r == -EINPROGRESS ? 0 : finish(s, r);
+    return r == -EINPROGRESS ? 0 : finish_request(s, r);
 }
 
-static void discard(struct registers *s)
+static void discard_owed(struct registers *s)
 {
     eventfds_clear(s->doorbell);
     shared_store(&s->page->response_len, 0);
@@ -316,7 +316,7 @@ int registers_start(struct registers *s, enum registers_takeover takeover, enum 
     shared_store(&s->page->generation, shared_load(&s->page->generation) + 1);
     shared_store(&s->page->features, s->backend->info.backend);
     if (takeover == REGISTERS_DISCARD) {
-        discard(s);
+        discard_owed(s);
         return 0;
     }
     if (shared_load_acquire(&s->page->status) != VGPU_STATUS_BUSY) {
@@ -324,18 +324,18 @@ int registers_start(struct registers *s, enum registers_takeover takeover, enum 
         return 0;
     }
     if (takeover == REGISTERS_FAIL) {
-        publish(s, error, 0);
+        publish_answer(s, error, 0);
         return 0;
     }
     switch (state) {
     case VGPU_JOURNAL_ACCEPTED:
     case VGPU_JOURNAL_STARTED:
-        return take_over(s);
+        return take_over_owed(s);
     case VGPU_JOURNAL_EMPTY:
         /* It was not noted yet. Where its doorbell is still up, that brings it again. */
         return eventfds_ready(s->doorbell) ? 0 : take_request(s);
     default:
-        publish(s, VGPU_ERROR_WORKER_LOST, 0);
+        publish_answer(s, VGPU_ERROR_WORKER_LOST, 0);
         return 0;
     }
 }

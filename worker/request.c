@@ -51,13 +51,13 @@ static enum vgpu_error decode_add_inline(const uint8_t *operands, uint32_t lengt
 }
 
 /* Whether [offset, offset + bytes) lies in [0, size), for any values of the first two. */
-static bool in_range(uint64_t offset, uint64_t bytes, uint64_t size)
+static bool request_in_range(uint64_t offset, uint64_t bytes, uint64_t size)
 {
     return offset <= size && bytes <= size - offset;
 }
 
 /* Whether two ranges of `bytes`, both known to lie inside the memory, share a byte. */
-static bool overlap(uint64_t one, uint64_t other, uint64_t bytes)
+static bool vectors_overlap(uint64_t one, uint64_t other, uint64_t bytes)
 {
     return one < other + bytes && other < one + bytes;
 }
@@ -76,12 +76,12 @@ static enum vgpu_error decode_add_shm(const uint8_t *operands, uint32_t length, 
     if ((add.a | add.b | add.sum) % VGPU_ELEMENT_SIZE != 0) {
         return VGPU_ERROR_BAD_ALIGNMENT;
     }
-    if (!in_range(add.a, bytes, shm_size) || !in_range(add.b, bytes, shm_size) ||
-        !in_range(add.sum, bytes, shm_size)) {
+    if (!request_in_range(add.a, bytes, shm_size) || !request_in_range(add.b, bytes, shm_size) ||
+        !request_in_range(add.sum, bytes, shm_size)) {
         return VGPU_ERROR_BAD_RANGE;
     }
-    if ((add.sum != add.a && overlap(add.sum, add.a, bytes)) ||
-        (add.sum != add.b && overlap(add.sum, add.b, bytes))) {
+    if ((add.sum != add.a && vectors_overlap(add.sum, add.a, bytes)) ||
+        (add.sum != add.b && vectors_overlap(add.sum, add.b, bytes))) {
         return VGPU_ERROR_BAD_OVERLAP;
     }
     request->shm = add;

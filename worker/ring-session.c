@@ -59,7 +59,7 @@ static bool take_granted(struct ring_engine *e)
     return e->state == RING_TURN_HELD;
 }
 
-static uint64_t slice_end(const struct ring_engine *e)
+static uint64_t turn_slice_end(const struct ring_engine *e)
 {
     return shared_load64(&e->turn.page->turn[e->turn.engine].until_ns);
 }
@@ -75,7 +75,7 @@ static bool turn_allows(const struct ring_engine *e, uint64_t now)
     case VGPU_TURN_WANTED:
         return true;
     case VGPU_TURN_SHARED:
-        return !e->used || now < slice_end(e);
+        return !e->used || now < turn_slice_end(e);
     default:
         return false;
     }
@@ -187,7 +187,7 @@ static bool slice_used_up(const struct ring_session *s, const struct ring_engine
 {
     const uint64_t window = shared_load64(&s->page->terms.window_ns);
 
-    return now + flight_remaining(&s->flight, e->turn.engine, now) >= slice_end(e) + window;
+    return now + flight_remaining(&s->flight, e->turn.engine, now) >= turn_slice_end(e) + window;
 }
 
 /* Ends an engine's turn when its work is done and it is of no more use. */
@@ -211,7 +211,7 @@ static int keep_turn(struct ring_session *s, struct ring_engine *e)
     if (busy) {
         return state == VGPU_TURN_SHARED && slice_used_up(s, e, now) ? yield_turn(s, e, now) : 0;
     }
-    if (state == VGPU_TURN_SHARED && e->used && now >= slice_end(e)) {
+    if (state == VGPU_TURN_SHARED && e->used && now >= turn_slice_end(e)) {
         return end_turn(e);
     }
     if (state == VGPU_TURN_RUNNING ? work_held(s, e) : work_may_follow(s, e, state, now)) {

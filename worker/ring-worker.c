@@ -63,7 +63,7 @@ static int end_code(enum vgpu_queue_end end)
 /* Descriptors ------------------------------------------------------------------------------ */
 
 /* Returns 0, or -errno when the link is lost or talks nonsense. */
-static int handle_link(struct ring_worker *w)
+static int ring_worker_handle_link(struct ring_worker *w)
 {
     struct vgpu_link_msg msg;
     int fds[FDMSG_MAX];
@@ -98,7 +98,7 @@ static void hear_doorbell(struct ring_worker *w)
  * Waits for the descriptors, at most `limit_ns`, and handles them. A doorbell that is rung more
  * often than its VM may is not listened to for a while. Returns 0 or -errno.
  */
-static int look(struct ring_worker *w, uint64_t limit_ns)
+static int ring_worker_look(struct ring_worker *w, uint64_t limit_ns)
 {
     struct pollfd fds[] = {
         {.fd = VGPU_WORKER_FD_LINK, .events = POLLIN},
@@ -122,13 +122,13 @@ static int look(struct ring_worker *w, uint64_t limit_ns)
     if (fds[1].revents != 0) {
         hear_doorbell(w);
     }
-    return fds[0].revents != 0 ? handle_link(w) : 0;
+    return fds[0].revents != 0 ? ring_worker_handle_link(w) : 0;
 }
 
 /* Serving ---------------------------------------------------------------------------------- */
 
 /* With work on the GPU, or waiting for room there: a nap, in which commands may come. */
-static int nap(struct ring_worker *w, uint64_t limit_ns)
+static int ring_worker_nap(struct ring_worker *w, uint64_t limit_ns)
 {
     struct ring_session *s = &w->session;
     int r;
@@ -136,7 +136,7 @@ static int nap(struct ring_worker *w, uint64_t limit_ns)
     if (!ring_park(&s->ring) && ring_session_takes(s)) {
         return 0;
     }
-    r = look(w, limit_ns < NAP_MAX_NS ? limit_ns : NAP_MAX_NS);
+    r = ring_worker_look(w, limit_ns < NAP_MAX_NS ? limit_ns : NAP_MAX_NS);
     ring_unpark(&s->ring);
     return r;
 }
@@ -148,7 +148,7 @@ static int sleep_until_woken(struct ring_worker *w)
     if (!ring_park(&w->session.ring) && ring_session_takes(&w->session)) {
         return 0;
     }
-    r = look(w, FOR_EVER);
+    r = ring_worker_look(w, FOR_EVER);
     ring_unpark(&w->session.ring);
     return r;
 }
@@ -167,14 +167,14 @@ static int wait_for_more(struct ring_worker *w)
         return sleep_until_woken(w);
     }
     if (next > 2 * WAKE_NS && waited >= YIELD_NS) {
-        return nap(w, next - WAKE_NS);
+        return ring_worker_nap(w, next - WAKE_NS);
     }
     if (waited >= spin && next == 0) {
         w->patient = w->patient || !quiet;
-        return quiet ? sleep_until_woken(w) : nap(w, waited / NAP_PART);
+        return quiet ? sleep_until_woken(w) : ring_worker_nap(w, waited / NAP_PART);
     }
     if (now - w->looked_ns >= LOOK_NS) {
-        return look(w, 0);
+        return ring_worker_look(w, 0);
     }
     if (waited >= YIELD_NS) {
         sched_yield();
@@ -185,7 +185,7 @@ static int wait_for_more(struct ring_worker *w)
 }
 
 /* Serves until the session or the mediator ends; the exit code. */
-static int serve(struct ring_worker *w)
+static int ring_worker_serve(struct ring_worker *w)
 {
     for (;;) {
         int r = ring_session_step(&w->session);
@@ -206,7 +206,7 @@ static int serve(struct ring_worker *w)
 
             w->patient = w->patient && now - w->active_ns >= SPIN_WORK_NS;
             w->active_ns = now;
-            r = w->active_ns - w->looked_ns >= LOOK_NS ? look(w, 0) : 0;
+            r = w->active_ns - w->looked_ns >= LOOK_NS ? ring_worker_look(w, 0) : 0;
         } else if (r == 0) {
             r = wait_for_more(w);
         }
@@ -253,7 +253,7 @@ static bool map_arena(const struct vgpu_claim *claim, struct gpu_arena *arena)
 }
 
 /* Opens what the session works on. */
-static enum vgpu_queue_end start(struct ring_worker *w, const struct options *o)
+static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct options *o)
 {
     struct ring_session *s = &w->session;
     struct vgpu_claim claim;
@@ -306,7 +306,7 @@ int ring_worker(const struct options *o)
     }
     /* Naps are shorter than the customary slack. */
     prctl(PR_SET_TIMERSLACK, 1);
-    end = start(&worker, o);
+    end = ring_worker_start(&worker, o);
     if (end != VGPU_QUEUE_END_NONE) {
         return end_code(end);
     }
@@ -315,7 +315,7 @@ int ring_worker(const struct options *o)
         worker_send_ready(&worker.session.gpu->info) < 0) {
         return 1;
     }
-    code = serve(&worker);
+    code = ring_worker_serve(&worker);
     ring_session_release(&worker.session);
     worker.session.gpu->ops->close(worker.session.gpu);
     return code;

@@ -13,14 +13,14 @@ static int link_send(const struct turn *turn, enum vgpu_link_type type, uint64_t
     return n < 0 ? (int)n : 0;
 }
 
-static uint32_t *word(const struct turn *turn)
+static uint32_t *turn_word(const struct turn *turn)
 {
     return &turn->page->turn[turn->engine].state;
 }
 
 enum vgpu_turn turn_state(const struct turn *turn)
 {
-    return (enum vgpu_turn)shared_load_acquire(word(turn));
+    return (enum vgpu_turn)shared_load_acquire(turn_word(turn));
 }
 
 bool turn_granted(const struct turn *turn)
@@ -30,7 +30,7 @@ bool turn_granted(const struct turn *turn)
 
 bool turn_try(struct turn *turn)
 {
-    if (!shared_swap(word(turn), VGPU_TURN_OPEN, VGPU_TURN_RUNNING)) {
+    if (!shared_swap(turn_word(turn), VGPU_TURN_OPEN, VGPU_TURN_RUNNING)) {
         return false;
     }
     turn->page->counters.turns[turn->engine]++;
@@ -47,10 +47,10 @@ int turn_ask(struct turn *turn)
 /* Closes the word unless nobody waits, also while the mediator changes why it is wanted. */
 static bool close_wanted(struct turn *turn)
 {
-    uint32_t state = shared_load(word(turn));
+    uint32_t state = shared_load(turn_word(turn));
 
-    while (state != VGPU_TURN_RUNNING && !shared_swap(word(turn), state, VGPU_TURN_CLOSED)) {
-        state = shared_load(word(turn));
+    while (state != VGPU_TURN_RUNNING && !shared_swap(turn_word(turn), state, VGPU_TURN_CLOSED)) {
+        state = shared_load(turn_word(turn));
     }
     return state != VGPU_TURN_RUNNING;
 }
@@ -70,7 +70,7 @@ int turn_finish(struct turn *turn)
     bool stays = false;
 
     while (!turn->yielded && !stays && !close_wanted(turn)) {
-        stays = shared_swap(word(turn), VGPU_TURN_RUNNING, VGPU_TURN_OPEN);
+        stays = shared_swap(turn_word(turn), VGPU_TURN_RUNNING, VGPU_TURN_OPEN);
     }
     turn->yielded = false;
     if (stays && !turn->asked) {

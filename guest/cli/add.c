@@ -106,7 +106,7 @@ struct file_job {
 };
 
 /* Reads the whole stream; -1 when memory or the stream fails. */
-static int read_stream(struct number_file *file, FILE *f)
+static int vectors_read_stream(struct number_file *file, FILE *f)
 {
     size_t size = 65536, length = 0, n;
     char *text = malloc(size);
@@ -128,7 +128,7 @@ static int read_stream(struct number_file *file, FILE *f)
     return -1;
 }
 
-static int read_file(struct number_file *file, const char *name)
+static int vectors_read_file(struct number_file *file, const char *name)
 {
     FILE *f = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
     int r;
@@ -138,7 +138,7 @@ static int read_file(struct number_file *file, const char *name)
         cli_error(EXIT_SYSTEM, "cannot read '%s': %s", name, strerror(errno));
         return EXIT_SYSTEM;
     }
-    r = read_stream(file, f);
+    r = vectors_read_stream(file, f);
     if (f != stdin) {
         fclose(f);
     }
@@ -247,10 +247,10 @@ static int run_file_job(struct vgpu *vgpu, struct file_job *job)
 static int add_files(struct vgpu *vgpu, const struct add_options *o, const char *file_b)
 {
     struct file_job job = {.type = o->type, .out = stdout};
-    int r = read_file(&job.a, o->file_a);
+    int r = vectors_read_file(&job.a, o->file_a);
 
     if (r == EXIT_OK) {
-        r = read_file(&job.b, file_b);
+        r = vectors_read_file(&job.b, file_b);
     }
     if (r == EXIT_OK && o->out) {
         job.out = fopen(o->out, "we");
@@ -278,7 +278,7 @@ struct check_job {
 };
 
 /* Operand number `which` of pair `i`: spread over the type's range, the same every time. */
-static uint32_t operand(enum vgpu_type type, uint64_t i, uint64_t which)
+static uint32_t read_operand(enum vgpu_type type, uint64_t i, uint64_t which)
 {
     const uint64_t mixed = (2 * i + which + 1) * UINT64_C(0x9E3779B97F4A7C15);
     const uint32_t bits = (uint32_t)(mixed >> 32);
@@ -313,8 +313,8 @@ static int fill_generated(void *context, const struct cli_piece *piece)
     struct check_job *job = context;
 
     for (uint64_t i = 0; i < piece->count; i++) {
-        piece->a[i] = operand(job->type, piece->first + i, 0);
-        piece->b[i] = operand(job->type, piece->first + i, 1);
+        piece->a[i] = read_operand(job->type, piece->first + i, 0);
+        piece->b[i] = read_operand(job->type, piece->first + i, 1);
         /* What is not a sum, so that one left out is found. */
         piece->sum[i] = ~expected_sum(job->type, piece->a[i], piece->b[i]);
     }
@@ -328,8 +328,8 @@ static int check_sums(void *context, const struct cli_piece *piece)
 
     job->add_ns += clock_ns() - job->filled_ns;
     for (uint64_t i = 0; i < piece->count; i++) {
-        const uint32_t a = operand(job->type, piece->first + i, 0);
-        const uint32_t b = operand(job->type, piece->first + i, 1);
+        const uint32_t a = read_operand(job->type, piece->first + i, 0);
+        const uint32_t b = read_operand(job->type, piece->first + i, 1);
 
         if (piece->sum[i] != expected_sum(job->type, a, b)) {
             return cli_error(EXIT_WRONG,

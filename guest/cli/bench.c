@@ -12,7 +12,7 @@
 #define VECTOR_ROUNDS 10u
 #define DEFAULT_ELEMENTS UINT64_C(1000000)
 
-static int compare(const void *a, const void *b)
+static int compare_times(const void *a, const void *b)
 {
     const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
@@ -23,7 +23,7 @@ static void print_times(const char *what, uint64_t *ns, size_t count)
 {
     uint64_t p50, p99;
 
-    qsort(ns, count, sizeof(ns[0]), compare);
+    qsort(ns, count, sizeof(ns[0]), compare_times);
     p50 = ns[count / 2];
     p99 = ns[count * 99 / 100];
     printf("%-34s %10.2f %10.2f %10.2f us\n", what, (double)ns[0] / 1e3, (double)p50 / 1e3,
@@ -38,7 +38,7 @@ static int register_read(struct vgpu *vgpu)
     return VGPU_OK;
 }
 
-static int echo(struct vgpu *vgpu)
+static int bench_echo(struct vgpu *vgpu)
 {
     uint32_t word = 0x12345678, back = 0;
 
@@ -115,7 +115,7 @@ int cli_bench(struct vgpu *vgpu, int argc, char **argv)
     printf("%-34s %10s %10s %10s\n", "", "min", "p50", "p99");
     r = time_requests(vgpu, "ten register reads", register_read);
     if (r == EXIT_OK) {
-        r = time_requests(vgpu, "echo of 4 bytes", echo);
+        r = time_requests(vgpu, "bench_echo of 4 bytes", bench_echo);
     }
     if (r == EXIT_OK) {
         r = time_requests(vgpu, "add 1 pair", add_pair);

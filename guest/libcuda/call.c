@@ -33,7 +33,7 @@ CUresult call_handle(enum handle_type type, const void *object, uint64_t *handle
     return object_find(type, *handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-static uint64_t padded(uint64_t bytes)
+static uint64_t call_padded(uint64_t bytes)
 {
     return (bytes + WORD - 1) & ~(uint64_t)(WORD - 1);
 }
@@ -47,7 +47,7 @@ static uint64_t in_bytes(const struct call *call)
         if (call->in[i].count > VGPU_COMMAND_MAX) {
             return VGPU_COMMAND_MAX;
         }
-        bytes += padded(call->in[i].count);
+        bytes += call_padded(call->in[i].count);
     }
     return bytes;
 }
@@ -60,13 +60,13 @@ static uint64_t back_bytes(const struct call *call)
         if (call->back[i].count > VGPU_REPLY_MAX) {
             return VGPU_REPLY_MAX + 1;
         }
-        bytes += padded(call->back[i].count);
+        bytes += call_padded(call->back[i].count);
     }
     return bytes;
 }
 
 /* Gathers the arguments behind each other. */
-static void gather(const struct call *call, uint8_t *to)
+static void call_gather(const struct call *call, uint8_t *to)
 {
     for (unsigned i = 0; i < call->in_count; i++) {
         const struct call_part *part = &call->in[i];
@@ -74,19 +74,19 @@ static void gather(const struct call *call, uint8_t *to)
         if (part->count > 0) {
             memcpy(to, part->bytes, part->count);
         }
-        memset(to + part->count, 0, padded(part->count) - part->count);
-        to += padded(part->count);
+        memset(to + part->count, 0, call_padded(part->count) - part->count);
+        to += call_padded(part->count);
     }
 }
 
 /* Hands the results out. */
-static void scatter(const struct call *call, const uint8_t *from)
+static void call_scatter(const struct call *call, const uint8_t *from)
 {
     for (unsigned i = 0; i < call->back_count; i++) {
         if (call->back[i].count > 0) {
             memcpy(call->back[i].bytes, from, call->back[i].count);
         }
-        from += padded(call->back[i].count);
+        from += call_padded(call->back[i].count);
     }
 }
 
@@ -109,7 +109,7 @@ static CUresult run_with_reply(const struct call *call, struct vgpu_cmd_call *bo
     body->reply_bytes = (uint32_t)bytes;
     r = result_of(session_call(s, command, NULL, 0));
     if (r == CUDA_SUCCESS) {
-        scatter(call, reply);
+        call_scatter(call, reply);
     }
     vgpu_pinned_free(s, reply);
     return r;
@@ -136,7 +136,7 @@ CUresult call_run(struct call *call)
     if (bytes > VGPU_COMMAND_MAX - sizeof(struct vgpu_command) - sizeof(body)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    gather(call, in);
+    call_gather(call, in);
     if (call->post) {
         return result_of(session_post(cuda.session, &command));
     }
@@ -145,7 +145,7 @@ CUresult call_run(struct call *call)
     }
     r = result_of(session_call(cuda.session, &command, out, (uint32_t)back));
     if (r == CUDA_SUCCESS) {
-        scatter(call, out);
+        call_scatter(call, out);
     }
     return r;
 }

@@ -53,7 +53,7 @@ static CUresult wait_for_event(uint64_t event)
     return r;
 }
 
-static void run(struct callbacks *c, struct waiting *waiting)
+static void callbacks_run(struct callbacks *c, struct waiting *waiting)
 {
     const struct callback *callback = &waiting->callback;
     const CUresult r = wait_for_event(waiting->event);
@@ -71,7 +71,7 @@ static void run(struct callbacks *c, struct waiting *waiting)
     shared_store(c->word, waiting->number);
 }
 
-static void *serve(void *argument)
+static void *callbacks_serve(void *argument)
 {
     struct callbacks *c = argument;
 
@@ -88,7 +88,7 @@ static void *serve(void *argument)
             c->last = &c->first;
         }
         pthread_mutex_unlock(&c->mutex);
-        run(c, waiting);
+        callbacks_run(c, waiting);
         free(waiting);
         pthread_mutex_lock(&c->mutex);
     }
@@ -115,7 +115,7 @@ CUresult callbacks_begin(uint64_t stream_handle, struct callbacks **callbacks)
         c->last = &c->first;
         pthread_mutex_init(&c->mutex, NULL);
         pthread_cond_init(&c->added, NULL);
-        r = library_thread(serve, c);
+        r = library_thread(callbacks_serve, c);
     }
     if (r != CUDA_SUCCESS) {
         vgpu_pinned_free(cuda.session, word);
@@ -139,7 +139,7 @@ static struct waiting *make_waiting(void)
 }
 
 /* Posts the event, and where there is a callback that the stream waits. */
-static CUresult post(struct callbacks *c, CUstream stream, const struct waiting *waiting)
+static CUresult callbacks_post(struct callbacks *c, CUstream stream, const struct waiting *waiting)
 {
     const CUresult r = result_of(vgpu_event_record(cuda.session, waiting->event, c->stream));
 
@@ -150,12 +150,12 @@ static CUresult post(struct callbacks *c, CUstream stream, const struct waiting 
 }
 
 /* Posts, and hands it to the thread. With the mutex, so that their order is the stream's. */
-static CUresult add(struct callbacks *c, CUstream stream, struct waiting *waiting)
+static CUresult callbacks_append(struct callbacks *c, CUstream stream, struct waiting *waiting)
 {
     CUresult r;
 
     waiting->number = c->number + 1;
-    r = post(c, stream, waiting);
+    r = callbacks_post(c, stream, waiting);
     if (r != CUDA_SUCCESS) {
         vgpu_event_destroy(cuda.session, waiting->event);
         free(waiting);
@@ -179,7 +179,7 @@ CUresult callbacks_add(struct callbacks *c, CUstream stream, struct callback cal
     waiting->callback = callback;
     waiting->stream = stream;
     pthread_mutex_lock(&c->mutex);
-    r = add(c, stream, waiting);
+    r = callbacks_append(c, stream, waiting);
     pthread_mutex_unlock(&c->mutex);
     return r;
 }
@@ -193,7 +193,7 @@ void callbacks_end(struct callbacks *c)
     pthread_cond_signal(&c->added);
     if (waiting) {
         waiting->last = true;
-        add(c, NULL, waiting);
+        callbacks_append(c, NULL, waiting);
     }
     pthread_mutex_unlock(&c->mutex);
 }

@@ -130,7 +130,7 @@ static void drop_branches(const struct capture *capture)
 }
 
 /* Ends a capture. The graph is the caller's, NULL for one that is spoilt. */
-static struct graph *end(struct capture *capture)
+static struct graph *end_capture(struct capture *capture)
 {
     struct graph *graph = capture->graph;
     struct capture **place = &captures;
@@ -242,7 +242,7 @@ CUresult capture_refuses(uint64_t stream)
 }
 
 /* Whether a capture keeps this thread from calls that are not safe beside it. */
-static bool forbids(const struct capture *capture)
+static bool mode_forbids(const struct capture *capture)
 {
     const bool own = pthread_equal(capture->thread, pthread_self());
 
@@ -260,7 +260,7 @@ CUresult capture_refuses_all(void)
 
     pthread_mutex_lock(&mutex);
     for (struct capture *capture = captures; capture; capture = capture->next) {
-        if (forbids(capture)) {
+        if (mode_forbids(capture)) {
             capture->spoilt = true;
             r = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
         }
@@ -278,7 +278,7 @@ void capture_drop(uint64_t stream)
     if (branch) {
         branch->capture->spoilt = true;
         if (branch->capture->origin == stream) {
-            end(branch->capture);
+            end_capture(branch->capture);
         }
     }
     pthread_mutex_unlock(&mutex);
@@ -420,7 +420,7 @@ static CUresult branch_waits(struct branch *branch, const struct point *point)
 }
 
 /* Another stream comes in. With the mutex. */
-static CUresult join(CUstream stream, const struct point *point)
+static CUresult join_capture(CUstream stream, const struct point *point)
 {
     struct capture *capture = find_capture(point->capture);
     struct branch *branch;
@@ -463,7 +463,7 @@ bool capture_waits(CUstream stream, uint64_t event, CUresult *result)
     if (branch) {
         *result = branch_waits(branch, point);
     } else if (point) {
-        *result = join(stream, point);
+        *result = join_capture(stream, point);
     }
     pthread_mutex_unlock(&mutex);
     return branch || point;
@@ -498,7 +498,7 @@ void capture_unmark(uint64_t event)
 /* What programs call -------------------------------------------------------------------------- */
 
 /* With the mutex. */
-static CUresult begin(uint64_t stream, bool waits_for_default, CUstreamCaptureMode mode)
+static CUresult begin_capture(uint64_t stream, bool waits_for_default, CUstreamCaptureMode mode)
 {
     struct capture *capture;
 
@@ -542,7 +542,7 @@ CUresult guest_cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
     pthread_mutex_lock(&mutex);
-    r = begin(handle, waits_for_default, mode);
+    r = begin_capture(handle, waits_for_default, mode);
     pthread_mutex_unlock(&mutex);
     return r;
 }
@@ -583,7 +583,7 @@ static CUresult end_in(struct branch *branch, struct graph **graph)
     if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED &&
         !pthread_equal(capture->thread, pthread_self())) {
         capture->spoilt = true;
-        end(capture);
+        end_capture(capture);
         return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     }
     if (capture->spoilt) {
@@ -592,7 +592,7 @@ static CUresult end_in(struct branch *branch, struct graph **graph)
         capture->spoilt = true;
         r = CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
     }
-    *graph = end(capture);
+    *graph = end_capture(capture);
     return r;
 }
 
@@ -695,7 +695,8 @@ CUresult guest_cuStreamGetCaptureInfo(CUstream stream, CUstreamCaptureStatus *st
 }
 
 /* With the mutex. */
-static CUresult update(struct branch *branch, const CUgraphNode *nodes, size_t count, bool set)
+static CUresult update_dependencies(struct branch *branch, const CUgraphNode *nodes, size_t count,
+                                    bool set)
 {
     if (!branch) {
         return CUDA_ERROR_ILLEGAL_STATE;
@@ -728,7 +729,8 @@ CUresult guest_cuStreamUpdateCaptureDependencies(CUstream stream, CUgraphNode *n
         return CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_lock(&mutex);
-    r = update(branch_of(stream), nodes, count, flags == CU_STREAM_SET_CAPTURE_DEPENDENCIES);
+    r = update_dependencies(branch_of(stream), nodes, count,
+                            flags == CU_STREAM_SET_CAPTURE_DEPENDENCIES);
     pthread_mutex_unlock(&mutex);
     return r;
 }

@@ -41,7 +41,7 @@ static uint64_t changes = 1; /* counts contexts that have ended */
 /* Those that live ----------------------------------------------------------------------------- */
 
 /* With the mutex. */
-static void begin(struct context *context, unsigned flags)
+static void context_begin(struct context *context, unsigned flags)
 {
     /* The primary one is the same when it comes back. */
     context->id = context->id != 0 ? context->id : ++last_id;
@@ -55,7 +55,7 @@ static void begin(struct context *context, unsigned flags)
 }
 
 /* With the mutex. */
-static void end(struct context *context)
+static void context_end(struct context *context)
 {
     *context->before = context->next;
     if (context->next) {
@@ -66,7 +66,7 @@ static void end(struct context *context)
 }
 
 /* With the mutex. */
-static bool lives(const struct context *wanted, uint64_t id)
+static bool context_lives(const struct context *wanted, uint64_t id)
 {
     const struct context *context = contexts;
 
@@ -85,13 +85,13 @@ struct context *context_find(CUcontext context)
         return context_current();
     }
     pthread_mutex_lock(&mutex);
-    found = lives(known, 0);
+    found = context_lives(known, 0);
     pthread_mutex_unlock(&mutex);
     return found ? known : NULL;
 }
 
 /* Gives back what a context has. It is ended already, so that nothing is added. */
-static void release(struct context *context)
+static void context_release(struct context *context)
 {
     vgpu_session_sync(cuda.session);
     exec_release(context);
@@ -119,7 +119,7 @@ CUresult context_check(void)
         return CUDA_SUCCESS;
     }
     pthread_mutex_lock(&mutex);
-    found = lives(stack.place[stack.count - 1].context, stack.place[stack.count - 1].id);
+    found = context_lives(stack.place[stack.count - 1].context, stack.place[stack.count - 1].id);
     pthread_mutex_unlock(&mutex);
     if (!found) {
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
@@ -128,7 +128,7 @@ CUresult context_check(void)
     return CUDA_SUCCESS;
 }
 
-static CUresult push(struct context *context)
+static CUresult context_push(struct context *context)
 {
     if (stack.count == STACK_MAX) {
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -139,7 +139,7 @@ static CUresult push(struct context *context)
     return CUDA_SUCCESS;
 }
 
-static void pop(void)
+static void context_pop(void)
 {
     stack.count--;
     stack.checked = 0;
@@ -149,7 +149,7 @@ CUresult guest_cuCtxPushCurrent_v2(CUcontext context)
 {
     struct context *known = context ? context_find(context) : NULL;
 
-    return known ? push(known) : CUDA_ERROR_INVALID_CONTEXT;
+    return known ? context_push(known) : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 CUresult guest_cuCtxPopCurrent_v2(CUcontext *context)
@@ -160,7 +160,7 @@ CUresult guest_cuCtxPopCurrent_v2(CUcontext *context)
     if (context) {
         *context = (CUcontext)stack.place[stack.count - 1].context;
     }
-    pop();
+    context_pop();
     return CUDA_SUCCESS;
 }
 
@@ -172,9 +172,9 @@ CUresult guest_cuCtxSetCurrent(CUcontext context)
         return CUDA_ERROR_INVALID_CONTEXT;
     }
     if (stack.count > 0) {
-        pop();
+        context_pop();
     }
-    return known ? push(known) : CUDA_SUCCESS;
+    return known ? context_push(known) : CUDA_SUCCESS;
 }
 
 CUresult guest_cuCtxGetCurrent(CUcontext *context)
@@ -201,7 +201,7 @@ CUresult guest_cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     primary.retained++;
     if (!primary.active) {
         primary.active = true;
-        begin(&primary, primary.flags);
+        context_begin(&primary, primary.flags);
     }
     pthread_mutex_unlock(&mutex);
     pthread_mutex_unlock(&life);
@@ -218,11 +218,11 @@ static void end_primary(void)
     was = primary.active;
     if (was) {
         primary.active = false;
-        end(&primary);
+        context_end(&primary);
     }
     pthread_mutex_unlock(&mutex);
     if (was) {
-        release(&primary);
+        context_release(&primary);
     }
 }
 
@@ -311,9 +311,9 @@ CUresult guest_cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice d
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     pthread_mutex_lock(&mutex);
-    begin(made, flags);
+    context_begin(made, flags);
     pthread_mutex_unlock(&mutex);
-    r = push(made);
+    r = context_push(made);
     if (r != CUDA_SUCCESS) {
         guest_cuCtxDestroy_v2((CUcontext)made);
         return r;
@@ -348,18 +348,18 @@ CUresult guest_cuCtxDestroy_v2(CUcontext context)
     bool found;
 
     pthread_mutex_lock(&mutex);
-    found = known && known != &primary && lives(known, 0);
+    found = known && known != &primary && context_lives(known, 0);
     if (found) {
-        end(known);
+        context_end(known);
     }
     pthread_mutex_unlock(&mutex);
     if (!found) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
     if (stack.count > 0 && stack.place[stack.count - 1].context == known) {
-        pop();
+        context_pop();
     }
-    release(known);
+    context_release(known);
     free(known);
     return CUDA_SUCCESS;
 }

@@ -55,7 +55,7 @@ static CUresult on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, uint64
     return r;
 }
 
-static CUresult wait_for(uint64_t stream)
+static CUresult wait_for_stream(uint64_t stream)
 {
     return result_of(vgpu_stream_sync(cuda.session, stream));
 }
@@ -78,7 +78,7 @@ static CUresult any_copy(CUdeviceptr to, CUdeviceptr from, size_t bytes, uint64_
     if (from_gpu) {
         return from_device((void *)(uintptr_t)to, from, bytes, stream);
     }
-    r = wait_for(stream);
+    r = wait_for_stream(stream);
     if (r == CUDA_SUCCESS) {
         memmove((void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes);
     }
@@ -95,7 +95,7 @@ static CUresult any_copy(CUdeviceptr to, CUdeviceptr from, size_t bytes, uint64_
 #define AND_WAIT(stream, copy)                                                                     \
     IN_STREAM(stream, ({                                                                           \
                   CUresult done_ = (copy);                                                         \
-                  done_ == CUDA_SUCCESS ? wait_for(handle_) : done_;                               \
+                  done_ == CUDA_SUCCESS ? wait_for_stream(handle_) : done_;                        \
               }))
 
 CUresult guest_cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream default_stream)
@@ -200,7 +200,7 @@ static uint64_t row_address(const struct side *side, uint64_t slice, uint64_t ro
 }
 
 /* From the first byte of a side to its last. */
-static uint64_t extent(const struct box *box, const struct side *side)
+static uint64_t side_extent(const struct box *box, const struct side *side)
 {
     return ((box->depth - 1) * side->rows + box->height - 1) * side->pitch + box->width;
 }
@@ -209,7 +209,7 @@ static uint64_t extent(const struct box *box, const struct side *side)
 static bool is_pinned(const struct box *box, const struct side *side)
 {
     const void *first = (const void *)(uintptr_t)side->address;
-    const void *last = (const uint8_t *)first + extent(box, side) - 1;
+    const void *last = (const uint8_t *)first + side_extent(box, side) - 1;
 
     return vgpu_is_pinned(cuda.session, first) && vgpu_is_pinned(cuda.session, last);
 }
@@ -223,7 +223,7 @@ static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, CUstr
 
 static CUresult host_rows(const struct box *box, uint64_t stream)
 {
-    const CUresult r = wait_for(stream);
+    const CUresult r = wait_for_stream(stream);
 
     for (uint64_t slice = 0; r == CUDA_SUCCESS && slice < box->depth; slice++) {
         for (uint64_t row = 0; row < box->height; row++) {
@@ -274,7 +274,7 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
         r = post_rows(&part, VGPU_COPY_TO_DEVICE, stream);
     }
     if (r == CUDA_SUCCESS) {
-        r = wait_for(handle);
+        r = wait_for_stream(handle);
     }
     for (uint64_t i = 0; box->to.host && r == CUDA_SUCCESS && i < rows; i++) {
         memcpy((void *)(uintptr_t)row_address(&box->to, slice, row + i), pack + i * box->width,
@@ -319,7 +319,7 @@ static CUresult check_side(const struct box *box, struct side *side)
         __builtin_mul_overflow(side->pitch, rows, &bytes) || bytes > INT64_MAX) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    return side->host ? CUDA_SUCCESS : memory_check(side->address, extent(box, side));
+    return side->host ? CUDA_SUCCESS : memory_check(side->address, side_extent(box, side));
 }
 
 static bool is_empty(const struct box *box)
@@ -503,8 +503,8 @@ CUresult guest_cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *copy, CUstream default_s
 
 /* Fills --------------------------------------------------------------------------------------- */
 
-static CUresult fill(CUdeviceptr to, unsigned value, unsigned element, size_t count,
-                     CUstream stream)
+static CUresult fill_linear(CUdeviceptr to, unsigned value, unsigned element, size_t count,
+                            CUstream stream)
 {
     uint64_t bytes, handle;
     CUresult r;
@@ -541,11 +541,11 @@ static CUresult check_fill(const CUDA_MEMSET_NODE_PARAMS *fill)
         (fill->height > 1 && (pitch < box.width || pitch > INT64_MAX / fill->height))) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    return is_empty(&box) ? CUDA_SUCCESS : memory_check(fill->dst, extent(&box, &side));
+    return is_empty(&box) ? CUDA_SUCCESS : memory_check(fill->dst, side_extent(&box, &side));
 }
 
-static CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned element,
-                          size_t width, size_t height, CUstream stream)
+static CUresult fill_pitched(CUdeviceptr to, size_t pitch, unsigned value, unsigned element,
+                             size_t width, size_t height, CUstream stream)
 {
     const CUDA_MEMSET_NODE_PARAMS fill = {.dst = to,
                                           .pitch = pitch,
@@ -567,70 +567,70 @@ static CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned
 CUresult guest_cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count,
                              CUstream default_stream)
 {
-    return fill(to, value, 1, count, default_stream);
+    return fill_linear(to, value, 1, count, default_stream);
 }
 
 CUresult guest_cuMemsetD16_v2(CUdeviceptr to, unsigned short value, size_t count,
                               CUstream default_stream)
 {
-    return fill(to, value, 2, count, default_stream);
+    return fill_linear(to, value, 2, count, default_stream);
 }
 
 CUresult guest_cuMemsetD32_v2(CUdeviceptr to, unsigned int value, size_t count,
                               CUstream default_stream)
 {
-    return fill(to, value, 4, count, default_stream);
+    return fill_linear(to, value, 4, count, default_stream);
 }
 
 CUresult guest_cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream)
 {
-    return fill(to, value, 1, count, stream);
+    return fill_linear(to, value, 1, count, stream);
 }
 
 CUresult guest_cuMemsetD16Async(CUdeviceptr to, unsigned short value, size_t count, CUstream stream)
 {
-    return fill(to, value, 2, count, stream);
+    return fill_linear(to, value, 2, count, stream);
 }
 
 CUresult guest_cuMemsetD32Async(CUdeviceptr to, unsigned int value, size_t count, CUstream stream)
 {
-    return fill(to, value, 4, count, stream);
+    return fill_linear(to, value, 4, count, stream);
 }
 
 CUresult guest_cuMemsetD2D8_v2(CUdeviceptr to, size_t pitch, unsigned char value, size_t width,
                                size_t height, CUstream default_stream)
 {
-    return fill_rows(to, pitch, value, 1, width, height, default_stream);
+    return fill_pitched(to, pitch, value, 1, width, height, default_stream);
 }
 
 CUresult guest_cuMemsetD2D16_v2(CUdeviceptr to, size_t pitch, unsigned short value, size_t width,
                                 size_t height, CUstream default_stream)
 {
-    return fill_rows(to, pitch, value, 2, width, height, default_stream);
+    return fill_pitched(to, pitch, value, 2, width, height, default_stream);
 }
 
 CUresult guest_cuMemsetD2D32_v2(CUdeviceptr to, size_t pitch, unsigned int value, size_t width,
                                 size_t height, CUstream default_stream)
 {
-    return fill_rows(to, pitch, value, 4, width, height, default_stream);
+    return fill_pitched(to, pitch, value, 4, width, height, default_stream);
 }
 
 CUresult guest_cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width,
                                  size_t height, CUstream stream)
 {
-    return fill_rows(to, pitch, value, 1, width, height, stream);
+    return fill_pitched(to, pitch, value, 1, width, height, stream);
 }
 
 CUresult guest_cuMemsetD2D16Async(CUdeviceptr to, size_t pitch, unsigned short value, size_t width,
                                   size_t height, CUstream stream)
 {
-    return fill_rows(to, pitch, value, 2, width, height, stream);
+    return fill_pitched(to, pitch, value, 2, width, height, stream);
 }
 
 CUresult guest_cuMemsetD2D32Async(CUdeviceptr to, size_t pitch, unsigned int value, size_t width,
                                   size_t height, CUstream stream)
 {
-    return fill_rows(to, pitch, value, 4, width, height, stream);
+    return fill_pitched(to, pitch, value, 4, width, height, stream);
 }
 
 /* For later ----------------------------------------------------------------------------------- */

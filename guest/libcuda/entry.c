@@ -68,7 +68,7 @@ static bool is_sticky(CUresult error)
 }
 
 /* What a session that is gone means to a program. */
-static CUresult ended(void)
+static CUresult library_ended(void)
 {
     switch (vgpu_session_end(cuda.session)) {
     case VGPU_QUEUE_END_TIMEOUT:
@@ -88,7 +88,7 @@ CUresult result_of(int result)
         return CUDA_SUCCESS;
     }
     if (result == VGPU_ENDED) {
-        error = ended();
+        error = library_ended();
     } else if (result == VGPU_BAD_ARGUMENT) {
         error = CUDA_ERROR_INVALID_VALUE;
     } else if (result == VGPU_SYSTEM) {
@@ -148,7 +148,7 @@ CUresult refuse(const char *name, int *said)
 /* Beginning and end ------------------------------------------------------------------------- */
 
 /* A number from the environment, or what there is without it. */
-static uint64_t number(const char *variable, uint64_t otherwise)
+static uint64_t setting_number(const char *variable, uint64_t otherwise)
 {
     const char *text = getenv(variable);
 
@@ -207,10 +207,10 @@ static struct vgpu_host_options host_options(const char *socket, unsigned priori
 
     return (struct vgpu_host_options){
         .socket = socket,
-        .vm_id = (uint32_t)number("VGPU_VM_ID", 1000000u + (uint32_t)getpid()),
+        .vm_id = (uint32_t)setting_number("VGPU_VM_ID", 1000000u + (uint32_t)getpid()),
         .pool = letter[0],
         .priority = (enum vgpu_priority)priority,
-        .shm_size = number("VGPU_SHM_MIB", VGPU_DEFAULT_SHM >> 20) << 20,
+        .shm_size = setting_number("VGPU_SHM_MIB", VGPU_DEFAULT_SHM >> 20) << 20,
     };
 }
 
@@ -222,7 +222,8 @@ static int open_session(unsigned priority)
     const struct vgpu_session_options options = {
         .address = getenv("VGPU_ADDRESS"),
         .host = on_host ? &host : NULL,
-        .arena_size = number("VGPU_ARENA_MIB", on_host ? (host.shm_size >> 20) / 2 : 0) << 20,
+        .arena_size = setting_number("VGPU_ARENA_MIB", on_host ? (host.shm_size >> 20) / 2 : 0)
+                      << 20,
     };
 
     return vgpu_session_open(&options, &cuda.session);
@@ -260,7 +261,7 @@ static void child_of_fork(void)
     }
 }
 
-static CUresult begin(void)
+static CUresult begin_session(void)
 {
     unsigned priority = VGPU_PRIORITY_MEDIUM;
     const char *wrong = wrong_variable(&priority);
@@ -295,7 +296,7 @@ CUresult guest_cuInit(unsigned int flags)
     }
     pthread_mutex_lock(&life_mutex);
     if (cuda.life == CUDA_NOT_YET) {
-        r = begin();
+        r = begin_session();
     } else {
         r = enter_init();
     }
@@ -304,7 +305,7 @@ CUresult guest_cuInit(unsigned int flags)
 }
 
 /* At exit, and when the library is unloaded. Threads that are still in a call find it ended. */
-__attribute__((destructor)) static void finish(void)
+__attribute__((destructor)) static void end_session(void)
 {
     if (shared_load_acquire(&cuda.life) == CUDA_RUNNING) {
         shared_store_release(&cuda.life, CUDA_ENDED);

@@ -27,7 +27,7 @@ struct exec {
 };
 
 /* A graph of its own that lasts as long as the program has it. */
-static CUresult instantiate(CUgraphExec *exec, CUgraph graph, unsigned long long flags)
+static CUresult exec_instantiate(CUgraphExec *exec, CUgraph graph, unsigned long long flags)
 {
     const struct graph *known = graph_find(graph);
     struct exec *made;
@@ -72,7 +72,7 @@ static struct exec *find_exec(CUgraphExec exec)
 }
 
 /* Of what was launched, functions are still called. */
-static CUresult destroy(struct exec *exec)
+static CUresult exec_destroy(struct exec *exec)
 {
     const CUgraphExec handle = (CUgraphExec)(uintptr_t)exec->object.handle;
     const CUresult r = call_graph_destroy(handle);
@@ -89,12 +89,12 @@ void exec_release(const struct context *context)
     struct object *object;
 
     while ((object = object_of(context, HANDLE_GRAPH)) != NULL) {
-        destroy((struct exec *)object);
+        exec_destroy((struct exec *)object);
     }
 }
 
 /* Brings what has changed over. With the mutex. */
-static CUresult renew(struct exec *exec)
+static CUresult exec_renew(struct exec *exec)
 {
     CUgraphExec handle = (CUgraphExec)(uintptr_t)exec->object.handle;
     struct gates *gates = NULL;
@@ -123,14 +123,14 @@ CUresult guest_cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, CUgraphNode 
     if (log && log_bytes > 0) {
         log[0] = '\0';
     }
-    return instantiate(exec, graph, 0);
+    return exec_instantiate(exec, graph, 0);
 }
 
 CUresult guest_cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph,
                                            unsigned long long flags)
 {
     return flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD ? CUDA_ERROR_INVALID_VALUE
-                                                      : instantiate(exec, graph, flags);
+                                                      : exec_instantiate(exec, graph, flags);
 }
 
 CUresult guest_cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph,
@@ -143,7 +143,7 @@ CUresult guest_cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph,
     if (!params) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    r = instantiate(exec, graph, params->flags);
+    r = exec_instantiate(exec, graph, params->flags);
     params->hErrNode_out = NULL;
     params->result_out = r == CUDA_SUCCESS ? CUDA_GRAPH_INSTANTIATE_SUCCESS
                                            : CUDA_GRAPH_INSTANTIATE_ERROR;
@@ -164,7 +164,7 @@ CUresult guest_cuGraphLaunch(CUgraphExec exec, CUstream stream)
         return r;
     }
     pthread_mutex_lock(&known->mutex);
-    r = renew(known);
+    r = exec_renew(known);
     if (r == CUDA_SUCCESS && known->gates) {
         r = gates_launch(known->gates, exec, stream);
     } else if (r == CUDA_SUCCESS) {
@@ -186,7 +186,7 @@ CUresult guest_cuGraphExecDestroy(CUgraphExec exec)
 {
     struct exec *known = find_exec(exec);
 
-    return known ? destroy(known) : CUDA_ERROR_INVALID_VALUE;
+    return known ? exec_destroy(known) : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult guest_cuGraphExecGetFlags(CUgraphExec exec, cuuint64_t *flags)
@@ -203,7 +203,7 @@ CUresult guest_cuGraphExecGetFlags(CUgraphExec exec, cuuint64_t *flags)
 /* Updates ------------------------------------------------------------------------------------- */
 
 /* Whether a node of the new graph is like the one of the old graph in its place. */
-static CUgraphExecUpdateResult compare(const struct node *old, const struct node *new)
+static CUgraphExecUpdateResult exec_compare(const struct node *old, const struct node *new)
 {
     if (old->work.type != new->work.type) {
         return CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED;
@@ -237,7 +237,7 @@ static CUgraphExecUpdateResult compare_graphs(struct graph *old, struct graph *n
     }
     for (a = old->first, b = new->first; a &&result == CU_GRAPH_EXEC_UPDATE_SUCCESS;
          a = a->next, b = b->next) {
-        result = compare(a, b);
+        result = exec_compare(a, b);
         *node = result == CU_GRAPH_EXEC_UPDATE_SUCCESS ? NULL : b;
         if (result == CU_GRAPH_EXEC_UPDATE_SUCCESS && a->work.type == CU_GRAPH_NODE_TYPE_GRAPH) {
             result = compare_graphs(a->work.child, b->work.child, node);
@@ -247,7 +247,7 @@ static CUgraphExecUpdateResult compare_graphs(struct graph *old, struct graph *n
 }
 
 /* Nodes are known by those of the first graph, and stay enabled or not as they were. */
-static void take_over(const struct graph *old, struct graph *new)
+static void exec_take_over(const struct graph *old, struct graph *new)
 {
     const struct node *before = old->first;
 
@@ -255,7 +255,7 @@ static void take_over(const struct graph *old, struct graph *new)
         node->id = before->id;
         node->disabled = before->disabled;
         if (node->work.type == CU_GRAPH_NODE_TYPE_GRAPH) {
-            take_over(before->work.child, node->work.child);
+            exec_take_over(before->work.child, node->work.child);
         }
     }
 }
@@ -269,10 +269,10 @@ static CUresult take_graph(struct exec *exec, const struct graph *graph)
     if (!copy) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    take_over(before, copy);
+    exec_take_over(before, copy);
     exec->graph = copy;
     exec->changed = true;
-    r = renew(exec);
+    r = exec_renew(exec);
     if (r != CUDA_SUCCESS) {
         exec->graph = before;
         graph_free(copy);
@@ -330,7 +330,7 @@ static struct node *own_node(const struct exec *exec, CUgraphNode node)
 }
 
 /* Puts work that was made, `r`, in place of the node's, for the launches to come. */
-static CUresult change(struct exec *exec, CUgraphNode node, CUresult r, struct work *work)
+static CUresult exec_change_node(struct exec *exec, CUgraphNode node, CUresult r, struct work *work)
 {
     struct node *own;
 
@@ -356,7 +356,7 @@ CUresult guest_cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode n
     struct exec *known = find_exec(exec);
     struct work work;
 
-    return known && params ? change(known, node, work_kernel(params, &work), &work)
+    return known && params ? exec_change_node(known, node, work_kernel(params, &work), &work)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -381,7 +381,7 @@ CUresult guest_cuGraphExecMemcpyNodeSetParams(CUgraphExec exec, CUgraphNode node
     if (!context_find(context)) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
-    return known && copy ? change(known, node, work_copy(copy, &work), &work)
+    return known && copy ? exec_change_node(known, node, work_copy(copy, &work), &work)
                          : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -395,7 +395,7 @@ CUresult guest_cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node
     if (!context_find(context)) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
-    return known && params ? change(known, node, work_fill(params, &work), &work)
+    return known && params ? exec_change_node(known, node, work_fill(params, &work), &work)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -405,7 +405,7 @@ CUresult guest_cuGraphExecHostNodeSetParams(CUgraphExec exec, CUgraphNode node,
     struct exec *known = find_exec(exec);
     struct work work;
 
-    return known && params ? change(known, node, work_host(params, &work), &work)
+    return known && params ? exec_change_node(known, node, work_host(params, &work), &work)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -415,7 +415,7 @@ CUresult guest_cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node,
     struct exec *known = find_exec(exec);
     struct work work;
 
-    return known && params ? change(known, node, work_of(params, &work), &work)
+    return known && params ? exec_change_node(known, node, work_of(params, &work), &work)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 

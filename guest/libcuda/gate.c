@@ -44,7 +44,7 @@ struct gates *gates_new(void)
     return g;
 }
 
-static bool make_room(struct gates *g)
+static bool gates_make_room(struct gates *g)
 {
     const size_t room = 2 * g->room + 4;
     struct gate *more;
@@ -62,7 +62,7 @@ static bool make_room(struct gates *g)
 
 bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *address)
 {
-    void *word = make_room(g) ? memory_pinned(sizeof(uint32_t)) : NULL;
+    void *word = gates_make_room(g) ? memory_pinned(sizeof(uint32_t)) : NULL;
 
     if (!word) {
         return false;
@@ -85,7 +85,7 @@ static void free_gates(struct gates *g)
 }
 
 /* Calls the functions of gates that are reached. Whether all have been by all launches. */
-static bool pass(struct gates *g, uint64_t launched, bool *any)
+static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
 {
     bool all = true;
 
@@ -107,12 +107,12 @@ static bool pass(struct gates *g, uint64_t launched, bool *any)
 }
 
 /* Looks after the gates until all launches have passed them, ever more slowly. */
-static void watch(struct gates *g, uint64_t launched)
+static void gates_watch(struct gates *g, uint64_t launched)
 {
     uint64_t since = clock_ns();
     bool any = false;
 
-    while (!pass(g, launched, &any) && enter_init() == CUDA_SUCCESS &&
+    while (!gates_pass(g, launched, &any) && enter_init() == CUDA_SUCCESS &&
            shared_load(&cuda.lost) == CUDA_SUCCESS) {
         since = any ? clock_ns() : since;
         any = false;
@@ -120,7 +120,7 @@ static void watch(struct gates *g, uint64_t launched)
     }
 }
 
-static void *serve(void *argument)
+static void *gates_serve(void *argument)
 {
     struct gates *g = argument;
     uint64_t done = 0;
@@ -131,7 +131,7 @@ static void *serve(void *argument)
             const uint64_t launched = g->launched;
 
             pthread_mutex_unlock(&g->mutex);
-            watch(g, launched);
+            gates_watch(g, launched);
             pthread_mutex_lock(&g->mutex);
             done = launched;
         } else if (g->ending) {
@@ -150,7 +150,7 @@ CUresult gates_launch(struct gates *g, CUgraphExec exec, CUstream stream)
     CUresult r;
 
     pthread_mutex_lock(&g->mutex);
-    r = g->running ? CUDA_SUCCESS : library_thread(serve, g);
+    r = g->running ? CUDA_SUCCESS : library_thread(gates_serve, g);
     g->running = r == CUDA_SUCCESS;
     if (r == CUDA_SUCCESS) {
         r = call_graph_launch(exec, stream);

@@ -97,7 +97,7 @@ static void stop_following(struct node *node, struct node *before)
     node->follow_count = kept;
 }
 
-static bool follows(const struct node *node, const struct node *before)
+static bool node_follows(const struct node *node, const struct node *before)
 {
     for (size_t i = 0; i < node->follow_count; i++) {
         if (node->follows[i] == before) {
@@ -112,7 +112,7 @@ static CUresult follow_all(struct node *node, struct node *const *before, size_t
     CUresult r = CUDA_SUCCESS;
 
     for (size_t i = 0; r == CUDA_SUCCESS && i < count; i++) {
-        if (!before[i] || before[i]->graph != node->graph || follows(node, before[i])) {
+        if (!before[i] || before[i]->graph != node->graph || node_follows(node, before[i])) {
             return CUDA_ERROR_INVALID_VALUE;
         }
         r = node_follow(node, before[i]);
@@ -392,7 +392,7 @@ struct list {
     size_t room, count;
 };
 
-static void put(struct list *list, const struct node *node, const struct node *second)
+static void put_number(struct list *list, const struct node *node, const struct node *second)
 {
     if (list->nodes && list->count < list->room) {
         list->nodes[list->count] = (CUgraphNode)(uintptr_t)node;
@@ -404,7 +404,7 @@ static void put(struct list *list, const struct node *node, const struct node *s
 }
 
 /* What is behind the last one is NULL. */
-static CUresult give(const struct list *list, CUgraphEdgeData *edges, size_t *count)
+static CUresult give_list(const struct list *list, CUgraphEdgeData *edges, size_t *count)
 {
     const size_t given = list->count < list->room ? list->count : list->room;
 
@@ -434,9 +434,9 @@ CUresult guest_cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count)
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (const struct node *node = known->first; node; node = node->next) {
-        put(&list, node, NULL);
+        put_number(&list, node, NULL);
     }
-    return give(&list, NULL, count);
+    return give_list(&list, NULL, count);
 }
 
 CUresult guest_cuGraphGetRootNodes(CUgraph graph, CUgraphNode *nodes, size_t *count)
@@ -449,10 +449,10 @@ CUresult guest_cuGraphGetRootNodes(CUgraph graph, CUgraphNode *nodes, size_t *co
     }
     for (const struct node *node = known->first; node; node = node->next) {
         if (node->follow_count == 0) {
-            put(&list, node, NULL);
+            put_number(&list, node, NULL);
         }
     }
-    return give(&list, NULL, count);
+    return give_list(&list, NULL, count);
 }
 
 CUresult guest_cuGraphGetEdges_v2(CUgraph graph, CUgraphNode *from, CUgraphNode *to,
@@ -466,10 +466,10 @@ CUresult guest_cuGraphGetEdges_v2(CUgraph graph, CUgraphNode *from, CUgraphNode 
     }
     for (const struct node *node = known->first; node; node = node->next) {
         for (size_t i = 0; i < node->follow_count; i++) {
-            put(&list, node->follows[i], node);
+            put_number(&list, node->follows[i], node);
         }
     }
-    return give(&list, edges, count);
+    return give_list(&list, edges, count);
 }
 
 CUresult guest_cuGraphGetEdges(CUgraph graph, CUgraphNode *from, CUgraphNode *to, size_t *count)
@@ -487,9 +487,9 @@ CUresult guest_cuGraphNodeGetDependencies_v2(CUgraphNode node, CUgraphNode *node
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (size_t i = 0; i < known->follow_count; i++) {
-        put(&list, known->follows[i], NULL);
+        put_number(&list, known->follows[i], NULL);
     }
-    return give(&list, edges, count);
+    return give_list(&list, edges, count);
 }
 
 CUresult guest_cuGraphNodeGetDependencies(CUgraphNode node, CUgraphNode *nodes, size_t *count)
@@ -507,11 +507,11 @@ CUresult guest_cuGraphNodeGetDependentNodes_v2(CUgraphNode node, CUgraphNode *no
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (const struct node *other = known->graph->first; other; other = other->next) {
-        if (follows(other, known)) {
-            put(&list, other, NULL);
+        if (node_follows(other, known)) {
+            put_number(&list, other, NULL);
         }
     }
-    return give(&list, edges, count);
+    return give_list(&list, edges, count);
 }
 
 CUresult guest_cuGraphNodeGetDependentNodes(CUgraphNode node, CUgraphNode *nodes, size_t *count)
@@ -542,7 +542,7 @@ static CUresult check_pairs(const struct graph *graph, const CUgraphNode *from,
         const struct node *before = node_find(from[i]), *node = node_find(to[i]);
 
         if (!before || !node || before == node || before->graph != graph || node->graph != graph ||
-            follows(node, before) != there) {
+            node_follows(node, before) != there) {
             return CUDA_ERROR_INVALID_VALUE;
         }
     }

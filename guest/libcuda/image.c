@@ -30,7 +30,7 @@ struct wrapper {
 
 /* Length --------------------------------------------------------------------------------------- */
 
-static uint64_t larger(uint64_t a, uint64_t b)
+static uint64_t larger_entry(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
 }
@@ -42,15 +42,15 @@ static uint64_t elf_bytes(const uint8_t *image)
     const Elf64_Phdr *segments = (const void *)(image + header->e_phoff);
     uint64_t bytes = sizeof(*header);
 
-    bytes = larger(bytes, header->e_shoff + (uint64_t)header->e_shnum * sizeof(*sections));
-    bytes = larger(bytes, header->e_phoff + (uint64_t)header->e_phnum * sizeof(*segments));
+    bytes = larger_entry(bytes, header->e_shoff + (uint64_t)header->e_shnum * sizeof(*sections));
+    bytes = larger_entry(bytes, header->e_phoff + (uint64_t)header->e_phnum * sizeof(*segments));
     for (unsigned i = 0; i < header->e_shnum; i++) {
         if (sections[i].sh_type != SHT_NOBITS) {
-            bytes = larger(bytes, sections[i].sh_offset + sections[i].sh_size);
+            bytes = larger_entry(bytes, sections[i].sh_offset + sections[i].sh_size);
         }
     }
     for (unsigned i = 0; i < header->e_phnum; i++) {
-        bytes = larger(bytes, segments[i].p_offset + segments[i].p_filesz);
+        bytes = larger_entry(bytes, segments[i].p_offset + segments[i].p_filesz);
     }
     return bytes;
 }
@@ -69,7 +69,7 @@ static bool begins_with(const uint8_t *image, const void *bytes, unsigned count)
 }
 
 /* The image inside nvcc's wrapper. */
-static const void *unwrap(const void *image)
+static const void *image_unwrap(const void *image)
 {
     const uint32_t magic = WRAPPER_MAGIC;
     struct wrapper wrapper;
@@ -247,7 +247,7 @@ CUresult image_send(const void *image, uint64_t bytes)
 
 CUresult image_load(const void *image, const struct image_options *options, CUmodule *module)
 {
-    const void *inner = unwrap(image);
+    const void *inner = image_unwrap(image);
     struct options o = {.count = 0};
     CUresult result = CUDA_SUCCESS, r = sort_options(options, &o);
     uint32_t info = 0, error = 0;

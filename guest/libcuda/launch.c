@@ -15,7 +15,7 @@
 /* Parameters --------------------------------------------------------------------------------- */
 
 /* From pointers to each of them. */
-static CUresult gather(const struct function *function, void *const *params, uint8_t *bytes)
+static CUresult gather_params(const struct function *function, void *const *params, uint8_t *bytes)
 {
     if (function->count == ~0u) {
         return REFUSE("kernelParams, with a driver on the host before CUDA 12.4");
@@ -83,7 +83,7 @@ static CUresult find_params(const struct function *function, void *const *params
         return function->bytes == 0 && function->count != ~0u ? CUDA_SUCCESS
                                                               : CUDA_ERROR_INVALID_VALUE;
     }
-    return gather(function, params, room);
+    return gather_params(function, params, room);
 }
 
 /* What CUDA says of a shape at once --------------------------------------------------------- */
@@ -124,7 +124,7 @@ static CUresult check_shape(struct function *function, const struct shape *shape
 
 /* Launches ------------------------------------------------------------------------------------- */
 
-static CUresult post_launch(const struct function *function, const struct shape *shape,
+static CUresult launch_post(const struct function *function, const struct shape *shape,
                             uint64_t stream, const uint8_t *params, uint32_t bytes)
 {
     const struct vgpu_cmd_launch body = {
@@ -154,7 +154,7 @@ static CUresult check_launch(const struct launch *l, struct function **function)
                                                    : check_shape(*function, &l->shape);
 }
 
-static CUresult launch(const struct launch *l, CUstream stream)
+static CUresult launch_kernel(const struct launch *l, CUstream stream)
 {
     const struct shape *shape = &l->shape;
     struct function *function;
@@ -178,7 +178,7 @@ static CUresult launch(const struct launch *l, CUstream stream)
         return r;
     }
     if (l->attribute_count == 0) {
-        return post_launch(function, shape, handle, bytes, byte_count);
+        return launch_post(function, shape, handle, bytes, byte_count);
     }
     return call_launch_ex(l->function, shape->grid[0], shape->grid[1], shape->grid[2],
                           shape->block[0], shape->block[1], shape->block[2], shape->shared_bytes,
@@ -196,8 +196,8 @@ void kernel_free(struct kernel_work *work)
 }
 
 /* Copies of what a launch points to, for a function whose parameters may be known. */
-static CUresult keep(struct kernel_work *work, const struct function *function,
-                     const CUlaunchAttribute *attributes, const uint8_t *params)
+static CUresult keep_params(struct kernel_work *work, const struct function *function,
+                            const CUlaunchAttribute *attributes, const uint8_t *params)
 {
     const uint32_t listed = function->count == ~0u ? 0 : function->count;
     const size_t attribute_bytes = work->attribute_count * sizeof(*attributes);
@@ -237,7 +237,7 @@ CUresult kernel_make(const struct launch *l, struct kernel_work *work)
                                  .shape = l->shape,
                                  .attribute_count = l->attribute_count,
                                  .param_bytes = byte_count};
-    return keep(work, function, l->attributes, bytes);
+    return keep_params(work, function, l->attributes, bytes);
 }
 
 CUresult kernel_copy(const struct kernel_work *from, struct kernel_work *work)
@@ -245,7 +245,7 @@ CUresult kernel_copy(const struct kernel_work *from, struct kernel_work *work)
     const struct function *function = function_find(from->function);
 
     *work = *from;
-    return function ? keep(work, function, from->attributes, from->params)
+    return function ? keep_params(work, function, from->attributes, from->params)
                     : CUDA_ERROR_INVALID_HANDLE;
 }
 
@@ -256,7 +256,7 @@ CUresult guest_cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned
                               unsigned int block_z, unsigned int shared_bytes, CUstream stream,
                               void **params, void **extra)
 {
-    return launch(
+    return launch_kernel(
         &(struct launch){
             .function = function,
             .shape = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes},
@@ -331,7 +331,8 @@ CUresult guest_cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction functio
         .attribute_count = config->numAttrs,
     };
     r = check_attributes(config, function, &l.shape);
-    return r == CUDA_SUCCESS ? launch(&l, config->hStream ? config->hStream : default_stream) : r;
+    return r == CUDA_SUCCESS ? launch_kernel(&l, config->hStream ? config->hStream : default_stream)
+                             : r;
 }
 
 CUresult guest_cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x,

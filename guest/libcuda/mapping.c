@@ -67,7 +67,7 @@ static CUresult check_size(uint64_t address, uint64_t bytes)
                                                                    : CUDA_ERROR_INVALID_VALUE;
 }
 
-static struct allocation *find_allocation(CUmemGenericAllocationHandle handle)
+static struct allocation *find_handle(CUmemGenericAllocationHandle handle)
 {
     struct allocation *allocation = object_find(HANDLE_ALLOCATION, handle);
 
@@ -112,7 +112,8 @@ static CUresult check_prop(const CUmemAllocationProp *prop)
 #define PLACES 8
 
 /* Addresses that are claimed, if there are such. */
-static CUresult reserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr wanted)
+static CUresult reserve_range(CUdeviceptr *address, size_t bytes, size_t alignment,
+                              CUdeviceptr wanted)
 {
     CUdeviceptr taken[PLACES];
     unsigned count = 0;
@@ -148,7 +149,7 @@ CUresult guest_cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t al
     if (!range) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    r = reserve(address, bytes, alignment, wanted);
+    r = reserve_range(address, bytes, alignment, wanted);
     if (r != CUDA_SUCCESS) {
         free(range);
         return r;
@@ -241,7 +242,7 @@ CUresult guest_cuMemRelease(CUmemGenericAllocationHandle handle)
     CUresult r = CUDA_ERROR_INVALID_VALUE;
 
     pthread_mutex_lock(&mutex);
-    allocation = find_allocation(handle);
+    allocation = find_handle(handle);
     if (allocation) {
         allocation->handles--;
         r = drop_if_unused(allocation);
@@ -253,7 +254,7 @@ CUresult guest_cuMemRelease(CUmemGenericAllocationHandle handle)
 CUresult guest_cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
                                                       CUmemGenericAllocationHandle handle)
 {
-    const struct allocation *allocation = find_allocation(handle);
+    const struct allocation *allocation = find_handle(handle);
 
     if (!prop || !allocation) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -284,9 +285,10 @@ CUresult guest_cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle,
 /* Mapping ------------------------------------------------------------------------------------- */
 
 /* With the mutex. */
-static CUresult map(uint64_t address, uint64_t bytes, CUmemGenericAllocationHandle handle)
+static CUresult map_allocation(uint64_t address, uint64_t bytes,
+                               CUmemGenericAllocationHandle handle)
 {
-    struct allocation *allocation = find_allocation(handle);
+    struct allocation *allocation = find_handle(handle);
     const struct range *range = *find_range(address, bytes);
     CUresult r;
 
@@ -317,7 +319,7 @@ CUresult guest_cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 
     if (r == CUDA_SUCCESS) {
         pthread_mutex_lock(&mutex);
-        r = map(address, bytes, handle);
+        r = map_allocation(address, bytes, handle);
         pthread_mutex_unlock(&mutex);
     }
     return r;
@@ -337,7 +339,7 @@ static bool are_mappings(uint64_t address, uint64_t bytes)
 }
 
 /* Forgets mappings, and with them memory that nothing else holds. With the mutex. */
-static CUresult forget(uint64_t address, uint64_t bytes)
+static CUresult forget_mappings(uint64_t address, uint64_t bytes)
 {
     const uint64_t end = address + bytes;
     CUresult r = CUDA_SUCCESS;
@@ -369,7 +371,7 @@ CUresult guest_cuMemUnmap(CUdeviceptr address, size_t bytes)
     pthread_mutex_lock(&mutex);
     r = are_mappings(address, bytes) ? call_memory_unmap(address, bytes) : CUDA_ERROR_INVALID_VALUE;
     if (r == CUDA_SUCCESS) {
-        r = forget(address, bytes);
+        r = forget_mappings(address, bytes);
     }
     pthread_mutex_unlock(&mutex);
     return r;

@@ -22,7 +22,7 @@ static size_t area_count, piece_room;
 static uint64_t last_id;
 
 /* The first area that ends behind an address. With the mutex. */
-static size_t find(uint64_t address)
+static size_t first_area_behind(uint64_t address)
 {
     size_t low = 0, high = area_count;
 
@@ -44,7 +44,7 @@ bool memory_add(struct memory area)
     size_t i;
 
     pthread_mutex_lock(&mutex);
-    i = find(area.address);
+    i = first_area_behind(area.address);
     if (i < area_count && areas[i].address < area.address + area.bytes) {
         added = false;
     } else if (area_count == piece_room) {
@@ -72,7 +72,7 @@ bool memory_find(uint64_t address, struct memory *area)
     size_t i;
 
     pthread_mutex_lock(&mutex);
-    i = find(address);
+    i = first_area_behind(address);
     found = i < area_count && areas[i].address <= address;
     if (found) {
         *area = areas[i];
@@ -86,7 +86,7 @@ void memory_drop(uint64_t address)
     size_t i;
 
     pthread_mutex_lock(&mutex);
-    i = find(address);
+    i = first_area_behind(address);
     if (i < area_count && areas[i].address == address) {
         memmove(&areas[i], &areas[i + 1], (--area_count - i) * sizeof(*areas));
     }
@@ -113,7 +113,7 @@ bool memory_within(uint64_t address, uint64_t bytes)
     size_t i;
 
     pthread_mutex_lock(&mutex);
-    i = find(address);
+    i = first_area_behind(address);
     within = i < area_count && areas[i].address < address + bytes;
     pthread_mutex_unlock(&mutex);
     return within;
@@ -122,7 +122,8 @@ bool memory_within(uint64_t address, uint64_t bytes)
 void memory_set_access(uint64_t address, uint64_t bytes, unsigned access)
 {
     pthread_mutex_lock(&mutex);
-    for (size_t i = find(address); i < area_count && areas[i].address < address + bytes; i++) {
+    for (size_t i = first_area_behind(address);
+         i < area_count && areas[i].address < address + bytes; i++) {
         areas[i].flags = access;
     }
     pthread_mutex_unlock(&mutex);
@@ -140,7 +141,7 @@ static uint64_t bytes_from(uint64_t address, uint64_t bytes)
 {
     uint64_t at = address;
 
-    for (size_t i = find(address);
+    for (size_t i = first_area_behind(address);
          i < area_count && areas[i].address <= at && areas[i].kind != MEMORY_REGISTERED &&
          (at == address || areas[i].kind == MEMORY_MAPPED) && at - address < bytes;
          i++) {
@@ -395,7 +396,7 @@ CUresult guest_cuMemAllocHost_v2(void **memory, size_t bytes)
 }
 
 /* The area of this kind that begins at an address. */
-static bool find_own(const void *memory, enum memory_kind kind, struct memory *area)
+static bool find_program_area(const void *memory, enum memory_kind kind, struct memory *area)
 {
     return memory_find((uint64_t)(uintptr_t)memory, area) && area->kind == kind &&
            area->address == (uint64_t)(uintptr_t)memory;
@@ -406,7 +407,7 @@ CUresult guest_cuMemFreeHost(void *memory)
     struct memory area;
     CUresult r;
 
-    if (!find_own(memory, MEMORY_HOST, &area)) {
+    if (!find_program_area(memory, MEMORY_HOST, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     /* Something may still use it. */
@@ -465,7 +466,7 @@ CUresult guest_cuMemHostUnregister(void *memory)
 {
     struct memory area;
 
-    if (!find_own(memory, MEMORY_REGISTERED, &area)) {
+    if (!find_program_area(memory, MEMORY_REGISTERED, &area)) {
         return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     }
     memory_drop(area.address);
@@ -504,8 +505,8 @@ static size_t attribute_bytes(CUpointer_attribute attribute)
     }
 }
 
-static CUresult read_attribute(const struct memory *area, CUpointer_attribute attribute,
-                               uint64_t address, uint64_t *value)
+static CUresult pointer_attribute(const struct memory *area, CUpointer_attribute attribute,
+                                  uint64_t address, uint64_t *value)
 {
     *value = 0;
     switch (attribute) {
@@ -562,7 +563,7 @@ CUresult guest_cuPointerGetAttribute(void *data, CUpointer_attribute attribute, 
     if (!data || bytes == 0 || !memory_find(address, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    r = read_attribute(&area, attribute, address, &value);
+    r = pointer_attribute(&area, attribute, address, &value);
     if (r == CUDA_SUCCESS) {
         memcpy(data, &value, bytes);
     }
@@ -586,7 +587,7 @@ CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *a
         if (bytes == 0 || !data[i]) {
             return CUDA_ERROR_INVALID_VALUE;
         }
-        if (found && read_attribute(&area, attributes[i], address, &value) != CUDA_SUCCESS) {
+        if (found && pointer_attribute(&area, attributes[i], address, &value) != CUDA_SUCCESS) {
             value = 0;
         }
         if (!found && attributes[i] == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL) {

@@ -56,7 +56,7 @@ static uint64_t unsettled;     /* likewise: free blocks that something may still
 static struct chunk *spares;
 static uint64_t spare_bytes; /* also read without the mutex */
 
-static struct pool *find_pool(CUmemoryPool wanted)
+static struct pool *pool_find(CUmemoryPool wanted)
 {
     struct pool *pool = pools;
 
@@ -71,7 +71,7 @@ static struct pool *find_pool(CUmemoryPool wanted)
 
 /* Blocks -------------------------------------------------------------------------------------- */
 
-static void settle(struct block *block)
+static void settle_block(struct block *block)
 {
     if (!block->settled) {
         block->settled = true;
@@ -87,7 +87,7 @@ static bool are_alike(const struct block *a, const struct block *b)
 }
 
 /* Makes a block and the one behind it one, which is as free as the later of them. */
-static void merge(struct block *block)
+static void merge_blocks(struct block *block)
 {
     struct block *gone = block->next;
 
@@ -97,17 +97,17 @@ static void merge(struct block *block)
     if (block->next) {
         block->next->before = block;
     }
-    settle(gone);
+    settle_block(gone);
     free(gone);
 }
 
 static void merge_around(struct block *block)
 {
     if (block->next && are_alike(block, block->next)) {
-        merge(block);
+        merge_blocks(block);
     }
     if (block->before && are_alike(block->before, block)) {
-        merge(block->before);
+        merge_blocks(block->before);
     }
 }
 
@@ -117,7 +117,7 @@ static void merge_all(struct chunk *chunk)
 
     while (block->next) {
         if (are_alike(block, block->next)) {
-            merge(block);
+            merge_blocks(block);
         } else {
             block = block->next;
         }
@@ -125,7 +125,7 @@ static void merge_all(struct chunk *chunk)
 }
 
 /* Leaves so many bytes in the block; the rest becomes one of its own. */
-static bool split(struct block *block, uint64_t bytes)
+static bool split_block(struct block *block, uint64_t bytes)
 {
     struct block *rest;
 
@@ -168,27 +168,27 @@ static struct block *find_block(const struct pool *pool, uint64_t bytes, uint64_
     return best;
 }
 
-static void add(uint64_t *value, uint64_t *high, uint64_t bytes)
+static void pool_add_block(uint64_t *value, uint64_t *high, uint64_t bytes)
 {
     *value += bytes;
     *high = *value > *high ? *value : *high;
 }
 
-static bool take(struct pool *pool, struct block *block, uint64_t bytes)
+static bool take_block(struct pool *pool, struct block *block, uint64_t bytes)
 {
-    if (!split(block, bytes)) {
+    if (!split_block(block, bytes)) {
         return false;
     }
-    settle(block);
+    settle_block(block);
     block->used = true;
-    add(&pool->used, &pool->used_high, bytes);
+    pool_add_block(&pool->used, &pool->used_high, bytes);
     return true;
 }
 
 /* Chunks -------------------------------------------------------------------------------------- */
 
 /* The smallest spare chunk of so many bytes, and not many more; NULL when there is none. */
-static struct chunk *take_spare(uint64_t bytes)
+static struct chunk *take_spare_block(uint64_t bytes)
 {
     struct chunk **best = NULL, *chunk;
 
@@ -228,14 +228,14 @@ static bool is_over_limit(const struct pool *pool, uint64_t bytes)
 
 static struct block *reuse_chunk(struct pool *pool, uint64_t bytes)
 {
-    struct chunk *chunk = is_over_limit(pool, 2 * bytes) ? NULL : take_spare(bytes);
+    struct chunk *chunk = is_over_limit(pool, 2 * bytes) ? NULL : take_spare_block(bytes);
 
     if (!chunk) {
         return NULL;
     }
     chunk->next = pool->chunks;
     pool->chunks = chunk;
-    add(&pool->reserved, &pool->reserved_high, chunk->bytes);
+    pool_add_block(&pool->reserved, &pool->reserved_high, chunk->bytes);
     return chunk->first;
 }
 
@@ -255,12 +255,12 @@ static struct block *add_chunk(struct pool *pool, uint64_t bytes)
     *chunk = (struct chunk){
         .next = pool->chunks, .first = block, .address = address, .bytes = bytes};
     pool->chunks = chunk;
-    add(&pool->reserved, &pool->reserved_high, bytes);
+    pool_add_block(&pool->reserved, &pool->reserved_high, bytes);
     return block;
 }
 
 /* A new chunk that has so many bytes, and more where there is more. */
-static struct block *grow(struct pool *pool, uint64_t bytes)
+static struct block *pool_grow(struct pool *pool, uint64_t bytes)
 {
     const uint64_t least = (bytes + CHUNK_GRANULE - 1) & ~(CHUNK_GRANULE - 1);
     struct block *block = NULL;
@@ -276,7 +276,7 @@ static struct block *grow(struct pool *pool, uint64_t bytes)
 }
 
 /* Gives free chunks back, as far as so many bytes are left. */
-static void shrink(struct pool *pool, uint64_t keep)
+static void pool_shrink(struct pool *pool, uint64_t keep)
 {
     struct chunk **place = &pool->chunks;
 
@@ -305,7 +305,7 @@ static void end_if_unused(struct pool *pool)
     if (!pool->ended) {
         return;
     }
-    shrink(pool, 0);
+    pool_shrink(pool, 0);
     if (pool->chunks) {
         return;
     }
@@ -342,13 +342,13 @@ static void settle_pool(struct pool *pool, uint64_t stream, uint64_t position)
         for (struct block *block = chunk->first; block; block = block->next) {
             if (!block->used && block->position <= position &&
                 (stream == ALL_STREAMS || block->stream == stream)) {
-                settle(block);
+                settle_block(block);
             }
         }
         merge_all(chunk);
     }
     if (pool->reserved > pool->threshold) {
-        shrink(pool, pool->threshold);
+        pool_shrink(pool, pool->threshold);
     }
     end_if_unused(pool);
 }
@@ -386,21 +386,21 @@ uint64_t pool_spare(void)
 /* Allocating ---------------------------------------------------------------------------------- */
 
 /* With the mutex. */
-static struct block *allocate(struct pool *pool, uint64_t bytes, uint64_t stream)
+static struct block *pool_allocate(struct pool *pool, uint64_t bytes, uint64_t stream)
 {
     struct block *block = find_block(pool, bytes, stream);
 
     if (!block) {
-        block = grow(pool, bytes);
+        block = pool_grow(pool, bytes);
     }
-    return block && take(pool, block, bytes) ? block : NULL;
+    return block && take_block(pool, block, bytes) ? block : NULL;
 }
 
 static void shrink_pool(struct pool *pool, uint64_t stream, uint64_t position)
 {
     (void)stream;
     (void)position;
-    shrink(pool, 0);
+    pool_shrink(pool, 0);
 }
 
 bool pool_give_up(void)
@@ -435,7 +435,7 @@ static struct block *block_at(const struct pool *pool, uint64_t address)
     return NULL;
 }
 
-static void release(struct pool *pool, uint64_t address, uint64_t stream, bool settled)
+static void pool_release_block(struct pool *pool, uint64_t address, uint64_t stream, bool settled)
 {
     struct block *block = block_at(pool, address);
 
@@ -459,7 +459,7 @@ static void release(struct pool *pool, uint64_t address, uint64_t stream, bool s
 void pool_return(const struct memory *area)
 {
     pthread_mutex_lock(&mutex);
-    release(area->pool, area->address, 0, true);
+    pool_release_block(area->pool, area->address, 0, true);
     pthread_mutex_unlock(&mutex);
 }
 
@@ -468,7 +468,7 @@ static CUresult allocate_from(struct pool *pool, size_t bytes, uint64_t stream,
                               CUdeviceptr *address)
 {
     const uint64_t rounded = (bytes + GRANULE - 1) & ~(GRANULE - 1);
-    struct block *block = rounded < bytes ? NULL : allocate(pool, rounded, stream);
+    struct block *block = rounded < bytes ? NULL : pool_allocate(pool, rounded, stream);
 
     if (!block) {
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -478,7 +478,7 @@ static CUresult allocate_from(struct pool *pool, size_t bytes, uint64_t stream,
                                     .context = context_current(),
                                     .kind = MEMORY_POOLED,
                                     .pool = pool})) {
-        release(pool, block->address, stream, true);
+        pool_release_block(pool, block->address, stream, true);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     *address = block->address;
@@ -501,7 +501,7 @@ static CUresult allocate_in(CUmemoryPool pool, size_t bytes, uint64_t stream, CU
     CUresult r;
 
     pthread_mutex_lock(&mutex);
-    known = find_pool(pool);
+    known = pool_find(pool);
     r = known ? allocate_from(known, bytes, stream, address) : CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_unlock(&mutex);
     return r;
@@ -557,7 +557,7 @@ CUresult guest_cuMemFreeAsync(CUdeviceptr address, CUstream stream)
         return result_of(vgpu_mem_free(cuda.session, address));
     }
     pthread_mutex_lock(&mutex);
-    release(area.pool, address, handle, false);
+    pool_release_block(area.pool, address, handle, false);
     pthread_mutex_unlock(&mutex);
     return CUDA_SUCCESS;
 }
@@ -598,7 +598,7 @@ CUresult guest_cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
         return CUDA_ERROR_INVALID_DEVICE;
     }
     pthread_mutex_lock(&mutex);
-    known = find_pool(pool);
+    known = pool_find(pool);
     current = known ? known : current;
     pthread_mutex_unlock(&mutex);
     return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
@@ -677,7 +677,7 @@ CUresult guest_cuMemPoolDestroy(CUmemoryPool pool)
     struct pool *known;
 
     pthread_mutex_lock(&mutex);
-    known = find_pool(pool);
+    known = pool_find(pool);
     if (known && known != &standard) {
         known->ended = true;
         current = current == known ? &standard : current;
@@ -692,9 +692,9 @@ CUresult guest_cuMemPoolTrimTo(CUmemoryPool pool, size_t keep)
     struct pool *known;
 
     pthread_mutex_lock(&mutex);
-    known = find_pool(pool);
+    known = pool_find(pool);
     if (known) {
-        shrink(known, keep);
+        pool_shrink(known, keep);
         drop_spares();
     }
     pthread_mutex_unlock(&mutex);
@@ -741,7 +741,7 @@ CUresult guest_cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr
     CUresult r;
 
     pthread_mutex_lock(&mutex);
-    known = find_pool(pool);
+    known = pool_find(pool);
     r = known && value ? get_attribute(known, attribute, value) : CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_unlock(&mutex);
     return r;
@@ -788,7 +788,7 @@ CUresult guest_cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr
     CUresult r;
 
     pthread_mutex_lock(&mutex);
-    known = find_pool(pool);
+    known = pool_find(pool);
     r = known && value ? set_attribute(known, attribute, value) : CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_unlock(&mutex);
     return r;
@@ -799,7 +799,7 @@ static bool is_pool(CUmemoryPool pool)
     bool found;
 
     pthread_mutex_lock(&mutex);
-    found = find_pool(pool) != NULL;
+    found = pool_find(pool) != NULL;
     pthread_mutex_unlock(&mutex);
     return found;
 }

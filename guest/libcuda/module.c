@@ -28,8 +28,8 @@ static struct module *find_module(CUmodule module)
 
 /* Loading -------------------------------------------------------------------------------------- */
 
-static CUresult load(CUmodule *module, const void *image, const struct image_options *options,
-                     struct context *context)
+static CUresult module_load(CUmodule *module, const void *image,
+                            const struct image_options *options, struct context *context)
 {
     struct module *made;
     CUmodule handle = NULL;
@@ -66,7 +66,7 @@ static CUresult load_file(CUmodule *module, const char *path, const struct image
     }
     r = image_read(path, &image);
     if (r == CUDA_SUCCESS) {
-        r = load(module, image, options, context);
+        r = module_load(module, image, options, context);
     }
     free(image);
     return r;
@@ -78,7 +78,7 @@ static void free_function(struct function *function)
     object_drop(&function->object);
 }
 
-static CUresult unload(struct module *module)
+static CUresult module_unload(struct module *module)
 {
     CUresult r;
 
@@ -100,7 +100,7 @@ void module_release(const struct context *context)
     struct module *module;
 
     while ((module = object_of(context, HANDLE_MODULE)) != NULL) {
-        unload(module);
+        module_unload(module);
     }
 }
 
@@ -111,25 +111,26 @@ CUresult guest_cuModuleLoad(CUmodule *module, const char *path)
 
 CUresult guest_cuModuleLoadData(CUmodule *module, const void *image)
 {
-    return load(module, image, NULL, context_current());
+    return module_load(module, image, NULL, context_current());
 }
 
 CUresult guest_cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count,
                                   CUjit_option *options, void **values)
 {
-    return load(module, image, &(struct image_options){options, values, count}, context_current());
+    return module_load(module, image, &(struct image_options){options, values, count},
+                       context_current());
 }
 
 CUresult guest_cuModuleLoadFatBinary(CUmodule *module, const void *image)
 {
-    return load(module, image, NULL, context_current());
+    return module_load(module, image, NULL, context_current());
 }
 
 CUresult guest_cuModuleUnload(CUmodule module)
 {
     struct module *known = find_module(module);
 
-    return known ? unload(known) : CUDA_ERROR_INVALID_HANDLE;
+    return known ? module_unload(known) : CUDA_ERROR_INVALID_HANDLE;
 }
 
 /* All of a module is loaded with it. */
@@ -182,7 +183,7 @@ static CUresult read_parameters(struct function *function)
 }
 
 /* Asks the host for a function. With the mutex. */
-static CUresult get_function(struct module *module, const char *name, struct function **function)
+static CUresult module_function(struct module *module, const char *name, struct function **function)
 {
     const size_t length = strlen(name);
     const struct vgpu_cmd_function_get body = {.module = module->object.handle, .length = length};
@@ -246,7 +247,7 @@ static CUresult find_function(struct module *module, const char *name, CUfunctio
         known = known->next;
     }
     if (!known) {
-        r = get_function(module, name, &known);
+        r = module_function(module, name, &known);
     }
     pthread_mutex_unlock(&mutex);
     if (r == CUDA_SUCCESS) {
@@ -413,7 +414,8 @@ CUresult guest_cuLibraryLoadData(CUlibrary *library, const void *image, CUjit_op
     (void)library_options; /* They save copies, which are made here. */
     (void)library_values;
     (void)library_count;
-    return load((CUmodule *)library, image, &(struct image_options){options, values, count}, NULL);
+    return module_load((CUmodule *)library, image, &(struct image_options){options, values, count},
+                       NULL);
 }
 
 CUresult guest_cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *options,

@@ -120,8 +120,8 @@ static CUresult check_new(const CUgraphNode *node, CUgraph graph, const CUgraphN
 }
 
 /* Adds the work when it was made, `r`. */
-static CUresult add(CUresult r, struct work *work, CUgraphNode *node, CUgraph graph,
-                    const CUgraphNode *follows, size_t count)
+static CUresult graph_add_node(CUresult r, struct work *work, CUgraphNode *node, CUgraph graph,
+                               const CUgraphNode *follows, size_t count)
 {
     struct node *made = NULL;
 
@@ -146,7 +146,7 @@ CUresult guest_cuGraphAddKernelNode_v2(CUgraphNode *node, CUgraph graph, const C
     if (r == CUDA_SUCCESS) {
         r = work_kernel(params, &work);
     }
-    return add(r, &work, node, graph, follows, count);
+    return graph_add_node(r, &work, node, graph, follows, count);
 }
 
 CUresult guest_cuGraphAddKernelNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
@@ -170,7 +170,7 @@ CUresult guest_cuGraphAddMemcpyNode(CUgraphNode *node, CUgraph graph, const CUgr
     if (r == CUDA_SUCCESS) {
         r = context_find(context) ? work_copy(copy, &work) : CUDA_ERROR_INVALID_CONTEXT;
     }
-    return add(r, &work, node, graph, follows, count);
+    return graph_add_node(r, &work, node, graph, follows, count);
 }
 
 CUresult guest_cuGraphAddMemsetNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
@@ -183,7 +183,7 @@ CUresult guest_cuGraphAddMemsetNode(CUgraphNode *node, CUgraph graph, const CUgr
     if (r == CUDA_SUCCESS) {
         r = context_find(context) ? work_fill(params, &work) : CUDA_ERROR_INVALID_CONTEXT;
     }
-    return add(r, &work, node, graph, follows, count);
+    return graph_add_node(r, &work, node, graph, follows, count);
 }
 
 CUresult guest_cuGraphAddHostNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
@@ -195,7 +195,7 @@ CUresult guest_cuGraphAddHostNode(CUgraphNode *node, CUgraph graph, const CUgrap
     if (r == CUDA_SUCCESS) {
         r = work_host(params, &work);
     }
-    return add(r, &work, node, graph, follows, count);
+    return graph_add_node(r, &work, node, graph, follows, count);
 }
 
 CUresult guest_cuGraphAddEmptyNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
@@ -203,7 +203,8 @@ CUresult guest_cuGraphAddEmptyNode(CUgraphNode *node, CUgraph graph, const CUgra
 {
     struct work work = {.type = CU_GRAPH_NODE_TYPE_EMPTY};
 
-    return add(check_new(node, graph, follows, count), &work, node, graph, follows, count);
+    return graph_add_node(check_new(node, graph, follows, count), &work, node, graph, follows,
+                          count);
 }
 
 CUresult guest_cuGraphAddChildGraphNode(CUgraphNode *node, CUgraph graph,
@@ -215,7 +216,7 @@ CUresult guest_cuGraphAddChildGraphNode(CUgraphNode *node, CUgraph graph,
     if (r == CUDA_SUCCESS) {
         r = work_child(child, &work);
     }
-    return add(r, &work, node, graph, follows, count);
+    return graph_add_node(r, &work, node, graph, follows, count);
 }
 
 CUresult guest_cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
@@ -227,7 +228,7 @@ CUresult guest_cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNod
     if (r == CUDA_SUCCESS) {
         r = work_of(params, &work);
     }
-    r = add(r, &work, node, graph, follows, count);
+    r = graph_add_node(r, &work, node, graph, follows, count);
     if (r == CUDA_SUCCESS && work.type == CU_GRAPH_NODE_TYPE_GRAPH) {
         params->graph.graph = (CUgraph)work.child;
     }
@@ -253,7 +254,7 @@ static struct node *find_of(CUgraphNode node, CUgraphNodeType type)
 }
 
 /* Puts work that was made, `r`, in place of the node's. */
-static CUresult change(CUresult r, struct node *node, struct work *work)
+static CUresult change_node(CUresult r, struct node *node, struct work *work)
 {
     if (r == CUDA_SUCCESS) {
         node_change(node, work);
@@ -312,7 +313,7 @@ CUresult guest_cuGraphKernelNodeSetParams_v2(CUgraphNode node,
     struct node *known = find_of(node, CU_GRAPH_NODE_TYPE_KERNEL);
     struct work work;
 
-    return known && params ? change(work_kernel(params, &work), known, &work)
+    return known && params ? change_node(work_kernel(params, &work), known, &work)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -344,7 +345,8 @@ CUresult guest_cuGraphMemcpyNodeSetParams(CUgraphNode node, const CUDA_MEMCPY3D 
     struct node *known = find_of(node, CU_GRAPH_NODE_TYPE_MEMCPY);
     struct work work;
 
-    return known && copy ? change(work_copy(copy, &work), known, &work) : CUDA_ERROR_INVALID_VALUE;
+    return known && copy ? change_node(work_copy(copy, &work), known, &work)
+                         : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult guest_cuGraphMemsetNodeGetParams(CUgraphNode node, CUDA_MEMSET_NODE_PARAMS *params)
@@ -363,7 +365,7 @@ CUresult guest_cuGraphMemsetNodeSetParams(CUgraphNode node, const CUDA_MEMSET_NO
     struct node *known = find_of(node, CU_GRAPH_NODE_TYPE_MEMSET);
     struct work work;
 
-    return known && params ? change(work_fill(params, &work), known, &work)
+    return known && params ? change_node(work_fill(params, &work), known, &work)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -383,7 +385,7 @@ CUresult guest_cuGraphHostNodeSetParams(CUgraphNode node, const CUDA_HOST_NODE_P
     struct node *known = find_of(node, CU_GRAPH_NODE_TYPE_HOST);
     struct work work;
 
-    return known && params ? change(work_host(params, &work), known, &work)
+    return known && params ? change_node(work_host(params, &work), known, &work)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -403,5 +405,5 @@ CUresult guest_cuGraphNodeSetParams(CUgraphNode node, CUgraphNodeParams *params)
     struct node *known = params ? find_of(node, params->type) : NULL;
     struct work work;
 
-    return known ? change(work_of(params, &work), known, &work) : CUDA_ERROR_INVALID_VALUE;
+    return known ? change_node(work_of(params, &work), known, &work) : CUDA_ERROR_INVALID_VALUE;
 }

@@ -16,7 +16,7 @@ static struct object *all;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* The place for a handle, NULL when there is none yet. */
-static struct object **place_of(uint64_t handle)
+static struct object **object_place(uint64_t handle)
 {
     const uint32_t index = vgpu_handle_index(handle);
     struct object **chunk;
@@ -34,15 +34,15 @@ static struct object **make_place(uint64_t handle)
     const uint32_t index = vgpu_handle_index(handle);
     struct object **chunk;
 
-    if (index >= CHUNK * CHUNKS || place_of(handle)) {
-        return place_of(handle);
+    if (index >= CHUNK * CHUNKS || object_place(handle)) {
+        return object_place(handle);
     }
     chunk = calloc(CHUNK, sizeof(struct object *));
     if (!chunk) {
         return NULL;
     }
     __atomic_store_n(&chunks[index / CHUNK], chunk, __ATOMIC_RELEASE);
-    return place_of(handle);
+    return object_place(handle);
 }
 
 bool object_add(struct object *object, uint64_t handle, struct context *context)
@@ -68,7 +68,7 @@ bool object_add(struct object *object, uint64_t handle, struct context *context)
 
 void *object_find(enum handle_type type, uint64_t handle)
 {
-    struct object **place = place_of(handle);
+    struct object **place = object_place(handle);
     struct object *object = place ? __atomic_load_n(place, __ATOMIC_ACQUIRE) : NULL;
 
     return object && object->handle == handle && vgpu_handle_type(handle) == (uint32_t)type ? object
@@ -80,7 +80,7 @@ void object_drop(struct object *object)
     struct object **place;
 
     pthread_mutex_lock(&mutex);
-    place = place_of(object->handle);
+    place = object_place(object->handle);
     if (place && *place == object) {
         __atomic_store_n(place, NULL, __ATOMIC_RELEASE);
     }

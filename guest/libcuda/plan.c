@@ -19,7 +19,7 @@ struct writer {
 };
 
 /* Room for so many bytes and the padding behind them, all zero; NULL when memory is short. */
-static void *reserve(struct writer *w, size_t bytes)
+static void *plan_reserve(struct writer *w, size_t bytes)
 {
     const size_t padded = (bytes + 7) & ~(size_t)7;
     void *place;
@@ -41,9 +41,9 @@ static void *reserve(struct writer *w, size_t bytes)
     return place;
 }
 
-static void append(struct writer *w, const void *bytes, size_t count)
+static void plan_append(struct writer *w, const void *bytes, size_t count)
 {
-    void *place = count > 0 ? reserve(w, count) : NULL;
+    void *place = count > 0 ? plan_reserve(w, count) : NULL;
 
     if (place) {
         memcpy(place, bytes, count);
@@ -86,9 +86,9 @@ static void write_kernel(struct writer *w, const struct kernel_work *work)
         .attributes = work->attribute_count,
     };
 
-    append(w, &kernel, sizeof(kernel));
-    append(w, work->attributes, work->attribute_count * sizeof(*work->attributes));
-    append(w, work->params, work->param_bytes);
+    plan_append(w, &kernel, sizeof(kernel));
+    plan_append(w, work->attributes, work->attribute_count * sizeof(*work->attributes));
+    plan_append(w, work->params, work->param_bytes);
 }
 
 static void write_gate(struct writer *w, const CUDA_HOST_NODE_PARAMS *host)
@@ -101,7 +101,7 @@ static void write_gate(struct writer *w, const CUDA_HOST_NODE_PARAMS *host)
     if (!w->gates || !gates_add(w->gates, host, &gate.address)) {
         w->error = CUDA_ERROR_OUT_OF_MEMORY;
     }
-    append(w, &gate, sizeof(gate));
+    plan_append(w, &gate, sizeof(gate));
 }
 
 /* What the host has of a node; a copy or fill of nothing is nothing. */
@@ -131,17 +131,17 @@ static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_
     const size_t start = w->bytes;
     struct vgpu_graph_node head = {.kind = (uint32_t)kind, .follows = (uint32_t)follows->count};
 
-    append(w, &head, sizeof(head));
-    append(w, follows->number, follows->count * sizeof(*follows->number));
+    plan_append(w, &head, sizeof(head));
+    plan_append(w, follows->number, follows->count * sizeof(*follows->number));
     switch (kind) {
     case VGPU_GRAPH_KERNEL:
         write_kernel(w, &node->work.kernel);
         break;
     case VGPU_GRAPH_COPY:
-        append(w, &node->work.copy.plan, sizeof(node->work.copy.plan));
+        plan_append(w, &node->work.copy.plan, sizeof(node->work.copy.plan));
         break;
     case VGPU_GRAPH_FILL:
-        append(w, &node->work.fill.plan, sizeof(node->work.fill.plan));
+        plan_append(w, &node->work.fill.plan, sizeof(node->work.fill.plan));
         break;
     case VGPU_GRAPH_GATE:
         write_gate(w, &node->work.host);

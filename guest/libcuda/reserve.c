@@ -24,7 +24,7 @@ static struct run *runs;
 static size_t run_count, run_room;
 
 /* The first run that ends behind a block. */
-static size_t find(uint64_t block)
+static size_t find_reserved(uint64_t block)
 {
     size_t low = 0, high = run_count;
 
@@ -86,7 +86,7 @@ bool reserve_addresses(uint64_t address, uint64_t bytes)
 
     pthread_mutex_lock(&mutex);
     while (good && block < end) {
-        const size_t place = find(block);
+        const size_t place = find_reserved(block);
         const bool known = place < run_count && runs[place].first <= block;
         uint64_t next = end;
 

@@ -40,7 +40,8 @@ static pthread_once_t own_once = PTHREAD_ONCE_INIT;
 static pthread_key_t own_key;
 static __thread struct stream *own;
 
-static CUresult make(unsigned flags, int priority, struct context *context, struct stream **made)
+static CUresult make_stream(unsigned flags, int priority, struct context *context,
+                            struct stream **made)
 {
     struct stream *stream = calloc(1, sizeof(*stream));
     CUstream handle = NULL;
@@ -65,7 +66,7 @@ static CUresult make(unsigned flags, int priority, struct context *context, stru
     return CUDA_SUCCESS;
 }
 
-static CUresult destroy(struct stream *stream)
+static CUresult stream_destroy_object(struct stream *stream)
 {
     CUresult r;
 
@@ -84,7 +85,7 @@ static void drop_own(void *stream)
 {
     own = NULL;
     if (enter_init() == CUDA_SUCCESS) {
-        destroy(stream);
+        stream_destroy_object(stream);
     }
 }
 
@@ -94,13 +95,13 @@ static void make_own_key(void)
     pthread_key_create(&own_key, drop_own);
 }
 
-static CUresult find_own(struct stream **stream)
+static CUresult find_named_stream(struct stream **stream)
 {
     CUresult r = CUDA_SUCCESS;
 
     if (!own) {
         pthread_once(&own_once, make_own_key);
-        r = make(CU_STREAM_DEFAULT, 0, NULL, &own);
+        r = make_stream(CU_STREAM_DEFAULT, 0, NULL, &own);
         if (r == CUDA_SUCCESS) {
             pthread_setspecific(own_key, own);
         }
@@ -111,14 +112,14 @@ static CUresult find_own(struct stream **stream)
 
 /* What a program means ------------------------------------------------------------------------- */
 
-static CUresult find_stream(CUstream wanted, struct stream **stream)
+static CUresult find_stream_object(CUstream wanted, struct stream **stream)
 {
     if (!wanted || wanted == CU_STREAM_LEGACY) {
         *stream = &default_stream;
         return CUDA_SUCCESS;
     }
     if (wanted == CU_STREAM_PER_THREAD) {
-        return find_own(stream);
+        return find_named_stream(stream);
     }
     *stream = object_find(HANDLE_STREAM, (uint64_t)(uintptr_t)wanted);
     return *stream ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
@@ -127,7 +128,7 @@ static CUresult find_stream(CUstream wanted, struct stream **stream)
 CUresult stream_known(CUstream stream, uint64_t *handle, bool *waits_for_default)
 {
     struct stream *known;
-    const CUresult r = find_stream(stream, &known);
+    const CUresult r = find_stream_object(stream, &known);
 
     if (r == CUDA_SUCCESS) {
         *handle = known->object.handle;
@@ -150,7 +151,7 @@ void stream_release(const struct context *context)
     struct object *object;
 
     while ((object = object_of(context, HANDLE_STREAM)) != NULL) {
-        destroy((struct stream *)object);
+        stream_destroy_object((struct stream *)object);
     }
     while ((object = object_of(context, HANDLE_EVENT)) != NULL) {
         capture_unmark(object->handle);
@@ -188,7 +189,7 @@ CUresult guest_cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, 
     }
     r = clamp_priority(&priority);
     if (r == CUDA_SUCCESS) {
-        r = make(flags, priority, context_current(), &made);
+        r = make_stream(flags, priority, context_current(), &made);
     }
     if (r == CUDA_SUCCESS) {
         *stream = (CUstream)(uintptr_t)made->object.handle;
@@ -205,14 +206,14 @@ CUresult guest_cuStreamDestroy_v2(CUstream stream)
 {
     struct stream *known = object_find(HANDLE_STREAM, (uint64_t)(uintptr_t)stream);
 
-    return known && known != own ? destroy(known) : CUDA_ERROR_INVALID_HANDLE;
+    return known && known != own ? stream_destroy_object(known) : CUDA_ERROR_INVALID_HANDLE;
 }
 
 /* Asks for something that this side knows of a stream. */
 #define OF_STREAM(wanted, result, value)                                                           \
     ({                                                                                             \
         struct stream *stream_;                                                                    \
-        CUresult r_ = (result) ? find_stream(wanted, &stream_) : CUDA_ERROR_INVALID_VALUE;         \
+        CUresult r_ = (result) ? find_stream_object(wanted, &stream_) : CUDA_ERROR_INVALID_VALUE;  \
         if (r_ == CUDA_SUCCESS) {                                                                  \
             *(result) = (value);                                                                   \
         }                                                                                          \
@@ -294,7 +295,7 @@ static CUresult add_callback(CUstream wanted, struct callback callback)
     CUresult r = stream_handle(wanted, &handle);
 
     if (r == CUDA_SUCCESS) {
-        r = find_stream(wanted, &stream);
+        r = find_stream_object(wanted, &stream);
     }
     if (r != CUDA_SUCCESS) {
         return r;
@@ -329,7 +330,7 @@ CUresult guest_cuStreamAddCallback(CUstream stream, CUstreamCallback callback, v
 
 /* Events -------------------------------------------------------------------------------------- */
 
-static CUresult find_event(CUevent event, uint64_t *handle)
+static CUresult find_event_object(CUevent event, uint64_t *handle)
 {
     *handle = (uint64_t)(uintptr_t)event;
     return object_find(HANDLE_EVENT, *handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
@@ -338,7 +339,7 @@ static CUresult find_event(CUevent event, uint64_t *handle)
 /* One whose time can be asked for. */
 static CUresult find_recorded(CUevent event, uint64_t *handle)
 {
-    const CUresult r = find_event(event, handle);
+    const CUresult r = find_event_object(event, handle);
 
     return r == CUDA_SUCCESS && capture_marked(*handle) ? CUDA_ERROR_CAPTURED_EVENT : r;
 }
@@ -371,7 +372,7 @@ static struct record get_record(uint64_t handle)
 }
 
 /* What an event had been recorded as, before it was asked for with this result. */
-static CUresult passed(struct record record, CUresult r)
+static CUresult event_passed(struct record record, CUresult r)
 {
     if (r == CUDA_SUCCESS) {
         pool_settle(record.stream, record.position);
@@ -429,7 +430,7 @@ CUresult guest_cuEventRecord(CUevent event, CUstream stream)
 {
     uint64_t recorded, handle;
     struct record record;
-    CUresult r = find_event(event, &recorded);
+    CUresult r = find_event_object(event, &recorded);
 
     if (r == CUDA_SUCCESS && capture_takes(stream)) {
         return capture_record(stream, recorded);
@@ -461,7 +462,7 @@ CUresult guest_cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned i
 CUresult guest_cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
 {
     uint64_t waited, handle;
-    CUresult r = find_event(event, &waited);
+    CUresult r = find_event_object(event, &waited);
 
     if (flags != CU_EVENT_WAIT_DEFAULT) {
         return flags == CU_EVENT_WAIT_EXTERNAL ? REFUSE("cuStreamWaitEvent as a node of a graph")
@@ -486,8 +487,9 @@ CUresult guest_cuEventQuery(CUevent event)
         r = capture_allows();
     }
     record = get_record(handle);
-    return r == CUDA_SUCCESS ? passed(record, result_of(vgpu_event_query(cuda.session, handle)))
-                             : r;
+    return r == CUDA_SUCCESS
+               ? event_passed(record, result_of(vgpu_event_query(cuda.session, handle)))
+               : r;
 }
 
 CUresult guest_cuEventSynchronize(CUevent event)
@@ -497,7 +499,9 @@ CUresult guest_cuEventSynchronize(CUevent event)
     const CUresult r = find_recorded(event, &handle);
 
     record = get_record(handle);
-    return r == CUDA_SUCCESS ? passed(record, result_of(vgpu_event_sync(cuda.session, handle))) : r;
+    return r == CUDA_SUCCESS
+               ? event_passed(record, result_of(vgpu_event_sync(cuda.session, handle)))
+               : r;
 }
 
 CUresult guest_cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)

@@ -6,14 +6,14 @@
 #include "guest/libvgpu/session.h"
 
 /* A command with a body of its own, posted. */
-static int post(struct vgpu_session *s, uint16_t opcode, const void *body, uint32_t bytes)
+static int post_command(struct vgpu_session *s, uint16_t opcode, const void *body, uint32_t bytes)
 {
     return session_post(s, &(struct command){.opcode = opcode, .body = body, .body_bytes = bytes});
 }
 
 /* A command with one value, and an answer of `bytes`. */
-static int ask(struct vgpu_session *s, uint16_t opcode, uint64_t value, void *answer,
-               uint32_t bytes)
+static int ask_value(struct vgpu_session *s, uint16_t opcode, uint64_t value, void *answer,
+                     uint32_t bytes)
 {
     const struct vgpu_cmd_value body = {.value = value};
 
@@ -29,10 +29,10 @@ static int ask_plain(struct vgpu_session *s, uint16_t opcode, void *answer, uint
 }
 
 /* A command with one value whose answer is one, too. */
-static int make(struct vgpu_session *s, uint16_t opcode, uint64_t value, uint64_t *made)
+static int make_object(struct vgpu_session *s, uint16_t opcode, uint64_t value, uint64_t *made)
 {
     struct vgpu_result_value result = {0};
-    const int r = ask(s, opcode, value, &result, sizeof(result));
+    const int r = ask_value(s, opcode, value, &result, sizeof(result));
 
     *made = result.value;
     return r;
@@ -42,14 +42,14 @@ static int post_value(struct vgpu_session *s, uint16_t opcode, uint64_t value)
 {
     const struct vgpu_cmd_value body = {.value = value};
 
-    return post(s, opcode, &body, sizeof(body));
+    return post_command(s, opcode, &body, sizeof(body));
 }
 
 static int post_pair(struct vgpu_session *s, uint16_t opcode, uint64_t first, uint64_t second)
 {
     const struct vgpu_cmd_pair body = {.first = first, .second = second};
 
-    return post(s, opcode, &body, sizeof(body));
+    return post_command(s, opcode, &body, sizeof(body));
 }
 
 int vgpu_session_ping(struct vgpu_session *s)
@@ -79,12 +79,12 @@ int vgpu_mem_info(struct vgpu_session *s, uint64_t *free_bytes, uint64_t *total)
 
 int vgpu_mem_alloc(struct vgpu_session *s, uint64_t bytes, uint64_t *address)
 {
-    return make(s, VGPU_CMD_MEM_ALLOC, bytes, address);
+    return make_object(s, VGPU_CMD_MEM_ALLOC, bytes, address);
 }
 
 int vgpu_mem_free(struct vgpu_session *s, uint64_t address)
 {
-    return ask(s, VGPU_CMD_MEM_FREE, address, NULL, 0);
+    return ask_value(s, VGPU_CMD_MEM_FREE, address, NULL, 0);
 }
 
 int vgpu_fill(struct vgpu_session *s, uint64_t to, uint32_t value, uint32_t width, uint64_t count,
@@ -93,7 +93,7 @@ int vgpu_fill(struct vgpu_session *s, uint64_t to, uint32_t value, uint32_t widt
     const struct vgpu_cmd_fill body = {
         .address = to, .count = count, .stream = stream, .value = value, .width = width};
 
-    return post(s, VGPU_CMD_FILL, &body, sizeof(body));
+    return post_command(s, VGPU_CMD_FILL, &body, sizeof(body));
 }
 
 int vgpu_module_builtin(struct vgpu_session *s, uint64_t *module)
@@ -107,7 +107,7 @@ int vgpu_module_builtin(struct vgpu_session *s, uint64_t *module)
 
 /* Functions ------------------------------------------------------------------------------ */
 
-static int get_function(struct vgpu_session *s, uint64_t module, const char *name,
+static int function_get(struct vgpu_session *s, uint64_t module, const char *name,
                         struct vgpu_result_function *result)
 {
     const struct vgpu_cmd_function_get body = {.module = module, .length = strlen(name)};
@@ -182,7 +182,7 @@ static void drop_layouts(struct vgpu_session *s, uint64_t module)
 
 int vgpu_module_unload(struct vgpu_session *s, uint64_t module)
 {
-    const int r = ask(s, VGPU_CMD_MODULE_UNLOAD, module, NULL, 0);
+    const int r = ask_value(s, VGPU_CMD_MODULE_UNLOAD, module, NULL, 0);
 
     if (r == VGPU_OK) {
         drop_layouts(s, module);
@@ -193,13 +193,13 @@ int vgpu_module_unload(struct vgpu_session *s, uint64_t module)
 int vgpu_function_get(struct vgpu_session *s, uint64_t module, const char *name, uint64_t *function)
 {
     struct vgpu_result_function result = {0};
-    const int r = get_function(s, module, name, &result);
+    const int r = function_get(s, module, name, &result);
 
     *function = result.function;
     return r == VGPU_OK ? add_layout(s, module, &result) : r;
 }
 
-static int post_launch(struct vgpu_session *s, const struct vgpu_launch *launch, const void *params,
+static int post_kernel(struct vgpu_session *s, const struct vgpu_launch *launch, const void *params,
                        uint32_t bytes)
 {
     struct vgpu_cmd_launch body = {
@@ -227,7 +227,7 @@ int vgpu_launch(struct vgpu_session *s, const struct vgpu_launch *launch, const 
         return vgpu_fail(VGPU_BAD_ARGUMENT, "%u bytes of parameters; at most %u", bytes,
                          VGPU_PARAMS_MAX);
     }
-    return post_launch(s, launch, params, bytes);
+    return post_kernel(s, launch, params, bytes);
 }
 
 /* With the layouts' mutex. A size of 0 tells a parameter that was not asked for yet. */
@@ -299,14 +299,14 @@ int vgpu_launch_args(struct vgpu_session *s, const struct vgpu_launch *launch,
             bytes = param->offset + param->size;
         }
     }
-    return post_launch(s, launch, params, (uint32_t)bytes);
+    return post_kernel(s, launch, params, (uint32_t)bytes);
 }
 
 /* Streams and events --------------------------------------------------------------------- */
 
 int vgpu_stream_create(struct vgpu_session *s, uint32_t flags, uint64_t *stream)
 {
-    return make(s, VGPU_CMD_STREAM_CREATE, flags, stream);
+    return make_object(s, VGPU_CMD_STREAM_CREATE, flags, stream);
 }
 
 int vgpu_stream_destroy(struct vgpu_session *s, uint64_t stream)
@@ -321,17 +321,17 @@ int vgpu_stream_wait(struct vgpu_session *s, uint64_t stream, uint64_t event)
 
 int vgpu_stream_sync(struct vgpu_session *s, uint64_t stream)
 {
-    return ask(s, VGPU_CMD_STREAM_SYNC, stream, NULL, 0);
+    return ask_value(s, VGPU_CMD_STREAM_SYNC, stream, NULL, 0);
 }
 
 int vgpu_stream_query(struct vgpu_session *s, uint64_t stream)
 {
-    return ask(s, VGPU_CMD_STREAM_QUERY, stream, NULL, 0);
+    return ask_value(s, VGPU_CMD_STREAM_QUERY, stream, NULL, 0);
 }
 
 int vgpu_event_create(struct vgpu_session *s, uint32_t flags, uint64_t *event)
 {
-    return make(s, VGPU_CMD_EVENT_CREATE, flags, event);
+    return make_object(s, VGPU_CMD_EVENT_CREATE, flags, event);
 }
 
 int vgpu_event_destroy(struct vgpu_session *s, uint64_t event)
@@ -346,12 +346,12 @@ int vgpu_event_record(struct vgpu_session *s, uint64_t event, uint64_t stream)
 
 int vgpu_event_sync(struct vgpu_session *s, uint64_t event)
 {
-    return ask(s, VGPU_CMD_EVENT_SYNC, event, NULL, 0);
+    return ask_value(s, VGPU_CMD_EVENT_SYNC, event, NULL, 0);
 }
 
 int vgpu_event_query(struct vgpu_session *s, uint64_t event)
 {
-    return ask(s, VGPU_CMD_EVENT_QUERY, event, NULL, 0);
+    return ask_value(s, VGPU_CMD_EVENT_QUERY, event, NULL, 0);
 }
 
 int vgpu_event_elapsed(struct vgpu_session *s, uint64_t start, uint64_t end, float *milliseconds)

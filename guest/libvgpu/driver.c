@@ -60,7 +60,7 @@ bool vgpu_driver_path(const char *address, char *path, unsigned size)
 }
 
 /* A result for a failed ioctl. */
-static int failed(const char *what)
+static int driver_failed(const char *what)
 {
     switch (errno) {
     case EIO:
@@ -99,7 +99,7 @@ static int open_file(const char *address, struct vgpu_driver_info *info)
         return vgpu_fail(VGPU_SYSTEM, "cannot open '%s': %s", path, strerror(errno));
     }
     if (ioctl(fd, VGPU_IOC_INFO, info) < 0) {
-        r = failed("told what it is");
+        r = driver_failed("told what it is");
         close(fd);
         return r;
     }
@@ -168,7 +168,7 @@ static void *driver_map_shm(struct vgpu *vgpu)
     if (ioctl(own->file, VGPU_IOC_ARENA, &part) < 0) {
         part.size = 0;
         if (ioctl(own->file, VGPU_IOC_ARENA, &part) < 0) {
-            failed("a free part of its shared memory");
+            driver_failed("a free part of its shared memory");
             return NULL;
         }
     }
@@ -193,7 +193,7 @@ static int driver_request(struct vgpu *vgpu, const void *request, uint32_t lengt
     memcpy(call.request, request, length);
     while (ioctl(own->file, VGPU_IOC_REQUEST, &call) < 0) {
         if (errno != EINTR) {
-            return failed("answered");
+            return driver_failed("answered");
         }
     }
     if (call.status != VGPU_STATUS_COMPLETE) {
@@ -209,8 +209,9 @@ static int driver_request(struct vgpu *vgpu, const void *request, uint32_t lengt
 
 static int driver_reset(struct vgpu *vgpu)
 {
-    return ioctl(((struct driver_vgpu *)vgpu)->file, VGPU_IOC_RESET) < 0 ? failed("been reset")
-                                                                         : VGPU_OK;
+    return ioctl(((struct driver_vgpu *)vgpu)->file, VGPU_IOC_RESET) < 0
+               ? driver_failed("been reset")
+               : VGPU_OK;
 }
 
 static void driver_close(struct vgpu *vgpu)
@@ -256,26 +257,26 @@ int vgpu_open_driver(const char *address, struct vgpu **vgpu)
 
 /* Sessions ------------------------------------------------------------------------------- */
 
-static int port_map(struct vgpu_port *port, void *address)
+static int driver_port_map(struct vgpu_port *port, void *address)
 {
     return vgpu_port_map_arena(port, ((struct driver_port *)port)->file, VGPU_DRIVER_MMAP_ARENA,
                                address);
 }
 
-static int port_start(struct vgpu_port *port, uint32_t *status)
+static int driver_port_start(struct vgpu_port *port, uint32_t *status)
 {
     struct vgpu_driver_start start = {.address = (uint64_t)(uintptr_t)port->arena};
 
     while (ioctl(((struct driver_port *)port)->file, VGPU_IOC_START, &start) < 0) {
         if (errno != EINTR) {
-            return failed("started the session");
+            return driver_failed("started the session");
         }
     }
     *status = start.status;
     return VGPU_OK;
 }
 
-static uint32_t port_status(struct vgpu_port *port)
+static uint32_t driver_port_status(struct vgpu_port *port)
 {
     const int file = ((struct driver_port *)port)->file;
     struct vgpu_driver_info info;
@@ -292,12 +293,12 @@ static uint32_t port_status(struct vgpu_port *port)
     return status;
 }
 
-static void port_kick(struct vgpu_port *port)
+static void driver_port_kick(struct vgpu_port *port)
 {
     ioctl(((struct driver_port *)port)->file, VGPU_IOC_KICK);
 }
 
-static void port_wait(struct vgpu_port *port, int timeout_ms)
+static void driver_port_wait(struct vgpu_port *port, int timeout_ms)
 {
     struct pollfd p = {.fd = ((struct driver_port *)port)->file, .events = POLLIN};
     uint32_t count;
@@ -309,7 +310,7 @@ static void port_wait(struct vgpu_port *port, int timeout_ms)
 }
 
 /* The driver closes the queue with the file and all that maps it; its number stays in use. */
-static void port_hang_up(struct vgpu_port *port)
+static void driver_port_hang_up(struct vgpu_port *port)
 {
     const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -319,7 +320,7 @@ static void port_hang_up(struct vgpu_port *port)
     }
 }
 
-static void port_close(struct vgpu_port *port)
+static void driver_port_close(struct vgpu_port *port)
 {
     struct driver_port *own = (struct driver_port *)port;
 
@@ -336,25 +337,25 @@ static void port_close(struct vgpu_port *port)
 }
 
 static const struct vgpu_port_ops driver_port_ops = {
-    .map = port_map,
-    .start = port_start,
-    .status = port_status,
-    .kick = port_kick,
-    .wait = port_wait,
-    .hang_up = port_hang_up,
-    .close = port_close,
+    .map = driver_port_map,
+    .start = driver_port_start,
+    .status = driver_port_status,
+    .kick = driver_port_kick,
+    .wait = driver_port_wait,
+    .hang_up = driver_port_hang_up,
+    .close = driver_port_close,
 };
 
 /* A queue that got no interrupt of its own. */
 static const struct vgpu_port_ops polled_port_ops = {
-    .map = port_map,
-    .start = port_start,
-    .status = port_status,
-    .kick = port_kick,
-    .close = port_close,
+    .map = driver_port_map,
+    .start = driver_port_start,
+    .status = driver_port_status,
+    .kick = driver_port_kick,
+    .close = driver_port_close,
 };
 
-static int set_up_port(struct driver_port *own, const char *address, uint64_t arena_size)
+static int driver_set_up_port(struct driver_port *own, const char *address, uint64_t arena_size)
 {
     struct vgpu_driver_arena part = {.size = arena_size};
     struct vgpu_driver_info info = {0};
@@ -392,9 +393,9 @@ int vgpu_port_open_driver(const char *address, uint64_t arena_size, struct vgpu_
     }
     own->head.ops = &driver_port_ops;
     own->file = -1;
-    r = set_up_port(own, address, arena_size);
+    r = driver_set_up_port(own, address, arena_size);
     if (r != VGPU_OK) {
-        port_close(&own->head);
+        driver_port_close(&own->head);
         return r;
     }
     *port = &own->head;

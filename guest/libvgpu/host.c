@@ -110,7 +110,7 @@ static uint32_t host_read(struct vgpu *vgpu, uint32_t offset)
     }
 }
 
-static int send_message(struct host_vgpu *host, uint32_t type, struct vgpu_msg *msg)
+static int host_send_message(struct host_vgpu *host, uint32_t type, struct vgpu_msg *msg)
 {
     ssize_t n;
 
@@ -133,7 +133,7 @@ static void host_write(struct vgpu *vgpu, uint32_t offset, uint32_t value)
         break;
     case VGPU_REG_CONTROL:
         if (host->socket >= 0 && host->reset_serial == 0 &&
-            send_message(host, VGPU_MSG_RESET, &msg) == 0) {
+            host_send_message(host, VGPU_MSG_RESET, &msg) == 0) {
             host->reset_serial = host->last_serial;
         }
         break;
@@ -155,7 +155,7 @@ static void *host_map_shm(struct vgpu *vgpu)
 }
 
 /* Gives back all but the structure. */
-static void detach(struct host_vgpu *host)
+static void host_detach(struct host_vgpu *host)
 {
     if (host->head.shm) {
         munmap(host->head.shm, host->head.shm_size);
@@ -173,7 +173,7 @@ static void host_close(struct vgpu *vgpu)
 {
     struct host_vgpu *host = (struct host_vgpu *)vgpu;
 
-    detach(host);
+    host_detach(host);
     free(host);
 }
 
@@ -224,7 +224,7 @@ static int receive_message(struct host_vgpu *host, struct vgpu_msg *msg)
     return VGPU_OK;
 }
 
-static int attach(struct host_vgpu *host, const struct vgpu_host_options *options)
+static int host_attach(struct host_vgpu *host, const struct vgpu_host_options *options)
 {
     struct vgpu_msg msg = {.hello = {
                                .flags = VGPU_HELLO_HOST,
@@ -238,7 +238,7 @@ static int attach(struct host_vgpu *host, const struct vgpu_host_options *option
     int r;
 
     snprintf(msg.hello.name, sizeof(msg.hello.name), "%s", program_invocation_short_name);
-    if (send_message(host, VGPU_MSG_HELLO, &msg) < 0) {
+    if (host_send_message(host, VGPU_MSG_HELLO, &msg) < 0) {
         return vgpu_fail(VGPU_OFFLINE, "the mediator closed the connection");
     }
     r = receive_message(host, &msg);
@@ -263,7 +263,7 @@ static int attach(struct host_vgpu *host, const struct vgpu_host_options *option
     return VGPU_OK;
 }
 
-static int map_page(struct host_vgpu *host)
+static int host_map_page(struct host_vgpu *host)
 {
     void *page;
 
@@ -290,9 +290,9 @@ static int connect_host(struct host_vgpu *host, const struct vgpu_host_options *
     host->socket = -1;
     r = connect_socket(host, options->socket);
     if (r == VGPU_OK) {
-        r = attach(host, options);
+        r = host_attach(host, options);
     }
-    return r == VGPU_OK ? map_page(host) : r;
+    return r == VGPU_OK ? host_map_page(host) : r;
 }
 
 int vgpu_open_host(const struct vgpu_host_options *options, struct vgpu **vgpu)
@@ -331,11 +331,11 @@ static uint32_t queue_status(void *context, uint32_t queue)
     return shared_load_acquire(&host->page->queue_status[queue]);
 }
 
-static void queue_control(void *context, uint32_t queue, uint32_t action)
+static void host_queue_control(void *context, uint32_t queue, uint32_t action)
 {
     struct vgpu_msg msg = {.queue = {.queue = queue, .action = action}};
 
-    send_message(context, VGPU_MSG_QUEUE, &msg);
+    host_send_message(context, VGPU_MSG_QUEUE, &msg);
 }
 
 static bool queue_offline(void *context)
@@ -343,18 +343,18 @@ static bool queue_offline(void *context)
     return !look_at_socket(context);
 }
 
-static int port_map(struct vgpu_port *port, void *address)
+static int host_port_map(struct vgpu_port *port, void *address)
 {
     return vgpu_port_map_arena(port, ((struct host_port *)port)->host.fds[VGPU_ATTACH_MEMFD],
                                port->arena_offset, address);
 }
 
-static int port_start(struct vgpu_port *port, uint32_t *status)
+static int host_port_start(struct vgpu_port *port, uint32_t *status)
 {
     struct host_port *own = (struct host_port *)port;
     const struct vgpu_queue_access access = {
         .status = queue_status,
-        .control = queue_control,
+        .control = host_queue_control,
         .offline = queue_offline,
         .context = &own->host,
     };
@@ -367,7 +367,7 @@ static int port_start(struct vgpu_port *port, uint32_t *status)
     return vgpu_queue_act(&access, QUEUE, VGPU_QUEUE_OPEN, status);
 }
 
-static uint32_t port_status(struct vgpu_port *port)
+static uint32_t host_port_status(struct vgpu_port *port)
 {
     struct host_port *own = (struct host_port *)port;
     const uint32_t status = queue_status(&own->host, QUEUE);
@@ -378,12 +378,12 @@ static uint32_t port_status(struct vgpu_port *port)
     return status;
 }
 
-static void port_kick(struct vgpu_port *port)
+static void host_port_kick(struct vgpu_port *port)
 {
     eventfd_write(((struct host_port *)port)->host.fds[VGPU_ATTACH_DOORBELL + 1 + QUEUE], 1);
 }
 
-static void port_wait(struct vgpu_port *port, int timeout_ms)
+static void host_port_wait(struct vgpu_port *port, int timeout_ms)
 {
     struct host_port *own = (struct host_port *)port;
     struct pollfd p = {.fd = own->host.fds[vgpu_attach_irq(1) + 1 + QUEUE], .events = POLLIN};
@@ -394,12 +394,12 @@ static void port_wait(struct vgpu_port *port, int timeout_ms)
     }
 }
 
-static void port_hang_up(struct vgpu_port *port)
+static void host_port_hang_up(struct vgpu_port *port)
 {
     shutdown(((struct host_port *)port)->host.socket, SHUT_RDWR);
 }
 
-static void port_close(struct vgpu_port *port)
+static void host_port_close(struct vgpu_port *port)
 {
     struct host_port *own = (struct host_port *)port;
 
@@ -410,22 +410,22 @@ static void port_close(struct vgpu_port *port)
         munmap(own->control, VGPU_CONTROL_SIZE + VGPU_QUEUE_SIZE);
     }
     /* The worker ends with the connection. */
-    detach(&own->host);
+    host_detach(&own->host);
     free(own);
 }
 
 static const struct vgpu_port_ops host_port_ops = {
-    .map = port_map,
-    .start = port_start,
-    .status = port_status,
-    .kick = port_kick,
-    .wait = port_wait,
-    .hang_up = port_hang_up,
-    .close = port_close,
+    .map = host_port_map,
+    .start = host_port_start,
+    .status = host_port_status,
+    .kick = host_port_kick,
+    .wait = host_port_wait,
+    .hang_up = host_port_hang_up,
+    .close = host_port_close,
 };
 
-static int set_up_port(struct host_port *own, const struct vgpu_host_options *options,
-                       uint64_t arena_size)
+static int host_set_up_port(struct host_port *own, const struct vgpu_host_options *options,
+                            uint64_t arena_size)
 {
     const uint64_t first = vgpu_arena_offset(options->shm_size, 1);
     void *control;
@@ -464,13 +464,13 @@ int vgpu_port_open_host(const struct vgpu_host_options *options, uint64_t arena_
     own->host.queues = 1;
     own->host.socket = -1;
     r = vgpu_shm_size_valid(options->shm_size)
-            ? set_up_port(own, options, arena_size)
+            ? host_set_up_port(own, options, arena_size)
             : vgpu_fail(VGPU_BAD_ARGUMENT,
                         "shared memory of %llu bytes is no power of two from "
                         "1 MiB to 64 GiB",
                         (unsigned long long)options->shm_size);
     if (r != VGPU_OK) {
-        port_close(&own->head);
+        host_port_close(&own->head);
         return r;
     }
     *port = &own->head;

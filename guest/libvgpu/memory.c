@@ -304,7 +304,7 @@ static int take_stage(struct vgpu_session *s, bool wait, struct stage **taken)
  * Copies out of a stage past the processor's caches: the destination would be read first, only to
  * be overwritten.
  */
-static void copy_out(uint8_t *to, const uint8_t *from, size_t bytes)
+static void stage_copy_out(uint8_t *to, const uint8_t *from, size_t bytes)
 {
 #ifdef __SSE2__
     const size_t head = (size_t)(-(uintptr_t)to % sizeof(__m128i));
@@ -370,8 +370,8 @@ static int send_staged(struct staged *copy)
 }
 
 /* Has the GPU fill a stage; without `wait` *stage may be NULL, and nothing is done. */
-static int fetch(const struct staged *copy, uint64_t offset, uint64_t bytes, bool wait,
-                 struct stage **stage)
+static int stage_fetch(const struct staged *copy, uint64_t offset, uint64_t bytes, bool wait,
+                       struct stage **stage)
 {
     struct vgpu_session *s = copy->s;
     int r = take_stage(s, wait, stage);
@@ -405,7 +405,7 @@ static int receive_staged(struct staged *copy)
         while (r == VGPU_OK && asked < copy->bytes && next < i + DEPTH) {
             const uint64_t wanted = piece_bytes(s, copy->bytes - asked);
 
-            r = fetch(copy, asked, wanted, next == i, &stages[next % DEPTH]);
+            r = stage_fetch(copy, asked, wanted, next == i, &stages[next % DEPTH]);
             if (r != VGPU_OK || !stages[next % DEPTH]) {
                 break;
             }
@@ -417,7 +417,7 @@ static int receive_staged(struct staged *copy)
 
             r = session_await(s, &stage->ticket, NULL, 0);
             if (r == VGPU_OK) {
-                copy_out(copy->memory + done, stage->memory, count);
+                stage_copy_out(copy->memory + done, stage->memory, count);
                 done += count;
             }
             give_stage(s, stage);

@@ -33,7 +33,7 @@ static const char *device_path(const char *address, const char *name, char path[
 }
 
 /* The number in an attribute such as `vendor`; 0 when it cannot be read. */
-static unsigned long read_attribute(const char *address, const char *name)
+static unsigned long read_sysfs_attribute(const char *address, const char *name)
 {
     char path[128], text[32] = "";
     const int fd = open(device_path(address, name, path), O_RDONLY | O_CLOEXEC);
@@ -50,8 +50,8 @@ static unsigned long read_attribute(const char *address, const char *name)
 
 static bool is_vgpu(const char *address)
 {
-    return read_attribute(address, "vendor") == VGPU_PCI_VENDOR_ID &&
-           read_attribute(address, "device") == VGPU_PCI_DEVICE_ID;
+    return read_sysfs_attribute(address, "vendor") == VGPU_PCI_VENDOR_ID &&
+           read_sysfs_attribute(address, "device") == VGPU_PCI_DEVICE_ID;
 }
 
 static int compare_addresses(const void *a, const void *b)
@@ -121,7 +121,7 @@ int pci_enable(const struct pci_device *device)
     char path[128];
     int fd;
 
-    if (read_attribute(device->address, "enable") != 0) {
+    if (read_sysfs_attribute(device->address, "enable") != 0) {
         return VGPU_OK;
     }
     fd = open(device_path(device->address, "enable", path), O_WRONLY | O_CLOEXEC);
@@ -207,12 +207,12 @@ uint32_t pci_queue_status(void *context, uint32_t queue)
     return status;
 }
 
-static void queue_control(void *context, uint32_t queue, uint32_t action)
+static void pci_queue_control(void *context, uint32_t queue, uint32_t action)
 {
     ((struct pci_device *)context)->regs[(VGPU_REG_QUEUE_CONTROL + 4 * queue) / 4] = action;
 }
 
-static bool offline(void *context)
+static bool device_offline(void *context)
 {
     return pci_offline(context);
 }
@@ -221,8 +221,8 @@ int pci_act(struct pci_device *device, uint32_t queue, uint32_t action, uint32_t
 {
     const struct vgpu_queue_access access = {
         .status = pci_queue_status,
-        .control = queue_control,
-        .offline = offline,
+        .control = pci_queue_control,
+        .offline = device_offline,
         .context = device,
     };
 
@@ -271,7 +271,7 @@ unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint3
     for (uint32_t i = 0; i < queues; i++) {
         if (i != own && is_open(device, i) && pci_lock_byte(device, i, F_WRLCK)) {
             dead |= UINT64_C(1) << i;
-            queue_control(device, i, VGPU_QUEUE_CLOSE);
+            pci_queue_control(device, i, VGPU_QUEUE_CLOSE);
             pci_lock_byte(device, i, F_UNLCK);
         }
     }

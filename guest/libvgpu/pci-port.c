@@ -16,12 +16,12 @@ struct pci_port {
     uint32_t queue; /* PCI_NO_QUEUE until taken */
 };
 
-static int port_map(struct vgpu_port *port, void *address)
+static int pci_port_map(struct vgpu_port *port, void *address)
 {
     return vgpu_port_map_arena(port, ((struct pci_port *)port)->shm, port->arena_offset, address);
 }
 
-static int port_start(struct vgpu_port *port, uint32_t *status)
+static int pci_port_start(struct vgpu_port *port, uint32_t *status)
 {
     struct pci_port *pci = (struct pci_port *)port;
     struct vgpu_control *control = pci_map_control(pci->shm);
@@ -39,14 +39,14 @@ static int port_start(struct vgpu_port *port, uint32_t *status)
     return pci_act(&pci->device, pci->queue, VGPU_QUEUE_OPEN, status);
 }
 
-static uint32_t port_status(struct vgpu_port *port)
+static uint32_t pci_port_status(struct vgpu_port *port)
 {
     struct pci_port *pci = (struct pci_port *)port;
 
     return pci_queue_status(&pci->device, pci->queue);
 }
 
-static void port_kick(struct vgpu_port *port)
+static void pci_port_kick(struct vgpu_port *port)
 {
     struct pci_port *pci = (struct pci_port *)port;
 
@@ -68,7 +68,7 @@ static void give_part(struct pci_port *pci)
     }
 }
 
-static void port_close(struct vgpu_port *port)
+static void pci_port_close(struct vgpu_port *port)
 {
     struct pci_port *pci = (struct pci_port *)port;
 
@@ -86,18 +86,18 @@ static void port_close(struct vgpu_port *port)
     free(pci);
 }
 
-static void port_hang_up(struct vgpu_port *port)
+static void pci_port_hang_up(struct vgpu_port *port)
 {
     give_part((struct pci_port *)port);
 }
 
 static const struct vgpu_port_ops pci_port_ops = {
-    .map = port_map,
-    .start = port_start,
-    .status = port_status,
-    .kick = port_kick,
-    .hang_up = port_hang_up,
-    .close = port_close,
+    .map = pci_port_map,
+    .start = pci_port_start,
+    .status = pci_port_status,
+    .kick = pci_port_kick,
+    .hang_up = pci_port_hang_up,
+    .close = pci_port_close,
 };
 
 /* Takes the first queue that nobody has. With the control lock. */
@@ -146,7 +146,7 @@ static int take_both(struct pci_port *pci, struct vgpu_control *control, uint64_
     return r;
 }
 
-static int set_up_port(struct pci_port *pci, const char *address, uint64_t arena_size)
+static int pci_set_up_port(struct pci_port *pci, const char *address, uint64_t arena_size)
 {
     struct vgpu_control *control;
     void *queue;
@@ -196,9 +196,9 @@ int vgpu_port_open_pci(const char *address, uint64_t arena_size, struct vgpu_por
     pci->device.file = -1;
     pci->shm = -1;
     pci->queue = PCI_NO_QUEUE;
-    r = set_up_port(pci, address, arena_size);
+    r = pci_set_up_port(pci, address, arena_size);
     if (r != VGPU_OK) {
-        port_close(&pci->head);
+        pci_port_close(&pci->head);
         return r;
     }
     *port = &pci->head;

@@ -16,7 +16,7 @@
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
 /* Whether a queue is as the action wants it, or cannot become so. */
-static bool acted(uint32_t action, uint32_t status)
+static bool control_acted(uint32_t action, uint32_t status)
 {
     const enum vgpu_queue_state state = vgpu_queue_state(status);
 
@@ -38,7 +38,7 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
         if (vgpu_queue_count(*status) != vgpu_queue_count(before)) {
             counted = true;
         }
-        if (counted && acted(action, *status)) {
+        if (counted && control_acted(action, *status)) {
             return VGPU_OK;
         }
         if ((counted && vgpu_queue_state(*status) != VGPU_QUEUE_STARTING) ||
@@ -85,7 +85,7 @@ static int compare_parts(const void *a, const void *b)
 }
 
 /* A part of the wanted size at the start of a free stretch; large ones on huge pages. */
-static bool fits(uint64_t start, uint64_t end, uint64_t size, uint64_t *offset)
+static bool command_fits(uint64_t start, uint64_t end, uint64_t size, uint64_t *offset)
 {
     const uint64_t align = size >= HUGE_PAGE ? HUGE_PAGE : PAGE;
 
@@ -117,7 +117,7 @@ bool vgpu_arena_choose(const struct vgpu_arena_request *request, struct vgpu_are
             largest = taken[i].offset - start;
             largest_start = start;
         }
-        if (!found && fits(start, taken[i].offset, size, &part->offset)) {
+        if (!found && command_fits(start, taken[i].offset, size, &part->offset)) {
             found = true;
             part->size = size;
         }
@@ -132,7 +132,7 @@ bool vgpu_arena_choose(const struct vgpu_arena_request *request, struct vgpu_are
         if (size == 0 && largest >= PAGE) {
             size = PAGE;
         }
-        found = fits(largest_start, largest_start + largest, size, &part->offset);
+        found = command_fits(largest_start, largest_start + largest, size, &part->offset);
         part->size = size;
     }
     return found;

@@ -70,12 +70,12 @@ void vgpu_close(struct vgpu *vgpu)
     }
 }
 
-static uint32_t get(struct vgpu *vgpu, uint32_t offset)
+static uint32_t get_operand(struct vgpu *vgpu, uint32_t offset)
 {
     return vgpu->transport->read(vgpu, offset);
 }
 
-static void put(struct vgpu *vgpu, uint32_t offset, uint32_t value)
+static void put_operand(struct vgpu *vgpu, uint32_t offset, uint32_t value)
 {
     vgpu->transport->write(vgpu, offset, value);
 }
@@ -83,16 +83,16 @@ static void put(struct vgpu *vgpu, uint32_t offset, uint32_t value)
 void vgpu_identify(struct vgpu *vgpu, struct vgpu_identity *identity)
 {
     *identity = (struct vgpu_identity){
-        .version = get(vgpu, VGPU_REG_VERSION),
-        .pool = get(vgpu, VGPU_REG_POOL_ID),
-        .priority = get(vgpu, VGPU_REG_PRIORITY),
-        .vm_id = get(vgpu, VGPU_REG_VM_ID),
-        .features = get(vgpu, VGPU_REG_FEATURES),
-        .generation = get(vgpu, VGPU_REG_GENERATION),
-        .queues = get(vgpu, VGPU_REG_NUM_QUEUES),
-        .shm_size = get(vgpu, VGPU_REG_SHM_SIZE_LO) | (uint64_t)get(vgpu, VGPU_REG_SHM_SIZE_HI)
-                                                          << 32,
-        .status = (enum vgpu_status)get(vgpu, VGPU_REG_STATUS),
+        .version = get_operand(vgpu, VGPU_REG_VERSION),
+        .pool = get_operand(vgpu, VGPU_REG_POOL_ID),
+        .priority = get_operand(vgpu, VGPU_REG_PRIORITY),
+        .vm_id = get_operand(vgpu, VGPU_REG_VM_ID),
+        .features = get_operand(vgpu, VGPU_REG_FEATURES),
+        .generation = get_operand(vgpu, VGPU_REG_GENERATION),
+        .queues = get_operand(vgpu, VGPU_REG_NUM_QUEUES),
+        .shm_size = get_operand(vgpu, VGPU_REG_SHM_SIZE_LO) |
+                    (uint64_t)get_operand(vgpu, VGPU_REG_SHM_SIZE_HI) << 32,
+        .status = (enum vgpu_status)get_operand(vgpu, VGPU_REG_STATUS),
     };
 }
 
@@ -111,14 +111,14 @@ static void put_bytes(struct vgpu *vgpu, uint32_t offset, const void *bytes, uin
         uint32_t word;
 
         memcpy(&word, (const uint8_t *)bytes + i, 4);
-        put(vgpu, offset + i, word);
+        put_operand(vgpu, offset + i, word);
     }
 }
 
 static void get_bytes(struct vgpu *vgpu, uint32_t offset, void *bytes, uint32_t length)
 {
     for (uint32_t i = 0; i < length; i += 4) {
-        const uint32_t word = get(vgpu, offset + i);
+        const uint32_t word = get_operand(vgpu, offset + i);
 
         memcpy((uint8_t *)bytes + i, &word, length - i < 4 ? length - i : 4);
     }
@@ -149,9 +149,9 @@ int vgpu_reset(struct vgpu *vgpu)
     if (vgpu->transport->reset) {
         return vgpu->transport->reset(vgpu);
     }
-    put(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
-    while (get(vgpu, VGPU_REG_CONTROL) & VGPU_CONTROL_RESET) {
-        if (get(vgpu, VGPU_REG_STATUS) == VGPU_STATUS_OFFLINE) {
+    put_operand(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
+    while (get_operand(vgpu, VGPU_REG_CONTROL) & VGPU_CONTROL_RESET) {
+        if (get_operand(vgpu, VGPU_REG_STATUS) == VGPU_STATUS_OFFLINE) {
             return vgpu_fail(VGPU_OFFLINE, "the device is offline: the reset is done when the "
                                            "host's mediator is back");
         }
@@ -172,17 +172,17 @@ int vgpu_refused(struct vgpu *vgpu, uint32_t error)
 }
 
 /* Waits for the answer to the doorbell just rung. */
-static int await(struct vgpu *vgpu)
+static int await_answer(struct vgpu *vgpu)
 {
     const uint64_t start = clock_ns();
     uint64_t waited = 0;
 
     for (;;) {
-        switch (get(vgpu, VGPU_REG_STATUS)) {
+        switch (get_operand(vgpu, VGPU_REG_STATUS)) {
         case VGPU_STATUS_COMPLETE:
             return VGPU_OK;
         case VGPU_STATUS_ERROR:
-            return vgpu_refused(vgpu, get(vgpu, VGPU_REG_ERROR));
+            return vgpu_refused(vgpu, get_operand(vgpu, VGPU_REG_ERROR));
         case VGPU_STATUS_IDLE:
             return vgpu_fail(VGPU_REFUSED, "the device was reset while the request ran");
         case VGPU_STATUS_OFFLINE:
@@ -194,7 +194,7 @@ static int await(struct vgpu *vgpu)
             break;
         }
         if (waited > vgpu->timeout_ms * NS_PER_MS) {
-            put(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
+            put_operand(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
             return vgpu_fail(VGPU_TIMED_OUT, "no answer within %u ms; the request was dropped",
                              vgpu->timeout_ms);
         }
@@ -215,7 +215,7 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
     if (vgpu->transport->request) {
         return vgpu->transport->request(vgpu, request, length, response, response_length);
     }
-    switch (get(vgpu, VGPU_REG_STATUS)) {
+    switch (get_operand(vgpu, VGPU_REG_STATUS)) {
     case VGPU_STATUS_OFFLINE:
         return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
     case VGPU_STATUS_BUSY:
@@ -229,11 +229,11 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
         break;
     }
     put_bytes(vgpu, VGPU_REG_REQUEST, request, length);
-    put(vgpu, VGPU_REG_REQUEST_LEN, length);
-    put(vgpu, VGPU_REG_DOORBELL, 1);
-    r = await(vgpu);
+    put_operand(vgpu, VGPU_REG_REQUEST_LEN, length);
+    put_operand(vgpu, VGPU_REG_DOORBELL, 1);
+    r = await_answer(vgpu);
     if (r == VGPU_OK) {
-        *response_length = get(vgpu, VGPU_REG_RESPONSE_LEN);
+        *response_length = get_operand(vgpu, VGPU_REG_RESPONSE_LEN);
         if (*response_length > VGPU_RESPONSE_MAX) {
             return vgpu_fail(VGPU_INCOMPATIBLE, "a response of %u bytes", *response_length);
         }
@@ -249,8 +249,8 @@ struct buffer {
 };
 
 /* A request whose response must have exactly `expected` bytes. */
-static int exchange(struct vgpu *vgpu, const struct buffer *buffer, uint32_t operands, void *back,
-                    uint32_t expected)
+static int exchange_request(struct vgpu *vgpu, const struct buffer *buffer, uint32_t operands,
+                            void *back, uint32_t expected)
 {
     uint8_t response[VGPU_RESPONSE_MAX];
     uint32_t length = 0;
@@ -279,13 +279,13 @@ int vgpu_echo(struct vgpu *vgpu, const void *bytes, uint32_t length, void *back)
                          VGPU_ECHO_MAX);
     }
     memcpy(buffer.operands, bytes, length);
-    return exchange(vgpu, &buffer, length, back, length);
+    return exchange_request(vgpu, &buffer, length, back, length);
 }
 
 int vgpu_device_info(struct vgpu *vgpu, struct vgpu_device_info *info)
 {
     const struct buffer buffer = {.header.opcode = VGPU_OP_DEVICE_INFO};
-    const int r = exchange(vgpu, &buffer, 0, info, sizeof(*info));
+    const int r = exchange_request(vgpu, &buffer, 0, info, sizeof(*info));
 
     if (r == VGPU_OK) {
         info->name[sizeof(info->name) - 1] = '\0';
@@ -305,7 +305,7 @@ int vgpu_add(struct vgpu *vgpu, enum vgpu_type type, uint32_t count, const void 
     buffer.header.count = count;
     memcpy(buffer.operands, a, bytes);
     memcpy(buffer.operands + bytes, b, bytes);
-    return exchange(vgpu, &buffer, 2 * bytes, sum, bytes);
+    return exchange_request(vgpu, &buffer, 2 * bytes, sum, bytes);
 }
 
 int vgpu_add_shm(struct vgpu *vgpu, enum vgpu_type type, uint64_t count, uint64_t a, uint64_t b,
@@ -319,5 +319,5 @@ int vgpu_add_shm(struct vgpu *vgpu, enum vgpu_type type, uint64_t count, uint64_
     };
 
     memcpy(buffer.operands, &operands, sizeof(operands));
-    return exchange(vgpu, &buffer, sizeof(operands), NULL, 0);
+    return exchange_request(vgpu, &buffer, sizeof(operands), NULL, 0);
 }

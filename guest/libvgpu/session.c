@@ -120,7 +120,7 @@ int session_ended(struct vgpu_session *s)
 }
 
 /* Sets the message for a result of the GPU's. */
-static int tell(int result)
+static int tell_end(int result)
 {
     if (result > 0 && result != VGPU_GPU_NOT_READY) {
         return vgpu_fail(result, "the GPU reports error %d (%s): %s", result,
@@ -132,7 +132,7 @@ static int tell(int result)
 /* Posting -------------------------------------------------------------------------------- */
 
 /* Looks whether the session still runs; costs a register read. */
-static bool alive(struct vgpu_session *s)
+static bool session_alive(struct vgpu_session *s)
 {
     const uint32_t status = s->port->ops->status(s->port);
 
@@ -145,12 +145,12 @@ static bool alive(struct vgpu_session *s)
 void session_look(struct vgpu_session *s, uint64_t waited_ns)
 {
     if (waited_ns > NS_PER_MS) {
-        alive(s);
+        session_alive(s);
     }
 }
 
 /* Wakes the worker where it sleeps; after the store of the tail. */
-static void kick(struct vgpu_session *s)
+static void kick_worker(struct vgpu_session *s)
 {
     uint32_t parked;
 
@@ -180,7 +180,7 @@ static int wait_for_room(struct vgpu_session *s, uint32_t bytes)
         waited = clock_ns() - start;
         if (waited - looked > NS_PER_MS) {
             looked = waited;
-            if (!alive(s)) {
+            if (!session_alive(s)) {
                 return session_ended(s);
             }
         }
@@ -189,7 +189,7 @@ static int wait_for_room(struct vgpu_session *s, uint32_t bytes)
     return VGPU_OK;
 }
 
-static void put(struct vgpu_session *s, const void *bytes, uint32_t count)
+static void ring_put(struct vgpu_session *s, const void *bytes, uint32_t count)
 {
     memcpy(s->port->queue->ring + s->tail % VGPU_RING_SIZE, bytes, count);
     s->tail += count;
@@ -214,20 +214,20 @@ static int put_command(struct vgpu_session *s, const struct command *command, ui
         return r;
     }
     if (wraps) {
-        put(s, &pad, sizeof(pad));
+        ring_put(s, &pad, sizeof(pad));
         s->tail += to_end - (uint32_t)sizeof(pad);
     }
     header.sequence = ++s->sequence;
-    put(s, &header, sizeof(header));
-    put(s, command->body, command->body_bytes);
+    ring_put(s, &header, sizeof(header));
+    ring_put(s, command->body, command->body_bytes);
     if (command->rest) {
-        put(s, command->rest, command->rest_bytes);
+        ring_put(s, command->rest, command->rest_bytes);
     }
     s->tail += header.length - (uint32_t)sizeof(header) - command->body_bytes - command->rest_bytes;
     shared_fence();
     /* Partner: the load-acquire in the worker's ring_take(). */
     shared_store_release(&s->port->queue->tail, s->tail);
-    kick(s);
+    kick_worker(s);
     return VGPU_OK;
 }
 
@@ -299,7 +299,7 @@ bool session_answered(struct vgpu_session *s, const struct ticket *ticket)
 }
 
 /* Looks at the slot for a while. */
-static bool spin(struct vgpu_session *s, const struct ticket *ticket)
+static bool spin_for(struct vgpu_session *s, const struct ticket *ticket)
 {
     const uint64_t start = clock_ns();
     const uint64_t limit = shared_load(&s->patient) ? SPIN_NS : YIELD_NS;
@@ -332,7 +332,7 @@ static void sleep_for_all(struct vgpu_session *s, const struct ticket *ticket, u
 }
 
 /* Waits until the slot is answered or the session is gone. */
-static void wait_for(struct vgpu_session *s, const struct ticket *ticket)
+static void wait_for_slot(struct vgpu_session *s, const struct ticket *ticket)
 {
     const uint64_t start = clock_ns();
     uint64_t looked = start;
@@ -353,7 +353,7 @@ static void wait_for(struct vgpu_session *s, const struct ticket *ticket)
         sleep_for_all(s, ticket, clock_ns() - start);
         if (clock_ns() - looked > WAIT_MS * NS_PER_MS) {
             looked = clock_ns();
-            alive(s);
+            session_alive(s);
         }
         pthread_mutex_lock(&s->wait_mutex);
         s->waiter = false;
@@ -368,8 +368,8 @@ int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, 
     const struct vgpu_slot *slot = &s->port->queue->slots[ticket->slot - 1];
     int result = VGPU_ENDED;
 
-    if (!spin(s, ticket)) {
-        wait_for(s, ticket);
+    if (!spin_for(s, ticket)) {
+        wait_for_slot(s, ticket);
     }
     if (session_answered(s, ticket)) {
         shared_fence();
@@ -385,7 +385,7 @@ int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, 
     if (result == VGPU_INCOMPATIBLE) {
         return vgpu_fail(result, "the host's answer is shorter than %u bytes", bytes);
     }
-    return result == VGPU_ENDED ? session_ended(s) : tell(result);
+    return result == VGPU_ENDED ? session_ended(s) : tell_end(result);
 }
 
 int session_call(struct vgpu_session *s, const struct command *command, void *payload,
@@ -422,7 +422,7 @@ static int map_somewhere(struct vgpu_port *port)
 }
 
 /* Clears what a former session left, and starts the worker. */
-static int start(struct vgpu_port *port)
+static int session_start_worker(struct vgpu_port *port)
 {
     uint32_t status = 0;
     int r;
@@ -480,7 +480,7 @@ int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_se
         free(s);
         return r;
     }
-    r = start(s->port);
+    r = session_start_worker(s->port);
     if (r != VGPU_OK) {
         s->port->ops->close(s->port);
         free(s);
@@ -498,7 +498,7 @@ int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_se
 }
 
 /* Puts memory of nobody else's in the place of what is shared. If not, that stays mapped. */
-static bool replace(void *memory, uint64_t bytes)
+static bool session_replace(void *memory, uint64_t bytes)
 {
     return mmap(memory, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
                 0) != MAP_FAILED;
@@ -508,8 +508,8 @@ void session_hang_up(struct vgpu_session *s)
 {
     shared_store(&s->end, 1 + VGPU_QUEUE_END_NONE);
     s->port->ops->hang_up(s->port);
-    replace(s->port->arena, s->port->arena_size);
-    replace((void *)((uintptr_t)s->port->queue & ~(uintptr_t)4095), VGPU_QUEUE_SIZE);
+    session_replace(s->port->arena, s->port->arena_size);
+    session_replace((void *)((uintptr_t)s->port->queue & ~(uintptr_t)4095), VGPU_QUEUE_SIZE);
 }
 
 void vgpu_session_close(struct vgpu_session *s)

@@ -15,15 +15,15 @@
 /* Between two answers ---------------------------------------------------------------------- */
 
 /* What has been counted since; one that is less than before began anew. */
-static double grown(double before, double now)
+static double counter_grown(double before, double now)
 {
     return now >= before ? now - before : now;
 }
 
 static double engine_growth(struct json_object *before, struct json_object *now, const char *engine)
 {
-    return grown(get_real(get(before, "gpu_seconds"), engine),
-                 get_real(get(now, "gpu_seconds"), engine));
+    return counter_grown(get_real(get(before, "gpu_seconds"), engine),
+                         get_real(get(now, "gpu_seconds"), engine));
 }
 
 static uint64_t bucket_of(struct json_object *waits, size_t bucket)
@@ -66,8 +66,8 @@ static void take_figure(struct figure *figure, struct json_object *before, struc
 }
 
 /* The element that has the same number under this key; NULL: none. */
-static struct json_object *find(struct json_object *object, const char *array, const char *key,
-                                uint64_t number)
+static struct json_object *figures_find(struct json_object *object, const char *array,
+                                        const char *key, uint64_t number)
 {
     for (size_t i = 0; i < get_length(object, array); i++) {
         struct json_object *element = get_element(object, array, i);
@@ -110,7 +110,7 @@ static void take_workers(struct vm_figures *vm, struct json_object *before, stru
         const uint64_t queue = get_number(session, "queue");
 
         snprintf(worker->label, sizeof(worker->label), "queue %" PRIu64, queue);
-        take_figure(worker, find(before, "sessions", "queue", queue), session, seconds);
+        take_figure(worker, figures_find(before, "sessions", "queue", queue), session, seconds);
         vm->total.state = figures_busiest(vm->total.state, worker->state);
         vm->total.gpu = vm->total.gpu == worker->gpu ? worker->gpu : -1;
     }
@@ -135,7 +135,7 @@ void figures_make(struct figures *figures, struct json_object *before, struct js
         to->priority = get_text(vm, "priority");
         snprintf(to->total.label, sizeof(to->total.label), "%s", get_text(vm, "name"));
         to->total.memory_limit = get_number(vm, "memory_limit");
-        old = find(before, "vms", "vm", to->vm);
+        old = figures_find(before, "vms", "vm", to->vm);
         /* Detached and attached again: it has begun anew. */
         if (get_real(vm, "attached_seconds") < get_real(old, "attached_seconds")) {
             old = NULL;
@@ -175,7 +175,7 @@ static double rank_of(const struct figure *figure)
     }
 }
 
-static int compare(double one, double other)
+static int figures_compare(double one, double other)
 {
     const int most_first = (one < other) - (one > other);
 
@@ -191,14 +191,14 @@ static int compare_vms(const void *one, const void *other)
     if (tolower(sort_order) == 'v') {
         return isupper(sort_order) ? -by_number : by_number;
     }
-    order = compare(rank_of(&a->total), rank_of(&b->total));
+    order = figures_compare(rank_of(&a->total), rank_of(&b->total));
     return order != 0 ? order : by_number;
 }
 
 static int compare_workers(const void *one, const void *other)
 {
     const struct figure *a = one, *b = other;
-    const int order = compare(rank_of(a), rank_of(b));
+    const int order = figures_compare(rank_of(a), rank_of(b));
 
     return order != 0 ? order : strverscmp(a->label, b->label);
 }

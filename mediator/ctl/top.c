@@ -75,7 +75,7 @@ static void print_json(const struct figures *figures)
     json_object_put(object);
 }
 
-static void wait_for(double seconds)
+static void top_wait_for(double seconds)
 {
     const uint64_t ns = (uint64_t)(seconds * 1e9);
     struct timespec left = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
@@ -92,7 +92,7 @@ static bool run_batch(struct top *top)
         return false;
     }
     for (unsigned long i = 0; options->count == 0 || i < options->count; i++) {
-        wait_for(options->interval);
+        top_wait_for(options->interval);
         if (!refresh_figures(top)) {
             return false;
         }
@@ -135,7 +135,7 @@ static int draw_pools(struct top *top, int row)
     return row;
 }
 
-static void draw(struct top *top)
+static void top_draw(struct top *top)
 {
     char line[FIGURES_LINE];
     int row = 0;
@@ -175,7 +175,7 @@ static bool listen_until(struct top *top, uint64_t due_ns)
     for (uint64_t now = clock_ns();; now = clock_ns()) {
         int key;
 
-        draw(top);
+        top_draw(top);
         if (now >= due_ns) {
             return true;
         }

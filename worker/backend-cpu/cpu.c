@@ -52,7 +52,7 @@ static void add_float32(const float *a, const float *b, uint32_t *sum, uint64_t 
     }
 }
 
-static void add(const struct backend_job *job)
+static void cpu_vector_add(const struct backend_job *job)
 {
     if (job->type == VGPU_TYPE_INT32) {
         add_int32(job->a, job->b, job->sum, job->count);
@@ -61,7 +61,7 @@ static void add(const struct backend_job *job)
     }
 }
 
-static void *cpu_thread(void *argument)
+static void *cpu_vector_thread(void *argument)
 {
     struct cpu_backend *cpu = argument;
 
@@ -71,7 +71,7 @@ static void *cpu_thread(void *argument)
         if (cpu->stop) {
             return NULL;
         }
-        add(&cpu->job);
+        cpu_vector_add(&cpu->job);
         eventfd_write(cpu->head.event_fd, 1);
     }
 }
@@ -81,7 +81,7 @@ static int cpu_start(struct backend *backend, const struct backend_job *job)
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
 
     if (job->count <= INLINE_MAX) {
-        add(job);
+        cpu_vector_add(job);
         return 0;
     }
     cpu->job = *job;
@@ -96,7 +96,7 @@ static int cpu_finish(struct backend *backend)
     return eventfd_read(backend->event_fd, &value) == 0 ? 0 : -EINPROGRESS;
 }
 
-static void cpu_close(struct backend *backend)
+static void cpu_vector_close(struct backend *backend)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
 
@@ -111,7 +111,7 @@ static void cpu_close(struct backend *backend)
 static const struct backend_ops cpu_ops = {
     .start = cpu_start,
     .finish = cpu_finish,
-    .close = cpu_close,
+    .close = cpu_vector_close,
 };
 
 int cpu_backend_open(struct backend **backend, char *why, size_t why_size)
@@ -131,7 +131,7 @@ int cpu_backend_open(struct backend **backend, char *why, size_t why_size)
         return r;
     }
     sem_init(&cpu->start, 0, 0);
-    r = pthread_create(&cpu->thread, NULL, cpu_thread, cpu);
+    r = pthread_create(&cpu->thread, NULL, cpu_vector_thread, cpu);
     if (r != 0) {
         snprintf(why, why_size, "cannot start a thread: %s", strerror(r));
         close(cpu->head.event_fd);

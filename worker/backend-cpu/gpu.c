@@ -104,7 +104,7 @@ static struct cpu_gpu *cpu_of(struct gpu *gpu)
 
 /* The thread ----------------------------------------------------------------------------- */
 
-static bool stopping(struct cpu_gpu *cpu)
+static bool cpu_stopping(struct cpu_gpu *cpu)
 {
     return __atomic_load_n(&cpu->stop, __ATOMIC_RELAXED);
 }
@@ -116,7 +116,7 @@ static void fill_row(const struct work *work, uint8_t *row)
     }
 }
 
-static void fill(const struct work *work)
+static void run_fill(const struct work *work)
 {
     const uint64_t rows = work->rows ? work->rows : 1;
 
@@ -125,7 +125,7 @@ static void fill(const struct work *work)
     }
 }
 
-static void copy(const struct work *work)
+static void run_copy(const struct work *work)
 {
     const uint64_t rows = work->rows ? work->rows : 1;
 
@@ -163,7 +163,7 @@ static void wait_value(struct cpu_gpu *cpu, const struct work *work)
 {
     const struct timespec nap = {.tv_nsec = 20 * (long)NS_PER_US};
 
-    while (!value_there(work) && !stopping(cpu)) {
+    while (!value_there(work) && !cpu_stopping(cpu)) {
         nanosleep(&nap, NULL);
     }
 }
@@ -177,7 +177,7 @@ static void write_value(const struct work *work)
     }
 }
 
-static void vadd(const struct work *work)
+static void run_vadd(const struct work *work)
 {
     for (uint64_t i = 0; i < work->count; i++) {
         float a, b;
@@ -211,19 +211,19 @@ static void reduce_sum(const struct work *work)
     memcpy(work->to, &sum, 8);
 }
 
-static void spin(struct cpu_gpu *cpu, uint64_t ns)
+static void run_spin(struct cpu_gpu *cpu, uint64_t ns)
 {
     const uint64_t start = clock_ns();
 
-    while (clock_ns() - start < ns && !stopping(cpu)) {
+    while (clock_ns() - start < ns && !cpu_stopping(cpu)) {
     }
 }
 
-static void carry_out(struct cpu_gpu *cpu, const struct work *work)
+static void cpu_carry_out(struct cpu_gpu *cpu, const struct work *work)
 {
     switch (work->kind) {
     case WORK_COPY:
-        copy(work);
+        run_copy(work);
         break;
     case WORK_WAIT_VALUE:
         wait_value(cpu, work);
@@ -233,16 +233,16 @@ static void carry_out(struct cpu_gpu *cpu, const struct work *work)
         break;
     case WORK_FILL:
     case WORK_FILL_WORDS:
-        fill(work);
+        run_fill(work);
         break;
     case WORK_VADD:
-        vadd(work);
+        run_vadd(work);
         break;
     case WORK_REDUCE_SUM:
         reduce_sum(work);
         break;
     case WORK_SPIN:
-        spin(cpu, work->count);
+        run_spin(cpu, work->count);
         break;
     case WORK_RECORD:
         work->event->ns = clock_ns();
@@ -256,7 +256,7 @@ static void carry_out(struct cpu_gpu *cpu, const struct work *work)
     }
 }
 
-static void *cpu_thread(void *argument)
+static void *cpu_gpu_thread(void *argument)
 {
     struct cpu_gpu *cpu = argument;
 
@@ -272,7 +272,7 @@ static void *cpu_thread(void *argument)
         }
         work = cpu->work[cpu->done % WORK_MAX];
         pthread_mutex_unlock(&cpu->mutex);
-        carry_out(cpu, &work);
+        cpu_carry_out(cpu, &work);
         pthread_mutex_lock(&cpu->mutex);
         /* Partner: position_done(); what was carried out is seen by who sees this. */
         __atomic_store_n(&cpu->done, cpu->done + 1, __ATOMIC_RELEASE);
@@ -282,7 +282,7 @@ static void *cpu_thread(void *argument)
 }
 
 /* Submits work; the caller has seen that there is room. Returns its position. */
-static uint64_t submit(struct cpu_gpu *cpu, const struct work *work)
+static uint64_t cpu_submit(struct cpu_gpu *cpu, const struct work *work)
 {
     uint64_t position;
 
@@ -298,7 +298,7 @@ static uint64_t submit(struct cpu_gpu *cpu, const struct work *work)
 static uint64_t submit_in(struct cpu_gpu *cpu, struct gpu_stream *stream, const struct work *work)
 {
     stream = stream ? stream : &cpu->main;
-    stream->last = submit(cpu, work);
+    stream->last = cpu_submit(cpu, work);
     return stream->last;
 }
 
@@ -310,7 +310,7 @@ static uint64_t position_done(struct cpu_gpu *cpu)
 /* Memory ---------------------------------------------------------------------------------- */
 
 /* The index of the first allocation that ends behind `address`. */
-static size_t find_allocation(const struct cpu_gpu *cpu, uint64_t address)
+static size_t cpu_find_allocation(const struct cpu_gpu *cpu, uint64_t address)
 {
     size_t low = 0, high = cpu->allocation_count;
 
@@ -328,9 +328,9 @@ static size_t find_allocation(const struct cpu_gpu *cpu, uint64_t address)
 }
 
 /* Where [address, address + count * width) lies, or NULL: then the context is lost. */
-static void *resolve(struct cpu_gpu *cpu, uint64_t address, uint64_t count, uint64_t width)
+static void *cpu_resolve(struct cpu_gpu *cpu, uint64_t address, uint64_t count, uint64_t width)
 {
-    const size_t i = find_allocation(cpu, address);
+    const size_t i = cpu_find_allocation(cpu, address);
     const uint64_t bytes = count * width;
 
     if (count <= UINT64_MAX / width) {
@@ -357,7 +357,7 @@ static enum vgpu_gpu_error cpu_mem_info(struct gpu *gpu, uint64_t *free_bytes, u
 }
 
 /* What an allocation takes of the device's memory. */
-static uint64_t granules(uint64_t bytes)
+static uint64_t granules_of(uint64_t bytes)
 {
     return (bytes + GRANULE - 1) & ~(GRANULE - 1);
 }
@@ -371,7 +371,7 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
         return cpu->head.lost;
     }
     /* Whole granules, so that many small ones are limited too. */
-    if (bytes > cpu->limit || granules(bytes) > cpu->limit - cpu->used) {
+    if (bytes > cpu->limit || granules_of(bytes) > cpu->limit - cpu->used) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
     if (cpu->allocation_count == cpu->allocation_room) {
@@ -390,9 +390,9 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
     if (!a->memory) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    cpu->next_address += granules(bytes) + GRANULE;
+    cpu->next_address += granules_of(bytes) + GRANULE;
     cpu->allocation_count++;
-    cpu->used += granules(bytes);
+    cpu->used += granules_of(bytes);
     *address = a->address;
     return VGPU_GPU_SUCCESS;
 }
@@ -400,7 +400,7 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
 static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
-    const size_t i = find_allocation(cpu, address);
+    const size_t i = cpu_find_allocation(cpu, address);
     struct allocation *a;
 
     if (cpu->head.lost != VGPU_GPU_SUCCESS) {
@@ -410,9 +410,9 @@ static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
         return VGPU_GPU_INVALID_VALUE;
     }
     a = &cpu->allocations[i];
-    cpu->used -= granules(a->bytes);
+    cpu->used -= granules_of(a->bytes);
     /* In its turn: work submitted before may use it. */
-    submit(cpu, &(struct work){.kind = WORK_FREE, .to = a->memory});
+    cpu_submit(cpu, &(struct work){.kind = WORK_FREE, .to = a->memory});
     memmove(a, a + 1, (--cpu->allocation_count - i) * sizeof(*a));
     return VGPU_GPU_SUCCESS;
 }
@@ -426,8 +426,8 @@ static enum vgpu_gpu_error cpu_copy(struct gpu *gpu, const struct gpu_copy *copy
     if (cpu->head.lost != VGPU_GPU_SUCCESS) {
         return cpu->head.lost;
     }
-    work.to = resolve(cpu, copy->to, copy->bytes, 1);
-    work.from = resolve(cpu, copy->from, copy->bytes, 1);
+    work.to = cpu_resolve(cpu, copy->to, copy->bytes, 1);
+    work.from = cpu_resolve(cpu, copy->from, copy->bytes, 1);
     if (work.to && work.from) {
         submit_in(cpu, stream, &work);
     }
@@ -445,7 +445,7 @@ static void *resolve_rows(struct cpu_gpu *cpu, uint64_t address, uint64_t pitch,
         cpu->head.lost = VGPU_GPU_ILLEGAL_ADDRESS;
         return NULL;
     }
-    return resolve(cpu, address, bytes, 1);
+    return cpu_resolve(cpu, address, bytes, 1);
 }
 
 static enum vgpu_gpu_error cpu_copy_rows(struct gpu *gpu, const struct gpu_rows *rows,
@@ -513,7 +513,7 @@ enum vgpu_gpu_error cpu_word(struct gpu *gpu, const struct cpu_word *word,
     if (word->address % word->width != 0 || word->condition > CPU_WAIT_NOR) {
         return VGPU_GPU_INVALID_VALUE;
     }
-    work.to = resolve(cpu, word->address, 1, word->width);
+    work.to = cpu_resolve(cpu, word->address, 1, word->width);
     if (work.to) {
         submit_in(cpu, stream, &work);
     }
@@ -534,7 +534,7 @@ static enum vgpu_gpu_error cpu_fill(struct gpu *gpu, const struct gpu_fill *fill
     if (cpu->head.lost != VGPU_GPU_SUCCESS) {
         return cpu->head.lost;
     }
-    work.to = resolve(cpu, fill_command->address, work.count, work.width);
+    work.to = cpu_resolve(cpu, fill_command->address, work.count, work.width);
     if (work.to) {
         submit_in(cpu, stream, &work);
     }
@@ -543,7 +543,7 @@ static enum vgpu_gpu_error cpu_fill(struct gpu *gpu, const struct gpu_fill *fill
 
 /* Kernels: parameters as their functions in vgpu-queue.h have them ------------------------- */
 
-static uint64_t param(const struct gpu_launch *launch, size_t offset)
+static uint64_t kernel_param(const struct gpu_launch *launch, size_t offset)
 {
     uint64_t value;
 
@@ -554,34 +554,34 @@ static uint64_t param(const struct gpu_launch *launch, size_t offset)
 static void make_vadd(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
 {
     work->kind = WORK_VADD;
-    work->count = param(launch, 24);
-    work->from = resolve(cpu, param(launch, 0), work->count, 4);
-    work->from2 = resolve(cpu, param(launch, 8), work->count, 4);
-    work->to = resolve(cpu, param(launch, 16), work->count, 4);
+    work->count = kernel_param(launch, 24);
+    work->from = cpu_resolve(cpu, kernel_param(launch, 0), work->count, 4);
+    work->from2 = cpu_resolve(cpu, kernel_param(launch, 8), work->count, 4);
+    work->to = cpu_resolve(cpu, kernel_param(launch, 16), work->count, 4);
 }
 
 static void make_fill(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
 {
     work->kind = WORK_FILL_WORDS;
-    work->count = param(launch, 8);
+    work->count = kernel_param(launch, 8);
     work->width = 4;
     memcpy(&work->value, (const uint8_t *)launch->params + 16, 4);
-    work->to = resolve(cpu, param(launch, 0), work->count, 4);
+    work->to = cpu_resolve(cpu, kernel_param(launch, 0), work->count, 4);
 }
 
 static void make_reduce_sum(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
 {
     work->kind = WORK_REDUCE_SUM;
-    work->count = param(launch, 8);
-    work->from = resolve(cpu, param(launch, 0), work->count, 4);
-    work->to = resolve(cpu, param(launch, 16), 1, 8);
+    work->count = kernel_param(launch, 8);
+    work->from = cpu_resolve(cpu, kernel_param(launch, 0), work->count, 4);
+    work->to = cpu_resolve(cpu, kernel_param(launch, 16), 1, 8);
 }
 
 static void make_spin(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work)
 {
     (void)cpu;
     work->kind = WORK_SPIN;
-    work->count = param(launch, 0);
+    work->count = kernel_param(launch, 0);
 }
 
 static const struct kernel {
@@ -776,7 +776,7 @@ static void cpu_event_destroy(struct gpu *gpu, struct gpu_event *event)
         event->next->place = event->place;
     }
     /* The thread may be about to write to it. */
-    submit(cpu_of(gpu), &(struct work){.kind = WORK_DROP_EVENT, .event = event});
+    cpu_submit(cpu_of(gpu), &(struct work){.kind = WORK_DROP_EVENT, .event = event});
 }
 
 static enum vgpu_gpu_error cpu_event_record(struct gpu *gpu, struct gpu_event *event,
@@ -871,12 +871,12 @@ static void drop_work(struct cpu_gpu *cpu)
         const struct work *work = &cpu->work[cpu->done % WORK_MAX];
 
         if (work->kind == WORK_FREE || work->kind == WORK_DROP_EVENT) {
-            carry_out(cpu, work);
+            cpu_carry_out(cpu, work);
         }
     }
 }
 
-static void cpu_close(struct gpu *gpu)
+static void cpu_gpu_close(struct gpu *gpu)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
 
@@ -933,7 +933,7 @@ static const struct gpu_ops cpu_ops = {
     .fence_poll = cpu_fence_poll,
     .fence_release = cpu_fence_release,
     .room = cpu_room,
-    .close = cpu_close,
+    .close = cpu_gpu_close,
 };
 
 int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gpu)
@@ -957,7 +957,7 @@ int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gp
     cpu->next_address = FIRST_ADDRESS;
     pthread_mutex_init(&cpu->mutex, NULL);
     pthread_cond_init(&cpu->wake, NULL);
-    r = pthread_create(&cpu->thread, NULL, cpu_thread, cpu);
+    r = pthread_create(&cpu->thread, NULL, cpu_gpu_thread, cpu);
     if (r != 0) {
         free(cpu);
         return -r;

@@ -9,7 +9,7 @@
 /* More than there are; each costs a call of the driver's. */
 #define ATTRIBUTES_MAX 1024u
 
-static enum vgpu_gpu_error gpu_error(CUresult error)
+static enum vgpu_gpu_error calls_gpu_error(CUresult error)
 {
     return (enum vgpu_gpu_error)error;
 }
@@ -34,7 +34,7 @@ enum vgpu_gpu_error cuda_device_attributes(struct gpu *gpu, int *values, unsigne
             values[i] = INT_MIN;
         }
     }
-    return gpu_error(error);
+    return calls_gpu_error(error);
 }
 
 enum vgpu_gpu_error cuda_device_identity(struct gpu *gpu, CUuuid *uuid, char *pci_bus_id)
@@ -46,7 +46,8 @@ enum vgpu_gpu_error cuda_device_identity(struct gpu *gpu, CUuuid *uuid, char *pc
     if (error == CUDA_SUCCESS) {
         error = cu.DeviceGetUuid(uuid, device);
     }
-    return gpu_error(error != CUDA_SUCCESS ? error : cu.DeviceGetPCIBusId(pci_bus_id, 16, device));
+    return calls_gpu_error(error != CUDA_SUCCESS ? error
+                                                 : cu.DeviceGetPCIBusId(pci_bus_id, 16, device));
 }
 
 enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsigned count,
@@ -62,7 +63,7 @@ enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsig
         if (error == CUDA_ERROR_INVALID_VALUE) {
             values[i] = INT_MIN;
         } else if (error != CUDA_SUCCESS) {
-            return gpu_error(error);
+            return calls_gpu_error(error);
         }
     }
     return VGPU_GPU_SUCCESS;
@@ -71,7 +72,7 @@ enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsig
 enum vgpu_gpu_error cuda_module_global(struct gpu *gpu, CUdeviceptr *address, size_t *bytes,
                                        struct gpu_module *module, const char *name)
 {
-    return gpu_error(cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name));
+    return calls_gpu_error(cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name));
 }
 
 enum vgpu_gpu_error cuda_occupancy_clusters(struct gpu *gpu, int *result,
@@ -101,14 +102,14 @@ enum vgpu_gpu_error cuda_occupancy_clusters(struct gpu *gpu, int *result,
             return VGPU_GPU_NOT_SUPPORTED;
         }
     }
-    return call ? gpu_error(call(result, cuda_raw_function(gpu, function), &config))
+    return call ? calls_gpu_error(call(result, cuda_raw_function(gpu, function), &config))
                 : VGPU_GPU_NOT_SUPPORTED;
 }
 
 enum vgpu_gpu_error cuda_function_set_attribute(struct gpu *gpu, struct gpu_function *function,
                                                 CUfunction_attribute attribute, int value)
 {
-    return gpu_error(cu.FuncSetAttribute(cuda_raw_function(gpu, function), attribute, value));
+    return calls_gpu_error(cu.FuncSetAttribute(cuda_raw_function(gpu, function), attribute, value));
 }
 
 enum vgpu_gpu_error cuda_cuStreamSetAttribute(struct gpu *gpu, struct gpu_stream *stream,
@@ -118,5 +119,5 @@ enum vgpu_gpu_error cuda_cuStreamSetAttribute(struct gpu *gpu, struct gpu_stream
     if (!api_attribute_is_plain(attribute) || !cu.StreamSetAttribute) {
         return VGPU_GPU_NOT_SUPPORTED;
     }
-    return gpu_error(cu.StreamSetAttribute(cuda_raw_stream(gpu, stream), attribute, value));
+    return calls_gpu_error(cu.StreamSetAttribute(cuda_raw_stream(gpu, stream), attribute, value));
 }

@@ -176,7 +176,7 @@ static void signal_event(void *argument)
 }
 
 /* 0 when stream 0, which ends last, has nothing left to do. */
-static int query(struct cuda_backend *cuda)
+static int cuda_vector_query(struct cuda_backend *cuda)
 {
     const CUresult error = cu.StreamQuery(cuda->stream[0]);
 
@@ -204,7 +204,7 @@ static int cuda_start(struct backend *backend, const struct backend_job *job)
         return r;
     }
     do {
-        r = query(cuda);
+        r = cuda_vector_query(cuda);
         if (r != -EINPROGRESS) {
             return r;
         }
@@ -224,13 +224,13 @@ static int cuda_finish(struct backend *backend)
     }
     /* The host function itself is the stream's last work and may be about to return. */
     do {
-        r = query(cuda);
+        r = cuda_vector_query(cuda);
     } while (r == -EINPROGRESS);
     return r;
 }
 
 /* The process ends with its backend; the driver then frees everything of it. */
-static void cuda_close(struct backend *backend)
+static void cuda_vector_close(struct backend *backend)
 {
     (void)backend;
 }
@@ -238,7 +238,7 @@ static void cuda_close(struct backend *backend)
 static const struct backend_ops cuda_ops = {
     .start = cuda_start,
     .finish = cuda_finish,
-    .close = cuda_close,
+    .close = cuda_vector_close,
 };
 
 int cuda_backend_open(int device, void *shm, uint64_t size, struct backend **backend, char *why,

@@ -80,12 +80,12 @@ static struct cuda_gpu *cuda_of(struct gpu *gpu)
     return (struct cuda_gpu *)gpu;
 }
 
-static enum vgpu_gpu_error gpu_error(CUresult error)
+static enum vgpu_gpu_error cuda_gpu_error(CUresult error)
 {
     return (enum vgpu_gpu_error)error;
 }
 
-static struct gpu_stream *stream_of(struct gpu *gpu, struct gpu_stream *stream)
+static struct gpu_stream *raw_stream(struct gpu *gpu, struct gpu_stream *stream)
 {
     return stream ? stream : &cuda_of(gpu)->main;
 }
@@ -120,7 +120,7 @@ static void drop_record(struct record *record)
 
 /* Marks --------------------------------------------------------------------------------- */
 
-static CUevent take_spare(struct cuda_gpu *cuda)
+static CUevent take_spare_event(struct cuda_gpu *cuda)
 {
     CUevent event = NULL;
 
@@ -147,14 +147,14 @@ static void give_spare(struct cuda_gpu *cuda, CUevent event)
 }
 
 /* Gives the mark at the stream's end an event, since something is about to follow. */
-static void settle(struct cuda_gpu *cuda, struct gpu_stream *stream)
+static void cuda_settle(struct cuda_gpu *cuda, struct gpu_stream *stream)
 {
     struct mark *mark = stream->end;
 
     stream->end = NULL;
     if (mark) {
         mark->stream = NULL;
-        mark->event = take_spare(cuda);
+        mark->event = take_spare_event(cuda);
         if (mark->event) {
             /* A failure loses the context, which polling finds out. */
             cu.EventRecord(mark->event, stream->handle);
@@ -186,12 +186,12 @@ static void set_inactive(struct gpu_stream *stream)
 }
 
 /* To be called before each piece of work. */
-static CUstream submit(struct gpu *gpu, struct gpu_stream *stream)
+static CUstream submit_work(struct gpu *gpu, struct gpu_stream *stream)
 {
     struct cuda_gpu *cuda = cuda_of(gpu);
 
-    stream = stream_of(gpu, stream);
-    settle(cuda, stream);
+    stream = raw_stream(gpu, stream);
+    cuda_settle(cuda, stream);
     stream->submitted++;
     set_active(cuda, stream);
     return stream->handle;
@@ -201,12 +201,12 @@ static CUstream submit(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error check_lost(struct gpu *gpu, CUresult error)
 {
     if (error != CUDA_SUCCESS && error != CUDA_ERROR_NOT_READY) {
-        gpu->lost = gpu_error(error);
+        gpu->lost = cuda_gpu_error(error);
     }
-    return gpu_error(error);
+    return cuda_gpu_error(error);
 }
 
-static enum vgpu_gpu_error query(struct gpu *gpu, struct gpu_stream *stream)
+static enum vgpu_gpu_error cuda_query(struct gpu *gpu, struct gpu_stream *stream)
 {
     const CUresult error = cu.StreamQuery(stream->handle);
 
@@ -225,7 +225,7 @@ static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream
     const bool passed = stream ? stream->done == stream->submitted : !cuda->active;
     struct mark *mark;
 
-    stream = stream_of(gpu, stream);
+    stream = raw_stream(gpu, stream);
     *fence = (struct gpu_fence){0};
     if (passed || cuda->head.lost != VGPU_GPU_SUCCESS) {
         return cuda->head.lost;
@@ -241,7 +241,7 @@ static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream
         set_active(cuda, stream);
         if (stream == &cuda->main && (cuda->active != stream || stream->next_active)) {
             /* Work of other streams could come before its end until that is an event. */
-            settle(cuda, stream);
+            cuda_settle(cuda, stream);
         }
     }
     mark->references++;
@@ -262,7 +262,7 @@ static enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fen
         return VGPU_GPU_SUCCESS;
     }
     if (mark->stream) {
-        return query(gpu, mark->stream);
+        return cuda_query(gpu, mark->stream);
     }
     return mark->event ? check_lost(gpu, cu.EventQuery(mark->event)) : VGPU_GPU_OUT_OF_MEMORY;
 }
@@ -295,7 +295,7 @@ static enum vgpu_gpu_error cuda_mem_info(struct gpu *gpu, uint64_t *free_bytes, 
     (void)gpu;
     *free_bytes = f;
     *total = t;
-    return gpu_error(error);
+    return cuda_gpu_error(error);
 }
 
 static enum vgpu_gpu_error cuda_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *address)
@@ -305,20 +305,20 @@ static enum vgpu_gpu_error cuda_mem_alloc(struct gpu *gpu, uint64_t bytes, uint6
 
     (void)gpu;
     *address = pointer;
-    return gpu_error(error);
+    return cuda_gpu_error(error);
 }
 
 static enum vgpu_gpu_error cuda_mem_free(struct gpu *gpu, uint64_t address)
 {
     (void)gpu;
-    return gpu_error(cu.MemFree(address));
+    return cuda_gpu_error(cu.MemFree(address));
 }
 
 static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *copy,
                                      struct gpu_stream *stream)
 {
     const bool small = copy->bytes <= SMALL_COPY && !cuda_of(gpu)->active;
-    const CUstream handle = submit(gpu, stream);
+    const CUstream handle = submit_work(gpu, stream);
     const void *from = (const void *)(uintptr_t)copy->from;
     uint8_t bytes[SMALL_COPY];
 
@@ -329,29 +329,29 @@ static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *cop
             memcpy(bytes, from, copy->bytes);
             from = bytes;
         }
-        return gpu_error(cu.MemcpyHtoDAsync(copy->to, from, copy->bytes, handle));
+        return cuda_gpu_error(cu.MemcpyHtoDAsync(copy->to, from, copy->bytes, handle));
     case VGPU_COPY_FROM_DEVICE:
-        return gpu_error(
+        return cuda_gpu_error(
             cu.MemcpyDtoHAsync((void *)(uintptr_t)copy->to, copy->from, copy->bytes, handle));
     default:
-        return gpu_error(cu.MemcpyDtoDAsync(copy->to, copy->from, copy->bytes, handle));
+        return cuda_gpu_error(cu.MemcpyDtoDAsync(copy->to, copy->from, copy->bytes, handle));
     }
 }
 
 static enum vgpu_gpu_error cuda_fill(struct gpu *gpu, const struct gpu_fill *fill,
                                      struct gpu_stream *stream)
 {
-    const CUstream handle = submit(gpu, stream);
+    const CUstream handle = submit_work(gpu, stream);
 
     switch (fill->width) {
     case 1:
-        return gpu_error(
+        return cuda_gpu_error(
             cu.MemsetD8Async(fill->address, (unsigned char)fill->value, fill->count, handle));
     case 2:
-        return gpu_error(
+        return cuda_gpu_error(
             cu.MemsetD16Async(fill->address, (unsigned short)fill->value, fill->count, handle));
     default:
-        return gpu_error(cu.MemsetD32Async(fill->address, fill->value, fill->count, handle));
+        return cuda_gpu_error(cu.MemsetD32Async(fill->address, fill->value, fill->count, handle));
     }
 }
 
@@ -378,7 +378,7 @@ static enum vgpu_gpu_error cuda_copy_rows(struct gpu *gpu, const struct gpu_rows
         return cuda_copy(gpu, &(struct gpu_copy){rows->kind, rows->to, rows->from, rows->width},
                          stream);
     }
-    return gpu_error(cu.Memcpy2DAsync(&copy, submit(gpu, stream)));
+    return cuda_gpu_error(cu.Memcpy2DAsync(&copy, submit_work(gpu, stream)));
 }
 
 static enum vgpu_gpu_error cuda_fill_rows(struct gpu *gpu, const struct gpu_fill_rows *fill,
@@ -397,18 +397,19 @@ static enum vgpu_gpu_error cuda_fill_rows(struct gpu *gpu, const struct gpu_fill
                          },
                          stream);
     }
-    handle = submit(gpu, stream);
+    handle = submit_work(gpu, stream);
     switch (fill->element) {
     case 1:
-        return gpu_error(cu.MemsetD2D8Async(fill->address, fill->pitch, (unsigned char)fill->value,
-                                            fill->width, fill->rows, handle));
+        return cuda_gpu_error(cu.MemsetD2D8Async(fill->address, fill->pitch,
+                                                 (unsigned char)fill->value, fill->width,
+                                                 fill->rows, handle));
     case 2:
-        return gpu_error(cu.MemsetD2D16Async(fill->address, fill->pitch,
-                                             (unsigned short)fill->value, fill->width, fill->rows,
-                                             handle));
+        return cuda_gpu_error(cu.MemsetD2D16Async(fill->address, fill->pitch,
+                                                  (unsigned short)fill->value, fill->width,
+                                                  fill->rows, handle));
     default:
-        return gpu_error(cu.MemsetD2D32Async(fill->address, fill->pitch, fill->value, fill->width,
-                                             fill->rows, handle));
+        return cuda_gpu_error(cu.MemsetD2D32Async(fill->address, fill->pitch, fill->value,
+                                                  fill->width, fill->rows, handle));
     }
 }
 
@@ -488,7 +489,7 @@ static enum vgpu_gpu_error load_image(const void *image, struct gpu_compile *com
                     : cu.ModuleLoadData(&made->handle, image);
     if (error != CUDA_SUCCESS) {
         free(made);
-        return gpu_error(error);
+        return cuda_gpu_error(error);
     }
     *module = made;
     return VGPU_GPU_SUCCESS;
@@ -519,7 +520,7 @@ static enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module
         free(function);
     }
     free(module);
-    return gpu_error(error);
+    return cuda_gpu_error(error);
 }
 
 /* Counts the parameters and their bytes, where the driver can tell. */
@@ -558,7 +559,7 @@ static enum vgpu_gpu_error cuda_function_get(struct gpu *gpu, struct gpu_module 
     }
     if (error != CUDA_SUCCESS) {
         free(made);
-        return gpu_error(error);
+        return cuda_gpu_error(error);
     }
     info->max_threads = (uint32_t)threads;
     *function = module->functions;
@@ -592,7 +593,7 @@ static enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_funct
     }
     error = cu.FuncGetParamInfo(function->handle, index, &offset, &size);
     *param = (struct vgpu_result_param){.offset = offset, .size = size};
-    return gpu_error(error);
+    return cuda_gpu_error(error);
 }
 
 bool cuda_params_fit(const struct gpu_function *function, size_t *bytes)
@@ -620,13 +621,14 @@ static enum vgpu_gpu_error launch_with_attributes(struct gpu *gpu, struct gpu_fu
         .blockDimY = shape->block[1],
         .blockDimZ = shape->block[2],
         .sharedMemBytes = shape->shared_bytes,
-        .hStream = cu.LaunchKernelEx ? submit(gpu, stream) : NULL,
+        .hStream = cu.LaunchKernelEx ? submit_work(gpu, stream) : NULL,
         .attrs = (CUlaunchAttribute *)(uintptr_t)launch->attributes,
         .numAttrs = launch->attribute_count,
     };
 
-    return cu.LaunchKernelEx ? gpu_error(cu.LaunchKernelEx(&config, function->handle, NULL, extra))
-                             : VGPU_GPU_NOT_SUPPORTED;
+    return cu.LaunchKernelEx
+               ? cuda_gpu_error(cu.LaunchKernelEx(&config, function->handle, NULL, extra))
+               : VGPU_GPU_NOT_SUPPORTED;
 }
 
 static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
@@ -644,10 +646,10 @@ static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *fun
     if (launch->attribute_count > 0) {
         return launch_with_attributes(gpu, function, launch, stream, bytes > 0 ? extra : NULL);
     }
-    return gpu_error(cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1],
-                                     shape->grid[2], shape->block[0], shape->block[1],
-                                     shape->block[2], shape->shared_bytes, submit(gpu, stream),
-                                     NULL, bytes > 0 ? extra : NULL));
+    return cuda_gpu_error(
+        cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1], shape->grid[2],
+                        shape->block[0], shape->block[1], shape->block[2], shape->shared_bytes,
+                        submit_work(gpu, stream), NULL, bytes > 0 ? extra : NULL));
 }
 
 static uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
@@ -671,7 +673,7 @@ static uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
 static enum vgpu_gpu_error cuda_set_limit(struct gpu *gpu, CUlimit limit, uint64_t value)
 {
     (void)gpu;
-    return gpu_error(cu.CtxSetLimit(limit, value));
+    return cuda_gpu_error(cu.CtxSetLimit(limit, value));
 }
 
 /* Streams and events -------------------------------------------------------------------- */
@@ -691,7 +693,7 @@ static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags, i
         flags & VGPU_STREAM_NON_BLOCKING ? CU_STREAM_NON_BLOCKING : CU_STREAM_DEFAULT, priority);
     if (error != CUDA_SUCCESS) {
         free(made);
-        return gpu_error(error);
+        return cuda_gpu_error(error);
     }
     *stream = made;
     return VGPU_GPU_SUCCESS;
@@ -700,7 +702,7 @@ static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags, i
 /* Marks go on by their events. */
 static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 {
-    settle(cuda_of(gpu), stream);
+    cuda_settle(cuda_of(gpu), stream);
     set_inactive(stream);
     cu.StreamDestroy(stream->handle);
     free(stream);
@@ -709,7 +711,7 @@ static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error cuda_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
                                             struct gpu_event *event)
 {
-    return gpu_error(cu.StreamWaitEvent(submit(gpu, stream), event->record->handle, 0));
+    return cuda_gpu_error(cu.StreamWaitEvent(submit_work(gpu, stream), event->record->handle, 0));
 }
 
 static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
@@ -726,7 +728,7 @@ static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
     made->record = make_record(made->flags, &error);
     if (!made->record) {
         free(made);
-        return gpu_error(error);
+        return cuda_gpu_error(error);
     }
     *event = made;
     return VGPU_GPU_SUCCESS;
@@ -749,12 +751,12 @@ static enum vgpu_gpu_error cuda_event_record(struct gpu *gpu, struct gpu_event *
         /* Who waits for the last one goes on to. */
         record = make_record(event->flags, &error);
         if (!record) {
-            return gpu_error(error);
+            return cuda_gpu_error(error);
         }
         drop_record(event->record);
         event->record = record;
     }
-    return gpu_error(cu.EventRecord(record->handle, submit(gpu, stream)));
+    return cuda_gpu_error(cu.EventRecord(record->handle, submit_work(gpu, stream)));
 }
 
 static enum vgpu_gpu_error cuda_event_fence(struct gpu *gpu, struct gpu_event *event,
@@ -776,27 +778,28 @@ static enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event 
                                               struct gpu_event *end, float *milliseconds)
 {
     (void)gpu;
-    return gpu_error(cu.EventElapsedTime(milliseconds, start->record->handle, end->record->handle));
+    return cuda_gpu_error(
+        cu.EventElapsedTime(milliseconds, start->record->handle, end->record->handle));
 }
 
 /* Waiting ------------------------------------------------------------------------------- */
 
 static enum vgpu_gpu_error cuda_stream_poll(struct gpu *gpu, struct gpu_stream *stream)
 {
-    stream = stream_of(gpu, stream);
-    return stream->done == stream->submitted ? gpu->lost : query(gpu, stream);
+    stream = raw_stream(gpu, stream);
+    return stream->done == stream->submitted ? gpu->lost : cuda_query(gpu, stream);
 }
 
 /* For calls of api/: what the driver knows things by ---------------------------------------- */
 
 CUstream cuda_submit(struct gpu *gpu, struct gpu_stream *stream)
 {
-    return submit(gpu, stream);
+    return submit_work(gpu, stream);
 }
 
 CUstream cuda_raw_stream(struct gpu *gpu, struct gpu_stream *stream)
 {
-    return stream_of(gpu, stream)->handle;
+    return raw_stream(gpu, stream)->handle;
 }
 
 CUfunction cuda_raw_function(struct gpu *gpu, const struct gpu_function *function)
@@ -819,7 +822,7 @@ static bool cuda_room(struct gpu *gpu)
 }
 
 /* The process ends with its session; the driver then frees everything of it. */
-static void cuda_close(struct gpu *gpu)
+static void cuda_gpu_close(struct gpu *gpu)
 {
     (void)gpu;
 }
@@ -864,7 +867,7 @@ static const struct gpu_ops cuda_ops = {
     .fence_poll = cuda_fence_poll,
     .fence_release = cuda_fence_release,
     .room = cuda_room,
-    .close = cuda_close,
+    .close = cuda_gpu_close,
 };
 
 /* So that the copy engines, and kernels, reach the arena where it is. */

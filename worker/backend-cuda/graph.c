@@ -230,8 +230,8 @@ static CUresult add_nodes(struct place *place, const struct gpu_graph_node *node
     return error;
 }
 
-static CUresult make(struct gpu *gpu, const struct gpu_graph_node *nodes, uint32_t count,
-                     CUgraph *graph)
+static CUresult make_executable(struct gpu *gpu, const struct gpu_graph_node *nodes, uint32_t count,
+                                CUgraph *graph)
 {
     struct place place = {.gpu = gpu};
     CUresult error = api.complete ? api.CtxGetCurrent(&place.context) : CUDA_ERROR_NOT_SUPPORTED;
@@ -258,7 +258,7 @@ enum vgpu_gpu_error cuda_graph_make(struct gpu *gpu, const struct gpu_graph_node
 {
     struct gpu_graph *made = calloc(1, sizeof(*made));
     CUgraph plan = NULL;
-    CUresult error = made ? make(gpu, nodes, count, &plan) : CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult error = made ? make_executable(gpu, nodes, count, &plan) : CUDA_ERROR_OUT_OF_MEMORY;
 
     if (error == CUDA_SUCCESS) {
         error = api.InstantiateWithFlags(&made->exec, plan, 0);
@@ -278,7 +278,7 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
     CUgraphExecUpdateResultInfo info;
     CUgraphExec exec = NULL;
     CUgraph plan = NULL;
-    CUresult error = make(gpu, nodes, count, &plan);
+    CUresult error = make_executable(gpu, nodes, count, &plan);
 
     if (error != CUDA_SUCCESS) {
         return (enum vgpu_gpu_error)error;
