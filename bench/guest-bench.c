@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "former/vgpu-former.h"
+#include "bench/former/vgpu-former.h"
 #include "guest/libvgpu/vgpu.h"
 
 #define ROUNDS 2000u

@@ -90,7 +90,7 @@ static int client_send_message(struct client *client, uint32_t type, uint32_t se
     return n == (ssize_t)sizeof(*msg) ? 0 : -EIO;
 }
 
-void client_reset_done(struct client *client, uint32_t serial)
+static void tell_reset_done(struct client *client, uint32_t serial)
 {
     struct vgpu_msg msg = {0};
 
@@ -109,16 +109,18 @@ static void close_later(struct client *client, uint64_t delay_ns)
 /* A VM that was refused tries again each second; a line now and then will do. */
 static void log_refusal(const struct client *client, const char *reason)
 {
-    struct mediator *mediator = client->mediator;
+    static struct {
+        uint64_t ns; /* when a line was written last */
+        uid_t user;  /* and whose refusal it told */
+    } last;
     const uint64_t now = clock_ns();
-    const bool again = mediator->refusal_user == client->peer.uid &&
-                       now - mediator->refusal_logged_ns < REFUSAL_LOG_NS;
+    const bool again = last.user == client->peer.uid && now - last.ns < REFUSAL_LOG_NS;
 
     log_line(again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "refused process %d of user %ld: %s",
              (int)client->peer.pid, (long)client->peer.uid, reason);
     if (!again) {
-        mediator->refusal_logged_ns = now;
-        mediator->refusal_user = client->peer.uid;
+        last.ns = now;
+        last.user = client->peer.uid;
     }
 }
 
@@ -148,9 +150,9 @@ static bool id_in_use(struct client *client, uint32_t vm_id)
     if (!vm) {
         return false;
     }
-    p.fd = vm->client->fd;
+    p.fd = vm->owner.client->fd;
     if (poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR))) {
-        client_destroy(vm->client);
+        client_destroy(vm->owner.client);
         return false;
     }
     return true;
@@ -248,6 +250,7 @@ static void handle_hello(struct client *client)
 {
     struct mediator *mediator = client->mediator;
     const struct vgpu_hello *hello = &client->hello.hello;
+    const struct vm_owner owner = {.client = client, .reset_done = tell_reset_done};
     struct attach_facts facts = {.user = client->peer.uid};
     struct attach_grant grant;
     char reason[ATTACH_REASON_SIZE];
@@ -265,7 +268,7 @@ static void handle_hello(struct client *client)
         client_refuse(client, reason);
         return;
     }
-    r = vm_create(mediator, client, hello, &grant, fds, &client->vm);
+    r = vm_create(mediator, &owner, hello, &grant, fds, &client->vm);
     if (r < 0) {
         close_memory(fds, hello->queues);
         if (r == -EBUSY) {

@@ -13,7 +13,4 @@ int client_create(struct mediator *mediator, int fd);
 /* Closes the connection; its VM ends with it. */
 void client_destroy(struct client *client);
 
-/* Tells that a reset is done. */
-void client_reset_done(struct client *client, uint32_t serial);
-
 #endif

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -107,69 +106,6 @@ static void parse_options(int argc, char **argv, struct options *o)
     }
 }
 
-struct pool *mediator_pool(struct mediator *m, uint32_t letter)
-{
-    return &m->pools[letter - 'A'];
-}
-
-void mediator_watch_gpu(struct mediator *m, struct pool_gpu *gpu)
-{
-    const uint64_t deadline = gpu ? pool_deadline(gpu) : 0;
-    sd_event_source *timer;
-
-    if (!gpu) {
-        return;
-    }
-    timer = m->gpu_timers[gpu->pool->id - 'A'][gpu - gpu->pool->gpus];
-    if (deadline != 0) {
-        sd_event_source_set_time(timer, deadline / NS_PER_US + 1);
-    }
-    sd_event_source_set_enabled(timer, deadline != 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
-}
-
-void mediator_watch_pool(struct mediator *m, struct pool *pool)
-{
-    for (unsigned i = 0; i < pool->gpu_count; i++) {
-        mediator_watch_gpu(m, &pool->gpus[i]);
-    }
-}
-
-static int on_gpu_timer(sd_event_source *source, uint64_t usec, void *context)
-{
-    struct pool_gpu *gpu = context;
-    struct pool *first = gpu->pool - (gpu->pool->id - 'A');
-
-    (void)source;
-    (void)usec;
-    pool_tick(gpu, clock_ns());
-    mediator_watch_gpu(LIST_OWNER(first, struct mediator, pools), gpu);
-    return 0;
-}
-
-static int set_up_pools(struct mediator *m)
-{
-    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
-        const struct config_pool *config = &m->config.pools[i];
-
-        if (!config->defined) {
-            continue;
-        }
-        pool_init(&m->pools[i], (char)('A' + i), config, m->config.turn_limit_ns);
-        for (unsigned j = 0; j < m->pools[i].gpu_count; j++) {
-            sd_event_source **timer = &m->gpu_timers[i][j];
-            /* Accurate to a microsecond: others wait. */
-            const int r = sd_event_add_time(m->event, timer, CLOCK_MONOTONIC, 0, 1, on_gpu_timer,
-                                            &m->pools[i].gpus[j]);
-
-            if (r < 0) {
-                return r;
-            }
-            sd_event_source_set_enabled(*timer, SD_EVENT_OFF);
-        }
-    }
-    return 0;
-}
-
 /* Finds out what computes. Returns 0 or -errno, logged. */
 static int look_for_gpus(struct mediator *m)
 {
@@ -262,36 +198,6 @@ static int activated_socket(const char *wanted)
     return fd;
 }
 
-/* Whether the configuration names users other than root and the mediator's own. */
-static bool others_may_attach(const struct config *config)
-{
-    for (unsigned i = 0; i < config->user_count; i++) {
-        if (config->users[i] != 0 && config->users[i] != geteuid()) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < config->vm_count; i++) {
-        if (config->vms[i].user != (uid_t)-1) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Peer credentials decide who may attach; nobody else need reach the socket. */
-static mode_t attach_mode(const struct config *config)
-{
-    return others_may_attach(config) ? 0666 : 0600;
-}
-
-void mediator_open_to_users(struct mediator *m)
-{
-    if (m->owns_listen && m->config.listen[0] != '@' &&
-        chmod(m->config.listen, attach_mode(&m->config)) < 0) {
-        log_warning("cannot change who may reach '%s': %s", m->config.listen, strerror(errno));
-    }
-}
-
 /* Returns 0 or -errno, logged. */
 static int open_sockets(struct mediator *m, const struct options *o)
 {
@@ -300,7 +206,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
     int r;
 
     if (attach < 0) {
-        attach = listen_at(m->config.listen, attach_mode(&m->config));
+        attach = listen_at(m->config.listen, mediator_attach_mode(&m->config));
         m->owns_listen = attach >= 0;
     } else if (sd_is_socket_unix(attach, SOCK_STREAM, 1, NULL, 0) <= 0) {
         log_error("descriptor %d is no listening Unix stream socket", attach);
@@ -326,23 +232,6 @@ static int open_sockets(struct mediator *m, const struct options *o)
         sd_event_source_set_ratelimit(m->control_source, USEC_PER_S, ACCEPTS_PER_S);
     }
     return r;
-}
-
-static bool any_worker(const struct mediator *m)
-{
-    for (const struct vm *vm = m->vms; vm; vm = vm->next) {
-        if (vm_has_worker(vm)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void mediator_worker_gone(struct mediator *m)
-{
-    if (m->stopping && !any_worker(m)) {
-        sd_event_exit(m->event, 0);
-    }
 }
 
 static int on_grace_over(sd_event_source *source, uint64_t usec, void *context)
@@ -375,7 +264,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
     for (struct vm *vm = m->vms; vm; vm = vm->next) {
         vm_finish(vm);
     }
-    mediator_worker_gone(m);
+    mediator_end_if_idle(m);
     return sd_event_add_time_relative(m->event, &m->grace_timer, CLOCK_MONOTONIC,
                                       STOP_LIMIT_NS / NS_PER_US, 0, on_grace_over, m);
 }
@@ -426,7 +315,7 @@ static int set_up_events(struct mediator *m)
     if (r >= 0) {
         r = sd_event_set_watchdog(m->event, true);
     }
-    return r < 0 ? r : set_up_pools(m);
+    return r < 0 ? r : mediator_open_pools(m);
 }
 
 static void release_mediator(struct mediator *m)
@@ -434,11 +323,7 @@ static void release_mediator(struct mediator *m)
     while (m->clients) {
         client_destroy(m->clients);
     }
-    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
-        for (unsigned j = 0; j < CONFIG_DEVICES; j++) {
-            sd_event_source_disable_unref(m->gpu_timers[i][j]);
-        }
-    }
+    mediator_close_pools(m);
     sd_event_source_disable_unref(m->grace_timer);
     sd_event_source_disable_unref(m->attach_source);
     sd_event_source_disable_unref(m->control_source);

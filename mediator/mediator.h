@@ -3,6 +3,7 @@
  * The mediator as a whole: what its parts share.
  *
  *   main.c     options, sockets, signals
+ *   mediator.c what the parts below ask of the whole: the GPUs' timers, who may attach, the end
  *   client.c   connections on the attach socket
  *   attach.c   what they may do
  *   vm.c       an attached VM, and its worker for register mode
@@ -23,6 +24,7 @@
 #define VGPU_MEDIATOR_MEDIATOR_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "mediator/config.h"
@@ -31,41 +33,55 @@
 struct client;
 struct vm;
 
+/*
+ * Each line names the part that writes it; any may read.
+ */
 struct mediator {
-    struct config config;
-    sd_event *event;
-    const char *config_name;         /* of the file; NULL: the default one, which may be missing */
-    struct pool pools[CONFIG_POOLS]; /* by letter; those with an id are valid */
-    sd_event_source *gpu_timers[CONFIG_POOLS][CONFIG_DEVICES];
-    struct vm *vms; /* attached, ascending ids */
+    struct config config;            /* reload.c */
+    const char *config_name;         /* main.c: of the file; NULL: the default, maybe missing */
+    sd_event *event;                 /* main.c */
+    struct pool pools[CONFIG_POOLS]; /* mediator.c, pool.c: by letter; those with an id are valid */
+    sd_event_source *gpu_timers[CONFIG_POOLS][CONFIG_DEVICES]; /* mediator.c */
+    struct vm *vms;                                            /* vm.c: attached, ascending ids */
     size_t vm_count;
-    struct client *clients;
+    struct client *clients; /* client.c: the newest first */
     size_t client_count;
-    sd_event_source *attach_source, *control_source;
-    sd_event_source *grace_timer; /* while stopping */
-    uint64_t refusal_logged_ns;   /* when one was logged last, and whose it was */
-    uid_t refusal_user;
-    bool owns_listen, owns_control; /* bound by us: to be unlinked */
-    bool stopping;
-    char computes_on[192]; /* what computes, for people: a GPU's name or why there is none */
-    bool has_gpu;
+    size_t worker_count;                             /* process.c: workers not reaped yet */
+    sd_event_source *attach_source, *control_source; /* main.c */
+    sd_event_source *grace_timer;                    /* main.c: while stopping */
+    bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
+    bool stopping;                  /* main.c */
+    char computes_on[192];          /* main.c, for people: a GPU's name or why there is none */
+    bool has_gpu;                   /* main.c */
 };
 
 /* The pool with this letter; it is defined. */
 struct pool *mediator_pool(struct mediator *mediator, uint32_t letter);
 
-/* To be called after anything that may have moved a turn: sets the clock for the next. NULL: none.
- */
+/* Makes the pools of the configuration, each GPU with its timer. Returns 0 or -errno. */
+int mediator_open_pools(struct mediator *mediator);
+void mediator_close_pools(struct mediator *mediator);
+
+/* To be called after anything that may have moved a turn: sets the GPU's timer. NULL: no GPU. */
 void mediator_watch_gpu(struct mediator *mediator, struct pool_gpu *gpu);
 
 /* The same for all GPUs of a pool. */
 void mediator_watch_pool(struct mediator *mediator, struct pool *pool);
 
-/* Opens the attach socket, where it is the mediator's own, to whom the configuration lets attach.
+/*
+ * The mode of the attach socket. Peer credentials decide who may attach; users who may not need not
+ * reach the socket.
  */
+mode_t mediator_attach_mode(const struct config *config);
+
+/* Gives the attach socket that mode, where it is the mediator's own. */
 void mediator_open_to_users(struct mediator *mediator);
 
-/* A worker has ended while stopping: ends the event loop when it was the last. */
+/* A worker process was started; it is gone, reaped or left to be reaped. */
+void mediator_worker_started(struct mediator *mediator);
 void mediator_worker_gone(struct mediator *mediator);
+
+/* While stopping: ends the event loop when no worker is left. */
+void mediator_end_if_idle(struct mediator *mediator);
 
 #endif

@@ -156,7 +156,7 @@ static void read_counter(uint64_t *seen, const uint64_t *claim, uint64_t most)
     }
 }
 
-struct vgpu_counters process_claims(struct process *process)
+struct vgpu_counters process_counters(struct process *process)
 {
     const struct vgpu_counters *page = &process->worker.page->counters;
     struct vgpu_counters *seen = &process->seen;
@@ -198,7 +198,7 @@ void process_add_counters(struct vgpu_counters *to, const struct vgpu_counters *
 
 struct vgpu_counters process_totals(struct process *process)
 {
-    struct vgpu_counters sum = process_claims(process);
+    struct vgpu_counters sum = process_counters(process);
 
     process_add_counters(&sum, &process->past);
     return sum;
@@ -209,7 +209,7 @@ uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine 
     uint64_t ns = process->past_gpu_ns[gpu][engine];
 
     if (process->worker.gpu == &process->pool->gpus[gpu]) {
-        ns += process_claims(process).gpu_ns[engine];
+        ns += process_counters(process).gpu_ns[engine];
     }
     return ns;
 }
@@ -235,7 +235,7 @@ static void keep_totals(struct process *process)
 /* Starting and ending ----------------------------------------------------------------- */
 
 /* Takes back all that belongs to the running process. */
-static void forget_client(struct process *process)
+static void process_forget(struct process *process)
 {
     struct pool_gpu *gpu = process->worker.gpu;
 
@@ -246,6 +246,7 @@ static void forget_client(struct process *process)
         process->link = -1;
     }
     process->pid = 0;
+    mediator_worker_gone(process->mediator);
     process->ready = false;
     process->condemned = false;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
@@ -271,8 +272,9 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
         }
     }
     process->was_busy = pool_busy(&process->worker);
-    forget_client(process);
+    process_forget(process);
     process->ops->ended(process, info, condemned);
+    mediator_end_if_idle(process->mediator);
     return 0;
 }
 
@@ -358,6 +360,7 @@ static int fork_worker(struct process *process, const struct process_start *star
     }
     process->link = pair[0];
     process->pid = pid;
+    mediator_worker_started(process->mediator);
     return 0;
 }
 
@@ -405,7 +408,7 @@ int process_start(struct process *process, const struct process_start *start)
                   strerror(-r));
         kill(process->pid, SIGKILL);
         waitpid(process->pid, NULL, 0);
-        forget_client(process);
+        process_forget(process);
         return r;
     }
     sd_event_source_set_time_relative(process->timer, START_LIMIT_NS / NS_PER_US);
@@ -426,7 +429,7 @@ static int on_orphan(sd_event_source *source, const siginfo_t *info, void *conte
     (void)info;
     /* The loop's own reference, the only one, would keep the source and its pidfd for good. */
     sd_event_source_set_floating(source, false);
-    mediator_worker_gone(context);
+    mediator_end_if_idle(context);
     return 0;
 }
 
@@ -439,7 +442,7 @@ static void process_abandon(struct process *process)
         return;
     }
     kill(pid, SIGKILL);
-    forget_client(process);
+    process_forget(process);
     if (sd_event_add_child(process->mediator->event, NULL, pid, WEXITED, on_orphan,
                            process->mediator) < 0) {
         waitpid(pid, NULL, 0);

@@ -86,7 +86,7 @@ void process_send(struct process *process, enum vgpu_link_type type, uint32_t en
  * What the worker that runs has done, by its own account; what cannot be is left out, and counters
  * never fall.
  */
-struct vgpu_counters process_claims(struct process *process);
+struct vgpu_counters process_counters(struct process *process);
 
 /* The same of all workers so far; memory and in_flight of the one that runs. */
 struct vgpu_counters process_totals(struct process *process);

@@ -157,7 +157,6 @@ static void queue_worker_ended(struct process *process, const siginfo_t *info, b
         set_state(queue, VGPU_QUEUE_ENDED, end_of(queue, info));
     }
     queue->expired = false;
-    mediator_worker_gone(mediator);
 }
 
 static void queue_worker_expired(struct process *process)

@@ -13,7 +13,6 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/shared.h"
-#include "mediator/client.h"
 #include "mediator/vm-memory.h"
 
 /* Between the starts of two workers: for resets, and for the first failure. */
@@ -119,7 +118,7 @@ static void vm_worker_ready(struct process *process)
     vm->takeover = NULL;
     if (vm->reset_asked) {
         vm->reset_asked = false;
-        client_reset_done(vm->client, vm->reset_serial);
+        vm->owner.reset_done(vm->owner.client, vm->reset_serial);
     }
 }
 
@@ -133,7 +132,6 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
     (void)info;
     vm_share_limits(vm);
     if (vm->mediator->stopping) {
-        mediator_worker_gone(vm->mediator);
         return;
     }
     if (!condemned) {
@@ -336,8 +334,9 @@ static void vm_release_all(struct vm *vm)
     free(vm);
 }
 
-int vm_create(struct mediator *mediator, struct client *client, const struct vgpu_hello *hello,
-              const struct attach_grant *grant, const int fds[], struct vm **created)
+int vm_create(struct mediator *mediator, const struct vm_owner *owner,
+              const struct vgpu_hello *hello, const struct attach_grant *grant, const int fds[],
+              struct vm **created)
 {
     struct vm *vm = calloc(1, sizeof(*vm));
     int r;
@@ -346,7 +345,7 @@ int vm_create(struct mediator *mediator, struct client *client, const struct vgp
         return -ENOMEM;
     }
     vm->mediator = mediator;
-    vm->client = client;
+    vm->owner = *owner;
     vm->id = hello->vm_id;
     vm->host = (hello->flags & VGPU_HELLO_HOST) != 0;
     process_printable(vm->name, sizeof(vm->name), hello->name);
@@ -434,16 +433,6 @@ void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial)
     vm->reset_serial = serial;
     vm->failures = 0;
     replace_worker(vm, "discard");
-}
-
-bool vm_has_worker(const struct vm *vm)
-{
-    bool any = vm->worker.pid != 0;
-
-    for (uint32_t i = 0; i < vm->queues; i++) {
-        any = any || (vm->queue[i] && vm->queue[i]->worker.pid != 0);
-    }
-    return any;
 }
 
 void vm_finish(struct vm *vm)

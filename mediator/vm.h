@@ -18,10 +18,19 @@
 #include "mediator/process.h"
 #include "mediator/queue.h"
 
+struct client;
+
+/* The connection that a VM came through, and what it is told. */
+struct vm_owner {
+    struct client *client;
+    /* A reset is done: the next worker serves the register page. */
+    void (*reset_done)(struct client *client, uint32_t serial);
+};
+
 struct vm {
     struct vm *next;
     struct mediator *mediator;
-    struct client *client; /* whose socket it came through */
+    struct vm_owner owner;
 
     uint32_t id;
     bool host;                                         /* a host process, not a VM */
@@ -59,14 +68,15 @@ struct vm {
  * Makes a VM and starts its worker. `fds`, vgpu_attach_fds() of them, come from
  * memory_create() or from the stub; on success they are the VM's. Returns 0 or -errno.
  */
-int vm_create(struct mediator *mediator, struct client *client, const struct vgpu_hello *hello,
-              const struct attach_grant *grant, const int fds[], struct vm **created);
+int vm_create(struct mediator *mediator, const struct vm_owner *owner,
+              const struct vgpu_hello *hello, const struct attach_grant *grant, const int fds[],
+              struct vm **created);
 
 /* Ends its workers and forgets the VM. */
 void vm_destroy(struct vm *vm);
 
 /*
- * Drops what runs or waits: the worker is replaced; client_reset_done() follows. `flags` are
+ * Drops what runs or waits: the worker is replaced; the owner's reset_done() follows. `flags` are
  * VGPU_RESET_*.
  */
 void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial);
@@ -79,9 +89,6 @@ void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action);
  * stopping.
  */
 void vm_finish(struct vm *vm);
-
-/* Whether a worker of it is still there. */
-bool vm_has_worker(const struct vm *vm);
 
 /*
  * The VM's limits are these from now on. Its priority is what it asked for, at most the limit's;

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the mediator's parts ask of the whole, see mediator.h. Nothing here calls any of them: it
+ * is the floor that they stand on, with main.c as the roof.
+ */
+#include "mediator/mediator.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "mediator/list.h"
+
+/* Pools --------------------------------------------------------------------------------------- */
+
+struct pool *mediator_pool(struct mediator *m, uint32_t letter)
+{
+    return &m->pools[letter - 'A'];
+}
+
+void mediator_watch_gpu(struct mediator *m, struct pool_gpu *gpu)
+{
+    const uint64_t deadline = gpu ? pool_deadline(gpu) : 0;
+    sd_event_source *timer;
+
+    if (!gpu) {
+        return;
+    }
+    timer = m->gpu_timers[gpu->pool->id - 'A'][gpu - gpu->pool->gpus];
+    if (deadline != 0) {
+        sd_event_source_set_time(timer, deadline / NS_PER_US + 1);
+    }
+    sd_event_source_set_enabled(timer, deadline != 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+void mediator_watch_pool(struct mediator *m, struct pool *pool)
+{
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        mediator_watch_gpu(m, &pool->gpus[i]);
+    }
+}
+
+/* A GPU's timer: somebody's slice is over, or their patience is. */
+static int on_gpu_timer(sd_event_source *source, uint64_t usec, void *context)
+{
+    struct pool_gpu *gpu = context;
+    struct pool *first = gpu->pool - (gpu->pool->id - 'A');
+
+    (void)source;
+    (void)usec;
+    pool_tick(gpu, clock_ns());
+    mediator_watch_gpu(LIST_OWNER(first, struct mediator, pools), gpu);
+    return 0;
+}
+
+int mediator_open_pools(struct mediator *m)
+{
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        const struct config_pool *config = &m->config.pools[i];
+
+        if (!config->defined) {
+            continue;
+        }
+        pool_init(&m->pools[i], (char)('A' + i), config, m->config.turn_limit_ns);
+        for (unsigned j = 0; j < m->pools[i].gpu_count; j++) {
+            sd_event_source **timer = &m->gpu_timers[i][j];
+            /* Accurate to a microsecond: others wait. */
+            const int r = sd_event_add_time(m->event, timer, CLOCK_MONOTONIC, 0, 1, on_gpu_timer,
+                                            &m->pools[i].gpus[j]);
+
+            if (r < 0) {
+                return r;
+            }
+            sd_event_source_set_enabled(*timer, SD_EVENT_OFF);
+        }
+    }
+    return 0;
+}
+
+void mediator_close_pools(struct mediator *m)
+{
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        for (unsigned j = 0; j < CONFIG_DEVICES; j++) {
+            sd_event_source_disable_unref(m->gpu_timers[i][j]);
+        }
+    }
+}
+
+/* Who may attach ------------------------------------------------------------------------------- */
+
+/* Whether the configuration names users other than root and the mediator's own. */
+static bool others_may_attach(const struct config *config)
+{
+    for (unsigned i = 0; i < config->user_count; i++) {
+        if (config->users[i] != 0 && config->users[i] != geteuid()) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < config->vm_count; i++) {
+        if (config->vms[i].user != (uid_t)-1) {
+            return true;
+        }
+    }
+    return false;
+}
+
+mode_t mediator_attach_mode(const struct config *config)
+{
+    return others_may_attach(config) ? 0666 : 0600;
+}
+
+void mediator_open_to_users(struct mediator *m)
+{
+    if (m->owns_listen && m->config.listen[0] != '@' &&
+        chmod(m->config.listen, mediator_attach_mode(&m->config)) < 0) {
+        log_warning("cannot change who may reach '%s': %s", m->config.listen, strerror(errno));
+    }
+}
+
+/* The end ------------------------------------------------------------------------------------- */
+
+void mediator_worker_started(struct mediator *m)
+{
+    m->worker_count++;
+}
+
+void mediator_worker_gone(struct mediator *m)
+{
+    m->worker_count--;
+}
+
+void mediator_end_if_idle(struct mediator *m)
+{
+    if (m->stopping && m->worker_count == 0) {
+        sd_event_exit(m->event, 0);
+    }
+}
