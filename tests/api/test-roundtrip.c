@@ -3,6 +3,8 @@
  * Every call that goes over the wire: there and back again, and with bytes that no guest half
  * sends. See roundtrip.h. The same tests run on the specification of the API and on golden.api,
  * which has what the language allows and the API does not use.
+ *
+ * Tests: worker/api.c, guest/libcuda/call.c
  */
 #include <limits.h>
 #include <stdio.h>

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """The generator of the CUDA forwarding: what it makes, what it refuses, and whether the
-specification is that of an installed cuda.h."""
+specification is that of an installed cuda.h.
+
+Tests: api/*.py, worker/emit_host.py, guest/libcuda/emit_guest.py"""
 import ast
 import os
 import re

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory that is taken and given back in the order of a stream. */
+/*
+ * Memory that is taken and given back in the order of a stream.
+ *
+ * Tests: guest/libcuda/mempool*.c
+ */
 #include "tests/cuda/pool-check.h"
 
 #define WORDS (MIB / WORD)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies of blocks: rows of bytes with gaps between them, in two and three dimensions. */
+/*
+ * Copies of blocks: rows of bytes with gaps between them, in two and three dimensions.
+ *
+ * Tests: guest/libcuda/copy*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <string.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Functions of the host as work in a stream. They may call nothing of CUDA. */
+/*
+ * Functions of the host as work in a stream. They may call nothing of CUDA.
+ *
+ * Tests: guest/libcuda/callback*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <unistd.h>

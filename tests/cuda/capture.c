@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Work that is captured in a stream: it becomes a graph, and runs when the graph is launched. */
+/*
+ * Work that is captured in a stream: it becomes a graph, and runs when the graph is launched.
+ *
+ * Tests: guest/libcuda/capture*.c
+ */
 #include "tests/cuda/graph-check.h"
 
 #include <string.h>

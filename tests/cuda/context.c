@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Contexts: the primary one, what a context says of itself, and calls without one. */
+/*
+ * Contexts: the primary one, what a context says of itself, and calls without one.
+ *
+ * Tests: guest/libcuda/context*.c
+ */
 #include "tests/cuda/check.h"
 
 static unsigned active(void)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies of runs of bytes. */
+/*
+ * Copies of runs of bytes.
+ *
+ * Tests: guest/libcuda/copy*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdlib.h>

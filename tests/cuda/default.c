@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The default streams: the legacy one, which blocking streams wait for, and each thread's own. */
+/*
+ * The default streams: the legacy one, which blocking streams wait for, and each thread's own.
+ *
+ * Tests: guest/libcuda/stream*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <pthread.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Devices: how many, which, and what they say of themselves. */
+/*
+ * Devices: how many, which, and what they say of themselves.
+ *
+ * Tests: guest/libcuda/device*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdio.h>

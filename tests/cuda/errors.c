@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Errors: their names, and those of kernels that go wrong, which the context does not survive. */
+/*
+ * Errors: their names, and those of kernels that go wrong, which the context does not survive.
+ *
+ * Tests: guest/libcuda/entry*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <string.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Events: when they were reached, and the time between two. */
+/*
+ * Events: when they were reached, and the time between two.
+ *
+ * Tests: guest/libcuda/stream*.c
+ */
 #include "tests/cuda/check.h"
 
 static void test_time_between_events(void)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Executable graphs: made from a graph, launched, changed. */
+/*
+ * Executable graphs: made from a graph, launched, changed.
+ *
+ * Tests: guest/libcuda/exec*.c, guest/libcuda/plan.c, guest/libcuda/graph*.c
+ */
 #include "tests/cuda/graph-check.h"
 
 static void test_graph_of_nothing(void)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Launches of further kinds: cooperative ones, many in order, shapes and shared memory. */
+/*
+ * Launches of further kinds: cooperative ones, many in order, shapes and shared memory.
+ *
+ * Tests: guest/libcuda/launch*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdlib.h>

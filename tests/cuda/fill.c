@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* cuMemset in all its widths. */
+/*
+ * cuMemset in all its widths.
+ *
+ * Tests: guest/libcuda/copy*.c
+ */
 #include "tests/cuda/check.h"
 
 #define BYTES 4096

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Graphs that are built node by node: what is in them, and what they do. */
+/*
+ * Graphs that are built node by node: what is in them, and what they do.
+ *
+ * Tests: guest/libcuda/graph*.c, guest/libcuda/node*.c
+ */
 #include "tests/cuda/graph-check.h"
 
 static bool contains(const CUgraphNode *nodes, size_t count, CUgraphNode node)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Pinned host memory, allocated and registered, and what kernels make of it. */
+/*
+ * Pinned host memory, allocated and registered, and what kernels make of it.
+ *
+ * Tests: guest/libcuda/memory*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdlib.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What there is before cuInit, and cuInit itself. */
+/*
+ * What there is before cuInit, and cuInit itself.
+ *
+ * Tests: guest/libcuda/entry*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <string.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What may not happen while a stream captures, and what becomes of the capture if it does. */
+/*
+ * What may not happen while a stream captures, and what becomes of the capture if it does.
+ *
+ * Tests: guest/libcuda/capture*.c
+ */
 #include "tests/cuda/graph-check.h"
 
 #include <pthread.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Launches: what the kernel gets, and launches that cannot be. */
+/*
+ * Launches: what the kernel gets, and launches that cannot be.
+ *
+ * Tests: guest/libcuda/launch*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdlib.h>

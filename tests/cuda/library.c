@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Libraries and their kernels, which need no context, and what functions say of themselves. */
+/*
+ * Libraries and their kernels, which need no context, and what functions say of themselves.
+ *
+ * Tests: guest/libcuda/module*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <string.h>

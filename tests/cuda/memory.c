@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Device memory: taking it, giving it back, how much there is. */
+/*
+ * Device memory: taking it, giving it back, how much there is.
+ *
+ * Tests: guest/libcuda/memory*.c
+ */
 #include <sys/mman.h>
 
 #include "tests/cuda/check.h"

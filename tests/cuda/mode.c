@@ -2,6 +2,8 @@
 /*
  * The modes of captures and of threads, which say who may call what cannot be captured while a
  * stream captures, and the legacy stream meanwhile.
+ *
+ * Tests: guest/libcuda/capture*.c
  */
 #include "tests/cuda/graph-check.h"
 

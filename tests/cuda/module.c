@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Modules: loading them, what is wrong with some, and the functions and variables in them. */
+/*
+ * Modules: loading them, what is wrong with some, and the functions and variables in them.
+ *
+ * Tests: guest/libcuda/module*.c, guest/libcuda/image.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdio.h>

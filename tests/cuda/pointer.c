@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What a pointer says of the memory behind it. */
+/*
+ * What a pointer says of the memory behind it.
+ *
+ * Tests: guest/libcuda/memory*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdlib.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Pools of memory: which one serves, how much it holds, when it gives memory back. */
+/*
+ * Pools of memory: which one serves, how much it holds, when it gives memory back.
+ *
+ * Tests: guest/libcuda/mempool*.c
+ */
 #include "tests/cuda/pool-check.h"
 
 void needs_pools(void)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Entry points by name: cuGetProcAddress, as the CUDA runtime finds them, and dlsym. */
+/*
+ * Entry points by name: cuGetProcAddress, as the CUDA runtime finds them, and dlsym.
+ *
+ * Tests: guest/libcuda/entry*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <dlfcn.h>

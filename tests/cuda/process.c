@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Processes: forking before and after cuInit, and ending with work pending. */
+/*
+ * Processes: forking before and after cuInit, and ending with work pending.
+ *
+ * Tests: guest/libcuda/entry*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <stdlib.h>

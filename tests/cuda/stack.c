@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The stack of current contexts that each thread has, and created contexts on it. */
+/*
+ * The stack of current contexts that each thread has, and created contexts on it.
+ *
+ * Tests: guest/libcuda/context*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <pthread.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Streams: making them, asking them, and the order of work in them. */
+/*
+ * Streams: making them, asking them, and the order of work in them.
+ *
+ * Tests: guest/libcuda/stream*.c
+ */
 #include "tests/cuda/check.h"
 
 static void test_stream_flags(void)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Several threads at once. */
+/*
+ * Several threads at once.
+ *
+ * Tests: guest/libcuda/object.c, guest/libcuda/stream*.c
+ */
 #include "tests/cuda/check.h"
 
 #include <pthread.h>

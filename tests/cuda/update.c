@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Executable graphs that are changed after they were made. */
+/*
+ * Executable graphs that are changed after they were made.
+ *
+ * Tests: guest/libcuda/exec*.c, guest/libcuda/plan.c, guest/libcuda/gate.c, guest/libcuda/node*.c
+ */
 #include "tests/cuda/graph-check.h"
 
 static void launch(CUgraphExec exec, CUstream stream)

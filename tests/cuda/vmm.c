@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Addresses and memory taken apart from each other, and mapped by the program itself. */
+/*
+ * Addresses and memory taken apart from each other, and mapped by the program itself.
+ *
+ * Tests: guest/libcuda/mapping*.c, guest/libcuda/reserve.c
+ */
 #include "tests/cuda/check.h"
 
 #define WORDS(bytes) ((bytes) / WORD)

@@ -4,6 +4,8 @@
  * message of it, or what its owner or the operator does, with time going on. Whatever they do, the
  * lists are right, at most one is current, nobody who could be granted is forgotten, no deadline
  * stays in the past, and a worker that is caught is ended, as the mediator does it.
+ *
+ * Tests: mediator/arbiter*.c
  */
 #include <stdlib.h>
 #include <string.h>

@@ -3,6 +3,8 @@
  * A message on the attach socket: byte 0 is the state, byte 1 the number of descriptors,
  * the rest the message. Whatever is granted is within the limits; whatever is refused has a
  * reason.
+ *
+ * Tests: mediator/attach.c
  */
 #include <stdlib.h>
 #include <string.h>

@@ -10,6 +10,8 @@
  * the end; no byte of the arena changes but those of replies, and those behind the first address
  * that work was given. What streams wait for may never come: closing the GPU ends that, as it ends
  * a kernel that spins.
+ *
+ * Tests: worker/api*.c, worker/backend-cpu/
  */
 #include <sched.h>
 #include <stdlib.h>

@@ -5,6 +5,8 @@
  * or of another kind), addresses in the arena, small numbers and large ones. So every handler is
  * reached behind the checks that fuzz-ring cannot pass. A command of good form never ends the
  * session and is answered once, with its own number.
+ *
+ * Tests: worker/command*.c, worker/backend-cpu/
  */
 #include <sched.h>
 #include <stdlib.h>

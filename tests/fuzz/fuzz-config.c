@@ -2,6 +2,8 @@
 /*
  * The configuration file, and the limits that are set while VMs run: any bytes at all. What was
  * understood must be understood again as it is written.
+ *
+ * Tests: mediator/config*.c
  */
 #include <stdlib.h>
 #include <string.h>

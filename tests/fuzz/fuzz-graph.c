@@ -8,6 +8,8 @@
  * What nodes point to lies in their image, an update that fails changes nothing, and a launch comes
  * forward with each place. Handles and addresses are the same for each input, as
  * tests/fuzz/make-graph-seeds knows them. Gates are opened as a guest would.
+ *
+ * Tests: worker/exec-graph*.c, worker/backend-cpu/
  */
 #include <sched.h>
 #include <stdlib.h>

@@ -4,6 +4,8 @@
  * whatever it says, there is an answer, and no access outside the shared memory. The first
  * byte tells how the request arrives: by the doorbell, or (odd) as the journal, in the state of
  * the next byte, of a worker that is taken over. Then come four bytes of length, and the request.
+ *
+ * Tests: worker/registers*.c, worker/request.c
  */
 #include <poll.h>
 #include <stdlib.h>

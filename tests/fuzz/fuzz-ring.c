@@ -4,6 +4,8 @@
  * holds is carried out, or ends the session, and nothing outside the queue, the arena and the
  * session's own memory is touched. The first byte tells how far before the end of the ring, and of
  * the counters, the worker is; then come four bytes of tail beyond that, and what the ring holds.
+ *
+ * Tests: worker/ring.c, worker/ring-session*.c
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -8,6 +8,8 @@
  * message must fit what the mediator knows; a turn that is over has no work left. In the end the
  * mediator grants all that is asked for: then every command is answered, no turn is kept, and the
  * GPU has nothing left that is not freed.
+ *
+ * Tests: worker/turn.c, worker/flight*.c, worker/ring-session*.c
  */
 #include <errno.h>
 #include <stdlib.h>

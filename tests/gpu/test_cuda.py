@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Programs for CUDA's driver API on a real GPU: the same program by NVIDIA's libcuda.so.1 and by
-ours, and in guests. Skipped without a GPU."""
+ours, and in guests. Skipped without a GPU.
+
+Tests: worker/backend-cuda/"""
 import os
 import re
 import subprocess

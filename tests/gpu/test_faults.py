@@ -4,7 +4,9 @@
 
 A victim computes all the time in a VM of its own, while session-fault provokes one fault after the
 other in another. On a real GPU, skipped without one; and those faults that there are without a GPU
-on the cpu backend, where the victim's times are told but not judged."""
+on the cpu backend, where the victim's times are told but not judged.
+
+Tests: worker/backend-cuda/, worker/backend-cpu/, worker/ring-worker*.c"""
 import math
 import os
 import re

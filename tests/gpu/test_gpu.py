@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """The cuda backend on a real GPU: results equal to the cpu backend's bit for bit, for host
-processes and for guests, and what happens when its worker is killed. Skipped without a GPU."""
+processes and for guests, and what happens when its worker is killed. Skipped without a GPU.
+
+Tests: worker/backend-cuda/, mediator/probe.c"""
 import os
 import random
 import signal

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """The device without a guest: QEMU's qtest plays the processor. The mediator is the real one,
-or this test itself where the mediator has to misbehave."""
+or this test itself where the mediator has to misbehave.
+
+Tests: qemu/vgpu-stub*.c"""
 import os
 import signal
 import socket

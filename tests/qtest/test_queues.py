@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Command queues as far as the device has to do with them; the test plays the mediator."""
+"""Command queues as far as the device has to do with them; the test plays the mediator.
+
+Tests: qemu/vgpu-stub*.c"""
 import os
 import sys
 import tempfile

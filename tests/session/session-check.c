@@ -7,6 +7,8 @@
  *
  * Prints a line a test, and "N passed, N failed, N skipped" at the end. Exit code 0 when none
  * failed.
+ *
+ * Tests: guest/libvgpu/calls*.c, guest/libvgpu/memory*.c, guest/libvgpu/session*.c
  */
 #include <pthread.h>
 #include <stdbool.h>

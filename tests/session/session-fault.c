@@ -14,6 +14,8 @@
  * the reason for which the session ended), a line for each thing that is wrong, and "new session
  * after MS ms". Exit codes: 0 all is right, 1 not, 2 wrong usage or no session to begin with, 77
  * this fault cannot be had here.
+ *
+ * Tests: worker/backend-cpu/, worker/backend-cuda/, worker/ring-worker*.c
  */
 #include <dlfcn.h>
 #include <stdio.h>

@@ -15,6 +15,8 @@
  *
  * Exit codes: 0 all were right, 1 a wrong result, 2 wrong usage, 3 the session ended, 4 no
  * permission, 5 no session for another reason.
+ *
+ * Tests: guest/libvgpu/calls*.c, guest/libvgpu/session*.c
  */
 #include <signal.h>
 #include <stdbool.h>

@@ -10,6 +10,8 @@
  * by the monotonic clock in nanoseconds, and how many it took.
  *
  * Exit codes: 0 all were right, 1 not, 2 wrong usage or no session.
+ *
+ * Tests: worker/ring-worker*.c, guest/libvgpu/session*.c
  */
 #include <signal.h>
 #include <stdio.h>

@@ -3,6 +3,8 @@
  * Prints the protocol as numbers: every constant, and each field's offset and size. The
  * output is checked in as abi.golden; a difference is a change of the ABI. Python tests
  * read it to speak the protocol.
+ *
+ * Tests: protocol/vgpu-*.h
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -8,6 +8,8 @@
  * The scenarios have the figures: shares, least shares, waiting times. The plans at random have
  * everything at once, with hostile workers among them, against what must hold at every decision.
  * With SIM_VERBOSE in the environment all figures are printed.
+ *
+ * Tests: mediator/arbiter*.c
  */
 #include <inttypes.h>
 #include <stdbool.h>

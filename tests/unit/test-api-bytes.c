@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies and fills in rows on the cpu backend: each byte goes where it belongs, no other one. */
+/*
+ * Copies and fills in rows on the cpu backend: each byte goes where it belongs, no other one.
+ *
+ * Tests: worker/api-host*.c, worker/rows.c, worker/backend-cpu/
+ */
 #include <string.h>
 
 #include "tests/unit/api-fixture.h"

@@ -2,6 +2,8 @@
 /*
  * Calls of the CUDA driver API as a guest posts them: what their commands and arguments may be, and
  * where results go. Most tests look at what the fake GPU is asked for.
+ *
+ * Tests: worker/api.c, worker/api-host*.c, worker/command*.c
  */
 #include <errno.h>
 #include <string.h>

@@ -3,6 +3,8 @@
  * Graphs as a guest calls for them: an encoding that is brought over, the handle of what is made of
  * it, launches among other work, and what a session leaves. What encodings may be is in
  * test-graph-encoding.c.
+ *
+ * Tests: worker/api-host*.c, worker/exec-graph*.c
  */
 #include <string.h>
 

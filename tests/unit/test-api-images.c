@@ -2,6 +2,8 @@
 /*
  * Images of modules that a guest brings over in pieces: which writes are refused, with which
  * options and logs they are loaded, and that each is loaded once.
+ *
+ * Tests: worker/api-host*.c
  */
 #include <string.h>
 

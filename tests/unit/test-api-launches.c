@@ -2,6 +2,8 @@
 /*
  * Streams, functions and launches as a guest calls for them, on the fake GPU and on the cpu
  * backend.
+ *
+ * Tests: worker/api-host*.c, worker/backend-cpu/
  */
 #include "tests/unit/api-fixture.h"
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Limits of a context that a guest sets: what they take counts as memory of its VM. */
+/*
+ * Limits of a context that a guest sets: what they take counts as memory of its VM.
+ *
+ * Tests: worker/api-host*.c, worker/ledger.c
+ */
 #include "tests/unit/api-fixture.h"
 
 #define RESIDENT 2048u /* threads of a processor */

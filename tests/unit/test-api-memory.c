@@ -3,6 +3,8 @@
  * Memory and addresses apart from each other, as a guest calls for them: what counts against its VM
  * from when until when, whatever the GPU says of each step. Each test ends with a session that is
  * released with what it still holds. Memory that is dropped is in test-memory-drop.c.
+ *
+ * Tests: worker/api-memory*.c, worker/ledger.c
  */
 #include <stdlib.h>
 #include <string.h>

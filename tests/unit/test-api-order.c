@@ -2,6 +2,8 @@
 /*
  * In which order calls come among other commands, which engine's turn they wait for, and how long
  * they are expected to take.
+ *
+ * Tests: worker/api-host*.c, worker/command*.c, worker/ring-session*.c
  */
 #include "common/clock.h"
 #include "tests/unit/api-fixture.h"

@@ -2,6 +2,8 @@
 /*
  * Copies and fills in rows that are carried out in pieces, so that others get the GPU between them:
  * the pieces are the whole, each byte once, in its order.
+ *
+ * Tests: worker/api-host*.c, worker/command*.c
  */
 #include "common/clock.h"
 #include "tests/unit/api-fixture.h"

@@ -2,6 +2,8 @@
 /*
  * Copies and fills in rows that a guest calls for: which boxes are refused, at the ends of the
  * arena and where sizes and distances wrap. How they are carried out is in test-api-pieces.c.
+ *
+ * Tests: worker/api-host*.c, worker/rows.c
  */
 #include "tests/unit/api-fixture.h"
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Words that streams write and wait for, on the cpu backend. */
+/*
+ * Words that streams write and wait for, on the cpu backend.
+ *
+ * Tests: worker/backend-cpu/
+ */
 #include <time.h>
 
 #include "common/shared.h"

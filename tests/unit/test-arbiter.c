@@ -2,6 +2,8 @@
 /*
  * Who may use an engine now, rule by rule, and workers that lie. The test plays the workers and
  * the clock; sim-arbiter.c has what only shows in a long run.
+ *
+ * Tests: mediator/arbiter*.c
  */
 #include <errno.h>
 #include <string.h>

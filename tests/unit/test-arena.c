@@ -2,6 +2,8 @@
 /*
  * How guest processes share out the arena: a part that is free, of the size that was asked for,
  * whatever others have written into the list of parts.
+ *
+ * Tests: guest/libvgpu/queue.c
  */
 #include <stdlib.h>
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The attach state machine: every message in every state; who is granted what. */
+/*
+ * The attach state machine: every message in every state; who is granted what.
+ *
+ * Tests: mediator/attach.c
+ */
 #include <string.h>
 
 #include "mediator/attach.h"

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The cpu backend: sums at the edges of their types, short and long, in place. */
+/*
+ * The cpu backend: sums at the edges of their types, short and long, in place.
+ *
+ * Tests: worker/backend.c, worker/backend-cpu/cpu.c
+ */
 #include <errno.h>
 #include <math.h>
 #include <poll.h>

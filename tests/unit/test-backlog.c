@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Commands that wait for their time: they come out as they went in, in order, against a model. */
+/*
+ * Commands that wait for their time: they come out as they went in, in order, against a model.
+ *
+ * Tests: worker/backlog.c
+ */
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,6 +2,8 @@
 /*
  * The arguments of each command: a guest that gets lengths, slots, handles, addresses or flags
  * wrong fails its command, or ends its session, and reaches nothing of the GPU with them.
+ *
+ * Tests: worker/command*.c
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The configuration: what is understood, and that every mistake is named with file and line. */
+/*
+ * The configuration: what is understood, and that every mistake is named with file and line.
+ *
+ * Tests: mediator/config*.c
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,6 +2,8 @@
 /*
  * A session's work on the GPU: how much of it may be there at a time, what is learned from it, and
  * what it costs to watch. The test plays the GPU, whose streams finish what they are told to.
+ *
+ * Tests: worker/flight*.c
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Ring sessions on the cpu backend: what is computed, what waits, and what a guest may get wrong.
+/*
+ * Ring sessions on the cpu backend: what is computed, what waits, and what a guest may get wrong.
+ *
+ * Tests: worker/backend-cpu/
  */
 #include <errno.h>
 #include <string.h>

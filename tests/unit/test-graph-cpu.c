@@ -2,6 +2,8 @@
 /*
  * Graphs on the cpu backend: what has become of the bytes when a graph is through, and gates, at
  * which a thread plays the guest.
+ *
+ * Tests: worker/exec-graph*.c, worker/backend-cpu/
  */
 #include <pthread.h>
 #include <sched.h>

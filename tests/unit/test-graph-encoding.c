@@ -3,6 +3,8 @@
  * Encodings of graphs as graph_make() takes them: what each kind of node is decoded to, and what
  * can be wrong with the row of nodes. What can be wrong with a node of a kind is in
  * test-graph-nodes.c.
+ *
+ * Tests: worker/exec-graph*.c
  */
 #include <stdlib.h>
 #include <string.h>

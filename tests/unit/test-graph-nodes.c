@@ -2,6 +2,8 @@
 /*
  * What can be wrong with a node of each kind in an encoding of a graph: its numbers, its addresses,
  * and what wraps when it is worked out.
+ *
+ * Tests: worker/exec-graph*.c
  */
 #include <string.h>
 

@@ -2,6 +2,8 @@
 /*
  * Graphs on a GPU that has them itself: it is given the nodes once, and all that is done with the
  * graph goes to it. It is a fake that notes what it is asked for.
+ *
+ * Tests: worker/exec-graph*.c
  */
 #include <string.h>
 

@@ -2,6 +2,8 @@
 /*
  * Graphs as they are made, updated and launched on a GPU that has no graphs of its own: their nodes
  * are carried out one by one. The GPU is a fake that notes what it is asked for.
+ *
+ * Tests: worker/exec-graph*.c
  */
 #include <string.h>
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Handles: a guest that invents them, keeps old ones, or asks for too many. */
+/*
+ * Handles: a guest that invents them, keeps old ones, or asks for too many.
+ *
+ * Tests: worker/handles.c
+ */
 #include "worker/handles.h"
 
 #include "tests/unit/unit.h"

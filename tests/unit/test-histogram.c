@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Which bucket holds what, sums of histograms, and percentiles as far as buckets tell. */
+/*
+ * Which bucket holds what, sums of histograms, and percentiles as far as buckets tell.
+ *
+ * Tests: mediator/histogram.h
+ */
 #include "tests/unit/unit.h"
 
 #include "mediator/histogram.h"

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Interrupts at no more than their rate: some at once, the others later, none lost. */
+/*
+ * Interrupts at no more than their rate: some at once, the others later, none lost.
+ *
+ * Tests: worker/interrupt.c
+ */
 #include <sys/eventfd.h>
 #include <unistd.h>
 

@@ -2,6 +2,8 @@
 /*
  * Device memory of a VM: its sessions together never have more than its limit, and what is freed
  * is what was allocated. The sessions are threads here; a worker process does nothing else.
+ *
+ * Tests: worker/ledger.c
  */
 #include <pthread.h>
 #include <stdlib.h>

@@ -2,6 +2,8 @@
 /*
  * Memory that a guest drops: it is freed when the GPU does nothing, and not before; then it does
  * not count any more. What the GPU does not free goes on to count.
+ *
+ * Tests: worker/api-memory*.c, worker/ledger.c
  */
 #include <string.h>
 

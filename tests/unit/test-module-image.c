@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Images of modules that say that they are longer than they are. */
+/*
+ * Images of modules that say that they are longer than they are.
+ *
+ * Tests: worker/module-image.c
+ */
 #include <elf.h>
 #include <stdlib.h>
 #include <string.h>

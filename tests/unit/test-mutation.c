@@ -7,6 +7,8 @@
  * have no access rights.
  *
  * It takes VGPU_STRESS_SECONDS, by default 2.
+ *
+ * Tests: worker/ring.c, worker/ring-session*.c, worker/command*.c
  */
 #include <errno.h>
 #include <pthread.h>

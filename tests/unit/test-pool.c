@@ -2,6 +2,8 @@
 /*
  * Pools: on which GPU a worker is placed, what the others there are told, and that a VM's accounts
  * outlive its workers. Who gets a turn is test-arbiter's matter.
+ *
+ * Tests: mediator/pool*.c
  */
 #include <errno.h>
 #include <stdlib.h>

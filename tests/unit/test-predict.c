@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* How long work will take: what is learned from what was measured, and what is forgotten. */
+/*
+ * How long work will take: what is learned from what was measured, and what is forgotten.
+ *
+ * Tests: worker/predict.c
+ */
 #include "common/clock.h"
 #include "tests/unit/unit.h"
 #include "worker/predict.h"

@@ -2,6 +2,8 @@
 /*
  * The register-mode session: answers, turns, and what a worker finds that takes over. The
  * test plays QEMU, the mediator and a backend that finishes when told to.
+ *
+ * Tests: worker/registers*.c
  */
 #include <errno.h>
 #include <poll.h>

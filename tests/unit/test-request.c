@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The request decoder: every opcode with every length, and operands at their limits. */
+/*
+ * The request decoder: every opcode with every length, and operands at their limits.
+ *
+ * Tests: worker/request.c
+ */
 #include <string.h>
 
 #include "tests/unit/unit.h"

@@ -2,6 +2,8 @@
 /*
  * A ring session: the order of commands, what waits and what does not, which failures are
  * reported when, and turns.
+ *
+ * Tests: worker/ring-session*.c
  */
 #include <errno.h>
 #include <string.h>

@@ -2,6 +2,8 @@
 /*
  * The worker's side of a ring: what is taken, what is refused, and when it sleeps. The test plays
  * a guest process, a good one or one that lies about all that it may write.
+ *
+ * Tests: worker/ring.c
  */
 #include "worker/ring.h"
 

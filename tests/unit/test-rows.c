@@ -2,6 +2,8 @@
 /*
  * Whether rows and slices fit: at the ends of the arena to the byte, and where a product or a sum
  * on the way wraps. What is expected at random is worked out with more bits.
+ *
+ * Tests: worker/rows.c
  */
 #include "tests/unit/unit.h"
 #include "worker/rows.h"

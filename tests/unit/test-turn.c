@@ -3,6 +3,8 @@
  * The worker's side of a turn word: which message goes with which change, whatever the mediator
  * has stored in between. The test plays the mediator: step by step, then as a thread that changes
  * the word at any moment.
+ *
+ * Tests: worker/turn.c
  */
 #include <errno.h>
 #include <pthread.h>

@@ -10,6 +10,8 @@
  * The worker's side is the worker's own ring.c in a loop like that of ring-worker.c; the guest's
  * side is that of kick() and sleep_for_all() in guest/libvgpu/session.c, but for the limit on its
  * sleep.
+ *
+ * Tests: worker/ring.c
  */
 #include <poll.h>
 #include <pthread.h>

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """A program for CUDA's driver API in a real guest, linked with -lcuda as for a machine with a card:
-it finds our libcuda.so.1, by sysfs and by the guest driver."""
+it finds our libcuda.so.1, by sysfs and by the guest driver.
+
+Tests: guest/libcuda/entry*.c, guest/libvgpu/pci*.c, guest/libvgpu/driver*.c"""
 import os
 import sys
 

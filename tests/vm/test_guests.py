@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Real guests: a Debian kernel under QEMU, several at once, well-behaved and hostile."""
+"""Real guests: a Debian kernel under QEMU, several at once, well-behaved and hostile.
+
+Tests: qemu/vgpu-stub*.c, guest/cli/, guest/libvgpu/pci*.c, guest/libvgpu/request*.c"""
 import os
 import signal
 import sys

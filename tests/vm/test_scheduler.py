@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Three real guests that all want the GPU, all the time: of high, medium and low priority."""
+"""Three real guests that all want the GPU, all the time: of high, medium and low priority.
+
+Tests: mediator/arbiter*.c, mediator/pool*.c, worker/ledger.c"""
 import os
 import signal
 import sys

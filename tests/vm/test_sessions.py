@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Sessions of programs in real guests, by sysfs and by the guest driver: several at once, killed,
-rebooted, without rights, beside a hostile guest, and when the host's side ends."""
+rebooted, without rights, beside a hostile guest, and when the host's side ends.
+
+Tests: guest/driver/, guest/libvgpu/driver*.c, guest/libvgpu/pci*.c, guest/libvgpu/queue.c,
+guest/libvgpu/session*.c, qemu/vgpu-stub*.c"""
 import os
 import re
 import signal

@@ -1,7 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Raw bytes on the attach socket of a real mediator: whoever misbehaves is told why, nothing
-leaks, and the next client is served."""
+leaks, and the next client is served.
+
+Tests: mediator/client*.c, mediator/attach.c, mediator/listen.c, mediator/main*.c,
+mediator/mediator.c, mediator/vm*.c, mediator/config*.c, common/fdmsg.c, common/log.c,
+common/unixaddr.c"""
 import fcntl
 import os
 import random

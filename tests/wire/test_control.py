@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Seeing and changing the scheduler from outside: the control socket, vgpuctl, metrics."""
+"""Seeing and changing the scheduler from outside: the control socket, vgpuctl, metrics.
+
+Tests: mediator/control*.c, mediator/ctl/, mediator/metrics*.c, mediator/listen.c,
+mediator/reload.c, mediator/report.c"""
 import json
 import os
 import pty

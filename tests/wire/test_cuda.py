@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """The CUDA driver API by libcuda.so.1: the semantic tests against a real mediator, and what a
-program sees that finds no device, or loses it."""
+program sees that finds no device, or loses it.
+
+Tests: guest/libcuda/entry*.c, guest/libvgpu/host*.c"""
 import os
 import re
 import signal

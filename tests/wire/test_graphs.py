@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Graphs, gates and memory that is freed at leisure, as a hostile guest would use them: raw bytes
-to real workers. The numbers of the calls are those of api/private.api and api/stream.api."""
+to real workers. The numbers of the calls are those of api/private.api and api/stream.api.
+
+Tests: worker/exec-graph*.c, worker/api-host*.c, worker/api-memory*.c"""
 import os
 import random
 import struct

@@ -1,7 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Requests through a real mediator and worker: every opcode with every length, operands out
-of range, turns, and what happens when a worker or the mediator ends at a bad moment."""
+of range, turns, and what happens when a worker or the mediator ends at a bad moment.
+
+Tests: worker/register-worker*.c, worker/registers*.c, worker/request.c, worker/isolation.c,
+worker/main.c, mediator/process*.c, mediator/vm*.c, mediator/main*.c, mediator/mediator.c,
+mediator/ctl/, guest/cli/, guest/libvgpu/host*.c, guest/libvgpu/request*.c"""
 import os
 import signal
 import struct

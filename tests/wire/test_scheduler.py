@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Who gets the GPU, and how much of it: bands, shares, least shares, quotas and rates, with
 sessions byte by byte that launch the built-in kernel `spin`. The limits are those of order, or so
-wide that a busy machine keeps them."""
+wide that a busy machine keeps them.
+
+Tests: mediator/arbiter*.c, mediator/pool*.c, mediator/queue*.c, worker/interrupt.c,
+worker/ledger.c, worker/ring-worker*.c"""
 import json
 import os
 import signal

@@ -1,7 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Ring mode through a real mediator and its workers: sessions opened and closed at bad moments,
-claims and rings that cannot be, turns between sessions, and what others notice of it."""
+claims and rings that cannot be, turns between sessions, and what others notice of it.
+
+Tests: mediator/queue*.c, mediator/process*.c, mediator/client*.c, mediator/vm*.c,
+worker/ring-worker*.c, worker/ring-session*.c, worker/ring.c, worker/command*.c,
+guest/libvgpu/host*.c, guest/libvgpu/session*.c"""
 import json
 import os
 import random
