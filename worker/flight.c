@@ -2,17 +2,13 @@
 /* A session's work on the GPU, see flight.h. */
 #include "worker/flight.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "common/shared.h"
 
 /* The most that a GPU is thought to take to turn to another process. */
 #define SWITCH_MAX_NS UINT64_C(1000000)
-/*
- * Work at a time, in a stream, of who is alone on the GPU. Others that come later share the GPU
- * with that, by its own time slicing; it has to be far less than turn-limit.
- */
-#define ALONE_NS UINT64_C(5000000000)
 /* A prediction is trusted but for this part of it. */
 #define SURE_PART 8u
 #define SWITCHES 4 /* of which an average is made */
@@ -57,10 +53,10 @@ static bool may_alone(const struct flight *f, const struct flight_piece *piece, 
     for (const struct flight_segment *s = f->first; s; s = s->next) {
         before += s->stream == piece->stream ? segment_remaining(s, now_ns) : 0;
     }
-    return before <= ALONE_NS;
+    return before <= FLIGHT_ALONE_NS;
 }
 
-bool flight_may(const struct flight *f, const struct flight_piece *piece, uint64_t now_ns)
+bool flight_weigh(const struct flight *f, const struct flight_piece *piece, uint64_t now_ns)
 {
     const uint64_t window = shared_load64(&f->page->terms.window_ns);
     uint64_t before = 0, beside = 0; /* in its stream; in others, as parts of the GPU */
@@ -72,6 +68,11 @@ bool flight_may(const struct flight *f, const struct flight_piece *piece, uint64
     }
     if (window == 0) {
         return may_alone(f, piece, now_ns);
+    }
+    /* Mostly there is nothing but the stream that is added to: then nothing is beside it. */
+    if (f->first && f->first == f->last && f->first->stream == piece->stream) {
+        return segment_remaining(f->first, now_ns) <= window &&
+               !segment_overruns(f->first, window, now_ns);
     }
     for (const struct flight_segment *s = f->first; s; s = s->next) {
         const uint64_t left = segment_remaining(s, now_ns);
@@ -98,6 +99,10 @@ static struct flight_segment *last_of(struct flight *f, const struct gpu_stream 
 {
     struct flight_segment *last = NULL;
 
+    /* Mostly it is the newest of all: then there is no other to look at. */
+    if (f->last && f->last->stream == stream) {
+        return f->last;
+    }
     for (struct flight_segment *s = f->first; s; s = s->next) {
         last = s->stream == stream ? s : last;
     }
@@ -110,7 +115,11 @@ static struct flight_segment *open_segment(struct flight *f, struct gpu_stream *
     struct flight_segment *s = f->free;
 
     f->free = s->next;
-    *s = (struct flight_segment){.stream = stream, .before = before, .begun_ns = now_ns};
+    /* All but the learners, of which `learners` says how many are valid: they are large. */
+    memset(s, 0, offsetof(struct flight_segment, learner));
+    s->stream = stream;
+    s->before = before;
+    s->begun_ns = now_ns;
     if (f->last) {
         f->last->next = s;
     } else {
@@ -123,14 +132,19 @@ static struct flight_segment *open_segment(struct flight *f, struct gpu_stream *
 /* Whether the segment is large enough to be watched by itself. */
 static bool is_full(const struct flight *f, const struct flight_segment *s)
 {
-    const uint64_t window = shared_load64(&f->page->terms.window_ns);
+    const struct vgpu_terms *terms = &f->page->terms;
+    const uint32_t commands = shared_load(&terms->commands);
+    uint64_t window;
 
-    if (s->gate || s->pieces >= FLIGHT_SEGMENT_PIECES || s->pieces * 2 >= pieces_max(f)) {
+    static_assert(FLIGHT_SEGMENT_PIECES * 2 <= FLIGHT_PIECES, "with no limit, half of all is more");
+    if (s->gate || s->pieces >= FLIGHT_SEGMENT_PIECES ||
+        (commands != 0 && s->pieces * 2 >= commands)) {
         return true;
     }
-    if (shared_load64(&f->page->terms.kernel_ns) != 0) {
+    if (shared_load64(&terms->kernel_ns) != 0) {
         return s->learners > 0; /* each by itself: flight_overlong() */
     }
+    window = shared_load64(&terms->window_ns);
     return window != 0 && s->predicted_ns >= window;
 }
 
@@ -192,25 +206,30 @@ void flight_add(struct flight *f, const struct flight_piece *piece, uint64_t now
             s->first = true;
             s->switch_ns = f->switch_ns;
             s->predicted_ns = f->switch_ns;
+            f->predicted_ns += f->switch_ns;
         }
     } else if (s->works == 0 && piece->prediction) {
         renew_estimate(f, s, now_ns);
     }
-    s->works += piece->prediction != NULL;
-    f->gates += piece->gate;
-    s->gate = s->gate || piece->gate;
-    /* It may wait for the gate, which nobody here knows. */
-    s->disturbed = s->disturbed || f->gates > 0;
+    if (piece->gate) {
+        f->gates++;
+        s->gate = true;
+    }
+    if (f->gates > 0) {
+        /* It may wait for the gate, which nobody here knows. */
+        s->disturbed = true;
+    }
+    if (piece->prediction) {
+        s->works++;
+        add_learner(s, piece);
+    }
     s->pieces++;
     s->part = piece->part > s->part ? piece->part : s->part;
     s->predicted_ns += piece->ns;
+    f->predicted_ns += piece->ns;
     s->engine_ns[piece->engine] += piece->ns;
     s->engines |= 1u << piece->engine;
-    if (piece->prediction) {
-        add_learner(s, piece);
-    }
-    f->pieces++;
-    f->page->counters.in_flight = f->pieces;
+    f->page->counters.in_flight = ++f->pieces;
     if (is_full(f, s)) {
         close_segment(f, s);
     }
@@ -306,6 +325,7 @@ static void end_segment(struct flight *f, struct flight_segment **place, uint64_
     }
     f->last = previous;
     f->pieces -= s->pieces;
+    f->predicted_ns -= s->predicted_ns;
     f->page->counters.in_flight = f->pieces;
     s->next = f->free;
     f->free = s;
@@ -339,21 +359,6 @@ void flight_disturb(struct flight *f)
     for (struct flight_segment *s = f->first; s; s = s->next) {
         s->disturbed = true;
     }
-}
-
-bool flight_busy(const struct flight *f, enum vgpu_engine engine)
-{
-    for (const struct flight_segment *s = f->first; s; s = s->next) {
-        if (s->engines & 1u << engine) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool flight_idle(const struct flight *f)
-{
-    return !f->first;
 }
 
 uint64_t flight_remaining(const struct flight *f, enum vgpu_engine engine, uint64_t now_ns)

@@ -32,6 +32,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/shared.h"
 #include "protocol/vgpu-worker.h"
 #include "worker/gpu.h"
 #include "worker/predict.h"
@@ -87,6 +88,7 @@ struct flight {
     struct flight_segment segments[FLIGHT_SEGMENTS];
     struct flight_segment *first, *last, *free;
     uint32_t pieces;                   /* submitted and not done */
+    uint64_t predicted_ns;             /* for all of them, whatever has passed of it */
     uint32_t gates;                    /* segments that end with one */
     uint64_t counted_ns[VGPU_ENGINES]; /* up to when time is counted */
     uint64_t switch_ns;                /* what the GPU takes, of late, to turn to this process */
@@ -96,8 +98,28 @@ struct flight {
 
 void flight_init(struct flight *flight, struct gpu *gpu, struct vgpu_turn_page *page);
 
+/*
+ * Work at a time, in a stream, of a session that is alone on the GPU. Others that come later share
+ * the GPU with that, by its own time slicing; it has to be far less than turn-limit.
+ */
+#define FLIGHT_ALONE_NS UINT64_C(5000000000)
+
+/* Whether a piece may be submitted now, by all that is in flight. */
+bool flight_weigh(const struct flight *flight, const struct flight_piece *piece, uint64_t now_ns);
+
 /* Whether a piece may be submitted now. */
-bool flight_may(const struct flight *flight, const struct flight_piece *piece, uint64_t now_ns);
+static inline bool flight_may(const struct flight *flight, const struct flight_piece *piece,
+                              uint64_t now_ns)
+{
+    const struct vgpu_terms *terms = &flight->page->terms;
+
+    /* Mostly a session is alone, has no limit, and has far less in flight than it might. */
+    if (shared_load64(&terms->window_ns) == 0 && shared_load(&terms->commands) == 0 &&
+        flight->pieces < FLIGHT_PIECES && flight->free && flight->predicted_ns <= FLIGHT_ALONE_NS) {
+        return true;
+    }
+    return flight_weigh(flight, piece, now_ns);
+}
 
 /* It has been submitted. */
 void flight_add(struct flight *flight, const struct flight_piece *piece, uint64_t now_ns);
@@ -109,8 +131,20 @@ bool flight_poll(struct flight *flight, uint64_t now_ns);
 void flight_disturb(struct flight *flight);
 
 /* Whether the session has work on the engine, or on any. */
-bool flight_busy(const struct flight *flight, enum vgpu_engine engine);
-bool flight_idle(const struct flight *flight);
+static inline bool flight_busy(const struct flight *flight, enum vgpu_engine engine)
+{
+    for (const struct flight_segment *s = flight->first; s; s = s->next) {
+        if (s->engines & 1u << engine) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline bool flight_idle(const struct flight *flight)
+{
+    return !flight->first;
+}
 
 /* How long the engine will be busy with it, at most. */
 uint64_t flight_remaining(const struct flight *flight, enum vgpu_engine engine, uint64_t now_ns);

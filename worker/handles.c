@@ -36,12 +36,9 @@ static int handles_grow(struct handles *handles)
     return 0;
 }
 
-static uint64_t handle_of(const struct handles *handles, uint32_t place)
+static enum handle_type type_of(const struct handle_entry *entry)
 {
-    const struct handle_entry *entry = &handles->entries[place - 1];
-
-    return place | (uint64_t)entry->type << TYPE_SHIFT |
-           (uint64_t)entry->generation << GENERATION_SHIFT;
+    return (enum handle_type)vgpu_handle_type(entry->handle);
 }
 
 uint64_t handles_add(struct handles *handles, enum handle_type type, void *object, uint64_t parent)
@@ -57,25 +54,10 @@ uint64_t handles_add(struct handles *handles, enum handle_type type, void *objec
     handles->free = entry->next;
     entry->object = object;
     entry->parent = parent;
-    entry->type = type;
-    entry->generation++;
-    return handle_of(handles, place);
-}
-
-void *handles_get(const struct handles *handles, enum handle_type type, uint64_t handle)
-{
-    const uint32_t place = (uint32_t)handle & INDEX_MASK;
-    const struct handle_entry *entry;
-
-    if (place == 0 || place > handles->count) {
-        return NULL;
-    }
-    entry = &handles->entries[place - 1];
-    if (entry->type != type || ((handle >> TYPE_SHIFT) & 0xff) != (uint64_t)type ||
-        entry->generation != (uint32_t)(handle >> GENERATION_SHIFT)) {
-        return NULL;
-    }
-    return entry->object;
+    /* Another generation than the last one here had, so that its handle is not taken for this. */
+    entry->handle = place | (uint64_t)type << TYPE_SHIFT |
+                    ((entry->handle >> GENERATION_SHIFT) + 1) << GENERATION_SHIFT;
+    return entry->handle;
 }
 
 uint64_t handles_find(const struct handles *handles, enum handle_type type, const void *object,
@@ -84,8 +66,8 @@ uint64_t handles_find(const struct handles *handles, enum handle_type type, cons
     for (uint32_t i = 0; i < handles->count; i++) {
         const struct handle_entry *entry = &handles->entries[i];
 
-        if (entry->type == type && entry->object == object && entry->parent == parent) {
-            return handle_of(handles, i + 1);
+        if (type_of(entry) == type && entry->object == object && entry->parent == parent) {
+            return entry->handle;
         }
     }
     return 0;
@@ -96,7 +78,7 @@ void handles_remove(struct handles *handles, uint64_t handle)
     const uint32_t place = (uint32_t)handle & INDEX_MASK;
     struct handle_entry *entry = &handles->entries[place - 1];
 
-    entry->type = HANDLE_FREE;
+    entry->handle &= ~(UINT64_C(0xff) << TYPE_SHIFT);
     entry->object = NULL;
     entry->next = handles->free;
     handles->free = place;
@@ -105,7 +87,7 @@ void handles_remove(struct handles *handles, uint64_t handle)
 void handles_remove_children(struct handles *handles, uint64_t parent)
 {
     for (uint32_t i = 0; i < handles->count; i++) {
-        if (handles->entries[i].type != HANDLE_FREE && handles->entries[i].parent == parent) {
+        if (type_of(&handles->entries[i]) != HANDLE_FREE && handles->entries[i].parent == parent) {
             handles_remove(handles, i + 1);
         }
     }
@@ -116,7 +98,7 @@ void *handles_next(const struct handles *handles, enum handle_type type, uint32_
     while (*position < handles->count) {
         const struct handle_entry *entry = &handles->entries[(*position)++];
 
-        if (entry->type == type) {
+        if (type_of(entry) == type) {
             return entry->object;
         }
     }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "api/handle-types.h"
+#include "protocol/vgpu-queue.h"
 
 /* The most handles that a session may have. */
 #define HANDLES_MAX 65536u
@@ -18,9 +19,8 @@
 struct handle_entry {
     void *object;
     uint64_t parent; /* of a function: its module's handle */
-    uint32_t generation;
-    uint32_t next; /* of a free entry: index + 1 of the next free one, or 0 */
-    enum handle_type type;
+    uint64_t handle; /* of a free entry: the last one, with the type FREE */
+    uint32_t next;   /* of a free entry: index + 1 of the next free one, or 0 */
 };
 
 struct handles {
@@ -35,8 +35,23 @@ void handles_release(struct handles *handles);
 /* A handle for an object, or 0 when there are too many or memory is short. */
 uint64_t handles_add(struct handles *handles, enum handle_type type, void *object, uint64_t parent);
 
-/* The object behind a handle, or NULL. */
-void *handles_get(const struct handles *handles, enum handle_type type, uint64_t handle);
+/*
+ * The object behind a handle, or NULL. Every command asks for its own, so that it is here. An entry
+ * that is free has the type FREE in its handle, which nobody asks for.
+ */
+static inline void *handles_get(const struct handles *handles, enum handle_type type,
+                                uint64_t handle)
+{
+    const uint32_t index = vgpu_handle_index(handle);
+    const struct handle_entry *entry;
+
+    if (index >= handles->count) {
+        return NULL;
+    }
+    entry = &handles->entries[index];
+    return entry->handle == handle && vgpu_handle_type(handle) == (uint32_t)type ? entry->object
+                                                                                 : NULL;
+}
 
 /* The handle of an object with this parent, or 0. */
 uint64_t handles_find(const struct handles *handles, enum handle_type type, const void *object,

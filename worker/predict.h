@@ -24,13 +24,37 @@ struct prediction {
 
 struct predictor {
     struct prediction places[PREDICT_PLACES];
+    /* The last launch, since many are of the function and shape of the one before. */
+    struct {
+        const void *function;
+        uint64_t shape[3];
+        uint64_t kind;
+        uint32_t shared_bytes;
+    } last;
 };
 
-/* Mixes another value into a kind; start with any but 0. */
-uint64_t predict_kind(uint64_t kind, uint64_t value);
+/* Mixes another value into a kind; start with any but 0. The result is one that is never 0. */
+static inline uint64_t predict_kind(uint64_t kind, uint64_t value)
+{
+    /* The finalizer of splitmix64, which spreads every bit over all. */
+    kind = (kind ^ value) + UINT64_C(0x9e3779b97f4a7c15);
+    kind = (kind ^ kind >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    kind = (kind ^ kind >> 27) * UINT64_C(0x94d049bb133111eb);
+    kind ^= kind >> 31;
+    return kind != 0 ? kind : 1;
+}
 
 /* The place of a kind; where it is new, what was there is forgotten and `guess_ns` is predicted. */
-struct prediction *predict_find(struct predictor *predictor, uint64_t kind, uint64_t guess_ns);
+static inline struct prediction *predict_find(struct predictor *predictor, uint64_t kind,
+                                              uint64_t guess_ns)
+{
+    struct prediction *place = &predictor->places[kind % PREDICT_PLACES];
+
+    if (place->kind != kind) {
+        *place = (struct prediction){.kind = kind, .ns = guess_ns};
+    }
+    return place;
+}
 
 /*
  * A piece of the kind took so long. Rises at once, falls slowly: who is slower than expected makes

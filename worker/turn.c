@@ -18,11 +18,6 @@ static uint32_t *turn_word(const struct turn *turn)
     return &turn->page->turn[turn->engine].state;
 }
 
-enum vgpu_turn turn_state(const struct turn *turn)
-{
-    return (enum vgpu_turn)shared_load_acquire(turn_word(turn));
-}
-
 bool turn_granted(const struct turn *turn)
 {
     return turn_state(turn) != VGPU_TURN_CLOSED;

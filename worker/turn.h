@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/shared.h"
 #include "protocol/vgpu-worker.h"
 
 struct turn {
@@ -17,7 +18,10 @@ struct turn {
 };
 
 /* What the word says now. */
-enum vgpu_turn turn_state(const struct turn *turn);
+static inline enum vgpu_turn turn_state(const struct turn *turn)
+{
+    return (enum vgpu_turn)shared_load_acquire(&turn->page->turn[turn->engine].state);
+}
 
 /* Takes the turn where a standing grant allows it. */
 bool turn_try(struct turn *turn);
