@@ -4,20 +4,33 @@ from emit import NOTICE, parameters
 from spec import base_name
 
 
-def error_name(number, name):
-    return "CUDA_SUCCESS" if number == 0 else f"CUDA_ERROR_{name}"
+def error_name(error):
+    return "CUDA_SUCCESS" if error.number == 0 else f"CUDA_ERROR_{error.name}"
+
+
+def gpu_errors(spec):
+    """The list, for all; checked in, since programs outside include it."""
+    rows = " \\\n".join(f'    X({e.number}, {e.name}, "{e.text}", {int(e.sticky)})'
+                       for e in sorted(spec.errors))
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            "/*\n * Results of commands and calls: value, name, text, and whether the context is lost "
+            "with it. The values\n * are those of CUDA's driver API (enum cudaError_enum in its "
+            "reference); any other may come from a\n * newer driver.\n */\n"
+            "#ifndef VGPU_PROTOCOL_VGPU_ERRORS_H\n#define VGPU_PROTOCOL_VGPU_ERRORS_H\n\n"
+            f"/* clang-format off */\n#define VGPU_GPU_ERRORS(X) \\\n{rows}\n/* clang-format on */\n\n"
+            "enum vgpu_gpu_error {\n"
+            "#define VGPU_GPU_ERROR_ENUM(value, name, text, sticky) VGPU_GPU_##name = (value),\n"
+            "    VGPU_GPU_ERRORS(VGPU_GPU_ERROR_ENUM)\n#undef VGPU_GPU_ERROR_ENUM\n};\n\n#endif\n")
 
 
 def errors_header(spec):
-    lines = "".join(f"    {error_name(number, name)} = {number},\n"
-                    for number, name, _ in sorted(spec.errors))
-    rows = "".join(f'    X({error_name(number, name)}, "{text}") \\\n'
-                   for number, name, text in sorted(spec.errors))
+    """CUDA's names for the same values, so that there is one type and no conversion."""
+    lines = "".join(f"#define {error_name(e)} VGPU_GPU_{e.name}\n" for e in sorted(spec.errors))
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
             "#ifndef VGPU_API_CUDA_ERRORS_H\n#define VGPU_API_CUDA_ERRORS_H\n\n"
-            f"typedef enum cudaError_enum {{\n{lines}}} CUresult;\n\n"
-            "/* Enumerator, text. */\n"
-            f"#define CUDA_ERRORS(X) \\\n{rows}\n#endif\n")
+            '#include "vgpu-errors.h"\n\n'
+            "typedef enum vgpu_gpu_error CUresult;\n#define cudaError_enum vgpu_gpu_error\n\n"
+            f"{lines}\n#endif\n")
 
 
 def handle_types(spec):

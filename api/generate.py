@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # What is made by which function of which emitter. An emitter that knows the inside of a program
 # lies with that program, and is loaded for its own outputs alone.
 OUTPUTS = {
+    "vgpu-errors.h": (".", "emit_headers", "gpu_errors"),
     "cuda-errors.h": (".", "emit_headers", "errors_header"),
     "handle-types.h": (".", "emit_headers", "handle_types"),
     "cuda.h": (".", "emit_headers", "cuda_header"),

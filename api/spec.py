@@ -29,6 +29,14 @@ class Type:
     handle: str = ""  # kind of a handle
 
 
+@dataclasses.dataclass(order=True)
+class Error:
+    number: int
+    name: str  # without CUDA_ERROR_
+    text: str
+    sticky: bool  # the context is lost with it
+
+
 @dataclasses.dataclass
 class Argument:
     direction: str
@@ -165,11 +173,12 @@ class Reader:
 
     def top(self, words):
         reader = {"type": self.read_type, "plain": self.read_plain, "handle": self.read_handle,
-                  "layout": self.read_layout, "error": self.read_error, "call": self.read_call,
+                  "layout": self.read_layout, "error": self.read_error,
+                  "sticky": self.read_sticky, "call": self.read_call,
                   "private": self.read_private, "refuse": self.read_refuse}.get(words[0])
         if not reader:
-            self.fail(f"'{words[0]}' is none of type, plain, handle, layout, error, call, private, "
-                      "refuse")
+            self.fail(f"'{words[0]}' is none of type, plain, handle, layout, error, sticky, call, "
+                      "private, refuse")
         reader(words[1:])
 
     def exactly(self, words, *names):
@@ -213,12 +222,15 @@ class Reader:
         self.spec.layouts[words[0]] = words[1:]
         self.item = self.spec.layouts[words[0]]
 
-    def read_error(self, words):
+    def read_error(self, words, sticky=False):
         if len(words) < 3:
             self.fail("wanted: NUMBER NAME TEXT")
-        if any(self.number(words[0]) == number for number, _, _ in self.spec.errors):
+        if any(self.number(words[0]) == error.number for error in self.spec.errors):
             self.fail(f"error {words[0]} is there already")
-        self.spec.errors.append((int(words[0]), words[1], " ".join(words[2:])))
+        self.spec.errors.append(Error(int(words[0]), words[1], " ".join(words[2:]), sticky))
+
+    def read_sticky(self, words):
+        self.read_error(words, sticky=True)
 
     def read_symbol(self, words, item):
         """NAME VERSION [ptsz VERSION]"""

@@ -35,6 +35,7 @@
 #ifndef VGPU_PROTOCOL_VGPU_QUEUE_H
 #define VGPU_PROTOCOL_VGPU_QUEUE_H
 
+#include "vgpu-errors.h"
 #include "vgpu-regs.h"
 
 /* Layout of BAR2 --------------------------------------------------------------------- */
@@ -342,41 +343,6 @@ struct vgpu_result_param {
 struct vgpu_result_elapsed {
     float milliseconds;
     uint32_t reserved;
-};
-
-/*
- * Results of commands: value, name, text. The values are those of CUDA's driver API (enum
- * cudaError_enum in its reference); any other of its values may come from the driver.
- */
-#define VGPU_GPU_ERRORS(X)                                                                         \
-    X(0, SUCCESS, "no error")                                                                      \
-    X(1, INVALID_VALUE, "an argument is wrong")                                                    \
-    X(2, OUT_OF_MEMORY, "out of memory")                                                           \
-    X(3, NOT_INITIALIZED, "the driver is not initialized")                                         \
-    X(200, INVALID_IMAGE, "the module is no image that this GPU can load")                         \
-    X(201, INVALID_CONTEXT, "the GPU context is gone")                                             \
-    X(209, NO_BINARY_FOR_GPU, "the module has no code for this GPU")                               \
-    X(214, ECC_UNCORRECTABLE, "an uncorrectable memory error")                                     \
-    X(218, INVALID_PTX, "the module's PTX cannot be compiled")                                     \
-    X(222, UNSUPPORTED_PTX_VERSION, "the module's PTX is newer than the host's driver")            \
-    X(400, INVALID_HANDLE, "no such module, function, stream or event")                            \
-    X(500, NOT_FOUND, "the module has no function of this name")                                   \
-    X(600, NOT_READY, "not done yet")                                                              \
-    X(700, ILLEGAL_ADDRESS, "a kernel or copy used an address that it may not")                    \
-    X(701, LAUNCH_OUT_OF_RESOURCES, "the kernel needs more registers or threads than there are")   \
-    X(702, LAUNCH_TIMEOUT, "the kernel took too long")                                             \
-    X(710, ASSERT, "an assertion failed in a kernel")                                              \
-    X(715, ILLEGAL_INSTRUCTION, "a kernel met an illegal instruction")                             \
-    X(716, MISALIGNED_ADDRESS, "a kernel used a misaligned address")                               \
-    X(718, INVALID_PC, "a kernel's program counter is wrong")                                      \
-    X(719, LAUNCH_FAILED, "a kernel failed")                                                       \
-    X(801, NOT_SUPPORTED, "what computes here does not support this")                              \
-    X(999, UNKNOWN, "an unknown error of the driver")
-
-enum vgpu_gpu_error {
-#define VGPU_GPU_ERROR_ENUM(value, name, text) VGPU_GPU_##name = (value),
-    VGPU_GPU_ERRORS(VGPU_GPU_ERROR_ENUM)
-#undef VGPU_GPU_ERROR_ENUM
 };
 
 /*

@@ -61,7 +61,7 @@ enum vgpu_gpu_error host_cuCtxSetLimit(struct api_serve *serve, CUlimit limit, s
 
     static_assert(CU_LIMIT_STACK_SIZE == 0 && CU_LIMIT_MALLOC_HEAP_SIZE == 2, "an index each");
     if ((unsigned)limit > CU_LIMIT_MALLOC_HEAP_SIZE) {
-        return (enum vgpu_gpu_error)CUDA_ERROR_UNSUPPORTED_LIMIT;
+        return CUDA_ERROR_UNSUPPORTED_LIMIT;
     }
     if ((limit == CU_LIMIT_STACK_SIZE && __builtin_mul_overflow(value, threads, &bytes)) ||
         bytes > serve->gpu->info.memory_total) {
@@ -180,8 +180,7 @@ enum vgpu_gpu_error host_image_load(struct api_serve *serve, uint64_t *module, C
         free(upload.bytes);
         return plain ? VGPU_GPU_INVALID_VALUE : VGPU_GPU_NOT_SUPPORTED;
     }
-    *result = (CUresult)serve->gpu->ops->module_load(serve->gpu, upload.bytes, upload.size,
-                                                     &compile, &made);
+    *result = serve->gpu->ops->module_load(serve->gpu, upload.bytes, upload.size, &compile, &made);
     free(upload.bytes);
     *wall_time = compile.wall_time;
     *info_used = compile.info_used;

@@ -150,7 +150,7 @@ def cuda_function(call):
     given = ", ".join(driver_argument(call, a) for a in call.arguments)
     unused = "" if "(gpu, " in given else "    (void)gpu;\n"
     return (f"static enum vgpu_gpu_error cuda_{call.name}({host_parameters(call, 'struct gpu *gpu')})"
-            f"\n{{\n{unused}    return driver.{call.name} ? (enum vgpu_gpu_error)driver.{call.name}"
+            f"\n{{\n{unused}    return driver.{call.name} ? driver.{call.name}"
             f"({given}) : VGPU_GPU_NOT_SUPPORTED;\n}}\n")
 
 

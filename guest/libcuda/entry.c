@@ -43,28 +43,32 @@ CUresult enter_context(void)
     return context_check();
 }
 
-/* Errors after which the context is good for nothing. */
+static const struct {
+    CUresult error;
+    const char *name, *text;
+    bool sticky; /* the context is good for nothing afterwards */
+} errors[] = {
+#define ERROR(value, name, text, sticky)                                                           \
+    {VGPU_GPU_##name, (value) == 0 ? "CUDA_SUCCESS" : "CUDA_ERROR_" #name, text, sticky},
+    VGPU_GPU_ERRORS(ERROR)
+#undef ERROR
+};
+
+static int find_error(CUresult error)
+{
+    for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        if (errors[i].error == error) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
 static bool is_sticky(CUresult error)
 {
-    switch (error) {
-    case CUDA_ERROR_DEVICE_UNAVAILABLE:
-    case CUDA_ERROR_ECC_UNCORRECTABLE:
-    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
-    case CUDA_ERROR_CONTAINED:
-    case CUDA_ERROR_ILLEGAL_ADDRESS:
-    case CUDA_ERROR_LAUNCH_TIMEOUT:
-    case CUDA_ERROR_ASSERT:
-    case CUDA_ERROR_HARDWARE_STACK_ERROR:
-    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
-    case CUDA_ERROR_MISALIGNED_ADDRESS:
-    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-    case CUDA_ERROR_INVALID_PC:
-    case CUDA_ERROR_LAUNCH_FAILED:
-    case CUDA_ERROR_TENSOR_MEMORY_LEAK:
-        return true;
-    default:
-        return false;
-    }
+    const int i = find_error(error);
+
+    return i >= 0 && errors[i].sticky;
 }
 
 /* What a session that is gone means to a program. */
@@ -328,25 +332,6 @@ CUresult guest_cuDriverGetVersion(int *version)
 }
 
 /* Errors by name ----------------------------------------------------------------------------- */
-
-static const struct {
-    CUresult error;
-    const char *name, *text;
-} errors[] = {
-#define ERROR(error, text) {error, #error, text},
-    CUDA_ERRORS(ERROR)
-#undef ERROR
-};
-
-static int find_error(CUresult error)
-{
-    for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
-        if (errors[i].error == error) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
 
 CUresult guest_cuGetErrorName(CUresult error, const char **name)
 {

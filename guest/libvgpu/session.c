@@ -58,7 +58,7 @@ static const struct {
                {VGPU_SYSTEM, "SYSTEM", "a system call failed"},
                {VGPU_INCOMPATIBLE, "INCOMPATIBLE", "the host speaks another protocol version"},
                {VGPU_ENDED, "ENDED", "the session has ended"},
-#define GPU_RESULT(value, name, text) {value, #name, text},
+#define GPU_RESULT(value, name, text, sticky) {value, #name, text},
                VGPU_GPU_ERRORS(GPU_RESULT)
 #undef GPU_RESULT
 };

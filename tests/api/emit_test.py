@@ -47,8 +47,8 @@ def layouts(spec):
             lines.append(f'printf("signed {t.name} %d\\n", ({t.name})-1 < ({t.name})1);')
     lines += [f'printf("value {name} %lld\\n", (long long){name});'
               for name in constants()]
-    lines += [f'printf("value CUDA_ERROR_{name} %lld\\n", (long long)CUDA_ERROR_{name});'
-              for number, name, _ in spec.errors if number]
+    lines += [f'printf("value CUDA_ERROR_{e.name} %lld\\n", (long long)CUDA_ERROR_{e.name});'
+              for e in spec.errors if e.number]
     body = "".join(f"    {line}\n" for line in lines)
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
             f"#include <stddef.h>\n#include <stdio.h>\n\nint main(void)\n{{\n{body}"

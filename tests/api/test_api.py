@@ -19,10 +19,13 @@ sys.path[:0] = [os.path.join(HERE, "../lib"), os.path.join(HERE, "../../api"), H
 import spec  # noqa: E402
 import vgputest as v  # noqa: E402
 from emit_headers import mapped  # noqa: E402
-from specification import API, api_files, generate  # noqa: E402
+from specification import API, TOP, api_files, generate  # noqa: E402
 
 GOLDENS = ("calls.c", "calls.h", "api-calls.c", "api-calls.h", "cuda-calls.c", "libcuda.map",
-           "wire.txt", "coverage.md", "handle-types.h", "cuda-errors.h", "cuda.h", "wire")
+           "wire.txt", "coverage.md", "handle-types.h", "cuda-errors.h", "cuda.h", "wire",
+           "errors")
+
+PROTOCOL = os.path.join(TOP, "protocol")
 
 # What stands before each of the mistakes; they begin on the line behind it.
 BEFORE = """type int i32
@@ -44,10 +47,10 @@ FIRST = BEFORE.count("\n") + 1
 
 # What is wrong, the line of it that is named, what is said.
 MISTAKES = (
-    ("nonsense 1", 1, "'nonsense' is none of type, plain, handle, layout, error, call, private, "
-     "refuse"),
-    ("argument int a", 1, "'argument' is none of type, plain, handle, layout, error, call, "
+    ("nonsense 1", 1, "'nonsense' is none of type, plain, handle, layout, error, sticky, call, "
      "private, refuse"),
+    ("argument int a", 1, "'argument' is none of type, plain, handle, layout, error, sticky, "
+     "call, private, refuse"),
     ("type CUdevice", 1, "wanted: NAME WIRE"),
     ("type CUdevice i32 4", 1, "wanted: NAME WIRE"),
     ("type CUdevice i64", 1, "'i64' is none of i32, u8, u16, u32, u64, f32"),
@@ -293,7 +296,7 @@ class InstalledTest(GeneratorCase):
         self.generated("cuda-errors.h")
         self.generated("cuda.h")
         # NVIDIA's cuda.h and this project's have one name; each is found where it alone is.
-        self.own = [f"-I{API}", f"-I{self.directory}"]
+        self.own = [f"-I{API}", f"-I{PROTOCOL}", f"-I{self.directory}"]
         self.theirs = ["-isystem", INCLUDE]
 
     def test_prototypes(self):

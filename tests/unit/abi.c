@@ -167,7 +167,7 @@ int main(void)
     NUMBERS(NUMBER)
 #define ERROR(value, name, text) printf("error %d %s\n", value, #name);
     VGPU_ERRORS(ERROR)
-#define GPU_ERROR(value, name, text) printf("number VGPU_GPU_%s 0x%x\n", #name, value);
+#define GPU_ERROR(value, name, text, sticky) printf("number VGPU_GPU_%s 0x%x\n", #name, value);
     VGPU_GPU_ERRORS(GPU_ERROR)
 #define QUEUE_END(value, name, text) printf("number VGPU_QUEUE_END_%s 0x%x\n", #name, value);
     VGPU_QUEUE_ENDS(QUEUE_END)

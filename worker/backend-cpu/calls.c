@@ -108,7 +108,7 @@ static enum vgpu_gpu_error cpu_priority_range(struct gpu *gpu, int *least, int *
 static enum vgpu_gpu_error cpu_get_limit(struct gpu *gpu, size_t *value, CUlimit limit)
 {
     if ((unsigned)limit > CU_LIMIT_MALLOC_HEAP_SIZE) {
-        return (enum vgpu_gpu_error)CUDA_ERROR_UNSUPPORTED_LIMIT;
+        return CUDA_ERROR_UNSUPPORTED_LIMIT;
     }
     *value = cpu_limits[limit];
     return gpu->lost;

@@ -9,11 +9,6 @@
 /* More than there are; each costs a call of the driver's. */
 #define ATTRIBUTES_MAX 1024u
 
-static enum vgpu_gpu_error calls_gpu_error(CUresult error)
-{
-    return (enum vgpu_gpu_error)error;
-}
-
 /* The device of this process's context. */
 static CUresult own_device(CUdevice *device)
 {
@@ -34,7 +29,7 @@ enum vgpu_gpu_error cuda_device_attributes(struct gpu *gpu, int *values, unsigne
             values[i] = INT_MIN;
         }
     }
-    return calls_gpu_error(error);
+    return error;
 }
 
 enum vgpu_gpu_error cuda_device_identity(struct gpu *gpu, CUuuid *uuid, char *pci_bus_id)
@@ -46,8 +41,7 @@ enum vgpu_gpu_error cuda_device_identity(struct gpu *gpu, CUuuid *uuid, char *pc
     if (error == CUDA_SUCCESS) {
         error = cu.DeviceGetUuid(uuid, device);
     }
-    return calls_gpu_error(error != CUDA_SUCCESS ? error
-                                                 : cu.DeviceGetPCIBusId(pci_bus_id, 16, device));
+    return error != CUDA_SUCCESS ? error : cu.DeviceGetPCIBusId(pci_bus_id, 16, device);
 }
 
 enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsigned count,
@@ -63,7 +57,7 @@ enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsig
         if (error == CUDA_ERROR_INVALID_VALUE) {
             values[i] = INT_MIN;
         } else if (error != CUDA_SUCCESS) {
-            return calls_gpu_error(error);
+            return error;
         }
     }
     return VGPU_GPU_SUCCESS;
@@ -72,7 +66,7 @@ enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsig
 enum vgpu_gpu_error cuda_module_global(struct gpu *gpu, CUdeviceptr *address, size_t *bytes,
                                        struct gpu_module *module, const char *name)
 {
-    return calls_gpu_error(cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name));
+    return cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name);
 }
 
 enum vgpu_gpu_error cuda_occupancy_clusters(struct gpu *gpu, int *result,
@@ -102,14 +96,13 @@ enum vgpu_gpu_error cuda_occupancy_clusters(struct gpu *gpu, int *result,
             return VGPU_GPU_NOT_SUPPORTED;
         }
     }
-    return call ? calls_gpu_error(call(result, cuda_raw_function(gpu, function), &config))
-                : VGPU_GPU_NOT_SUPPORTED;
+    return call ? call(result, cuda_raw_function(gpu, function), &config) : VGPU_GPU_NOT_SUPPORTED;
 }
 
 enum vgpu_gpu_error cuda_function_set_attribute(struct gpu *gpu, struct gpu_function *function,
                                                 CUfunction_attribute attribute, int value)
 {
-    return calls_gpu_error(cu.FuncSetAttribute(cuda_raw_function(gpu, function), attribute, value));
+    return cu.FuncSetAttribute(cuda_raw_function(gpu, function), attribute, value);
 }
 
 enum vgpu_gpu_error cuda_cuStreamSetAttribute(struct gpu *gpu, struct gpu_stream *stream,
@@ -119,5 +112,5 @@ enum vgpu_gpu_error cuda_cuStreamSetAttribute(struct gpu *gpu, struct gpu_stream
     if (!api_attribute_is_plain(attribute) || !cu.StreamSetAttribute) {
         return VGPU_GPU_NOT_SUPPORTED;
     }
-    return calls_gpu_error(cu.StreamSetAttribute(cuda_raw_stream(gpu, stream), attribute, value));
+    return cu.StreamSetAttribute(cuda_raw_stream(gpu, stream), attribute, value);
 }

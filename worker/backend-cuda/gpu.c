@@ -80,11 +80,6 @@ static struct cuda_gpu *cuda_of(struct gpu *gpu)
     return (struct cuda_gpu *)gpu;
 }
 
-static enum vgpu_gpu_error cuda_gpu_error(CUresult error)
-{
-    return (enum vgpu_gpu_error)error;
-}
-
 static struct gpu_stream *raw_stream(struct gpu *gpu, struct gpu_stream *stream)
 {
     return stream ? stream : &cuda_of(gpu)->main;
@@ -201,9 +196,9 @@ static CUstream submit_work(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error check_lost(struct gpu *gpu, CUresult error)
 {
     if (error != CUDA_SUCCESS && error != CUDA_ERROR_NOT_READY) {
-        gpu->lost = cuda_gpu_error(error);
+        gpu->lost = error;
     }
-    return cuda_gpu_error(error);
+    return error;
 }
 
 static enum vgpu_gpu_error cuda_query(struct gpu *gpu, struct gpu_stream *stream)
@@ -295,7 +290,7 @@ static enum vgpu_gpu_error cuda_mem_info(struct gpu *gpu, uint64_t *free_bytes, 
     (void)gpu;
     *free_bytes = f;
     *total = t;
-    return cuda_gpu_error(error);
+    return error;
 }
 
 static enum vgpu_gpu_error cuda_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *address)
@@ -305,13 +300,13 @@ static enum vgpu_gpu_error cuda_mem_alloc(struct gpu *gpu, uint64_t bytes, uint6
 
     (void)gpu;
     *address = pointer;
-    return cuda_gpu_error(error);
+    return error;
 }
 
 static enum vgpu_gpu_error cuda_mem_free(struct gpu *gpu, uint64_t address)
 {
     (void)gpu;
-    return cuda_gpu_error(cu.MemFree(address));
+    return cu.MemFree(address);
 }
 
 static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *copy,
@@ -329,12 +324,11 @@ static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *cop
             memcpy(bytes, from, copy->bytes);
             from = bytes;
         }
-        return cuda_gpu_error(cu.MemcpyHtoDAsync(copy->to, from, copy->bytes, handle));
+        return cu.MemcpyHtoDAsync(copy->to, from, copy->bytes, handle);
     case VGPU_COPY_FROM_DEVICE:
-        return cuda_gpu_error(
-            cu.MemcpyDtoHAsync((void *)(uintptr_t)copy->to, copy->from, copy->bytes, handle));
+        return cu.MemcpyDtoHAsync((void *)(uintptr_t)copy->to, copy->from, copy->bytes, handle);
     default:
-        return cuda_gpu_error(cu.MemcpyDtoDAsync(copy->to, copy->from, copy->bytes, handle));
+        return cu.MemcpyDtoDAsync(copy->to, copy->from, copy->bytes, handle);
     }
 }
 
@@ -345,13 +339,11 @@ static enum vgpu_gpu_error cuda_fill(struct gpu *gpu, const struct gpu_fill *fil
 
     switch (fill->width) {
     case 1:
-        return cuda_gpu_error(
-            cu.MemsetD8Async(fill->address, (unsigned char)fill->value, fill->count, handle));
+        return cu.MemsetD8Async(fill->address, (unsigned char)fill->value, fill->count, handle);
     case 2:
-        return cuda_gpu_error(
-            cu.MemsetD16Async(fill->address, (unsigned short)fill->value, fill->count, handle));
+        return cu.MemsetD16Async(fill->address, (unsigned short)fill->value, fill->count, handle);
     default:
-        return cuda_gpu_error(cu.MemsetD32Async(fill->address, fill->value, fill->count, handle));
+        return cu.MemsetD32Async(fill->address, fill->value, fill->count, handle);
     }
 }
 
@@ -378,7 +370,7 @@ static enum vgpu_gpu_error cuda_copy_rows(struct gpu *gpu, const struct gpu_rows
         return cuda_copy(gpu, &(struct gpu_copy){rows->kind, rows->to, rows->from, rows->width},
                          stream);
     }
-    return cuda_gpu_error(cu.Memcpy2DAsync(&copy, submit_work(gpu, stream)));
+    return cu.Memcpy2DAsync(&copy, submit_work(gpu, stream));
 }
 
 static enum vgpu_gpu_error cuda_fill_rows(struct gpu *gpu, const struct gpu_fill_rows *fill,
@@ -400,16 +392,14 @@ static enum vgpu_gpu_error cuda_fill_rows(struct gpu *gpu, const struct gpu_fill
     handle = submit_work(gpu, stream);
     switch (fill->element) {
     case 1:
-        return cuda_gpu_error(cu.MemsetD2D8Async(fill->address, fill->pitch,
-                                                 (unsigned char)fill->value, fill->width,
-                                                 fill->rows, handle));
+        return cu.MemsetD2D8Async(fill->address, fill->pitch, (unsigned char)fill->value,
+                                  fill->width, fill->rows, handle);
     case 2:
-        return cuda_gpu_error(cu.MemsetD2D16Async(fill->address, fill->pitch,
-                                                  (unsigned short)fill->value, fill->width,
-                                                  fill->rows, handle));
+        return cu.MemsetD2D16Async(fill->address, fill->pitch, (unsigned short)fill->value,
+                                   fill->width, fill->rows, handle);
     default:
-        return cuda_gpu_error(cu.MemsetD2D32Async(fill->address, fill->pitch, fill->value,
-                                                  fill->width, fill->rows, handle));
+        return cu.MemsetD2D32Async(fill->address, fill->pitch, fill->value, fill->width, fill->rows,
+                                   handle);
     }
 }
 
@@ -489,7 +479,7 @@ static enum vgpu_gpu_error load_image(const void *image, struct gpu_compile *com
                     : cu.ModuleLoadData(&made->handle, image);
     if (error != CUDA_SUCCESS) {
         free(made);
-        return cuda_gpu_error(error);
+        return error;
     }
     *module = made;
     return VGPU_GPU_SUCCESS;
@@ -520,7 +510,7 @@ static enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module
         free(function);
     }
     free(module);
-    return cuda_gpu_error(error);
+    return error;
 }
 
 /* Counts the parameters and their bytes, where the driver can tell. */
@@ -559,7 +549,7 @@ static enum vgpu_gpu_error cuda_function_get(struct gpu *gpu, struct gpu_module 
     }
     if (error != CUDA_SUCCESS) {
         free(made);
-        return cuda_gpu_error(error);
+        return error;
     }
     info->max_threads = (uint32_t)threads;
     *function = module->functions;
@@ -593,7 +583,7 @@ static enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_funct
     }
     error = cu.FuncGetParamInfo(function->handle, index, &offset, &size);
     *param = (struct vgpu_result_param){.offset = offset, .size = size};
-    return cuda_gpu_error(error);
+    return error;
 }
 
 bool cuda_params_fit(const struct gpu_function *function, size_t *bytes)
@@ -626,9 +616,8 @@ static enum vgpu_gpu_error launch_with_attributes(struct gpu *gpu, struct gpu_fu
         .numAttrs = launch->attribute_count,
     };
 
-    return cu.LaunchKernelEx
-               ? cuda_gpu_error(cu.LaunchKernelEx(&config, function->handle, NULL, extra))
-               : VGPU_GPU_NOT_SUPPORTED;
+    return cu.LaunchKernelEx ? cu.LaunchKernelEx(&config, function->handle, NULL, extra)
+                             : VGPU_GPU_NOT_SUPPORTED;
 }
 
 static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
@@ -646,10 +635,9 @@ static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *fun
     if (launch->attribute_count > 0) {
         return launch_with_attributes(gpu, function, launch, stream, bytes > 0 ? extra : NULL);
     }
-    return cuda_gpu_error(
-        cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1], shape->grid[2],
-                        shape->block[0], shape->block[1], shape->block[2], shape->shared_bytes,
-                        submit_work(gpu, stream), NULL, bytes > 0 ? extra : NULL));
+    return cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1], shape->grid[2],
+                           shape->block[0], shape->block[1], shape->block[2], shape->shared_bytes,
+                           submit_work(gpu, stream), NULL, bytes > 0 ? extra : NULL);
 }
 
 static uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
@@ -673,7 +661,7 @@ static uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
 static enum vgpu_gpu_error cuda_set_limit(struct gpu *gpu, CUlimit limit, uint64_t value)
 {
     (void)gpu;
-    return cuda_gpu_error(cu.CtxSetLimit(limit, value));
+    return cu.CtxSetLimit(limit, value);
 }
 
 /* Streams and events -------------------------------------------------------------------- */
@@ -693,7 +681,7 @@ static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags, i
         flags & VGPU_STREAM_NON_BLOCKING ? CU_STREAM_NON_BLOCKING : CU_STREAM_DEFAULT, priority);
     if (error != CUDA_SUCCESS) {
         free(made);
-        return cuda_gpu_error(error);
+        return error;
     }
     *stream = made;
     return VGPU_GPU_SUCCESS;
@@ -711,7 +699,7 @@ static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error cuda_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
                                             struct gpu_event *event)
 {
-    return cuda_gpu_error(cu.StreamWaitEvent(submit_work(gpu, stream), event->record->handle, 0));
+    return cu.StreamWaitEvent(submit_work(gpu, stream), event->record->handle, 0);
 }
 
 static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
@@ -728,7 +716,7 @@ static enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags,
     made->record = make_record(made->flags, &error);
     if (!made->record) {
         free(made);
-        return cuda_gpu_error(error);
+        return error;
     }
     *event = made;
     return VGPU_GPU_SUCCESS;
@@ -751,12 +739,12 @@ static enum vgpu_gpu_error cuda_event_record(struct gpu *gpu, struct gpu_event *
         /* Who waits for the last one goes on to. */
         record = make_record(event->flags, &error);
         if (!record) {
-            return cuda_gpu_error(error);
+            return error;
         }
         drop_record(event->record);
         event->record = record;
     }
-    return cuda_gpu_error(cu.EventRecord(record->handle, submit_work(gpu, stream)));
+    return cu.EventRecord(record->handle, submit_work(gpu, stream));
 }
 
 static enum vgpu_gpu_error cuda_event_fence(struct gpu *gpu, struct gpu_event *event,
@@ -778,8 +766,7 @@ static enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event 
                                               struct gpu_event *end, float *milliseconds)
 {
     (void)gpu;
-    return cuda_gpu_error(
-        cu.EventElapsedTime(milliseconds, start->record->handle, end->record->handle));
+    return cu.EventElapsedTime(milliseconds, start->record->handle, end->record->handle);
 }
 
 /* Waiting ------------------------------------------------------------------------------- */

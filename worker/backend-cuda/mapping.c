@@ -45,11 +45,6 @@ void cuda_mapping_load(void *library)
     api.complete = cuda_look_up(library, &api, calls, sizeof(calls) / sizeof(calls[0]));
 }
 
-static enum vgpu_gpu_error mapping_gpu_error(CUresult error)
-{
-    return (enum vgpu_gpu_error)error;
-}
-
 /* The device's own memory, for this process alone. */
 static CUresult own_memory(CUmemAllocationProp *prop)
 {
@@ -67,14 +62,13 @@ enum vgpu_gpu_error cuda_range_reserve(struct gpu *gpu, uint64_t bytes, uint64_t
 
     (void)gpu;
     *address = made;
-    return mapping_gpu_error(error);
+    return error;
 }
 
 enum vgpu_gpu_error cuda_range_free(struct gpu *gpu, uint64_t address, uint64_t bytes)
 {
     (void)gpu;
-    return mapping_gpu_error(api.complete ? api.AddressFree(address, bytes)
-                                          : CUDA_ERROR_NOT_SUPPORTED);
+    return api.complete ? api.AddressFree(address, bytes) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 enum vgpu_gpu_error cuda_memory_create(struct gpu *gpu, uint64_t bytes, uint32_t compression,
@@ -90,26 +84,26 @@ enum vgpu_gpu_error cuda_memory_create(struct gpu *gpu, uint64_t bytes, uint32_t
         error = api.Create(&handle, bytes, &prop, 0);
     }
     *memory = handle;
-    return mapping_gpu_error(error);
+    return error;
 }
 
 enum vgpu_gpu_error cuda_memory_release(struct gpu *gpu, uint64_t memory)
 {
     (void)gpu;
-    return mapping_gpu_error(api.Release(memory));
+    return api.Release(memory);
 }
 
 enum vgpu_gpu_error cuda_memory_map(struct gpu *gpu, uint64_t address, uint64_t bytes,
                                     uint64_t memory)
 {
     (void)gpu;
-    return mapping_gpu_error(api.Map(address, bytes, 0, memory, 0));
+    return api.Map(address, bytes, 0, memory, 0);
 }
 
 enum vgpu_gpu_error cuda_memory_unmap(struct gpu *gpu, uint64_t address, uint64_t bytes)
 {
     (void)gpu;
-    return mapping_gpu_error(api.Unmap(address, bytes));
+    return api.Unmap(address, bytes);
 }
 
 enum vgpu_gpu_error cuda_memory_access(struct gpu *gpu, CUdeviceptr address, size_t bytes,
@@ -123,7 +117,7 @@ enum vgpu_gpu_error cuda_memory_access(struct gpu *gpu, CUdeviceptr address, siz
     if (error == CUDA_SUCCESS) {
         error = api.SetAccess(address, bytes, &access, 1);
     }
-    return mapping_gpu_error(error);
+    return error;
 }
 
 enum vgpu_gpu_error cuda_memory_granularity(struct gpu *gpu, size_t *least, size_t *best)
@@ -138,5 +132,5 @@ enum vgpu_gpu_error cuda_memory_granularity(struct gpu *gpu, size_t *least, size
     if (error == CUDA_SUCCESS) {
         error = api.GetAllocationGranularity(best, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
     }
-    return mapping_gpu_error(error);
+    return error;
 }
