@@ -59,3 +59,38 @@ def coverage(spec):
         text += "".join(f"- `{name}` ({', '.join(map(str, sorted(versions)))})\n"
                         for name, versions in sorted(which.items()))
     return text
+
+
+def field_text(command, field):
+    kind, name, count, given = field
+    size = f"{kind.wire or 'u64'}" + (f"[{count}]" if count > 1 else "")
+    what = f", a {kind.handle}" if kind.kind == "handle" else ""
+    if kind.kind == "handle" and kind.handle == "stream" and not given:
+        what += " or 0"
+    return f"{name} {size}{what}"
+
+
+def command_row(command):
+    body = ", ".join(field_text(command, f) for f in command.fields
+                     if not f[1].startswith("reserved"))
+    body += "".join(f"; {f.count} bytes of {f.type}, at most {f.most}" if f.unit != 1 else
+                    f"; {f.type}[{f.count}], at most {f.most}" for f in command.follow)
+    is_so = [("S", not command.post), ("T", command.work), ("F", command.free), ("L", command.slow)]
+    result = f"`{command.result}`" + (f" x {command.results}" if command.results > 1 else "")
+    return (f"| {command.id} | {command.name} | {''.join(c for c, true in is_so if true)} | {body} | "
+            f"{result if command.result else ''} | {command.doc} |\n")
+
+
+def commands(spec):
+    rows = "".join(command_row(c) for c in sorted(spec.commands, key=lambda c: c.id))
+    return ("<!-- Generated from api/ by generate.py; see api/README.md. -->\n# Commands of ring "
+            "mode\n\n"
+            "What lies in a session's ring: a header (`struct vgpu_command`), the body, what follows "
+            "it by\ncount, and padding to 16 bytes. `protocol/vgpu-queue.h` says how ring and slots "
+            "work, and has the\nstructures. A length that is not exactly what the opcode and the "
+            "counts ask for ends the session;\n`refused` in the queue's header then tells which "
+            "command it was and why. Reserved fields are 0.\n\n"
+            "S: must have a slot. T: is work for the GPU and waits for a turn. F: does not depend on "
+            "what was\nposted before. L: may take long without the GPU.\n\n"
+            "| opcode | name | is | body | answer | what it does |\n|---|---|---|---|---|---|\n"
+            f"{rows}")

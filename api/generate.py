@@ -26,11 +26,16 @@ OUTPUTS = {
     "api-calls.h": ("../worker", "emit_host", "header"),
     "api-calls.c": ("../worker", "emit_host", "source"),
     "cuda-calls.c": ("../worker", "emit_host", "cuda_source"),
+    "command-rules.h": ("../worker", "emit_commands", "header"),
+    "command-rules.c": ("../worker", "emit_commands", "source"),
+    "ring-calls.h": ("../guest/libvgpu", "emit_ring", "header"),
+    "command-bodies.c": ("../tests/fuzz", "emit_bodies", "source"),
     "api-roundtrip.c": ("../tests/api", "emit_test", "roundtrip"),
     "cuda-h-check.c": ("../tests/api", "emit_test", "header_check"),
     "layouts.c": ("../tests/api", "emit_test", "layouts"),
     "wire.txt": (".", "emit_docs", "wire"),
     "coverage.md": (".", "emit_docs", "coverage"),
+    "commands.md": (".", "emit_docs", "commands"),
 }
 
 

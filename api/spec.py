@@ -112,6 +112,64 @@ class Call:
 
 
 @dataclasses.dataclass
+class Follow:
+    """An array behind a command's fields, whose count is one of them."""
+    type: str
+    size: int  # bytes of an element
+    count: str
+    most: int
+    unit: int = 1  # the count is a multiple of this: it counts bytes where that is not 1
+
+
+@dataclasses.dataclass
+class Command:
+    """A command of ring mode."""
+    place: tuple
+    id: int
+    name: str
+    doc: str = ""
+    family: str = ""
+    free: bool = False
+    post: bool = False
+    slow: bool = False
+    gate: bool = False
+    timed: bool = False  # its time is estimated, by a function of its own
+    waits: str = ""  # stream or event
+    asks: str = ""
+    changes: list = dataclasses.field(default_factory=list)
+    kind: str = ""  # the field that says the direction of a copy
+    body: str = ""  # the structure
+    result: str = ""
+    results: int = 1
+    fields: list = dataclasses.field(default_factory=list)  # (Type, name, elements, given)
+    follow: list = dataclasses.field(default_factory=list)
+
+    def places(self):
+        """(offset in bytes, field), as C lays the structure out."""
+        at, places = 0, []
+        for field in self.fields:
+            size = field[0].size
+            at = (at + size - 1) // size * size
+            places.append((at, field))
+            at += size * field[2]
+        return places
+
+    @property
+    def bytes(self):
+        places = self.places()
+        return (places[-1][0] + places[-1][1][0].size * places[-1][1][2] + 7) // 8 * 8 \
+            if places else 0
+
+    @property
+    def work(self):
+        return self.family in ("copy", "launch")
+
+    def objects(self):
+        """(offset, field) of those that are handles."""
+        return [(at, field) for at, field in self.places() if field[0].kind == "handle"]
+
+
+@dataclasses.dataclass
 class Refusal:
     place: tuple
     name: str
@@ -129,6 +187,7 @@ class Specification:
     def __init__(self):
         self.types, self.calls, self.refusals = {}, [], []
         self.errors, self.layouts, self.kinds = [], {}, []
+        self.commands = []
 
     def wired(self):
         return sorted((c for c in self.calls if c.wired), key=lambda c: c.id)
@@ -142,7 +201,7 @@ class Reader:
         self.spec = Specification()
         self.place = ("", 0)
         self.item = None  # what indented lines belong to
-        self.ids, self.names = {}, {}
+        self.ids, self.names, self.commands = {}, {}, {}
 
     def fail(self, text, place=None):
         raise Mistake(place or self.place, text)
@@ -175,10 +234,11 @@ class Reader:
         reader = {"type": self.read_type, "plain": self.read_plain, "handle": self.read_handle,
                   "layout": self.read_layout, "error": self.read_error,
                   "sticky": self.read_sticky, "call": self.read_call,
-                  "private": self.read_private, "refuse": self.read_refuse}.get(words[0])
+                  "private": self.read_private, "refuse": self.read_refuse,
+                  "command": self.read_command}.get(words[0])
         if not reader:
             self.fail(f"'{words[0]}' is none of type, plain, handle, layout, error, sticky, call, "
-                      "private, refuse")
+                      "private, refuse, command")
         reader(words[1:])
 
     def exactly(self, words, *names):
@@ -263,11 +323,105 @@ class Reader:
         self.read_symbol(words, refusal)
         self.spec.refusals.append(refusal)
 
+    def read_command(self, words):
+        number, name = self.exactly(words, "OPCODE", "NAME")
+        command = Command(self.place, self.number(number), name)
+        if any(command.id == other.id for other in self.spec.commands):
+            self.fail(f"opcode {command.id} is there already")
+        self.once(self.commands, name, "command")
+        self.spec.commands.append(command)
+        self.item = command
+
+    # Lines of a command.
+
+    def command_line(self, text):
+        command, words = self.item, text.split()
+        if words[0] == "doc":
+            if not re.fullmatch(r'doc "[^"]+"', text):
+                self.fail('wanted: doc "SENTENCE"')
+            command.doc = text[5:-1]
+        elif words[0] == "body":
+            command.body, = self.exactly(words[1:], "STRUCTURE")
+        elif words[0] == "result":
+            if len(words) < 2:
+                self.fail("wanted: STRUCTURE [COUNT]")
+            command.result = words[1]
+            command.results = self.number(words[2]) if len(words) > 2 else 1
+        elif words[0] == "value":
+            self.read_field(words[1:])
+        elif words[0] == "follow":
+            self.read_follow(words[1:])
+        else:
+            self.command_properties(words)
+
+    def read_field(self, words):
+        given = len(words) == 3 and words[2] == "given"
+        kind, name = self.exactly(words[:2] if given else words, "TYPE", "NAME")
+        match = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", name)
+        if kind not in self.spec.types or self.spec.types[kind].kind == "plain":
+            self.fail(f"there is no number or handle '{kind}'")
+        if not match:
+            self.fail(f"'{name}' is neither a name nor NAME[COUNT]")
+        self.item.fields.append((self.spec.types[kind], match[1], int(match[2] or 1), given))
+
+    def read_follow(self, words):
+        in_bytes = len(words) == 4 and words[3] == "bytes"
+        kind, count, most = self.exactly(words[:3] if in_bytes else words, "TYPE", "COUNT", "MOST")
+        field = next((f for f in self.item.fields if f[1] == count), None)
+        if not field or field[0].kind != "number" or field[0].wire[0] != "u":
+            self.fail(f"'{count}' is no unsigned number among the fields")
+        size = self.spec.types[kind].size if kind in self.spec.types else 0
+        if not size:
+            self.fail(f"there is no type '{kind}'")
+        self.item.follow.append(Follow(kind, 1 if in_bytes else size, count, self.number(most),
+                                       size if in_bytes else 1))
+
+    def command_properties(self, words):
+        command, words = self.item, list(words)
+        while words:
+            word = words.pop(0)
+            if word in CLASSES:
+                command.family = word
+            elif word in ("free", "post", "slow", "gate", "timed"):
+                setattr(command, word, True)
+            elif word in ("waits", "asks", "changes", "kind"):
+                what = words.pop(0) if words else ""
+                if word != "kind" and what not in ("stream", "event"):
+                    self.fail(f"'{word}' wants stream or event")
+                if word == "changes":
+                    command.changes.append(what)
+                else:
+                    setattr(command, word, what)
+            else:
+                self.fail(f"'{word}' says nothing about a command")
+
+    def check_command(self, command):
+        place = command.place
+        if not command.family:
+            self.fail(f"{command.name} has no class: {', '.join(CLASSES)}", place)
+        if not command.doc:
+            self.fail(f"{command.name} has no doc", place)
+        if bool(command.body) != bool(command.fields):
+            self.fail(f"{command.name} has fields and a body, or neither", place)
+        if command.kind and command.kind not in [f[1] for f in command.fields]:
+            self.fail(f"{command.name} has no field '{command.kind}'", place)
+        streams = [f for _, f in command.objects() if f[0].handle == "stream"]
+        if command.work and command.name != "CALL" and not streams:
+            self.fail(f"{command.name} is work for the GPU and so has a stream", place)
+        if command.waits and command.bytes > 16:
+            self.fail(f"{command.name} waits and so has one value: it is kept while it does", place)
+        if command.post and command.result:
+            self.fail(f"{command.name} is posted and so has no result", place)
+        if len(command.objects()) > 2 or len(command.follow) > 2:
+            self.fail(f"{command.name} has more than 2 objects, or arrays behind it", place)
+
     # Lines of a call.
 
     def indented(self, text):
         if isinstance(self.item, list):
             self.item += text.split()
+        elif isinstance(self.item, Command):
+            self.command_line(text)
         elif not self.item:
             self.fail("this line belongs to no call")
         elif text[0] == "(":
@@ -394,6 +548,8 @@ class Reader:
                 self.fail(f"{call.name} has more than {PARTS_MAX} arrays", place)
 
     def check(self):
+        for command in self.spec.commands:
+            self.check_command(command)
         for call in self.spec.calls:
             self.check_call(call)
             if call.variant and call.wired and not call.stream:

@@ -13,7 +13,7 @@ from emit_host import host_parameters, members  # noqa: E402
 from spec import base_name  # noqa: E402
 
 TYPES = os.path.join(HERE, "../../api/cuda-types.h")
-OWN = ("CUallocation",)  # types that CUDA does not have
+OWN = ("CUallocation", "vgpu_copy_box")  # types that CUDA does not have
 
 
 def header_check(spec):

@@ -23,7 +23,7 @@ from specification import API, TOP, api_files, generate  # noqa: E402
 
 GOLDENS = ("calls.c", "calls.h", "api-calls.c", "api-calls.h", "cuda-calls.c", "libcuda.map",
            "wire.txt", "coverage.md", "handle-types.h", "cuda-errors.h", "cuda.h", "wire",
-           "errors")
+           "errors", "commands")
 
 PROTOCOL = os.path.join(TOP, "protocol")
 
@@ -45,12 +45,18 @@ private 2 two
 """
 FIRST = BEFORE.count("\n") + 1
 
+# A command without mistakes, for those that begin behind it.
+ONE = """command 1 ONE
+    doc "One."
+    control
+"""
+
 # What is wrong, the line of it that is named, what is said.
 MISTAKES = (
     ("nonsense 1", 1, "'nonsense' is none of type, plain, handle, layout, error, sticky, call, "
-     "private, refuse"),
+     "private, refuse, command"),
     ("argument int a", 1, "'argument' is none of type, plain, handle, layout, error, sticky, "
-     "call, private, refuse"),
+     "call, private, refuse, command"),
     ("type CUdevice", 1, "wanted: NAME WIRE"),
     ("type CUdevice i32 4", 1, "wanted: NAME WIRE"),
     ("type CUdevice i64", 1, "'i64' is none of i32, u8, u16, u32, u64, f32"),
@@ -154,6 +160,33 @@ MISTAKES = (
      "three has more than 5 arrays"),
     ("call 3 cuThree 2000 ptsz 7000\n    control\n    value int a", 1,
      "cuThree has no stream that could be a thread's own"),
+    ("command 1", 1, "wanted: OPCODE NAME"),
+    ("command one ONE", 1, "'one' is no number"),
+    (ONE + "command 1 TWO", 4, "opcode 1 is there already"),
+    (ONE + "command 2 ONE", 4, "command ONE is there already, in wrong.api:15"),
+    ("command 1 ONE\n    doc no quotes", 2, "wanted: doc \"SENTENCE\""),
+    ("command 1 ONE\n    body", 2, "wanted: STRUCTURE"),
+    ("command 1 ONE\n    result", 2, "wanted: STRUCTURE [COUNT]"),
+    ("command 1 ONE\n    value int", 2, "wanted: TYPE NAME"),
+    ("command 1 ONE\n    value CUuuid id", 2, "there is no number or handle 'CUuuid'"),
+    ("command 1 ONE\n    value int a[]", 2, "'a[]' is neither a name nor NAME[COUNT]"),
+    ("command 1 ONE\n    follow char a", 2, "wanted: TYPE COUNT MOST"),
+    ("command 1 ONE\n    value int a\n    follow char a 4", 3,
+     "'a' is no unsigned number among the fields"),
+    ("command 1 ONE\n    value unsigned a\n    follow chars a 4", 3, "there is no type 'chars'"),
+    ("command 1 ONE\n    waits module", 2, "'waits' wants stream or event"),
+    ("command 1 ONE\n    sometimes", 2, "'sometimes' says nothing about a command"),
+    ("command 1 ONE\n    doc \"One.\"", 1,
+     "ONE has no class: control, alloc, copy, launch, sync"),
+    ("command 1 ONE\n    control", 1, "ONE has no doc"),
+    (ONE + "    body vgpu_one", 1, "ONE has fields and a body, or neither"),
+    (ONE + "    kind direction", 1, "ONE has no field 'direction'"),
+    (ONE.replace("control", "copy"), 1, "ONE is work for the GPU and so has a stream"),
+    (ONE + "    waits stream\n    body vgpu_one\n    value CUstream a\n    value size_t b\n"
+     "    value size_t c", 1, "ONE waits and so has one value: it is kept while it does"),
+    (ONE + "    post\n    result vgpu_one", 1, "ONE is posted and so has no result"),
+    (ONE + "    body vgpu_one\n    value CUstream a\n    value CUstream b\n    value CUstream c", 1,
+     "ONE has more than 2 objects, or arrays behind it"),
 )
 
 
