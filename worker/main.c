@@ -152,27 +152,6 @@ static void parse_options(int argc, char **argv, struct options *o)
     }
 }
 
-void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what)
-{
-    void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
-
-    if (address == MAP_FAILED) {
-        log_error("cannot map the %s of %" PRIu64 " bytes: %s", what, size, strerror(errno));
-        exit(1);
-    }
-    return address;
-}
-
-int worker_send_ready(const struct vgpu_device_info *info)
-{
-    struct vgpu_link_msg msg = {.type = VGPU_LINK_READY, .value = info->backend};
-    ssize_t n;
-
-    snprintf(msg.text, sizeof(msg.text), "%s", info->name);
-    n = fdmsg_send(VGPU_WORKER_FD_LINK, &msg, sizeof(msg), NULL, 0);
-    return n < 0 ? (int)n : 0;
-}
-
 int main(int argc, char **argv)
 {
     struct options options = {.user = (uid_t)-1, .group = (gid_t)-1};

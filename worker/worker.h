@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vgpu-worker as a whole: main.c reads the options, register-worker.c serves a VM's register
- * page, ring-worker.c a queue. The mediator starts either with its descriptors in place
- * (protocol/vgpu-worker.h), and ends it with SIGKILL whenever it likes.
+ * page, ring-worker.c a queue; worker.c has what both ask for at their start. The mediator starts
+ * either with its descriptors in place (protocol/vgpu-worker.h), and ends it with SIGKILL whenever
+ * it likes.
  */
 #ifndef VGPU_WORKER_WORKER_H
 #define VGPU_WORKER_WORKER_H
