@@ -86,4 +86,24 @@ static inline void shared_copy_in(void *to, void *from, size_t length)
     }
 }
 
+/* 16 bytes that are read and written at once. */
+typedef uint64_t shared_pair __attribute__((vector_size(16)));
+
+/* The same for a multiple of 16 bytes, aligned to that on both sides, as commands are. */
+static inline void shared_copy_in_pairs(void *to, void *from, size_t length)
+{
+    volatile shared_pair *pairs = from;
+    shared_pair *own = to;
+    const shared_pair *end = own + length / sizeof(*own);
+
+    while (own != end) {
+        *own++ = *pairs;
+#ifdef VGPU_POISON
+        *pairs = (shared_pair){SHARED_POISON * UINT64_C(0x100000001),
+                               SHARED_POISON * UINT64_C(0x100000001)};
+#endif
+        pairs++;
+    }
+}
+
 #endif

@@ -20,10 +20,10 @@
 
 enum vgpu_graph_kind {
     VGPU_GRAPH_NOTHING = 0, /* joins what it follows; no structure */
-    VGPU_GRAPH_KERNEL = 1,
-    VGPU_GRAPH_COPY = 2,
-    VGPU_GRAPH_FILL = 3,
-    VGPU_GRAPH_GATE = 4,
+    VGPU_GRAPH_KERNEL = 1, /* struct vgpu_cmd_launch and what follows it; its stream is no matter */
+    VGPU_GRAPH_COPY = 2,   /* struct vgpu_graph_copy */
+    VGPU_GRAPH_FILL = 3,   /* struct vgpu_graph_fill */
+    VGPU_GRAPH_GATE = 4,   /* struct vgpu_graph_gate */
 };
 
 struct vgpu_graph_node {
@@ -33,14 +33,7 @@ struct vgpu_graph_node {
     uint32_t reserved; /* 0 */
 };
 
-/* Its stream is not looked at. Attributes follow, as CUlaunchAttribute, then the parameters. */
-struct vgpu_graph_kernel {
-    struct vgpu_cmd_launch launch;
-    uint32_t attributes; /* how many */
-    uint32_t reserved;   /* 0 */
-};
-
-/* A copy in rows and slices; fields as of copy_3d in api/private.api. */
+/* A copy in rows and slices; as COPY with a struct vgpu_copy_box. */
 struct vgpu_graph_copy {
     uint64_t to, to_pitch, to_rows;
     uint64_t from, from_pitch, from_rows;
@@ -65,7 +58,6 @@ struct vgpu_graph_gate {
 };
 
 static_assert(sizeof(struct vgpu_graph_node) == 16, "ABI");
-static_assert(sizeof(struct vgpu_graph_kernel) == 64, "ABI");
 static_assert(sizeof(struct vgpu_graph_copy) == 80, "ABI");
 static_assert(sizeof(struct vgpu_graph_fill) == 40, "ABI");
 static_assert(sizeof(struct vgpu_graph_gate) == 8, "ABI");

@@ -77,7 +77,7 @@ struct vgpu_slot {
     uint32_t sequence; /* of the command; store-release after the rest */
     uint32_t result;   /* enum vgpu_gpu_error */
     uint32_t length;   /* bytes valid in payload */
-    uint32_t reserved;
+    uint32_t culprit;  /* whose failure the result is, by vgpu_culprit(); 0: the command's own */
     uint8_t payload[VGPU_PAYLOAD_MAX]; /* a struct vgpu_result_*, or nothing */
 };
 static_assert(sizeof(struct vgpu_slot) == 192, "ABI");
@@ -91,9 +91,15 @@ struct vgpu_queue {
     uint8_t unused0[56];
     uint32_t head;   /* W: bytes taken */
     uint32_t parked; /* W: odd while it sleeps; counts up at each change */
-    uint8_t unused1[VGPU_REGS_SIZE - 72];
+    struct {
+        uint32_t why;    /* enum vgpu_refusal; NONE until the session ends with BAD_RING */
+        uint32_t offset; /* of the command, in bytes since OPEN, as `head` counts */
+        uint16_t opcode, slot;
+        uint32_t length; /* bytes, as its header says */
+    } refused;           /* W: the command that ended the session */
+    uint8_t unused1[VGPU_REGS_SIZE - 88];
     struct vgpu_slot slots[VGPU_SLOTS]; /* W */
-    uint8_t ring[VGPU_RING_SIZE];       /* G */
+    uint8_t ring[VGPU_RING_SIZE] __attribute__((aligned(16))); /* G */
 };
 #define VGPU_QUEUE_SIZE (sizeof(struct vgpu_queue))
 static_assert(offsetof(struct vgpu_queue, head) == 64, "ABI");
@@ -174,6 +180,26 @@ static inline uint32_t vgpu_queue_count(uint32_t status)
     return status >> 16;
 }
 
+/*
+ * Why a command ended its session with VGPU_QUEUE_END_BAD_RING: value, name, text. The values are
+ * wire ABI.
+ */
+#define VGPU_REFUSALS(X)                                                                           \
+    X(0, NONE, "nothing was refused")                                                              \
+    X(1, TAIL, "the tail is further from the head than the ring is long, or not aligned")          \
+    X(2, HEADER, "its header cannot be: length, slot or a reserved word is wrong")                 \
+    X(3, LENGTH, "its length is not what its opcode and its counts ask for")                       \
+    X(4, COUNT, "a count in it is larger than may be, or no multiple of what it has to be")        \
+    X(5, SLOT_WANTED, "it needs a slot and has none")                                              \
+    X(6, SLOT_USED, "another command that is not answered yet has its slot")
+
+enum vgpu_refusal {
+#define VGPU_REFUSAL_ENUM(value, name, text) VGPU_REFUSED_##name = (value),
+    VGPU_REFUSALS(VGPU_REFUSAL_ENUM)
+#undef VGPU_REFUSAL_ENUM
+};
+#define VGPU_REFUSAL_COUNT 7u
+
 /* Commands --------------------------------------------------------------------------- */
 
 #define VGPU_COMMAND_ALIGN 16u       /* bytes; of every command's start and length */
@@ -191,38 +217,39 @@ struct vgpu_command {
 static_assert(sizeof(struct vgpu_command) == VGPU_COMMAND_ALIGN, "ABI");
 
 /*
- * Opcodes, with what follows the header and what the slot's payload is. S: must have a slot.
- * T: uses the GPU and waits for a turn. Lengths are exact but for padding to the alignment.
+ * Opcodes. api/ring.api says for each what follows the header, what the answer is, whether it must
+ * have a slot and whether it waits for a turn; docs/commands.md is that as a table. Lengths are
+ * exact but for padding to the alignment.
  */
 enum vgpu_command_opcode {
-    VGPU_CMD_PAD = 0,             /* up to the ring's end, skipped; never answered */
-    VGPU_CMD_NOP = 1,             /* nothing */
-    VGPU_CMD_DEVICE_INFO = 2,     /* S; struct vgpu_device_info (vgpu-request.h) */
-    VGPU_CMD_MEM_INFO = 3,        /* S; struct vgpu_result_mem_info */
-    VGPU_CMD_MEM_ALLOC = 4,       /* S; vgpu_cmd_value: bytes; vgpu_result_value: address */
-    VGPU_CMD_MEM_FREE = 5,        /* S; vgpu_cmd_value: address */
-    VGPU_CMD_COPY = 6,            /* T; vgpu_cmd_copy */
-    VGPU_CMD_FILL = 7,            /* T; vgpu_cmd_fill */
-    VGPU_CMD_MODULE_LOAD = 8,     /* S; vgpu_cmd_module_load; vgpu_result_value: module */
-    VGPU_CMD_MODULE_BUILTIN = 9,  /* S; vgpu_result_value: module */
-    VGPU_CMD_MODULE_UNLOAD = 10,  /* S; vgpu_cmd_value: module */
-    VGPU_CMD_FUNCTION_GET = 11,   /* S; vgpu_cmd_function_get; vgpu_result_function */
-    VGPU_CMD_FUNCTION_PARAM = 12, /* S; vgpu_cmd_pair: function, index; vgpu_result_param */
-    VGPU_CMD_LAUNCH = 13,         /* T; vgpu_cmd_launch, parameters */
-    VGPU_CMD_STREAM_CREATE = 14,  /* S; vgpu_cmd_value: VGPU_STREAM_*; vgpu_result_value: stream */
-    VGPU_CMD_STREAM_DESTROY = 15, /* vgpu_cmd_value: stream; what it has to do is still done */
-    VGPU_CMD_STREAM_WAIT = 16,    /* vgpu_cmd_pair: stream, event */
-    VGPU_CMD_STREAM_SYNC = 17,    /* S; vgpu_cmd_value: stream; answered when all before is done */
-    VGPU_CMD_STREAM_QUERY = 18,   /* S; vgpu_cmd_value: stream; NOT_READY while it works */
-    VGPU_CMD_EVENT_CREATE = 19,   /* S; vgpu_cmd_value: VGPU_EVENT_*; vgpu_result_value: event */
-    VGPU_CMD_EVENT_DESTROY = 20,  /* vgpu_cmd_value: event */
-    VGPU_CMD_EVENT_RECORD = 21,   /* vgpu_cmd_pair: event, stream */
-    VGPU_CMD_EVENT_SYNC = 22,     /* S; vgpu_cmd_value: event; answered when it has happened */
-    VGPU_CMD_EVENT_QUERY = 23,    /* S; vgpu_cmd_value: event; NOT_READY until it has happened */
-    VGPU_CMD_EVENT_ELAPSED = 24,  /* S; vgpu_cmd_pair: start, end; vgpu_result_elapsed */
-    VGPU_CMD_SYNC = 25,           /* S; answered when all streams have done what was before */
-    VGPU_CMD_FENCE = 26,          /* as STREAM_SYNC, but it does not report earlier failures */
-    VGPU_CMD_CALL = 27, /* vgpu_cmd_call, arguments; a call of api/, which says the rest */
+    VGPU_CMD_PAD = 0, /* up to the ring's end, skipped; never answered */
+    VGPU_CMD_NOP = 1,
+    VGPU_CMD_DEVICE_INFO = 2,
+    VGPU_CMD_MEM_INFO = 3,
+    VGPU_CMD_MEM_ALLOC = 4,
+    VGPU_CMD_MEM_FREE = 5,
+    VGPU_CMD_COPY = 6,
+    VGPU_CMD_FILL = 7,
+    VGPU_CMD_MODULE_LOAD = 8,
+    VGPU_CMD_MODULE_BUILTIN = 9,
+    VGPU_CMD_MODULE_UNLOAD = 10,
+    VGPU_CMD_FUNCTION_GET = 11,
+    VGPU_CMD_FUNCTION_PARAM = 12,
+    VGPU_CMD_LAUNCH = 13,
+    VGPU_CMD_STREAM_CREATE = 14,
+    VGPU_CMD_STREAM_DESTROY = 15,
+    VGPU_CMD_STREAM_WAIT = 16,
+    VGPU_CMD_STREAM_SYNC = 17,
+    VGPU_CMD_STREAM_QUERY = 18,
+    VGPU_CMD_EVENT_CREATE = 19,
+    VGPU_CMD_EVENT_DESTROY = 20,
+    VGPU_CMD_EVENT_RECORD = 21,
+    VGPU_CMD_EVENT_SYNC = 22,
+    VGPU_CMD_EVENT_QUERY = 23,
+    VGPU_CMD_EVENT_ELAPSED = 24,
+    VGPU_CMD_SYNC = 25,
+    VGPU_CMD_FENCE = 26,
+    VGPU_CMD_CALL = 27,
 };
 #define VGPU_COMMAND_COUNT 28u
 
@@ -257,19 +284,34 @@ enum vgpu_copy_kind {
 
 struct vgpu_cmd_copy {
     uint64_t to, from; /* addresses */
-    uint64_t bytes;
+    uint64_t bytes;    /* of each row */
     uint64_t stream;
-    uint32_t kind;      /* enum vgpu_copy_kind */
-    uint32_t reserved;  /* 0 */
-    uint64_t reserved2; /* 0 */
+    uint32_t kind;     /* enum vgpu_copy_kind */
+    uint32_t box;      /* 1: a struct vgpu_copy_box follows; 0: there is one row */
+    uint64_t reserved; /* 0 */
+};
+
+/* A copy of several rows and slices. From row to row it is `pitch` bytes, from slice to slice so
+ * many times `rows` of them. */
+struct vgpu_copy_box {
+    uint64_t to_pitch, to_rows, from_pitch, from_rows;
+    uint64_t height, depth; /* rows of a slice, slices */
 };
 
 struct vgpu_cmd_fill {
-    uint64_t address; /* a multiple of width */
-    uint64_t count;   /* elements */
+    uint64_t address; /* a multiple of `element` */
+    uint64_t width;   /* elements of a row */
     uint64_t stream;
-    uint32_t value; /* its low `width` bytes */
-    uint32_t width; /* bytes of an element: 1, 2 or 4 */
+    uint32_t value;   /* its low `element` bytes */
+    uint32_t element; /* bytes of one: 1, 2 or 4 */
+    uint64_t pitch;   /* bytes from row to row, a multiple of `element`; of no matter for one */
+    uint64_t rows;
+};
+
+struct vgpu_cmd_stream_create {
+    uint32_t flags;    /* VGPU_STREAM_* */
+    int32_t priority;  /* as CUDA's: lower comes first */
+    uint64_t reserved; /* 0 */
 };
 
 struct vgpu_cmd_module_load {
@@ -288,10 +330,19 @@ struct vgpu_cmd_launch {
     uint32_t grid[3];  /* blocks */
     uint32_t block[3]; /* threads */
     uint32_t shared_bytes;
-    uint32_t
-        param_bytes;   /* of the parameters that follow, as the function has them, maybe padded */
-    uint64_t reserved; /* 0 */
+    uint32_t param_bytes; /* of the parameters, as the function has them, maybe padded */
+    uint64_t attributes;  /* how many CUlaunchAttribute there are */
 };
+#define VGPU_ATTRIBUTES_MAX 64u /* of a launch; they follow the structure, then the parameters */
+
+/*
+ * The culprit of a failure that another command reports: the opcode, and above it the id of the
+ * call where it is VGPU_CMD_CALL.
+ */
+static inline uint32_t vgpu_culprit(uint32_t opcode, uint32_t call)
+{
+    return (opcode & 0xff) | call << 8;
+}
 
 #define VGPU_REPLY_MAX (1u << 20) /* bytes */
 
@@ -312,15 +363,15 @@ static_assert(sizeof(struct vgpu_cmd_value) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_call) == 32, "ABI");
 static_assert(sizeof(struct vgpu_cmd_pair) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_copy) == 48, "ABI");
-static_assert(sizeof(struct vgpu_cmd_fill) == 32, "ABI");
+static_assert(sizeof(struct vgpu_cmd_fill) == 48, "ABI");
+static_assert(sizeof(struct vgpu_copy_box) == 48, "ABI");
+static_assert(sizeof(struct vgpu_cmd_stream_create) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_module_load) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_function_get) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_launch) == 56, "ABI");
 
-#define VGPU_STREAM_NON_BLOCKING                                                                   \
-    1u                          /* does not wait for the default stream, nor it for this one       \
-                                 */
-#define VGPU_EVENT_NO_TIMING 2u /* cannot be used with EVENT_ELAPSED, but is cheaper */
+#define VGPU_STREAM_NON_BLOCKING 1u /* neither it nor the default stream waits for the other */
+#define VGPU_EVENT_NO_TIMING 2u     /* cannot be used with EVENT_ELAPSED, but is cheaper */
 
 struct vgpu_result_value {
     uint64_t value;
@@ -336,9 +387,11 @@ struct vgpu_result_function {
     uint32_t max_threads; /* in a block */
 };
 
+/* FUNCTION_PARAM answers with as many as fit, from the one that was asked for on. */
 struct vgpu_result_param {
     uint64_t offset, size; /* bytes */
 };
+#define VGPU_RESULT_PARAMS (VGPU_PAYLOAD_MAX / 16u)
 
 struct vgpu_result_elapsed {
     float milliseconds;

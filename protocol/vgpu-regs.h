@@ -41,8 +41,8 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 #define VGPU_REGS_SIZE 4096u /* bytes, of BAR0 and of the register page */
 
 #define VGPU_MAGIC 0x55504756u /* "VGPU", read as little-endian bytes */
-#define VGPU_VERSION_MAJOR 1u
-#define VGPU_VERSION_MINOR 1u
+#define VGPU_VERSION_MAJOR 2u
+#define VGPU_VERSION_MINOR 0u
 #define VGPU_VERSION (VGPU_VERSION_MAJOR << 16 | VGPU_VERSION_MINOR)
 
 /* Register offsets in BAR0, in bytes. RO, RW and WO are the guest's access. */

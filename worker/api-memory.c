@@ -9,7 +9,7 @@
 #include "common/clock.h"
 #include "common/shared.h"
 #include "worker/api-calls.h"
-#include "worker/commands.h"
+#include "worker/ring-session.h"
 
 /* Of addresses that are reserved; the driver has less. */
 #define ALIGNMENT_MAX (UINT64_C(1) << 40)
@@ -33,38 +33,38 @@ struct mapping {
 
 void memory_free_dropped(struct ring_session *s)
 {
-    if (s->dropped.count == 0) {
+    if (s->memory.dropped.count == 0) {
         return;
     }
     flight_poll(&s->flight, clock_ns());
-    while (s->dropped.count > 0 && flight_idle(&s->flight) && s->gpu->ops->room(s->gpu)) {
-        const uint64_t address = s->dropped.address[--s->dropped.count];
+    while (s->memory.dropped.count > 0 && flight_idle(&s->flight) && s->gpu->ops->room(s->gpu)) {
+        const uint64_t address = s->memory.dropped.address[--s->memory.dropped.count];
 
         if (s->gpu->ops->mem_free(s->gpu, address) == VGPU_GPU_SUCCESS) {
-            ledger_free(&s->ledger, address);
+            ledger_free(&s->memory.ledger, address);
         }
     }
 }
 
 enum vgpu_gpu_error host_memory_drop(struct api_serve *serve, CUdeviceptr address)
 {
-    struct dropped *dropped = &serve->session->dropped;
+    struct session_memory *memory = &serve->session->memory;
 
     /* There are no more to drop than were allocated. */
-    if (dropped->count >= serve->session->ledger.count) {
+    if (memory->dropped.count >= memory->ledger.count) {
         return VGPU_GPU_INVALID_VALUE;
     }
-    if (dropped->count == dropped->room) {
-        const size_t room = 2 * dropped->room + 16;
-        uint64_t *more = realloc(dropped->address, room * sizeof(*more));
+    if (memory->dropped.count == memory->dropped.room) {
+        const size_t room = 2 * memory->dropped.room + 16;
+        uint64_t *more = realloc(memory->dropped.address, room * sizeof(*more));
 
         if (!more) {
             return VGPU_GPU_OUT_OF_MEMORY;
         }
-        dropped->address = more;
-        dropped->room = room;
+        memory->dropped.address = more;
+        memory->dropped.room = room;
     }
-    dropped->address[dropped->count++] = address;
+    memory->dropped.address[memory->dropped.count++] = address;
     return VGPU_GPU_SUCCESS;
 }
 
@@ -98,7 +98,7 @@ enum vgpu_gpu_error host_address_free(struct api_serve *serve, CUdeviceptr addre
 static void drop_reference(struct ring_session *s, struct allocation *allocation)
 {
     if (--allocation->references == 0) {
-        ledger_return(&s->ledger, allocation->bytes);
+        ledger_return(&s->memory.ledger, allocation->bytes);
         free(allocation);
     }
 }
@@ -119,7 +119,7 @@ enum vgpu_gpu_error host_memory_create(struct api_serve *serve, uint64_t *alloca
     }
     memory_free_dropped(s);
     made = calloc(1, sizeof(*made));
-    if (!made || !ledger_reserve(&s->ledger, bytes)) {
+    if (!made || !ledger_reserve(&s->memory.ledger, bytes)) {
         free(made);
         return VGPU_GPU_OUT_OF_MEMORY;
     }
@@ -160,7 +160,7 @@ enum vgpu_gpu_error host_memory_map(struct api_serve *serve, CUdeviceptr address
     struct mapping *mapping = calloc(1, sizeof(*mapping));
     enum vgpu_gpu_error error;
 
-    if (!mapping || bytes != allocation->bytes || s->mapping_count >= MAPPINGS_MAX) {
+    if (!mapping || bytes != allocation->bytes || s->memory.mapping_count >= MAPPINGS_MAX) {
         free(mapping);
         return bytes != allocation->bytes ? VGPU_GPU_INVALID_VALUE : VGPU_GPU_OUT_OF_MEMORY;
     }
@@ -169,9 +169,9 @@ enum vgpu_gpu_error host_memory_map(struct api_serve *serve, CUdeviceptr address
         free(mapping);
         return error;
     }
-    *mapping = (struct mapping){s->mappings, address, allocation};
-    s->mappings = mapping;
-    s->mapping_count++;
+    *mapping = (struct mapping){s->memory.mappings, address, allocation};
+    s->memory.mappings = mapping;
+    s->memory.mapping_count++;
     allocation->references++;
     return VGPU_GPU_SUCCESS;
 }
@@ -181,7 +181,7 @@ static uint64_t bytes_mapped(const struct ring_session *s, uint64_t address, uin
 {
     uint64_t sum = 0;
 
-    for (const struct mapping *m = s->mappings; m; m = m->next) {
+    for (const struct mapping *m = s->memory.mappings; m; m = m->next) {
         if (m->address >= address && m->allocation->bytes <= bytes &&
             m->address - address <= bytes - m->allocation->bytes) {
             sum += m->allocation->bytes;
@@ -193,7 +193,7 @@ static uint64_t bytes_mapped(const struct ring_session *s, uint64_t address, uin
 enum vgpu_gpu_error host_memory_unmap(struct api_serve *serve, CUdeviceptr address, size_t bytes)
 {
     struct ring_session *s = serve->session;
-    struct mapping **place = &s->mappings;
+    struct mapping **place = &s->memory.mappings;
     enum vgpu_gpu_error error;
 
     if (bytes == 0 || bytes_mapped(s, address, bytes) != bytes) {
@@ -208,7 +208,7 @@ enum vgpu_gpu_error host_memory_unmap(struct api_serve *serve, CUdeviceptr addre
             continue;
         }
         *place = mapping->next;
-        s->mapping_count--;
+        s->memory.mapping_count--;
         drop_reference(s, mapping->allocation);
         free(mapping);
     }
@@ -221,10 +221,10 @@ void memory_release_all(struct ring_session *s)
     struct allocation *allocation;
     uint32_t position = 0;
 
-    while (s->mappings) {
-        struct mapping *mapping = s->mappings;
+    while (s->memory.mappings) {
+        struct mapping *mapping = s->memory.mappings;
 
-        s->mappings = mapping->next;
+        s->memory.mappings = mapping->next;
         allocation = mapping->allocation;
         free(mapping);
         if (--allocation->references == 0) {
@@ -234,6 +234,6 @@ void memory_release_all(struct ring_session *s)
     while ((allocation = handles_next(&s->handles, HANDLE_ALLOCATION, &position)) != NULL) {
         free(allocation);
     }
-    free(s->dropped.address);
-    s->dropped = (struct dropped){0};
+    free(s->memory.dropped.address);
+    ledger_release(&s->memory.ledger);
 }

@@ -24,7 +24,10 @@ struct gpu_calls;
 struct gpu_stream;
 struct ring_session;
 
+struct execution;
+
 struct api_serve {
+    struct execution *execution; /* of the command that holds the call */
     struct ring_session *session;
     const struct handles *handles;
     struct gpu *gpu;
@@ -34,30 +37,17 @@ struct api_serve {
     uint8_t *out;                  /* results; a multiple of 8 */
     uint32_t room, length;         /* bytes there, and used */
     enum vgpu_gpu_error error;
-    bool again; /* pieces of it are left to do */
-};
-
-enum api_family {
-    API_CONTROL,
-    API_ALLOC,
-    API_COPY,
-    API_LAUNCH,
-    API_SYNC,
 };
 
 /* Whether an attribute of launches and streams holds no handle, which would be the driver's. */
 bool api_attribute_is_plain(CUlaunchAttributeID id);
 
+/* Arguments' places are counted in words of 8 bytes, from 1; 0: there is none such. */
 struct api_rule {
     const char *name;
     enum vgpu_gpu_error (*serve)(struct api_serve *serve);
-    enum api_family family;
-    bool free;      /* does not depend on what was posted before */
-    bool post;      /* wants no answer */
-    bool slow;      /* may take long without the GPU */
-    bool gate;      /* its stream may wait for something that is not the GPU's */
-    uint8_t stream; /* which argument is the stream, counted in words from 1; 0: none */
-    uint8_t kind;   /* which is enum vgpu_copy_kind, likewise */
+    uint16_t flags; /* enum command_flag */
+    uint8_t stream; /* which argument is the stream */
     uint64_t weigh; /* bit N: how long it takes depends on word N */
 };
 

@@ -35,7 +35,7 @@ static void copy_in(struct backlog *b, uint32_t offset, const void *bytes, uint3
 }
 
 bool backlog_add(struct backlog *b, const struct ring_command *command,
-                 const struct backlog_key *key)
+                 const struct command_facts *facts)
 {
     const struct vgpu_command *header = &command->header;
 
@@ -46,9 +46,8 @@ bool backlog_add(struct backlog *b, const struct ring_command *command,
         }
     }
     *entry_at(b, b->count) = (struct backlog_entry){
-        .key = *key,
+        .facts = *facts,
         .length = header->length,
-        .opcode = header->opcode,
         .slot = header->slot,
     };
     copy_in(b, (b->head + b->used) % BACKLOG_BYTES, command, header->length);
@@ -60,11 +59,12 @@ bool backlog_add(struct backlog *b, const struct ring_command *command,
     return true;
 }
 
-void backlog_take(struct backlog *b, struct ring_command *command)
+void backlog_take(struct backlog *b, struct ring_command *command, struct command_facts *facts)
 {
     const struct backlog_entry *entry = entry_at(b, 0);
 
     backlog_copy_out(b, b->head, command, entry->length);
+    *facts = entry->facts;
     if (entry->slot != 0) {
         b->slots &= ~(UINT64_C(1) << (entry->slot - 1));
     }
@@ -74,17 +74,12 @@ void backlog_take(struct backlog *b, struct ring_command *command)
     b->count--;
 }
 
-bool backlog_same(const struct backlog_key *wanted, const struct backlog_key *key)
-{
-    return wanted->event != 0 ? wanted->event == key->event : wanted->stream == key->stream;
-}
-
-uint32_t backlog_find(const struct backlog *b, uint32_t opcodes, const struct backlog_key *key)
+uint32_t backlog_find(const struct backlog *b, uint32_t flags, const struct command_key *key)
 {
     for (uint32_t i = b->count; i > 0; i--) {
         const struct backlog_entry *entry = &b->entries[(b->first + i - 1) % BACKLOG_COMMANDS];
 
-        if ((opcodes & 1u << entry->opcode) != 0 && backlog_same(key, &entry->key)) {
+        if ((entry->facts.flags & flags) != 0 && command_key_matches(key, &entry->facts.key)) {
             return i;
         }
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Commands of a session that have left the ring and wait for their time, in order: work that may
- * not be submitted yet, and what has to come after it. Pure.
+ * not be submitted yet, and what has to come after it. What was found out about them waits with
+ * them. Pure.
  */
 #ifndef VGPU_WORKER_BACKLOG_H
 #define VGPU_WORKER_BACKLOG_H
@@ -9,20 +10,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "worker/ring.h"
+#include "worker/command.h"
 
 #define BACKLOG_COMMANDS 1024u
 #define BACKLOG_BYTES (512u << 10) /* at least a few of VGPU_COMMAND_MAX */
 
-/* What a command works on; handles, 0: none, or the default stream. */
-struct backlog_key {
-    uint64_t stream, event;
-};
-
 struct backlog_entry {
-    struct backlog_key key;
+    struct command_facts facts;
     uint32_t length; /* bytes */
-    uint16_t opcode;
     uint16_t slot;
 };
 
@@ -40,20 +35,17 @@ bool backlog_has_room(const struct backlog *backlog);
 
 /* Adds a copy of a command; there is room. False when memory is short. */
 bool backlog_add(struct backlog *backlog, const struct ring_command *command,
-                 const struct backlog_key *key);
+                 const struct command_facts *facts);
 
-/* Takes the first one out, into *command; there is one. */
-void backlog_take(struct backlog *backlog, struct ring_command *command);
+/* Takes the first one out, into *command and *facts; there is one. */
+void backlog_take(struct backlog *backlog, struct ring_command *command,
+                  struct command_facts *facts);
 
 /*
- * The last command of one of these opcodes, bit N for opcode N, that works on the key's event, or
- * where it has none on its stream: its place, 1 for the first in the backlog, 0 for none.
+ * The last command that has any of these flags (enum command_flag) and matches the key: its place,
+ * 1 for the first in the backlog, 0 for none.
  */
-uint32_t backlog_find(const struct backlog *backlog, uint32_t opcodes,
-                      const struct backlog_key *key);
-
-/* Whether two keys are the same in that sense. */
-bool backlog_same(const struct backlog_key *wanted, const struct backlog_key *key);
+uint32_t backlog_find(const struct backlog *backlog, uint32_t flags, const struct command_key *key);
 
 /* Frees it. */
 void backlog_release(struct backlog *backlog);

@@ -3,10 +3,6 @@
 from emit import (NOTICE, count_of, fixed_back, fixed_in, host_parameter, host_type, join,
                   optional, parameter, parts)
 
-FAMILIES = {"control": "API_CONTROL", "alloc": "API_ALLOC", "copy": "API_COPY",
-            "launch": "API_LAUNCH", "sync": "API_SYNC"}
-
-
 def host_parameters(call, first):
     return ", ".join([first] + [host_parameter(a) for a in call.arguments])
 
@@ -109,28 +105,30 @@ def serve_function(call):
     return f"static enum vgpu_gpu_error serve_{call.name}(struct api_serve *serve)\n{{\n{body}}}\n"
 
 
+def flags(call):
+    # Whatever waits for the call's stream comes behind it; without one it counts as the default's.
+    return [flag for flag, true in (
+        ("SLOT", not call.post), ("TURN", call.family in ("copy", "launch")), ("SLOW", call.slow),
+        ("FREE", call.free), ("GATE", call.gate), ("CHANGES_STREAM", True)) if true]
+
+
 def rule(call):
-    at = next((at for at, a in fixed_in(call)[0] if a.name == call.stream), None)
-    stream = f", .stream = {at + 1}" if call.stream else ""
-    free = ", .free = true" if call.free else ""
-    post = ", .post = true" if call.post else ""
-    post += ", .slow = true" if call.slow else ""
-    post += ", .gate = true" if call.gate else ""
-    kind = next((at for at, a in fixed_in(call)[0] if a.name == "kind"), None)
-    if call.family == "copy" and kind is not None:
-        stream += f", .kind = {kind + 1}"
+    places = {a.name: at for at, a in fixed_in(call)[0]}
     weigh = sum(1 << at for at, a in fixed_in(call)[0] if a.weight)
+    members = [f'"{call.name}"', f"serve_{call.name}",
+               " | ".join(f"COMMAND_{flag}" for flag in flags(call))]
+    if call.stream:
+        members.append(f".stream = {places[call.stream] + 1}")
     if weigh:
-        stream += f", .weigh = 0x{weigh:x}"
-    return (f'    [{call.id}] = {{"{call.name}", serve_{call.name}, '
-            f"{FAMILIES[call.family]}{free}{post}{stream}}},\n")
+        members.append(f".weigh = 0x{weigh:x}")
+    return f"    [{call.id}] = {{{', '.join(members)}}},\n"
 
 
 def source(spec):
     functions = "\n".join(serve_function(c) for c in spec.wired())
     rules = "".join(rule(c) for c in spec.wired())
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "worker/api-calls.h"\n\n#include <string.h>\n\n#include "worker/handles.h"\n\n'
+            '#include "worker/api-calls.h"\n\n#include <string.h>\n\n#include "worker/command.h"\n#include "worker/handles.h"\n\n'
             f"{functions}\nstatic const struct api_rule rules[] = {{\n{rules}}};\n\n"
             "const struct api_rule *api_find(uint32_t id)\n{\n"
             "    return id < sizeof(rules) / sizeof(rules[0]) && rules[id].serve ? &rules[id] : "

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Graphs of work, see graph.h. */
+/* Graphs of work, see exec-graph.h. */
 #include "worker/exec-graph.h"
 
 #include <stdlib.h>
@@ -53,27 +53,25 @@ static void check_node(struct reader *reader, bool good)
 
 static void decode_kernel(struct reader *reader, struct gpu_graph_node *node)
 {
-    const struct vgpu_graph_kernel *kernel = take_structure(reader, sizeof(*kernel));
+    const struct vgpu_cmd_launch *shape = take_structure(reader, sizeof(*shape));
     struct gpu_launch *launch = &node->kernel.launch;
 
-    if (!kernel) {
+    if (!shape) {
         return;
     }
-    check_node(reader, kernel->reserved == 0 && kernel->launch.reserved == 0 &&
-                           kernel->launch.param_bytes <= VGPU_PARAMS_MAX);
+    check_node(reader,
+               shape->attributes <= VGPU_ATTRIBUTES_MAX && shape->param_bytes <= VGPU_PARAMS_MAX);
     for (int i = 0; i < 3; i++) {
-        check_node(reader, kernel->launch.grid[i] != 0 && kernel->launch.block[i] != 0);
+        check_node(reader, shape->grid[i] != 0 && shape->block[i] != 0);
     }
-    node->kernel.function = handles_get(reader->needs->handles, HANDLE_FUNCTION,
-                                        kernel->launch.function);
+    node->kernel.function = handles_get(reader->needs->handles, HANDLE_FUNCTION, shape->function);
     if (!node->kernel.function) {
         refuse_node(reader, VGPU_GPU_INVALID_HANDLE);
     }
-    launch->shape = &kernel->launch;
-    launch->attribute_count = kernel->attributes;
-    launch->attributes = take_structure(reader,
-                                        (uint64_t)kernel->attributes * sizeof(CUlaunchAttribute));
-    launch->param_bytes = kernel->launch.param_bytes;
+    launch->shape = shape;
+    launch->attribute_count = (uint32_t)shape->attributes;
+    launch->attributes = take_structure(reader, shape->attributes * sizeof(CUlaunchAttribute));
+    launch->param_bytes = shape->param_bytes;
     launch->params = take_structure(reader, launch->param_bytes);
     for (uint32_t i = 0; reader->error == VGPU_GPU_SUCCESS && i < launch->attribute_count; i++) {
         if (!api_attribute_is_plain(launch->attributes[i].id)) {

@@ -9,25 +9,18 @@
  * of its slot, and answered when its fences are passed; the commands behind it go on. So one
  * thread of the guest that waits holds up no other.
  *
- * Work needs the turn on its engine (vgpu-worker.h), and room in the window (flight.h). A command
- * that has not got both waits, and so does what is behind it, but for commands that do not depend
- * on what waits: to wait for an event that was recorded long ago, say. A large copy or fill is
- * submitted in pieces, each as if it were a command of its own.
+ * Work needs the turn on its engine (turns.h), and room in the window (flight.h). A command that
+ * has not got both waits, and so does what is behind it, but for commands that do not depend on
+ * what waits (order.h). A large copy or fill is submitted in pieces, each as if it were a command
+ * of its own.
  *
- *            turn_try()                                  its work is done
- *   NONE -----------------------------------> HELD --------------------------+
- *    |  ask                        TURN        ^ |                           |
- *    +-------------> ASKED --------------------+ | it may submit no more,    v
- *    ^                                           | its work is about to end  NONE
- *    +------------------ YIELDED <---------------+
- *       its work is done
- *
- * A session keeps a turn while it has work on the engine. One that others wait for it keeps for a
- * moment more, if the next piece of work has lately followed the last one that soon: a job that
- * waits for each of its kernels is not interrupted at each of them.
+ *   head      the first command that waits, or is carried out
+ *   backlog   those behind it, in order (backlog.h)
+ *   parked    commands that wait until so many of these have been carried out, by their slots
+ *   pending   commands that were carried out and wait for the GPU, by their slots (pending.h)
  *
  * A failed command without a slot is remembered, the first one of several, until the next
- * synchronising command reports it.
+ * synchronising command reports it, and whose failure it was.
  */
 #ifndef VGPU_WORKER_RING_SESSION_H
 #define VGPU_WORKER_RING_SESSION_H
@@ -37,57 +30,40 @@
 
 #include "worker/backlog.h"
 #include "worker/exec-graph.h"
+#include "worker/execution.h"
 #include "worker/flight.h"
 #include "worker/gpu.h"
 #include "worker/handles.h"
-#include "worker/ledger.h"
+#include "worker/pending.h"
 #include "worker/predict.h"
 #include "worker/ring.h"
-#include "worker/turn.h"
+#include "worker/session-memory.h"
+#include "worker/streams.h"
+#include "worker/turns.h"
 
-enum pending_kind {
-    PENDING_SYNC,   /* reports what went wrong before */
-    PENDING_FENCE,  /* does not */
-    PENDING_FREE,   /* then frees the memory at `argument` */
-    PENDING_UNLOAD, /* then unloads the module `argument` */
-};
-
-/* A command that is answered later. */
-struct pending {
-    struct vgpu_command header;
-    enum pending_kind kind;
-    uint64_t argument;
-    struct gpu_fence *fences; /* `count` of them are not passed yet */
-    uint32_t count;
-};
+/* The largest upload: the worker has a copy of it until a module or graph is made of it. */
+#define RING_UPLOAD_MAX (UINT64_C(1) << 30) /* bytes */
 
 /* A command that waits for work which waits itself. */
 struct parked {
     uint64_t until; /* so many have to be carried out at the head */
     struct vgpu_command header;
     struct vgpu_cmd_value body;
+    struct command_facts facts;
 };
 
-/* A destroyed stream that still has work to do. */
-struct retired {
-    struct retired *next;
-    struct gpu_stream *stream;
-    struct gpu_fence fence; /* its end */
-};
-
-enum ring_turn {
-    RING_TURN_NONE,
-    RING_TURN_ASKED,
-    RING_TURN_HELD,
-    RING_TURN_YIELDED,
-};
-
-/* The session's turn on one engine. */
-struct ring_engine {
-    struct turn turn;
-    enum ring_turn state;
-    bool used;      /* work was submitted in this turn */
-    uint64_t pause; /* between the end of work and the next piece, ns, of late */
+/* Commands that have left the ring. */
+struct taken {
+    bool held; /* `head` is still to be carried out */
+    struct ring_command head;
+    struct command_facts head_facts;
+    struct flight_piece piece; /* of the head, where it is work: what is to be submitted next */
+    uint64_t progress;         /* of the head: bytes, elements or places submitted */
+    struct backlog backlog;
+    uint64_t passed;                  /* commands carried out at the head, so far */
+    struct parked parked[VGPU_SLOTS]; /* those in parked_slots are valid */
+    uint64_t parked_slots;            /* bit N: slot N + 1 has one */
+    struct ring_command behind;       /* one that was taken while others wait */
 };
 
 /* What comes over in chunks: a module's image or the encoding of a graph. */
@@ -96,50 +72,24 @@ struct upload {
     uint64_t size;
 };
 
-struct mapping;
-
-/* Memory that is to be freed when the GPU does nothing. */
-struct dropped {
-    uint64_t *address; /* `count` of them, with room for `room` */
-    size_t count, room;
-};
-
+/* Each part has an owner, the file that alone changes it; others call that. */
 struct ring_session {
-    /* Set by ring_session_init(). */
-    struct ring ring;
+    /* Set by ring_session_init(), and not changed. */
     struct gpu *gpu;
     struct vgpu_turn_page *page;
-    struct ring_engine engines[VGPU_ENGINES];
-    struct ledger ledger;
-    struct flight flight;
-    struct predictor predictor;
 
-    /* The session's own, zero at first. */
-    struct handles handles;
-    struct pending pending[VGPU_SLOTS]; /* those in pending_slots are valid */
-    uint64_t pending_slots;             /* bit N: slot N + 1 has a pending command */
-    enum vgpu_gpu_error deferred;       /* of a command without a slot */
-    bool faulted;                       /* the GPU's context is lost, and that is counted */
-    struct retired *retired;
-    unsigned retired_count;
-    uint32_t mapping_count;
-    bool held;                 /* `head` is still to be carried out */
-    bool settling;             /* nothing is submitted until all is done: something is freed then */
-    bool submitted;            /* it was not refused */
-    struct flight_piece piece; /* of it, where it is work */
-    uint64_t progress;         /* of a large copy or fill: bytes or elements submitted */
-    struct ring_command head;  /* the first command that waits, or is carried out */
-    struct backlog backlog;    /* those behind it */
-    uint64_t passed;           /* commands carried out at the head, so far */
-    struct parked parked[VGPU_SLOTS]; /* those in parked_slots are valid */
-    uint64_t parked_slots;            /* bit N: slot N + 1 has one */
-    struct ring_command behind;       /* one that was taken while others wait */
-    struct ring_command *command;     /* the one that is carried out: head or behind */
-    struct upload upload;
-    struct graph_sum graphs;
-    struct mapping *mappings; /* `mapping_count` of them */
-    struct dropped dropped;
-    uint64_t limit_bytes[3]; /* of device memory that limits of the context account for */
+    struct ring ring;             /* ring.c */
+    struct taken taken;           /* ring-session.c */
+    struct turns turns;           /* turns.c */
+    struct flight flight;         /* flight.c */
+    struct predictor predictor;   /* estimate.c looks up, flight.c teaches */
+    struct handles handles;       /* handles.c */
+    struct pending_set pending;   /* pending.c */
+    struct streams streams;       /* do-stream.c */
+    struct session_memory memory; /* do-memory.c and api-memory.c */
+    struct upload upload;         /* api-host.c */
+    struct graph_sum graphs;      /* exec-graph.c */
+    bool faulted;                 /* ring-session.c: the GPU's context is lost, which is counted */
 };
 
 /* All that a session needs, and it does not own. */

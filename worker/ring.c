@@ -12,68 +12,116 @@ void ring_init(struct ring *ring, struct vgpu_queue *queue, int irq)
 {
     *ring = (struct ring){.queue = queue, .interrupt = {.fd = irq}};
     shared_store(&queue->head, 0);
+    shared_store(&queue->refused.why, VGPU_REFUSED_NONE);
     shared_store_release(&queue->parked, 0);
 }
 
-/* Whether a copied header can be that of a command with `room` contiguous bytes posted. */
-static bool good_header(const struct vgpu_command *header, uint32_t to_end, uint32_t room)
+void ring_refuse(struct ring *ring, const struct vgpu_command *command, enum vgpu_refusal why)
 {
-    if (header->length < HEADER || header->length % VGPU_COMMAND_ALIGN != 0 ||
-        header->length > room || header->reserved != 0 || header->slot > VGPU_SLOTS) {
-        return false;
+    struct vgpu_queue *queue = ring->queue;
+
+    shared_store(&queue->refused.offset, ring->head - command->length);
+    queue->refused.opcode = command->opcode;
+    queue->refused.slot = command->slot;
+    shared_store(&queue->refused.length, command->length);
+    /* Partner: the load-acquire of a guest that finds its session ended. */
+    shared_store_release(&queue->refused.why, (uint32_t)why);
+}
+
+/* What lies at the head is no command. */
+static enum ring_state refuse_next(struct ring *ring, struct vgpu_command header,
+                                   enum vgpu_refusal why)
+{
+    const uint32_t head = ring->head;
+
+    /* As if it had been taken, whatever length it claims. */
+    ring->head += header.length;
+    ring_refuse(ring, &header, why);
+    ring->head = head;
+    return RING_BAD;
+}
+
+/* Looks how far the guest has posted. What is between head and tail then is whole commands. */
+static enum ring_state read_tail(struct ring *ring)
+{
+    /* Partner: the store-release of the thread that posted. */
+    const uint32_t tail = shared_load_acquire(&ring->queue->tail);
+    const uint32_t posted = tail - ring->head;
+
+    if (posted > VGPU_RING_SIZE || posted % VGPU_COMMAND_ALIGN != 0) {
+        return refuse_next(ring, (struct vgpu_command){0}, VGPU_REFUSED_TAIL);
     }
-    if (header->opcode == VGPU_CMD_PAD) {
-        /* Nobody needs one at the start; two in a row could go on for ever. */
-        return header->length == to_end && to_end < VGPU_RING_SIZE && header->slot == 0;
+    ring->tail = tail;
+    return posted == 0 ? RING_EMPTY : RING_COMMAND;
+}
+
+/* Whether a copied header can be one, with so many contiguous bytes posted. */
+static inline bool header_is_good(const struct vgpu_command *header, uint32_t posted)
+{
+    return header->length >= HEADER && header->length % VGPU_COMMAND_ALIGN == 0 &&
+           header->length <= posted && header->reserved == 0 && header->slot <= VGPU_SLOTS;
+}
+
+static void leave_ring(struct ring *ring, uint32_t length)
+{
+    ring->head += length;
+    /* Partner: the load-acquire of a guest that waits for room. */
+    shared_store_release(&ring->queue->head, ring->head);
+}
+
+/* Skips padding up to the ring's end. At its start nobody needs any, so that none follows another.
+ */
+static enum ring_state skip_padding(struct ring *ring, struct ring_command *command,
+                                    uint32_t to_end)
+{
+    const struct vgpu_command *header = &command->header;
+
+    if (header->length != to_end || to_end == VGPU_RING_SIZE || header->slot != 0) {
+        return refuse_next(ring, *header, VGPU_REFUSED_HEADER);
     }
-    return header->length <= VGPU_COMMAND_MAX;
+    leave_ring(ring, to_end);
+    return ring_take(ring, command);
 }
 
 enum ring_state ring_take(struct ring *ring, struct ring_command *command)
 {
-    struct vgpu_queue *queue = ring->queue;
+    const uint32_t offset = ring->head % VGPU_RING_SIZE;
+    const uint32_t to_end = VGPU_RING_SIZE - offset;
+    uint8_t *place = ring->queue->ring + offset;
+    uint32_t posted;
 
-    do {
-        const uint32_t offset = ring->head % VGPU_RING_SIZE;
-        const uint32_t to_end = VGPU_RING_SIZE - offset;
-        uint32_t posted;
+    if (ring->head == ring->tail) {
+        const enum ring_state state = read_tail(ring);
 
-        if (ring->head == ring->tail) {
-            /* Partner: the store-release of whoever posted. */
-            ring->tail = shared_load_acquire(&queue->tail);
+        if (state != RING_COMMAND) {
+            return state;
         }
-        posted = ring->tail - ring->head;
-        if (posted == 0) {
-            return RING_EMPTY;
-        }
-        if (posted > VGPU_RING_SIZE || posted % VGPU_COMMAND_ALIGN != 0) {
-            return RING_BAD;
-        }
-        shared_copy_in(&command->header, queue->ring + offset, HEADER);
-        if (!good_header(&command->header, to_end, posted < to_end ? posted : to_end)) {
-            return RING_BAD;
-        }
-        if (command->header.opcode != VGPU_CMD_PAD) {
-            shared_copy_in(command->body, queue->ring + offset + HEADER,
-                           command->header.length - HEADER);
-        }
-        ring->head += command->header.length;
-        /* Partner: the load-acquire of a guest that waits for room. */
-        shared_store_release(&queue->head, ring->head);
-    } while (command->header.opcode == VGPU_CMD_PAD);
+    }
+    posted = ring->tail - ring->head;
+    shared_copy_in_pairs(&command->header, place, HEADER);
+    if (!header_is_good(&command->header, posted < to_end ? posted : to_end)) {
+        return refuse_next(ring, command->header, VGPU_REFUSED_HEADER);
+    }
+    if (command->header.opcode == VGPU_CMD_PAD) {
+        return skip_padding(ring, command, to_end);
+    }
+    if (command->header.length > VGPU_COMMAND_MAX) {
+        return refuse_next(ring, command->header, VGPU_REFUSED_HEADER);
+    }
+    shared_copy_in_pairs(command->body, place + HEADER, command->header.length - HEADER);
+    leave_ring(ring, command->header.length);
     return RING_COMMAND;
 }
 
-void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgpu_gpu_error result,
-                 const void *payload, uint32_t length)
+/* Stores the rest of an answer whose payload is there already, and lets the guest see it. */
+static void complete_answer(struct ring *ring, const struct vgpu_command *command,
+                            enum vgpu_gpu_error result, uint32_t length, uint32_t culprit)
 {
     struct vgpu_slot *slot = &ring->queue->slots[command->slot - 1];
 
-    if (length > 0) {
-        memcpy(slot->payload, payload, length);
-    }
     shared_store(&slot->result, result);
     shared_store(&slot->length, length);
+    shared_store(&slot->culprit, culprit);
     /* Partner: the load-acquire of the thread that waits for this slot. */
     shared_store_release(&slot->sequence, command->sequence);
     /* Partner: the fence between the guest's store of `waiting` and its look at the slot. */
@@ -81,6 +129,21 @@ void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgp
     if (shared_load(&ring->queue->waiting) != 0) {
         interrupt_raise(&ring->interrupt);
     }
+}
+
+void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgpu_gpu_error result,
+                 const void *payload, uint32_t length)
+{
+    if (length > 0) {
+        memcpy(ring->queue->slots[command->slot - 1].payload, payload, length);
+    }
+    complete_answer(ring, command, result, length, 0);
+}
+
+void ring_answer_for(struct ring *ring, const struct vgpu_command *command,
+                     enum vgpu_gpu_error result, uint32_t culprit)
+{
+    complete_answer(ring, command, result, 0, culprit);
 }
 
 bool ring_park(struct ring *ring)

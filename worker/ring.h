@@ -38,7 +38,11 @@ enum ring_state {
 
 void ring_init(struct ring *ring, struct vgpu_queue *queue, int irq);
 
+/* Takes the next command. What is bad is told to the guest, as by ring_refuse(). */
 enum ring_state ring_take(struct ring *ring, struct ring_command *command);
+
+/* Tells the guest which command ends its session and why: the one that was taken last. */
+void ring_refuse(struct ring *ring, const struct vgpu_command *command, enum vgpu_refusal why);
 
 /*
  * Answers a command with `length` bytes, at most VGPU_PAYLOAD_MAX, and signals the interrupt where
@@ -46,6 +50,10 @@ enum ring_state ring_take(struct ring *ring, struct ring_command *command);
  */
 void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgpu_gpu_error result,
                  const void *payload, uint32_t length);
+
+/* The same for the failure of another command, whose vgpu_culprit() is given. */
+void ring_answer_for(struct ring *ring, const struct vgpu_command *command,
+                     enum vgpu_gpu_error result, uint32_t culprit);
 
 /* Announces that this side is about to sleep; false when there is something to do instead. */
 bool ring_park(struct ring *ring);

@@ -115,7 +115,7 @@ int cli_bench(struct vgpu *vgpu, int argc, char **argv)
     printf("%-34s %10s %10s %10s\n", "", "min", "p50", "p99");
     r = time_requests(vgpu, "ten register reads", register_read);
     if (r == EXIT_OK) {
-        r = time_requests(vgpu, "bench_echo of 4 bytes", bench_echo);
+        r = time_requests(vgpu, "echo of 4 bytes", bench_echo);
     }
     if (r == EXIT_OK) {
         r = time_requests(vgpu, "add 1 pair", add_pair);

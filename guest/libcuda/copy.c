@@ -11,7 +11,7 @@
 #include "guest/libcuda/entry.h"
 #include "guest/libcuda/memory.h"
 #include "guest/libcuda/stream.h"
-#include "guest/libvgpu/session.h"
+#include "guest/libvgpu/ring-calls.h"
 
 /* Rows shorter than this are packed before they are copied. */
 #define ROW_MAX (UINT64_C(64) << 10)
@@ -214,11 +214,26 @@ static bool is_pinned(const struct box *box, const struct side *side)
     return vgpu_is_pinned(cuda.session, first) && vgpu_is_pinned(cuda.session, last);
 }
 
-static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, CUstream stream)
+static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, uint64_t stream)
 {
-    return call_copy_3d(box->to.address, box->to.pitch, box->to.rows, box->from.address,
-                        box->from.pitch, box->from.rows, box->width, box->height, box->depth,
-                        (unsigned)kind, stream);
+    const struct vgpu_cmd_copy body = {
+        .to = box->to.address,
+        .from = box->from.address,
+        .bytes = box->width,
+        .stream = stream,
+        .kind = kind,
+        .box = 1,
+    };
+    const struct vgpu_copy_box rest = {
+        .to_pitch = box->to.pitch,
+        .to_rows = box->to.rows,
+        .from_pitch = box->from.pitch,
+        .from_rows = box->from.rows,
+        .height = box->height,
+        .depth = box->depth,
+    };
+
+    return result_of(ring_copy(cuda.session, &body, &rest, sizeof(rest)));
 }
 
 static CUresult host_rows(const struct box *box, uint64_t stream)
@@ -253,7 +268,7 @@ static CUresult long_rows(const struct box *box, uint64_t stream)
 
 /* Some rows of a slice, through a piece of the arena where they lie behind each other. */
 static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row, uint64_t rows,
-                            uint8_t *pack, CUstream stream, uint64_t handle)
+                            uint8_t *pack, uint64_t handle)
 {
     const struct side packed = {true, (uint64_t)(uintptr_t)pack, box->width, rows};
     struct box part = {.width = box->width, .height = rows, .depth = 1};
@@ -263,7 +278,7 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
         part.to = packed;
         part.from = (struct side){false, row_address(&box->from, slice, row), box->from.pitch,
                                   rows};
-        r = post_rows(&part, VGPU_COPY_FROM_DEVICE, stream);
+        r = post_rows(&part, VGPU_COPY_FROM_DEVICE, handle);
     } else {
         for (uint64_t i = 0; i < rows; i++) {
             memcpy(pack + i * box->width,
@@ -271,7 +286,7 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
         }
         part.from = packed;
         part.to = (struct side){false, row_address(&box->to, slice, row), box->to.pitch, rows};
-        r = post_rows(&part, VGPU_COPY_TO_DEVICE, stream);
+        r = post_rows(&part, VGPU_COPY_TO_DEVICE, handle);
     }
     if (r == CUDA_SUCCESS) {
         r = wait_for_stream(handle);
@@ -283,7 +298,7 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
     return r;
 }
 
-static CUresult short_rows(const struct box *box, CUstream stream, uint64_t handle)
+static CUresult short_rows(const struct box *box, uint64_t handle)
 {
     const uint64_t all = box->height * box->width, most = PACK_BYTES / box->width;
     CUresult r = CUDA_SUCCESS;
@@ -296,7 +311,7 @@ static CUresult short_rows(const struct box *box, CUstream stream, uint64_t hand
         for (uint64_t row = 0; r == CUDA_SUCCESS && row < box->height; row += most) {
             const uint64_t left = box->height - row;
 
-            r = packed_rows(box, slice, row, left < most ? left : most, pack, stream, handle);
+            r = packed_rows(box, slice, row, left < most ? left : most, pack, handle);
         }
     }
     vgpu_pinned_free(cuda.session, pack);
@@ -328,7 +343,7 @@ static bool is_empty(const struct box *box)
 }
 
 /* A box whose sides are checked. */
-static CUresult copy_box(const struct box *box, CUstream stream, uint64_t handle)
+static CUresult copy_box(const struct box *box, uint64_t handle)
 {
     if (is_empty(box)) {
         return CUDA_SUCCESS;
@@ -337,12 +352,12 @@ static CUresult copy_box(const struct box *box, CUstream stream, uint64_t handle
         return host_rows(box, handle);
     }
     if (!box->to.host && !box->from.host) {
-        return post_rows(box, VGPU_COPY_ON_DEVICE, stream);
+        return post_rows(box, VGPU_COPY_ON_DEVICE, handle);
     }
     if (is_pinned(box, box->to.host ? &box->to : &box->from)) {
-        return post_rows(box, box->to.host ? VGPU_COPY_FROM_DEVICE : VGPU_COPY_TO_DEVICE, stream);
+        return post_rows(box, box->to.host ? VGPU_COPY_FROM_DEVICE : VGPU_COPY_TO_DEVICE, handle);
     }
-    return box->width < ROW_MAX ? short_rows(box, stream, handle) : long_rows(box, handle);
+    return box->width < ROW_MAX ? short_rows(box, handle) : long_rows(box, handle);
 }
 
 /* What a program says of a side. */
@@ -449,7 +464,7 @@ CUresult guest_cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *copy, CUstream stream)
     if (r == CUDA_SUCCESS) {
         r = make_box(copy, &box);
     }
-    return r == CUDA_SUCCESS ? IN_STREAM(stream, copy_box(&box, stream, handle_)) : r;
+    return r == CUDA_SUCCESS ? IN_STREAM(stream, copy_box(&box, handle_)) : r;
 }
 
 CUresult guest_cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream)
@@ -553,14 +568,19 @@ static CUresult fill_pitched(CUdeviceptr to, size_t pitch, unsigned value, unsig
                                           .elementSize = element,
                                           .width = width,
                                           .height = height};
+    uint64_t handle;
     CUresult r;
 
     if (capture_takes(stream)) {
         return capture_fill(stream, &fill);
     }
-    r = check_fill(&fill);
+    r = stream_handle(stream, &handle);
+    if (r == CUDA_SUCCESS) {
+        r = check_fill(&fill);
+    }
     return r == CUDA_SUCCESS && width > 0 && height > 0
-               ? call_fill_rows(to, pitch, value, element, width, height, stream)
+               ? result_of(ring_fill(cuda.session, to, width, handle, value, element,
+                                     height > 1 ? pitch : 0, height))
                : r;
 }
 

@@ -124,23 +124,41 @@ static CUresult check_shape(struct function *function, const struct shape *shape
 
 /* Launches ------------------------------------------------------------------------------------- */
 
-static CUresult launch_post(const struct function *function, const struct shape *shape,
+/* Posts it; what goes wrong with a launch is told by the next call that synchronises. */
+static CUresult launch_post(const struct launch *l, const struct function *function,
                             uint64_t stream, const uint8_t *params, uint32_t bytes)
 {
-    const struct vgpu_cmd_launch body = {
+    struct {
+        struct vgpu_cmd_launch launch;
+        CUlaunchAttribute attributes[VGPU_ATTRIBUTES_MAX];
+    } body;
+    const struct shape *shape = &l->shape;
+    const size_t attribute_bytes = l->attribute_count * sizeof(body.attributes[0]);
+
+    static_assert(offsetof(__typeof__(body), attributes) == sizeof(body.launch),
+                  "no padding between");
+    if (l->attribute_count > VGPU_ATTRIBUTES_MAX) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    body.launch = (struct vgpu_cmd_launch){
         .function = function->object.handle,
         .stream = stream,
         .grid = {shape->grid[0], shape->grid[1], shape->grid[2]},
         .block = {shape->block[0], shape->block[1], shape->block[2]},
         .shared_bytes = shape->shared_bytes,
         .param_bytes = bytes,
+        .attributes = l->attribute_count,
     };
-
-    return result_of(session_post(cuda.session, &(struct command){.opcode = VGPU_CMD_LAUNCH,
-                                                                  .body = &body,
-                                                                  .body_bytes = sizeof(body),
-                                                                  .rest = params,
-                                                                  .rest_bytes = bytes}));
+    if (attribute_bytes > 0) {
+        memcpy(body.attributes, l->attributes, attribute_bytes);
+    }
+    return result_of(session_post(
+        cuda.session,
+        &(struct command){.opcode = VGPU_CMD_LAUNCH,
+                          .body = &body,
+                          .body_bytes = (uint32_t)(sizeof(body.launch) + attribute_bytes),
+                          .rest = params,
+                          .rest_bytes = bytes}));
 }
 
 /* The function that is launched, when its shape is one that the GPU has. */
@@ -156,7 +174,6 @@ static CUresult check_launch(const struct launch *l, struct function **function)
 
 static CUresult launch_kernel(const struct launch *l, CUstream stream)
 {
-    const struct shape *shape = &l->shape;
     struct function *function;
     uint8_t room[VGPU_PARAMS_MAX];
     const uint8_t *bytes = NULL;
@@ -177,13 +194,7 @@ static CUresult launch_kernel(const struct launch *l, CUstream stream)
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    if (l->attribute_count == 0) {
-        return launch_post(function, shape, handle, bytes, byte_count);
-    }
-    return call_launch_ex(l->function, shape->grid[0], shape->grid[1], shape->grid[2],
-                          shape->block[0], shape->block[1], shape->block[2], shape->shared_bytes,
-                          stream, l->attributes, l->attribute_count, (const char *)bytes,
-                          byte_count);
+    return launch_post(l, function, handle, bytes, byte_count);
 }
 
 /* Launches for later ------------------------------------------------------------------------- */

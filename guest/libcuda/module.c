@@ -11,7 +11,7 @@
 #include "guest/libcuda/entry.h"
 #include "guest/libcuda/image.h"
 #include "guest/libcuda/memory.h"
-#include "guest/libvgpu/session.h"
+#include "guest/libvgpu/ring-calls.h"
 
 struct module {
     struct object object;
@@ -150,7 +150,7 @@ static CUresult read_parameters(struct function *function)
 {
     const uint32_t count = function->count;
     struct parameter *parameters;
-    CUresult r;
+    CUresult r = CUDA_SUCCESS;
 
     if (count == 0 || count == ~0u) {
         return CUDA_SUCCESS;
@@ -162,16 +162,23 @@ static CUresult read_parameters(struct function *function)
     if (!parameters) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    static_assert(sizeof(*parameters) == 2 * sizeof(uint32_t), "two values each");
-    r = call_function_params(&parameters->offset, 2 * count,
-                             (CUfunction)(uintptr_t)function->object.handle);
-    for (uint32_t i = 0; r == CUDA_SUCCESS && i < count; i++) {
-        const uint64_t end = (uint64_t)parameters[i].offset + parameters[i].size;
+    for (uint32_t known = 0; r == CUDA_SUCCESS && known < count;) {
+        struct vgpu_result_param params[VGPU_RESULT_PARAMS];
+        uint32_t got = 0;
 
-        if (end > VGPU_PARAMS_MAX) {
-            r = CUDA_ERROR_UNKNOWN;
-        } else if (end > function->bytes) {
-            function->bytes = (uint32_t)end;
+        r = result_of(
+            ring_function_param(cuda.session, function->object.handle, known, params, &got));
+        for (uint32_t i = 0; r == CUDA_SUCCESS && i < got && known < count; i++) {
+            const uint64_t end = params[i].offset + params[i].size;
+
+            if (params[i].size > VGPU_PARAMS_MAX || params[i].offset > VGPU_PARAMS_MAX ||
+                end > VGPU_PARAMS_MAX) {
+                r = CUDA_ERROR_UNKNOWN;
+            } else if (end > function->bytes) {
+                function->bytes = (uint32_t)end;
+            }
+            parameters[known++] = (struct parameter){(uint32_t)params[i].offset,
+                                                     (uint32_t)params[i].size};
         }
     }
     if (r != CUDA_SUCCESS) {
@@ -187,13 +194,6 @@ static CUresult module_function(struct module *module, const char *name, struct 
 {
     const size_t length = strlen(name);
     const struct vgpu_cmd_function_get body = {.module = module->object.handle, .length = length};
-    const struct command command = {
-        .opcode = VGPU_CMD_FUNCTION_GET,
-        .body = &body,
-        .body_bytes = sizeof(body),
-        .rest = name,
-        .rest_bytes = (uint32_t)length,
-    };
     struct vgpu_result_function result = {0};
     struct function *made;
     CUresult r;
@@ -201,7 +201,7 @@ static CUresult module_function(struct module *module, const char *name, struct 
     if (length == 0 || length >= VGPU_NAME_MAX) {
         return CUDA_ERROR_NOT_FOUND;
     }
-    r = result_of(session_call(cuda.session, &command, &result, sizeof(result)));
+    r = result_of(ring_function_get(cuda.session, &body, name, (uint32_t)length, &result));
     if (r != CUDA_SUCCESS) {
         return r;
     }

@@ -74,15 +74,12 @@ static void add_number(struct writer *w, struct numbers *numbers, uint32_t numbe
 
 static void write_kernel(struct writer *w, const struct kernel_work *work)
 {
-    const struct vgpu_graph_kernel kernel = {
-        .launch =
-            {
-                .function = (uint64_t)(uintptr_t)work->function,
-                .grid = {work->shape.grid[0], work->shape.grid[1], work->shape.grid[2]},
-                .block = {work->shape.block[0], work->shape.block[1], work->shape.block[2]},
-                .shared_bytes = work->shape.shared_bytes,
-                .param_bytes = work->param_bytes,
-            },
+    const struct vgpu_cmd_launch kernel = {
+        .function = (uint64_t)(uintptr_t)work->function,
+        .grid = {work->shape.grid[0], work->shape.grid[1], work->shape.grid[2]},
+        .block = {work->shape.block[0], work->shape.block[1], work->shape.block[2]},
+        .shared_bytes = work->shape.shared_bytes,
+        .param_bytes = work->param_bytes,
         .attributes = work->attribute_count,
     };
 

@@ -10,7 +10,7 @@
 #include "guest/libcuda/entry.h"
 #include "guest/libcuda/mempool.h"
 #include "guest/libcuda/object.h"
-#include "guest/libvgpu/session.h"
+#include "guest/libvgpu/ring-calls.h"
 
 struct stream {
     struct object object;
@@ -44,15 +44,15 @@ static CUresult make_stream(unsigned flags, int priority, struct context *contex
                             struct stream **made)
 {
     struct stream *stream = calloc(1, sizeof(*stream));
-    CUstream handle = NULL;
+    struct vgpu_result_value handle = {0};
     CUresult r;
 
     if (!stream) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    r = call_stream_create(&handle, flags, priority);
-    if (r == CUDA_SUCCESS && !object_add(&stream->object, (uint64_t)(uintptr_t)handle, context)) {
-        vgpu_stream_destroy(cuda.session, (uint64_t)(uintptr_t)handle);
+    r = result_of(ring_stream_create(cuda.session, flags, priority, &handle));
+    if (r == CUDA_SUCCESS && !object_add(&stream->object, handle.value, context)) {
+        vgpu_stream_destroy(cuda.session, handle.value);
         r = CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (r != CUDA_SUCCESS) {

@@ -1,65 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* A session's commands, one function each; their order is that of vgpu-queue.h. */
+/*
+ * A session's commands as programs call them; the functions that post each, ring_xxx(), are
+ * generated from api/ring.api. Here is what is more than that: names that are checked, layouts of
+ * parameters that are asked for once.
+ */
 #include <stdlib.h>
 #include <string.h>
 
-#include "guest/libvgpu/session.h"
-
-/* A command with a body of its own, posted. */
-static int post_command(struct vgpu_session *s, uint16_t opcode, const void *body, uint32_t bytes)
-{
-    return session_post(s, &(struct command){.opcode = opcode, .body = body, .body_bytes = bytes});
-}
-
-/* A command with one value, and an answer of `bytes`. */
-static int ask_value(struct vgpu_session *s, uint16_t opcode, uint64_t value, void *answer,
-                     uint32_t bytes)
-{
-    const struct vgpu_cmd_value body = {.value = value};
-
-    return session_call(
-        s, &(struct command){.opcode = opcode, .body = &body, .body_bytes = sizeof(body)}, answer,
-        bytes);
-}
-
-/* The same without a value. */
-static int ask_plain(struct vgpu_session *s, uint16_t opcode, void *answer, uint32_t bytes)
-{
-    return session_call(s, &(struct command){.opcode = opcode, .body = ""}, answer, bytes);
-}
-
-/* A command with one value whose answer is one, too. */
-static int make_object(struct vgpu_session *s, uint16_t opcode, uint64_t value, uint64_t *made)
-{
-    struct vgpu_result_value result = {0};
-    const int r = ask_value(s, opcode, value, &result, sizeof(result));
-
-    *made = result.value;
-    return r;
-}
-
-static int post_value(struct vgpu_session *s, uint16_t opcode, uint64_t value)
-{
-    const struct vgpu_cmd_value body = {.value = value};
-
-    return post_command(s, opcode, &body, sizeof(body));
-}
-
-static int post_pair(struct vgpu_session *s, uint16_t opcode, uint64_t first, uint64_t second)
-{
-    const struct vgpu_cmd_pair body = {.first = first, .second = second};
-
-    return post_command(s, opcode, &body, sizeof(body));
-}
+#include "guest/libvgpu/ring-calls.h"
 
 int vgpu_session_ping(struct vgpu_session *s)
 {
-    return ask_plain(s, VGPU_CMD_NOP, NULL, 0);
+    /* With a slot, which the command need not have. */
+    return session_call(s, &(struct command){.opcode = VGPU_CMD_NOP, .body = ""}, NULL, 0);
 }
 
 int vgpu_session_info(struct vgpu_session *s, struct vgpu_device_info *info)
 {
-    const int r = ask_plain(s, VGPU_CMD_DEVICE_INFO, info, sizeof(*info));
+    const int r = ring_device_info(s, info);
 
     if (r == VGPU_OK) {
         info->name[sizeof(info->name) - 1] = '\0';
@@ -70,7 +28,7 @@ int vgpu_session_info(struct vgpu_session *s, struct vgpu_device_info *info)
 int vgpu_mem_info(struct vgpu_session *s, uint64_t *free_bytes, uint64_t *total)
 {
     struct vgpu_result_mem_info result = {0};
-    const int r = ask_plain(s, VGPU_CMD_MEM_INFO, &result, sizeof(result));
+    const int r = ring_mem_info(s, &result);
 
     *free_bytes = result.free;
     *total = result.total;
@@ -79,27 +37,28 @@ int vgpu_mem_info(struct vgpu_session *s, uint64_t *free_bytes, uint64_t *total)
 
 int vgpu_mem_alloc(struct vgpu_session *s, uint64_t bytes, uint64_t *address)
 {
-    return make_object(s, VGPU_CMD_MEM_ALLOC, bytes, address);
+    struct vgpu_result_value result = {0};
+    const int r = ring_mem_alloc(s, bytes, &result);
+
+    *address = result.value;
+    return r;
 }
 
 int vgpu_mem_free(struct vgpu_session *s, uint64_t address)
 {
-    return ask_value(s, VGPU_CMD_MEM_FREE, address, NULL, 0);
+    return ring_mem_free(s, address);
 }
 
 int vgpu_fill(struct vgpu_session *s, uint64_t to, uint32_t value, uint32_t width, uint64_t count,
               uint64_t stream)
 {
-    const struct vgpu_cmd_fill body = {
-        .address = to, .count = count, .stream = stream, .value = value, .width = width};
-
-    return post_command(s, VGPU_CMD_FILL, &body, sizeof(body));
+    return ring_fill(s, to, count, stream, value, width, 0, 1);
 }
 
 int vgpu_module_builtin(struct vgpu_session *s, uint64_t *module)
 {
     struct vgpu_result_value result = {0};
-    const int r = ask_plain(s, VGPU_CMD_MODULE_BUILTIN, &result, sizeof(result));
+    const int r = ring_module_builtin(s, &result);
 
     *module = result.value;
     return r;
@@ -111,17 +70,12 @@ static int function_get(struct vgpu_session *s, uint64_t module, const char *nam
                         struct vgpu_result_function *result)
 {
     const struct vgpu_cmd_function_get body = {.module = module, .length = strlen(name)};
-    const struct command command = {.opcode = VGPU_CMD_FUNCTION_GET,
-                                    .body = &body,
-                                    .body_bytes = sizeof(body),
-                                    .rest = name,
-                                    .rest_bytes = (uint32_t)body.length};
 
     if (body.length == 0 || body.length >= VGPU_NAME_MAX) {
         return vgpu_fail(VGPU_BAD_ARGUMENT, "a function's name of %llu bytes; 1 to %u",
                          (unsigned long long)body.length, VGPU_NAME_MAX - 1);
     }
-    return session_call(s, &command, result, sizeof(*result));
+    return ring_function_get(s, &body, name, (uint32_t)body.length, result);
 }
 
 /* With the layouts' mutex. */
@@ -182,7 +136,7 @@ static void drop_layouts(struct vgpu_session *s, uint64_t module)
 
 int vgpu_module_unload(struct vgpu_session *s, uint64_t module)
 {
-    const int r = ask_value(s, VGPU_CMD_MODULE_UNLOAD, module, NULL, 0);
+    const int r = ring_module_unload(s, module);
 
     if (r == VGPU_OK) {
         drop_layouts(s, module);
@@ -213,11 +167,7 @@ static int post_kernel(struct vgpu_session *s, const struct vgpu_launch *launch,
         body.grid[i] = launch->grid[i] ? launch->grid[i] : 1;
         body.block[i] = launch->block[i] ? launch->block[i] : 1;
     }
-    return session_post(s, &(struct command){.opcode = VGPU_CMD_LAUNCH,
-                                             .body = &body,
-                                             .body_bytes = sizeof(body),
-                                             .rest = params,
-                                             .rest_bytes = bytes});
+    return ring_launch(s, &body, params, bytes);
 }
 
 int vgpu_launch(struct vgpu_session *s, const struct vgpu_launch *launch, const void *params,
@@ -230,30 +180,26 @@ int vgpu_launch(struct vgpu_session *s, const struct vgpu_launch *launch, const 
     return post_kernel(s, launch, params, bytes);
 }
 
-/* With the layouts' mutex. A size of 0 tells a parameter that was not asked for yet. */
+/* With the layouts' mutex. Asks for the parameters that are not known yet, as many as come at once.
+ */
 static int complete_layout(struct vgpu_session *s, struct layout *layout)
 {
-    for (uint32_t i = 0; i < layout->count; i++) {
-        const struct vgpu_cmd_pair body = {.first = layout->function, .second = i};
-        struct vgpu_result_param param = {0};
-        int r;
+    while (layout->known < layout->count) {
+        struct vgpu_result_param params[VGPU_RESULT_PARAMS];
+        uint32_t count = 0;
+        const int r = ring_function_param(s, layout->function, layout->known, params, &count);
 
-        if (layout->params[i].size != 0) {
-            continue;
-        }
-        r = session_call(s,
-                         &(struct command){.opcode = VGPU_CMD_FUNCTION_PARAM,
-                                           .body = &body,
-                                           .body_bytes = sizeof(body)},
-                         &param, sizeof(param));
         if (r != VGPU_OK) {
             return r;
         }
-        if (param.size > VGPU_PARAMS_MAX || param.offset > VGPU_PARAMS_MAX - param.size) {
-            return vgpu_fail(VGPU_INCOMPATIBLE, "parameter %u is said to lie at %llu", i,
-                             (unsigned long long)param.offset);
+        for (uint32_t i = 0; i < count && layout->known < layout->count; i++) {
+            if (params[i].size > VGPU_PARAMS_MAX ||
+                params[i].offset > VGPU_PARAMS_MAX - params[i].size) {
+                return vgpu_fail(VGPU_INCOMPATIBLE, "parameter %u is said to lie at %llu",
+                                 layout->known, (unsigned long long)params[i].offset);
+            }
+            layout->params[layout->known++] = params[i];
         }
-        layout->params[i] = param;
     }
     return VGPU_OK;
 }
@@ -306,63 +252,66 @@ int vgpu_launch_args(struct vgpu_session *s, const struct vgpu_launch *launch,
 
 int vgpu_stream_create(struct vgpu_session *s, uint32_t flags, uint64_t *stream)
 {
-    return make_object(s, VGPU_CMD_STREAM_CREATE, flags, stream);
+    struct vgpu_result_value result = {0};
+    const int r = ring_stream_create(s, flags, 0, &result);
+
+    *stream = result.value;
+    return r;
 }
 
 int vgpu_stream_destroy(struct vgpu_session *s, uint64_t stream)
 {
-    return post_value(s, VGPU_CMD_STREAM_DESTROY, stream);
+    return ring_stream_destroy(s, stream);
 }
 
 int vgpu_stream_wait(struct vgpu_session *s, uint64_t stream, uint64_t event)
 {
-    return post_pair(s, VGPU_CMD_STREAM_WAIT, stream, event);
+    return ring_stream_wait(s, stream, event);
 }
 
 int vgpu_stream_sync(struct vgpu_session *s, uint64_t stream)
 {
-    return ask_value(s, VGPU_CMD_STREAM_SYNC, stream, NULL, 0);
+    return ring_stream_sync(s, stream);
 }
 
 int vgpu_stream_query(struct vgpu_session *s, uint64_t stream)
 {
-    return ask_value(s, VGPU_CMD_STREAM_QUERY, stream, NULL, 0);
+    return ring_stream_query(s, stream);
 }
 
 int vgpu_event_create(struct vgpu_session *s, uint32_t flags, uint64_t *event)
 {
-    return make_object(s, VGPU_CMD_EVENT_CREATE, flags, event);
+    struct vgpu_result_value result = {0};
+    const int r = ring_event_create(s, flags, &result);
+
+    *event = result.value;
+    return r;
 }
 
 int vgpu_event_destroy(struct vgpu_session *s, uint64_t event)
 {
-    return post_value(s, VGPU_CMD_EVENT_DESTROY, event);
+    return ring_event_destroy(s, event);
 }
 
 int vgpu_event_record(struct vgpu_session *s, uint64_t event, uint64_t stream)
 {
-    return post_pair(s, VGPU_CMD_EVENT_RECORD, event, stream);
+    return ring_event_record(s, event, stream);
 }
 
 int vgpu_event_sync(struct vgpu_session *s, uint64_t event)
 {
-    return ask_value(s, VGPU_CMD_EVENT_SYNC, event, NULL, 0);
+    return ring_event_sync(s, event);
 }
 
 int vgpu_event_query(struct vgpu_session *s, uint64_t event)
 {
-    return ask_value(s, VGPU_CMD_EVENT_QUERY, event, NULL, 0);
+    return ring_event_query(s, event);
 }
 
 int vgpu_event_elapsed(struct vgpu_session *s, uint64_t start, uint64_t end, float *milliseconds)
 {
-    const struct vgpu_cmd_pair body = {.first = start, .second = end};
     struct vgpu_result_elapsed result = {0};
-    const int r = session_call(s,
-                               &(struct command){.opcode = VGPU_CMD_EVENT_ELAPSED,
-                                                 .body = &body,
-                                                 .body_bytes = sizeof(body)},
-                               &result, sizeof(result));
+    const int r = ring_event_elapsed(s, start, end, &result);
 
     *milliseconds = result.milliseconds;
     return r;
@@ -370,5 +319,5 @@ int vgpu_event_elapsed(struct vgpu_session *s, uint64_t start, uint64_t end, flo
 
 int vgpu_session_sync(struct vgpu_session *s)
 {
-    return ask_plain(s, VGPU_CMD_SYNC, NULL, 0);
+    return ring_sync(s);
 }

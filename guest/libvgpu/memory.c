@@ -16,7 +16,7 @@
 
 #include "common/clock.h"
 #include "common/shared.h"
-#include "guest/libvgpu/session.h"
+#include "guest/libvgpu/ring-calls.h"
 
 #define PINNED_ALIGN UINT64_C(256)
 #define STAGE_MAX (UINT64_C(1) << 20) /* bytes: such pieces stay in the processor's cache */
@@ -206,8 +206,7 @@ static int post_copy(struct vgpu_session *s, enum vgpu_copy_kind kind, uint64_t 
     const struct vgpu_cmd_copy body = {
         .to = to, .from = from, .bytes = bytes, .stream = stream, .kind = kind};
 
-    return session_post(
-        s, &(struct command){.opcode = VGPU_CMD_COPY, .body = &body, .body_bytes = sizeof(body)});
+    return ring_copy(s, &body, NULL, 0);
 }
 
 /*
@@ -338,7 +337,7 @@ struct staged {
     int result;
 };
 
-static uint64_t piece_bytes(const struct vgpu_session *s, uint64_t left)
+static uint64_t stage_part(const struct vgpu_session *s, uint64_t left)
 {
     return left < s->stage_bytes ? left : s->stage_bytes;
 }
@@ -350,7 +349,7 @@ static int send_staged(struct staged *copy)
     int r = VGPU_OK;
 
     for (uint64_t done = 0; done < copy->bytes && r == VGPU_OK;) {
-        const uint64_t count = piece_bytes(s, copy->bytes - done);
+        const uint64_t count = stage_part(s, copy->bytes - done);
         struct stage *stage;
 
         r = take_stage(s, true, &stage);
@@ -382,7 +381,7 @@ static int stage_fetch(const struct staged *copy, uint64_t offset, uint64_t byte
     r = post_copy(s, VGPU_COPY_FROM_DEVICE, (uint64_t)(uintptr_t)(*stage)->memory,
                   copy->device + offset, bytes, copy->stream);
     if (r == VGPU_OK) {
-        /* What goes wrong with a piece is this call's to return. */
+        /* What goes wrong with a part is this call's to return. */
         r = ask_done(s, VGPU_CMD_STREAM_SYNC, copy->stream, &(*stage)->ticket);
     }
     if (r != VGPU_OK) {
@@ -400,10 +399,10 @@ static int receive_staged(struct staged *copy)
     int r = VGPU_OK;
 
     while (done < copy->bytes && r == VGPU_OK) {
-        const uint64_t count = piece_bytes(s, copy->bytes - done);
+        const uint64_t count = stage_part(s, copy->bytes - done);
 
         while (r == VGPU_OK && asked < copy->bytes && next < i + DEPTH) {
-            const uint64_t wanted = piece_bytes(s, copy->bytes - asked);
+            const uint64_t wanted = stage_part(s, copy->bytes - asked);
 
             r = stage_fetch(copy, asked, wanted, next == i, &stages[next % DEPTH]);
             if (r != VGPU_OK || !stages[next % DEPTH]) {
@@ -496,7 +495,7 @@ int vgpu_copy_to(struct vgpu_session *s, uint64_t to, const void *from, uint64_t
 {
     const int r = vgpu_copy_to_async(s, to, from, bytes, 0);
 
-    return r == VGPU_OK ? vgpu_stream_sync(s, 0) : r;
+    return r == VGPU_OK ? ring_stream_sync(s, 0) : r;
 }
 
 int vgpu_copy_from(struct vgpu_session *s, void *to, uint64_t from, uint64_t bytes)
@@ -504,7 +503,7 @@ int vgpu_copy_from(struct vgpu_session *s, void *to, uint64_t from, uint64_t byt
     const int r = vgpu_copy_from_async(s, to, from, bytes, 0);
 
     /* Through the stages it is done. */
-    return r == VGPU_OK && in_arena(s, to, bytes) ? vgpu_stream_sync(s, 0) : r;
+    return r == VGPU_OK && in_arena(s, to, bytes) ? ring_stream_sync(s, 0) : r;
 }
 
 int vgpu_copy_on_device(struct vgpu_session *s, uint64_t to, uint64_t from, uint64_t bytes,
@@ -518,9 +517,6 @@ int vgpu_copy_on_device(struct vgpu_session *s, uint64_t to, uint64_t from, uint
 int vgpu_module_load(struct vgpu_session *s, const void *image, uint64_t bytes, uint64_t *module)
 {
     struct vgpu_result_value result = {0};
-    struct vgpu_cmd_module_load body = {.bytes = bytes};
-    const struct command command = {
-        .opcode = VGPU_CMD_MODULE_LOAD, .body = &body, .body_bytes = sizeof(body)};
     void *copy = NULL;
     int r;
 
@@ -539,8 +535,7 @@ int vgpu_module_load(struct vgpu_session *s, const void *image, uint64_t bytes, 
                          (unsigned long long)bytes, (unsigned long long)s->port->arena_size);
     }
     memcpy(copy, image, bytes);
-    body.image = (uint64_t)(uintptr_t)copy;
-    r = session_call(s, &command, &result, sizeof(result));
+    r = ring_module_load(s, (uint64_t)(uintptr_t)copy, bytes, &result);
     vgpu_pinned_free(s, copy);
     *module = result.value;
     if (r == VGPU_GPU_NOT_SUPPORTED) {

@@ -25,6 +25,7 @@
 
 #include "common/clock.h"
 #include "common/shared.h"
+#include "guest/libvgpu/ring-calls.h"
 
 /*
  * How long a thread looks at its slot before it sleeps: without letting others run; then, unless
@@ -42,65 +43,7 @@
 #define ADDRESS_LAST UINT64_C(0x400000000000)
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
-/* Results -------------------------------------------------------------------------------- */
-
-static const struct {
-    int value;
-    const char *name, *text;
-} results[] = {{VGPU_OK, "OK", "no error"},
-               {VGPU_NO_DEVICE, "NO_DEVICE", "there is no such vGPU"},
-               {VGPU_NO_PERMISSION, "NO_PERMISSION", "this user may not use the vGPU"},
-               {VGPU_OFFLINE, "OFFLINE", "no mediator runs on the host"},
-               {VGPU_BUSY, "BUSY", "others use all of the vGPU"},
-               {VGPU_TIMED_OUT, "TIMED_OUT", "there was no answer in time"},
-               {VGPU_REFUSED, "REFUSED", "the host answered with an error"},
-               {VGPU_BAD_ARGUMENT, "BAD_ARGUMENT", "an argument is wrong"},
-               {VGPU_SYSTEM, "SYSTEM", "a system call failed"},
-               {VGPU_INCOMPATIBLE, "INCOMPATIBLE", "the host speaks another protocol version"},
-               {VGPU_ENDED, "ENDED", "the session has ended"},
-#define GPU_RESULT(value, name, text, sticky) {value, #name, text},
-               VGPU_GPU_ERRORS(GPU_RESULT)
-#undef GPU_RESULT
-};
-
-const char *vgpu_result_name(int result)
-{
-    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
-        if (results[i].value == result) {
-            return results[i].name;
-        }
-    }
-    return "UNKNOWN";
-}
-
-const char *vgpu_result_text(int result)
-{
-    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
-        if (results[i].value == result) {
-            return results[i].text;
-        }
-    }
-    return result > 0 ? "an error of the GPU's driver" : "an unknown error";
-}
-
-static const struct {
-    const char *name, *text;
-} ends[] = {
-#define QUEUE_END(value, name, text) [value] = {#name, text},
-    VGPU_QUEUE_ENDS(QUEUE_END)
-#undef QUEUE_END
-};
-static_assert(sizeof(ends) / sizeof(ends[0]) == VGPU_QUEUE_END_COUNT, "a text for each end");
-
-const char *vgpu_queue_end_name(enum vgpu_queue_end end)
-{
-    return (unsigned)end < VGPU_QUEUE_END_COUNT ? ends[end].name : "UNKNOWN";
-}
-
-const char *vgpu_queue_end_text(enum vgpu_queue_end end)
-{
-    return (unsigned)end < VGPU_QUEUE_END_COUNT ? ends[end].text : "for a reason of a newer host";
-}
+/* Messages -------------------------------------------------------------------------------- */
 
 enum vgpu_queue_end vgpu_session_end(const struct vgpu_session *s)
 {
@@ -109,24 +52,48 @@ enum vgpu_queue_end vgpu_session_end(const struct vgpu_session *s)
     return end == 0 ? VGPU_QUEUE_END_NONE : (enum vgpu_queue_end)(end - 1);
 }
 
+/* Says which command the worker could not take for one, and why. */
+static int tell_refusal(struct vgpu_session *s)
+{
+    const struct vgpu_queue *queue = s->port->queue;
+    /* Partner: the store-release of the worker that has ended the session. */
+    const uint32_t why = shared_load_acquire(&queue->refused.why);
+
+    return vgpu_fail(VGPU_ENDED,
+                     "the session has ended (BAD_RING): %s of %u bytes, slot %u, posted after %u "
+                     "bytes: %s",
+                     ring_command_name(queue->refused.opcode), shared_load(&queue->refused.length),
+                     queue->refused.slot, shared_load(&queue->refused.offset),
+                     session_refusal_text(why));
+}
+
 int session_ended(struct vgpu_session *s)
 {
     const enum vgpu_queue_end end = vgpu_session_end(s);
     /* What CUDA says, and goes on saying, of a kernel that took too long. */
     const int result = end == VGPU_QUEUE_END_TIMEOUT ? (int)VGPU_GPU_LAUNCH_TIMEOUT : VGPU_ENDED;
 
+    if (end == VGPU_QUEUE_END_BAD_RING &&
+        shared_load(&s->port->queue->refused.why) != VGPU_REFUSED_NONE) {
+        return tell_refusal(s);
+    }
     return vgpu_fail(result, "the session has ended (%s): %s", vgpu_queue_end_name(end),
                      vgpu_queue_end_text(end));
 }
 
-/* Sets the message for a result of the GPU's. */
-static int tell_end(int result)
+/* Sets the message for a result of the GPU's; `culprit` as in struct vgpu_slot. */
+static int tell_result(int result, uint32_t culprit)
 {
-    if (result > 0 && result != VGPU_GPU_NOT_READY) {
-        return vgpu_fail(result, "the GPU reports error %d (%s): %s", result,
-                         vgpu_result_name(result), vgpu_result_text(result));
+    if (result <= 0 || result == VGPU_GPU_NOT_READY) {
+        return result;
     }
-    return result;
+    if (culprit != 0) {
+        return vgpu_fail(result, "an earlier %s failed with GPU error %d (%s): %s",
+                         ring_command_name(culprit & 0xff), result, vgpu_result_name(result),
+                         vgpu_result_text(result));
+    }
+    return vgpu_fail(result, "the GPU reports error %d (%s): %s", result, vgpu_result_name(result),
+                     vgpu_result_text(result));
 }
 
 /* Posting -------------------------------------------------------------------------------- */
@@ -363,29 +330,43 @@ static void wait_for_slot(struct vgpu_session *s, const struct ticket *ticket)
     pthread_mutex_unlock(&s->wait_mutex);
 }
 
-int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, uint32_t bytes)
+/* Waits for an answer of `least` to `most` bytes; *got: how many of them there were. */
+static int await_slot(struct vgpu_session *s, struct ticket *ticket, void *payload, uint32_t least,
+                      uint32_t most, uint32_t *got)
 {
     const struct vgpu_slot *slot = &s->port->queue->slots[ticket->slot - 1];
+    uint32_t culprit = 0, length;
     int result = VGPU_ENDED;
 
+    *got = 0;
     if (!spin_for(s, ticket)) {
         wait_for_slot(s, ticket);
     }
     if (session_answered(s, ticket)) {
         shared_fence();
         result = (int)shared_load(&slot->result);
-        if (result == VGPU_GPU_SUCCESS && shared_load(&slot->length) < bytes) {
+        length = shared_load(&slot->length);
+        culprit = shared_load(&slot->culprit);
+        if (result == VGPU_GPU_SUCCESS && length < least) {
             result = VGPU_INCOMPATIBLE;
-        } else if (result == VGPU_GPU_SUCCESS && bytes > 0) {
-            memcpy(payload, slot->payload, bytes);
+        } else if (result == VGPU_GPU_SUCCESS && most > 0) {
+            *got = length < most ? length : most;
+            memcpy(payload, slot->payload, *got);
         }
     }
     give_slot(s, ticket->slot);
     ticket->slot = 0;
     if (result == VGPU_INCOMPATIBLE) {
-        return vgpu_fail(result, "the host's answer is shorter than %u bytes", bytes);
+        return vgpu_fail(result, "the host's answer is shorter than %u bytes", least);
     }
-    return result == VGPU_ENDED ? session_ended(s) : tell_end(result);
+    return result == VGPU_ENDED ? session_ended(s) : tell_result(result, culprit);
+}
+
+int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, uint32_t bytes)
+{
+    uint32_t got;
+
+    return await_slot(s, ticket, payload, bytes, bytes, &got);
 }
 
 int session_call(struct vgpu_session *s, const struct command *command, void *payload,
@@ -395,6 +376,20 @@ int session_call(struct vgpu_session *s, const struct command *command, void *pa
     const int r = session_ask(s, command, &ticket);
 
     return r == VGPU_OK ? session_await(s, &ticket, payload, bytes) : r;
+}
+
+int session_call_list(struct vgpu_session *s, const struct command *command, void *list,
+                      uint32_t size, uint32_t most, uint32_t *count)
+{
+    struct ticket ticket = {0};
+    uint32_t got = 0;
+    int r = session_ask(s, command, &ticket);
+
+    if (r == VGPU_OK) {
+        r = await_slot(s, &ticket, list, size, most * size, &got);
+    }
+    *count = got / size;
+    return r;
 }
 
 /* Opening and closing -------------------------------------------------------------------- */

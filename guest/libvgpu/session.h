@@ -8,7 +8,7 @@
 
 #include "guest/libvgpu/internal.h"
 
-/* Pieces of the arena through which memory goes that is not pinned: at first, and at most. */
+/* Parts of the arena through which memory goes that is not pinned: at first, and at most. */
 #define STAGES 4u
 #define STAGES_MAX 16u
 
@@ -18,14 +18,14 @@ struct ticket {
     uint32_t sequence;
 };
 
-/* A piece of the arena that copies go through. */
+/* A part of the arena that copies go through. */
 struct stage {
     uint8_t *memory;
     bool used;            /* by a thread */
     struct ticket ticket; /* when the GPU is done with it, if it is not yet */
 };
 
-/* A piece of pinned memory, or of what stands in for it. */
+/* A part of pinned memory, or of what stands in for it. */
 struct pinned {
     struct pinned *next;
     uint8_t *memory;
@@ -38,7 +38,8 @@ struct pinned {
 struct layout {
     struct layout *next;
     uint64_t module, function;
-    uint32_t count;
+    uint32_t count; /* ~0: the host cannot tell */
+    uint32_t known; /* of params, from the first on */
     struct vgpu_result_param params[];
 };
 
@@ -88,8 +89,7 @@ int session_post(struct vgpu_session *s, const struct command *command);
 /* Posts a command and returns what session_await() needs. */
 int session_ask(struct vgpu_session *s, const struct command *command, struct ticket *ticket);
 
-/* Waits for an answer and copies `bytes` of it; its result, or VGPU_ENDED. The ticket is used up.
- */
+/* Waits for an answer and copies `bytes` of it; uses the ticket up. Its result, or VGPU_ENDED. */
 int session_await(struct vgpu_session *s, struct ticket *ticket, void *payload, uint32_t bytes);
 
 /* Whether the answer is there, so that session_await() does not wait. */
@@ -104,6 +104,13 @@ int session_ended(struct vgpu_session *s);
 /* Posts, and waits. */
 int session_call(struct vgpu_session *s, const struct command *command, void *payload,
                  uint32_t bytes);
+
+/* The same for an answer that is a list of at least one and at most `most`; *count of them came. */
+int session_call_list(struct vgpu_session *s, const struct command *command, void *list,
+                      uint32_t size, uint32_t most, uint32_t *count);
+
+/* The text of an enum vgpu_refusal; static. */
+const char *session_refusal_text(uint32_t why);
 
 /*
  * Ends the session at a process's end, or a library's, when other threads may be in any call: they

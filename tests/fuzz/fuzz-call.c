@@ -311,10 +311,11 @@ static void take_answers(void)
 /* What is not answered in the end still waits. */
 static void check_unanswered(void)
 {
-    uint64_t waiting = session.pending_slots | session.parked_slots | session.backlog.slots;
+    uint64_t waiting = session.pending.slots | session.taken.parked_slots |
+                       session.taken.backlog.slots;
 
-    if (session.held && session.head.header.slot != 0) {
-        waiting |= UINT64_C(1) << (session.head.header.slot - 1);
+    if (session.taken.held && session.taken.head.header.slot != 0) {
+        waiting |= UINT64_C(1) << (session.taken.head.header.slot - 1);
     }
     for (uint32_t i = 1; i <= VGPU_SLOTS && queue->head == queue->tail; i++) {
         demand((sequences[i] != 0) == (waiting >> (i - 1) & 1));
@@ -376,10 +377,10 @@ static bool post_call(struct input *in, bool wait)
     }
     call.bytes = put_arguments(in, body + sizeof(call));
     memcpy(body, &call, sizeof(call));
-    if (rule && (rule->family == API_COPY || rule->family == API_LAUNCH)) {
+    if (rule && (rule->flags & COMMAND_TURN)) {
         note_work(rule, body + sizeof(call), call.bytes);
     }
-    return post(VGPU_CMD_CALL, (rule && !rule->post) || how & WITH_SLOT, body,
+    return post(VGPU_CMD_CALL, (rule && (rule->flags & COMMAND_SLOT)) || how & WITH_SLOT, body,
                 (uint32_t)sizeof(call) + call.bytes, wait);
 }
 

@@ -6,7 +6,7 @@
  * reached behind the checks that fuzz-ring cannot pass. A command of good form never ends the
  * session and is answered once, with its own number.
  *
- * Tests: worker/command*.c, worker/backend-cpu/
+ * Tests: worker/command.c, worker/execution.c, worker/do-*.c, worker/backend-cpu/
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include "tests/fuzz/command-bodies.h"
 #include "tests/unit/guest-side.h"
 #include "worker/ring-session.h"
 
@@ -76,7 +77,7 @@ static uint64_t word(struct input *in)
     return value;
 }
 
-static uint64_t argument(struct input *in)
+uint64_t fuzz_argument(struct input *in)
 {
     const uint8_t choice = byte(in);
     const uint64_t known = kept[(choice >> 4) % KEPT];
@@ -103,146 +104,36 @@ static uint64_t argument(struct input *in)
     }
 }
 
-/* Commands ---------------------------------------------------------------------------------- */
-
-static uint32_t put(uint8_t *body, const void *bytes, size_t count)
+uint32_t fuzz_number(struct input *in)
 {
-    memcpy(body, bytes, count);
-    return (uint32_t)count;
+    const uint8_t value = byte(in);
+
+    return value < 0xf0 ? value % 80 : (uint32_t)word(in);
 }
 
-static uint32_t put_copy(struct input *in, uint8_t *body)
-{
-    const struct vgpu_cmd_copy copy = {
-        .to = argument(in),
-        .from = argument(in),
-        .bytes = argument(in),
-        .stream = byte(in) % 4 == 0 ? argument(in) : 0,
-        .kind = byte(in) % 5,
-    };
-
-    return put(body, &copy, sizeof(copy));
-}
-
-static uint32_t put_fill(struct input *in, uint8_t *body)
-{
-    const struct vgpu_cmd_fill fill = {
-        .address = argument(in),
-        .count = argument(in),
-        .stream = byte(in) % 4 == 0 ? argument(in) : 0,
-        .value = byte(in),
-        .width = byte(in) % 6,
-    };
-
-    return put(body, &fill, sizeof(fill));
-}
-
-static uint32_t put_function_get(struct input *in, uint8_t *body)
+/* A function's name, or words; also more of them than there is a use for. */
+uint32_t fuzz_follow(struct input *in, uint8_t *to, uint32_t size, uint32_t most, uint32_t room)
 {
     static const char *const names[] = {"vadd", "fill", "reduce_sum", "spin"};
     const uint8_t choice = byte(in);
-    struct vgpu_cmd_function_get get = {.module = argument(in)};
+    uint32_t count = choice % 16 < 4 ? (uint32_t)strlen(names[choice % 4]) : byte(in) * 8u / size;
 
-    if (choice % 8 < 4) {
-        get.length = put(body + sizeof(get), names[choice % 4], strlen(names[choice % 4]));
-    } else {
-        get.length = byte(in) * 4u; /* up to the most that a name may have */
-        for (uint32_t i = 0; i < get.length; i++) {
-            body[sizeof(get) + i] = i < 16 ? byte(in) : 'x';
-        }
+    count = count < most ? count : most;
+    count = count < room / size ? count : room / size;
+    memset(to, 'x', (size_t)count * size);
+    if (choice % 16 < 4) {
+        memcpy(to, names[choice % 4], size == 1 ? count : 0);
+        return count;
     }
-    put(body, &get, sizeof(get));
-    return (uint32_t)(sizeof(get) + get.length);
-}
+    for (uint32_t at = 0; at < 64 && at + 8 <= count * size; at += 8) {
+        const uint64_t value = fuzz_argument(in);
 
-static uint32_t put_launch(struct input *in, uint8_t *body)
-{
-    struct vgpu_cmd_launch launch = {
-        .function = argument(in),
-        .stream = byte(in) % 4 == 0 ? argument(in) : 0,
-        .grid = {1, 1, 1},
-        .block = {1, 1, 1},
-    };
-    const uint8_t count = byte(in);
-
-    launch.grid[count % 3] = count / 3 % 4;
-    for (unsigned i = 0; i < count % 6u; i++) {
-        const uint64_t param = argument(in);
-
-        launch.param_bytes += put(body + sizeof(launch) + launch.param_bytes, &param,
-                                  /* fill's last one is a uint32_t */
-                                  count >= 128 && i == 2 ? 4 : sizeof(param));
+        memcpy(to + at, &value, sizeof(value));
     }
-    put(body, &launch, sizeof(launch));
-    return (uint32_t)sizeof(launch) + launch.param_bytes;
-}
-
-/* Its arguments are fuzz-call's concern. */
-static uint32_t put_call(struct input *in, uint8_t *body)
-{
-    const uint32_t words = byte(in) % 8;
-    const struct vgpu_cmd_call call = {
-        .call = (uint32_t)byte(in) << 2 | byte(in) % 4,
-        .bytes = 8 * words,
-    };
-    uint32_t bytes = put(body, &call, sizeof(call));
-
-    for (uint32_t i = 0; i < words; i++) {
-        const uint64_t value = argument(in);
-
-        bytes += put(body + bytes, &value, sizeof(value));
-    }
-    return bytes;
-}
-
-static uint32_t put_body(struct input *in, uint32_t opcode, uint8_t *body)
-{
-    struct vgpu_cmd_pair pair;
-
-    switch (opcode) {
-    case VGPU_CMD_NOP:
-    case VGPU_CMD_DEVICE_INFO:
-    case VGPU_CMD_MEM_INFO:
-    case VGPU_CMD_MODULE_BUILTIN:
-    case VGPU_CMD_SYNC:
-        return 0;
-    case VGPU_CMD_COPY:
-        return put_copy(in, body);
-    case VGPU_CMD_FILL:
-        return put_fill(in, body);
-    case VGPU_CMD_FUNCTION_GET:
-        return put_function_get(in, body);
-    case VGPU_CMD_LAUNCH:
-        return put_launch(in, body);
-    case VGPU_CMD_CALL:
-        return put_call(in, body);
-    case VGPU_CMD_MODULE_LOAD:
-    case VGPU_CMD_FUNCTION_PARAM:
-    case VGPU_CMD_STREAM_WAIT:
-    case VGPU_CMD_EVENT_RECORD:
-    case VGPU_CMD_EVENT_ELAPSED:
-        pair = (struct vgpu_cmd_pair){argument(in), argument(in)};
-        return put(body, &pair, sizeof(pair));
-    default: /* also what does not exist */
-        pair = (struct vgpu_cmd_pair){argument(in), 0};
-        return put(body, &pair, sizeof(pair));
-    }
+    return count;
 }
 
 /* Answers ----------------------------------------------------------------------------------- */
-
-static bool gives_value(uint32_t opcode)
-{
-    return opcode == VGPU_CMD_MEM_ALLOC || opcode == VGPU_CMD_MODULE_LOAD ||
-           opcode == VGPU_CMD_MODULE_BUILTIN || opcode == VGPU_CMD_FUNCTION_GET ||
-           opcode == VGPU_CMD_STREAM_CREATE || opcode == VGPU_CMD_EVENT_CREATE;
-}
-
-static bool may_be_unready(uint32_t opcode)
-{
-    return opcode == VGPU_CMD_STREAM_QUERY || opcode == VGPU_CMD_EVENT_QUERY ||
-           opcode == VGPU_CMD_EVENT_ELAPSED;
-}
 
 static void take_answers(void)
 {
@@ -257,11 +148,11 @@ static void take_answers(void)
         sequences[i] = 0;
         if (slot->length > VGPU_PAYLOAD_MAX ||
             (slot->result != VGPU_GPU_SUCCESS && slot->length != 0) ||
-            (slot->result == VGPU_GPU_NOT_READY && !may_be_unready(opcode))) {
+            (slot->result == VGPU_GPU_NOT_READY && !command_asks(opcode))) {
             abort();
         }
         memcpy(&value, slot->payload, sizeof(value));
-        if (slot->result == VGPU_GPU_SUCCESS && gives_value(opcode)) {
+        if (slot->result == VGPU_GPU_SUCCESS && command_gives_value(opcode)) {
             if (value == 0 || slot->length < sizeof(value)) {
                 abort();
             }
@@ -308,12 +199,10 @@ static bool post(struct input *in)
     static uint8_t body[VGPU_COMMAND_MAX];
     const uint8_t choice = byte(in);
     const uint32_t opcode = 1 + (choice & 31) % VGPU_COMMAND_COUNT; /* and one too many */
-    /* Work has a slot only when the bytes say so; all else, whether it must or not. */
-    const bool wants = opcode != VGPU_CMD_COPY && opcode != VGPU_CMD_FILL &&
-                       opcode != VGPU_CMD_LAUNCH && opcode != VGPU_CMD_EVENT_RECORD &&
-                       opcode != VGPU_CMD_STREAM_WAIT;
+    /* What need not have a slot has one only when the bytes say so. */
+    const bool wants = command_wants_slot(opcode);
     const uint32_t slot = wants || choice & 32 ? free_slot() : 0;
-    const uint32_t bytes = put_body(in, opcode, body);
+    const uint32_t bytes = command_body(in, opcode, body, sizeof(body) - VGPU_COMMAND_ALIGN);
 
     if ((wants && slot == 0) ||
         guest.tail + guest_needs(&guest, bytes) - queue->head > VGPU_RING_SIZE) {

@@ -80,7 +80,7 @@ static void set_up(void)
 
 static bool inside(const struct graph *graph, uint64_t image_bytes, const void *at, uint64_t bytes)
 {
-    const uint64_t offset = (uint64_t)((const uint8_t *)at - graph->image);
+    const uint64_t offset = (uint64_t)((const uint8_t *)at - graph->encoding);
 
     return offset <= image_bytes && bytes <= image_bytes - offset;
 }
@@ -209,7 +209,7 @@ static bool may_be(enum vgpu_gpu_error error)
 
 static bool is_same(const struct graph *a, const struct graph *b)
 {
-    return a->image == b->image && a->nodes == b->nodes && a->count == b->count &&
+    return a->encoding == b->encoding && a->nodes == b->nodes && a->count == b->count &&
            a->made == b->made;
 }
 
@@ -228,7 +228,7 @@ static void next(const struct graph_needs *needs, struct input *in, struct graph
         free(image);
         demand(!*graph || is_same(*graph, &before));
     } else {
-        demand((*graph)->image == image && (*graph)->count == count);
+        demand((*graph)->encoding == image && (*graph)->count == count);
         check_graph(*graph, bytes);
     }
     if (*graph) {

@@ -481,7 +481,12 @@ static void post_work(struct input *in)
     const uint64_t to = (uint64_t)(uintptr_t)arena.address;
     const uint64_t stream = choice % 2 ? streams[choice / 2 % STREAMS] : 0;
     const struct vgpu_cmd_fill fill = {
-        .address = 0x1000, .count = (uint64_t)1 << choice / 8, .stream = stream, .width = 4};
+        .address = 0x1000,
+        .width = (uint64_t)1 << choice / 8,
+        .stream = stream,
+        .element = 4,
+        .rows = 1,
+    };
     const struct vgpu_cmd_copy copy = {.to = to,
                                        .from = to,
                                        .bytes = choice % 8 == 0 ? ARENA : 64u << choice / 64,
@@ -708,7 +713,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         come_to_an_end();
     } else {
         ring_session_fail(&session, VGPU_GPU_LAUNCH_TIMEOUT);
-        while (session.retired) {
+        while (session.streams.retired) {
             gpu.done = gpu.submitted;
             step();
         }

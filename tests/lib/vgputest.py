@@ -518,12 +518,12 @@ def cmd_copy(to, source, size, kind, stream=0):
 
 
 def cmd_fill(address, value, count, width=4, stream=0):
-    return struct.pack("<QQQII", address, count, stream, value, width)
+    return struct.pack("<QQQIIQQ", address, count, stream, value, width, 0, 1)
 
 
-def cmd_launch(function, params, param_bytes=None, reserved=0):
+def cmd_launch(function, params, param_bytes=None, attributes=0):
     return struct.pack("<QQIIIIIIIIQ", function, 0, 1, 1, 1, 32, 1, 1, 0,
-                       len(params) if param_bytes is None else param_bytes, reserved) + params
+                       len(params) if param_bytes is None else param_bytes, attributes) + params
 
 
 class Kernels:

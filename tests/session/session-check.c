@@ -8,7 +8,8 @@
  * Prints a line a test, and "N passed, N failed, N skipped" at the end. Exit code 0 when none
  * failed.
  *
- * Tests: guest/libvgpu/calls*.c, guest/libvgpu/memory*.c, guest/libvgpu/session*.c
+ * Tests: guest/libvgpu/calls*.c, guest/libvgpu/memory*.c, guest/libvgpu/session*.c,
+ * guest/libvgpu/results.c
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -394,6 +395,8 @@ static void test_errors_come_with_the_next_synchronise(void)
     GOOD(vgpu_stream_sync(s, 0));
     GOOD(vgpu_launch(s, &(struct vgpu_launch){.function = function("vadd")}, "12345678", 8));
     RESULT(vgpu_session_sync(s), VGPU_GPU_INVALID_VALUE);
+    /* Whose failure it was, and not only what. */
+    EXPECT(strstr(vgpu_last_message(), "an earlier LAUNCH failed"), "%s", vgpu_last_message());
 }
 
 /* What went wrong before a copy through the stages is told once, by who synchronises. */

@@ -31,60 +31,57 @@
     X(VGPU_VERSION) X(VGPU_REG_MAGIC) X(VGPU_REG_VERSION) X(VGPU_REG_POOL_ID)                      \
     X(VGPU_REG_PRIORITY) X(VGPU_REG_VM_ID) X(VGPU_REG_FEATURES) X(VGPU_REG_REQUEST_LEN)            \
     X(VGPU_REG_RESPONSE_LEN) X(VGPU_REG_DOORBELL) X(VGPU_REG_STATUS) X(VGPU_REG_ERROR)             \
-    X(VGPU_REG_GENERATION) X(VGPU_REG_SHM_SIZE_LO) X(VGPU_REG_SHM_SIZE_HI)                         \
-    X(VGPU_REG_NUM_QUEUES) X(VGPU_REG_CONTROL) X(VGPU_REG_REQUEST) X(VGPU_REG_RESPONSE)            \
-    X(VGPU_REG_QUEUE_DOORBELL) X(VGPU_REQUEST_MAX) X(VGPU_RESPONSE_MAX) X(VGPU_MAX_QUEUES)         \
-    X(VGPU_FEATURE_SHM) X(VGPU_FEATURE_MSIX) X(VGPU_FEATURE_BACKEND_CPU)                           \
-    X(VGPU_FEATURE_BACKEND_GPU) X(VGPU_CONTROL_RESET) X(VGPU_STATUS_IDLE) X(VGPU_STATUS_BUSY)      \
-    X(VGPU_STATUS_COMPLETE) X(VGPU_STATUS_ERROR) X(VGPU_STATUS_OFFLINE) X(VGPU_PRIORITY_LOW)       \
-    X(VGPU_PRIORITY_MEDIUM) X(VGPU_PRIORITY_HIGH) X(VGPU_ERROR_COUNT) X(VGPU_JOURNAL_EMPTY)        \
-    X(VGPU_JOURNAL_ACCEPTED) X(VGPU_JOURNAL_STARTED) X(VGPU_JOURNAL_ONCE) X(VGPU_SHM_MIN)          \
-    X(VGPU_SHM_MAX) X(VGPU_OP_ECHO) X(VGPU_OP_DEVICE_INFO) X(VGPU_OP_ADD_INLINE)                   \
-    X(VGPU_OP_ADD_SHM) X(VGPU_TYPE_INT32) X(VGPU_TYPE_FLOAT32) X(VGPU_ELEMENT_SIZE)                \
-    X(VGPU_INLINE_MAX) X(VGPU_ECHO_MAX) X(VGPU_MSG_MAGIC) X(VGPU_MSG_SIZE)                         \
-    X(VGPU_MSG_FDS_MAX) X(VGPU_ATTACH_FDS_MAX) X(VGPU_MSG_HELLO)                                   \
-    X(VGPU_MSG_ATTACHED) X(VGPU_MSG_REFUSED) X(VGPU_MSG_RESET) X(VGPU_MSG_RESET_DONE)              \
-    X(VGPU_MSG_BYE) X(VGPU_MSG_FDS) X(VGPU_MSG_QUEUE) X(VGPU_RESET_QUEUES) X(VGPU_HELLO_HANDOVER) X(VGPU_HELLO_HOST) X(VGPU_WORKER_FD_LINK)               \
-    X(VGPU_WORKER_FD_MEMFD) X(VGPU_WORKER_FD_DOORBELL) X(VGPU_WORKER_FD_IRQ)                       \
-    X(VGPU_WORKER_FD_TURN) X(VGPU_WORKER_FD_ACCOUNT) X(VGPU_ENGINE_COMPUTE)                        \
-    X(VGPU_ENGINE_TO_DEVICE) X(VGPU_ENGINE_FROM_DEVICE) X(VGPU_ENGINES) X(VGPU_TURN_CLOSED)        \
-    X(VGPU_TURN_OPEN) X(VGPU_TURN_RUNNING) X(VGPU_TURN_WANTED) X(VGPU_TURN_SHARED)                 \
-    X(VGPU_TURN_STOPPED) X(VGPU_TURN_PAGE_SIZE) X(VGPU_ACCOUNT_PAGE_SIZE) X(VGPU_LINK_READY)       \
-    X(VGPU_LINK_ASK) X(VGPU_LINK_DONE) X(VGPU_LINK_TURN) X(VGPU_LINK_FINISH) X(VGPU_LINK_YIELD)    \
-    X(VGPU_LINK_KEPT)                                                                              \
+    X(VGPU_REG_GENERATION) X(VGPU_REG_SHM_SIZE_LO) X(VGPU_REG_SHM_SIZE_HI) X(VGPU_REG_NUM_QUEUES)  \
+    X(VGPU_REG_CONTROL) X(VGPU_REG_REQUEST) X(VGPU_REG_RESPONSE) X(VGPU_REG_QUEUE_DOORBELL)        \
+    X(VGPU_REQUEST_MAX) X(VGPU_RESPONSE_MAX) X(VGPU_MAX_QUEUES) X(VGPU_FEATURE_SHM)                \
+    X(VGPU_FEATURE_MSIX) X(VGPU_FEATURE_BACKEND_CPU) X(VGPU_FEATURE_BACKEND_GPU)                   \
+    X(VGPU_CONTROL_RESET) X(VGPU_STATUS_IDLE) X(VGPU_STATUS_BUSY) X(VGPU_STATUS_COMPLETE)          \
+    X(VGPU_STATUS_ERROR) X(VGPU_STATUS_OFFLINE) X(VGPU_PRIORITY_LOW) X(VGPU_PRIORITY_MEDIUM)       \
+    X(VGPU_PRIORITY_HIGH) X(VGPU_ERROR_COUNT) X(VGPU_JOURNAL_EMPTY) X(VGPU_JOURNAL_ACCEPTED)       \
+    X(VGPU_JOURNAL_STARTED) X(VGPU_JOURNAL_ONCE) X(VGPU_SHM_MIN) X(VGPU_SHM_MAX) X(VGPU_OP_ECHO)   \
+    X(VGPU_OP_DEVICE_INFO) X(VGPU_OP_ADD_INLINE) X(VGPU_OP_ADD_SHM) X(VGPU_TYPE_INT32)             \
+    X(VGPU_TYPE_FLOAT32) X(VGPU_ELEMENT_SIZE) X(VGPU_INLINE_MAX) X(VGPU_ECHO_MAX)                  \
+    X(VGPU_MSG_MAGIC) X(VGPU_MSG_SIZE) X(VGPU_MSG_FDS_MAX) X(VGPU_ATTACH_FDS_MAX)                  \
+    X(VGPU_MSG_HELLO) X(VGPU_MSG_ATTACHED) X(VGPU_MSG_REFUSED) X(VGPU_MSG_RESET)                   \
+    X(VGPU_MSG_RESET_DONE) X(VGPU_MSG_BYE) X(VGPU_MSG_FDS) X(VGPU_MSG_QUEUE) X(VGPU_RESET_QUEUES)  \
+    X(VGPU_HELLO_HANDOVER) X(VGPU_HELLO_HOST) X(VGPU_WORKER_FD_LINK) X(VGPU_WORKER_FD_MEMFD)       \
+    X(VGPU_WORKER_FD_DOORBELL) X(VGPU_WORKER_FD_IRQ) X(VGPU_WORKER_FD_TURN)                        \
+    X(VGPU_WORKER_FD_ACCOUNT) X(VGPU_ENGINE_COMPUTE) X(VGPU_ENGINE_TO_DEVICE)                      \
+    X(VGPU_ENGINE_FROM_DEVICE) X(VGPU_ENGINES) X(VGPU_TURN_CLOSED) X(VGPU_TURN_OPEN)               \
+    X(VGPU_TURN_RUNNING) X(VGPU_TURN_WANTED) X(VGPU_TURN_SHARED) X(VGPU_TURN_STOPPED)              \
+    X(VGPU_TURN_PAGE_SIZE) X(VGPU_ACCOUNT_PAGE_SIZE) X(VGPU_LINK_READY) X(VGPU_LINK_ASK)           \
+    X(VGPU_LINK_DONE) X(VGPU_LINK_TURN) X(VGPU_LINK_FINISH) X(VGPU_LINK_YIELD) X(VGPU_LINK_KEPT)   \
     X(VGPU_REG_QUEUE_STATUS) X(VGPU_REG_QUEUE_CONTROL) X(VGPU_FEATURE_QUEUES)                      \
-    X(VGPU_CONTROL_SIZE) X(VGPU_SLOTS) X(VGPU_PAYLOAD_MAX) X(VGPU_RING_SIZE)                       \
-    X(VGPU_QUEUE_SIZE) X(VGPU_QUEUE_OPEN) X(VGPU_QUEUE_CLOSE) X(VGPU_QUEUE_FREE)                   \
-    X(VGPU_QUEUE_STARTING) X(VGPU_QUEUE_RUNNING) X(VGPU_QUEUE_ENDED) X(VGPU_COMMAND_ALIGN)         \
-    X(VGPU_COMMAND_MAX) X(VGPU_PARAMS_MAX) X(VGPU_NAME_MAX) X(VGPU_COMMAND_COUNT)                  \
-    X(VGPU_CMD_PAD) X(VGPU_CMD_NOP) X(VGPU_CMD_DEVICE_INFO) X(VGPU_CMD_MEM_INFO)                   \
-    X(VGPU_CMD_MEM_ALLOC) X(VGPU_CMD_MEM_FREE) X(VGPU_CMD_COPY) X(VGPU_CMD_FILL)                   \
-    X(VGPU_CMD_MODULE_LOAD) X(VGPU_CMD_MODULE_BUILTIN) X(VGPU_CMD_MODULE_UNLOAD)                   \
-    X(VGPU_CMD_FUNCTION_GET) X(VGPU_CMD_FUNCTION_PARAM) X(VGPU_CMD_LAUNCH)                         \
-    X(VGPU_CMD_STREAM_CREATE) X(VGPU_CMD_STREAM_DESTROY) X(VGPU_CMD_STREAM_WAIT)                   \
-    X(VGPU_CMD_STREAM_SYNC) X(VGPU_CMD_STREAM_QUERY) X(VGPU_CMD_EVENT_CREATE)                      \
-    X(VGPU_CMD_EVENT_DESTROY) X(VGPU_CMD_EVENT_RECORD) X(VGPU_CMD_EVENT_SYNC)                      \
-    X(VGPU_CMD_EVENT_QUERY) X(VGPU_CMD_EVENT_ELAPSED) X(VGPU_CMD_SYNC) X(VGPU_CMD_FENCE)        \
-    X(VGPU_CMD_CALL) X(VGPU_REPLY_MAX)                                                             \
-    X(VGPU_COPY_TO_DEVICE) X(VGPU_COPY_FROM_DEVICE) X(VGPU_COPY_ON_DEVICE)                         \
+    X(VGPU_CONTROL_SIZE) X(VGPU_SLOTS) X(VGPU_PAYLOAD_MAX) X(VGPU_RING_SIZE) X(VGPU_QUEUE_SIZE)    \
+    X(VGPU_QUEUE_OPEN) X(VGPU_QUEUE_CLOSE) X(VGPU_QUEUE_FREE) X(VGPU_QUEUE_STARTING)               \
+    X(VGPU_QUEUE_RUNNING) X(VGPU_QUEUE_ENDED) X(VGPU_COMMAND_ALIGN) X(VGPU_COMMAND_MAX)            \
+    X(VGPU_PARAMS_MAX) X(VGPU_NAME_MAX) X(VGPU_COMMAND_COUNT) X(VGPU_CMD_PAD) X(VGPU_CMD_NOP)      \
+    X(VGPU_CMD_DEVICE_INFO) X(VGPU_CMD_MEM_INFO) X(VGPU_CMD_MEM_ALLOC) X(VGPU_CMD_MEM_FREE)        \
+    X(VGPU_CMD_COPY) X(VGPU_CMD_FILL) X(VGPU_CMD_MODULE_LOAD) X(VGPU_CMD_MODULE_BUILTIN)           \
+    X(VGPU_CMD_MODULE_UNLOAD) X(VGPU_CMD_FUNCTION_GET) X(VGPU_CMD_FUNCTION_PARAM)                  \
+    X(VGPU_CMD_LAUNCH) X(VGPU_CMD_STREAM_CREATE) X(VGPU_CMD_STREAM_DESTROY)                        \
+    X(VGPU_CMD_STREAM_WAIT) X(VGPU_CMD_STREAM_SYNC) X(VGPU_CMD_STREAM_QUERY)                       \
+    X(VGPU_CMD_EVENT_CREATE) X(VGPU_CMD_EVENT_DESTROY) X(VGPU_CMD_EVENT_RECORD)                    \
+    X(VGPU_CMD_EVENT_SYNC) X(VGPU_CMD_EVENT_QUERY) X(VGPU_CMD_EVENT_ELAPSED) X(VGPU_CMD_SYNC)      \
+    X(VGPU_CMD_FENCE) X(VGPU_CMD_CALL) X(VGPU_REPLY_MAX) X(VGPU_ATTRIBUTES_MAX)                    \
+    X(VGPU_RESULT_PARAMS) X(VGPU_COPY_TO_DEVICE) X(VGPU_COPY_FROM_DEVICE) X(VGPU_COPY_ON_DEVICE)   \
     X(VGPU_STREAM_NON_BLOCKING) X(VGPU_EVENT_NO_TIMING) X(VGPU_WORKER_EXIT_END)                    \
     X(VGPU_DRIVER_VERSION) X(VGPU_DRIVER_MMAP_ARENA) X(VGPU_IOC_INFO) X(VGPU_IOC_ARENA)            \
-    X(VGPU_IOC_START) X(VGPU_IOC_KICK) X(VGPU_IOC_STATUS) X(VGPU_IOC_EVENTFD)                      \
-    X(VGPU_IOC_REQUEST) X(VGPU_IOC_RESET) X(VGPU_GRAPH_NODES_MAX) X(VGPU_GRAPH_NOTHING)            \
-    X(VGPU_GRAPH_KERNEL) X(VGPU_GRAPH_COPY) X(VGPU_GRAPH_FILL) X(VGPU_GRAPH_GATE)
+    X(VGPU_IOC_START) X(VGPU_IOC_KICK) X(VGPU_IOC_STATUS) X(VGPU_IOC_EVENTFD) X(VGPU_IOC_REQUEST)  \
+    X(VGPU_IOC_RESET) X(VGPU_GRAPH_NODES_MAX) X(VGPU_GRAPH_NOTHING) X(VGPU_GRAPH_KERNEL)           \
+    X(VGPU_GRAPH_COPY) X(VGPU_GRAPH_FILL) X(VGPU_GRAPH_GATE)
 
 #define SIZES(X)                                                                                   \
     X(vgpu_journal) X(vgpu_regs_page) X(vgpu_request_header) X(vgpu_add_shm) X(vgpu_device_info)   \
     X(vgpu_hello) X(vgpu_attached) X(vgpu_refused) X(vgpu_msg) X(vgpu_turn_word) X(vgpu_terms)     \
-    X(vgpu_counters) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg)                         \
-    X(vgpu_claim) X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue)                    \
-    X(vgpu_command) X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill)           \
-    X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch) X(vgpu_cmd_call)           \
-    X(vgpu_result_value)                                                                           \
-    X(vgpu_result_mem_info) X(vgpu_result_function) X(vgpu_result_param)                           \
-    X(vgpu_result_elapsed) X(vgpu_reset) X(vgpu_queue_action) X(vgpu_driver_info)                  \
-    X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request) X(vgpu_graph_node)            \
-    X(vgpu_graph_kernel) X(vgpu_graph_copy) X(vgpu_graph_fill) X(vgpu_graph_gate)
+    X(vgpu_counters) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg) X(vgpu_claim)         \
+    X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue) X(vgpu_command)                  \
+    X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill) X(vgpu_copy_box)          \
+    X(vgpu_cmd_stream_create) X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch)  \
+    X(vgpu_cmd_call) X(vgpu_result_value) X(vgpu_result_mem_info) X(vgpu_result_function)          \
+    X(vgpu_result_param) X(vgpu_result_elapsed) X(vgpu_reset) X(vgpu_queue_action)                 \
+    X(vgpu_driver_info) X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request)           \
+    X(vgpu_graph_node) X(vgpu_graph_copy) X(vgpu_graph_fill) X(vgpu_graph_gate)
 
 #define FIELDS(X)                                                                                  \
     X(vgpu_journal, state) X(vgpu_journal, length) X(vgpu_journal, request)                        \
@@ -104,61 +101,63 @@
     X(vgpu_msg, attached.vm_id) X(vgpu_msg, attached.pool) X(vgpu_msg, attached.priority)          \
     X(vgpu_msg, attached.vectors) X(vgpu_msg, attached.queues) X(vgpu_msg, attached.shm_size)      \
     X(vgpu_msg, refused.reason) X(vgpu_turn_word, state) X(vgpu_turn_word, reserved)               \
-    X(vgpu_turn_word, from_ns) X(vgpu_turn_word, until_ns) X(vgpu_turn_word, unused) X(vgpu_terms, window_ns)                 \
-    X(vgpu_terms, kernel_ns) X(vgpu_terms, commands) X(vgpu_terms, doorbells)                      \
-    X(vgpu_terms, interrupts) X(vgpu_terms, reserved) X(vgpu_counters, requests)                     \
-    X(vgpu_counters, errors) X(vgpu_counters, elements) X(vgpu_counters, gpu_ns) X(vgpu_counters, turns)   \
-    X(vgpu_counters, memory) X(vgpu_counters, in_flight) X(vgpu_counters, doorbells)                     \
-    X(vgpu_counters, interrupts) X(vgpu_counters, faults) X(vgpu_counters, reserved)                     \
-    X(vgpu_turn_page, turn) X(vgpu_turn_page, terms) X(vgpu_turn_page, counters)                     \
-    X(vgpu_account_page, limit) X(vgpu_account_page, used) X(vgpu_link_msg, type)                  \
-    X(vgpu_link_msg, value) X(vgpu_link_msg, engine) X(vgpu_link_msg, reserved) X(vgpu_link_msg, from_ns)                    \
-    X(vgpu_link_msg, text)                                                                         \
-    X(vgpu_claim, arena_address) X(vgpu_claim, arena_offset) X(vgpu_claim, arena_size)             \
-    X(vgpu_claim, reserved) X(vgpu_arena_part, offset) X(vgpu_arena_part, size)                    \
-    X(vgpu_control, claims) X(vgpu_control, parts) X(vgpu_slot, sequence)                          \
-    X(vgpu_slot, result) X(vgpu_slot, length) X(vgpu_slot, reserved) X(vgpu_slot, payload)         \
-    X(vgpu_queue, tail) X(vgpu_queue, waiting) X(vgpu_queue, head) X(vgpu_queue, parked)           \
+    X(vgpu_turn_word, from_ns) X(vgpu_turn_word, until_ns) X(vgpu_turn_word, unused)               \
+    X(vgpu_terms, window_ns) X(vgpu_terms, kernel_ns) X(vgpu_terms, commands)                      \
+    X(vgpu_terms, doorbells) X(vgpu_terms, interrupts) X(vgpu_terms, reserved)                     \
+    X(vgpu_counters, requests) X(vgpu_counters, errors) X(vgpu_counters, elements)                 \
+    X(vgpu_counters, gpu_ns) X(vgpu_counters, turns) X(vgpu_counters, memory)                      \
+    X(vgpu_counters, in_flight) X(vgpu_counters, doorbells) X(vgpu_counters, interrupts)           \
+    X(vgpu_counters, faults) X(vgpu_counters, reserved) X(vgpu_turn_page, turn)                    \
+    X(vgpu_turn_page, terms) X(vgpu_turn_page, counters) X(vgpu_account_page, limit)               \
+    X(vgpu_account_page, used) X(vgpu_link_msg, type) X(vgpu_link_msg, value)                      \
+    X(vgpu_link_msg, engine) X(vgpu_link_msg, reserved) X(vgpu_link_msg, from_ns)                  \
+    X(vgpu_link_msg, text) X(vgpu_claim, arena_address) X(vgpu_claim, arena_offset)                \
+    X(vgpu_claim, arena_size) X(vgpu_claim, reserved) X(vgpu_arena_part, offset)                   \
+    X(vgpu_arena_part, size) X(vgpu_control, claims) X(vgpu_control, parts)                        \
+    X(vgpu_slot, sequence) X(vgpu_slot, result) X(vgpu_slot, length) X(vgpu_slot, culprit)         \
+    X(vgpu_slot, payload) X(vgpu_queue, tail) X(vgpu_queue, waiting) X(vgpu_queue, head)           \
+    X(vgpu_queue, parked) X(vgpu_queue, refused.why) X(vgpu_queue, refused.offset)                 \
+    X(vgpu_queue, refused.opcode) X(vgpu_queue, refused.slot) X(vgpu_queue, refused.length)        \
     X(vgpu_queue, slots) X(vgpu_queue, ring) X(vgpu_command, opcode) X(vgpu_command, slot)         \
     X(vgpu_command, length) X(vgpu_command, sequence) X(vgpu_command, reserved)                    \
     X(vgpu_cmd_value, value) X(vgpu_cmd_value, reserved) X(vgpu_cmd_pair, first)                   \
-    X(vgpu_cmd_pair, second) X(vgpu_cmd_copy, to) X(vgpu_cmd_copy, from)                           \
-    X(vgpu_cmd_copy, bytes) X(vgpu_cmd_copy, stream) X(vgpu_cmd_copy, kind)                        \
-    X(vgpu_cmd_copy, reserved) X(vgpu_cmd_copy, reserved2) X(vgpu_cmd_fill, address)               \
-    X(vgpu_cmd_fill, count) X(vgpu_cmd_fill, stream) X(vgpu_cmd_fill, value)                       \
-    X(vgpu_cmd_fill, width) X(vgpu_cmd_module_load, image) X(vgpu_cmd_module_load, bytes)          \
+    X(vgpu_cmd_pair, second) X(vgpu_cmd_copy, to) X(vgpu_cmd_copy, from) X(vgpu_cmd_copy, bytes)   \
+    X(vgpu_cmd_copy, stream) X(vgpu_cmd_copy, kind) X(vgpu_cmd_copy, box)                          \
+    X(vgpu_cmd_copy, reserved) X(vgpu_cmd_fill, address) X(vgpu_cmd_fill, element)                 \
+    X(vgpu_cmd_fill, pitch) X(vgpu_cmd_fill, rows) X(vgpu_cmd_fill, stream)                        \
+    X(vgpu_cmd_fill, value) X(vgpu_cmd_fill, width) X(vgpu_copy_box, to_pitch)                     \
+    X(vgpu_copy_box, to_rows) X(vgpu_copy_box, from_pitch) X(vgpu_copy_box, from_rows)             \
+    X(vgpu_copy_box, height) X(vgpu_copy_box, depth) X(vgpu_cmd_stream_create, flags)              \
+    X(vgpu_cmd_stream_create, priority) X(vgpu_cmd_stream_create, reserved)                        \
+    X(vgpu_cmd_module_load, image) X(vgpu_cmd_module_load, bytes)                                  \
     X(vgpu_cmd_function_get, module) X(vgpu_cmd_function_get, length)                              \
     X(vgpu_cmd_launch, function) X(vgpu_cmd_launch, stream) X(vgpu_cmd_launch, grid)               \
-    X(vgpu_cmd_launch, block) X(vgpu_cmd_launch, shared_bytes)                                     \
-    X(vgpu_cmd_launch, param_bytes) X(vgpu_cmd_launch, reserved) X(vgpu_cmd_call, call)            \
-    X(vgpu_cmd_call, bytes) X(vgpu_cmd_call, reply) X(vgpu_cmd_call, reply_bytes)                  \
-    X(vgpu_cmd_call, reserved) X(vgpu_cmd_call, reserved2) X(vgpu_result_value, value)             \
-    X(vgpu_result_mem_info, free) X(vgpu_result_mem_info, total)                                   \
-    X(vgpu_result_function, function) X(vgpu_result_function, params)                              \
-    X(vgpu_result_function, max_threads) X(vgpu_result_param, offset)                              \
-    X(vgpu_result_param, size) X(vgpu_result_elapsed, milliseconds)                                \
+    X(vgpu_cmd_launch, block) X(vgpu_cmd_launch, shared_bytes) X(vgpu_cmd_launch, param_bytes)     \
+    X(vgpu_cmd_launch, attributes) X(vgpu_cmd_call, call) X(vgpu_cmd_call, bytes)                  \
+    X(vgpu_cmd_call, reply) X(vgpu_cmd_call, reply_bytes) X(vgpu_cmd_call, reserved)               \
+    X(vgpu_cmd_call, reserved2) X(vgpu_result_value, value) X(vgpu_result_mem_info, free)          \
+    X(vgpu_result_mem_info, total) X(vgpu_result_function, function)                               \
+    X(vgpu_result_function, params) X(vgpu_result_function, max_threads)                           \
+    X(vgpu_result_param, offset) X(vgpu_result_param, size) X(vgpu_result_elapsed, milliseconds)   \
     X(vgpu_result_elapsed, reserved) X(vgpu_driver_info, driver_version)                           \
     X(vgpu_driver_info, queue) X(vgpu_driver_info, interrupts) X(vgpu_driver_info, version)        \
     X(vgpu_driver_info, pool) X(vgpu_driver_info, priority) X(vgpu_driver_info, vm_id)             \
-    X(vgpu_driver_info, features) X(vgpu_driver_info, generation)                                  \
-    X(vgpu_driver_info, status) X(vgpu_driver_info, queues) X(vgpu_driver_info, reserved)          \
-    X(vgpu_driver_info, shm_size) X(vgpu_driver_arena, size) X(vgpu_driver_arena, offset)          \
-    X(vgpu_driver_start, address) X(vgpu_driver_start, status)                                     \
-    X(vgpu_driver_start, reserved) X(vgpu_driver_request, length)                                  \
+    X(vgpu_driver_info, features) X(vgpu_driver_info, generation) X(vgpu_driver_info, status)      \
+    X(vgpu_driver_info, queues) X(vgpu_driver_info, reserved) X(vgpu_driver_info, shm_size)        \
+    X(vgpu_driver_arena, size) X(vgpu_driver_arena, offset) X(vgpu_driver_start, address)          \
+    X(vgpu_driver_start, status) X(vgpu_driver_start, reserved) X(vgpu_driver_request, length)     \
     X(vgpu_driver_request, timeout_ms) X(vgpu_driver_request, status)                              \
     X(vgpu_driver_request, error) X(vgpu_driver_request, response_length)                          \
     X(vgpu_driver_request, reserved) X(vgpu_driver_request, request)                               \
-    X(vgpu_driver_request, response) X(vgpu_regs_page, queue_status)                               \
-    X(vgpu_msg, reset.flags) X(vgpu_msg, queue.queue) X(vgpu_msg, queue.action)                    \
-    X(vgpu_graph_node, kind) X(vgpu_graph_node, bytes) X(vgpu_graph_node, follows)                 \
-    X(vgpu_graph_node, reserved) X(vgpu_graph_kernel, launch) X(vgpu_graph_kernel, attributes)     \
-    X(vgpu_graph_kernel, reserved) X(vgpu_graph_copy, to) X(vgpu_graph_copy, to_pitch)             \
-    X(vgpu_graph_copy, to_rows) X(vgpu_graph_copy, from) X(vgpu_graph_copy, from_pitch)            \
-    X(vgpu_graph_copy, from_rows) X(vgpu_graph_copy, width) X(vgpu_graph_copy, height)             \
-    X(vgpu_graph_copy, depth) X(vgpu_graph_copy, kind) X(vgpu_graph_copy, reserved)                \
-    X(vgpu_graph_fill, to) X(vgpu_graph_fill, pitch) X(vgpu_graph_fill, width)                     \
-    X(vgpu_graph_fill, height) X(vgpu_graph_fill, value) X(vgpu_graph_fill, element)               \
-    X(vgpu_graph_gate, address)
+    X(vgpu_driver_request, response) X(vgpu_regs_page, queue_status) X(vgpu_msg, reset.flags)      \
+    X(vgpu_msg, queue.queue) X(vgpu_msg, queue.action) X(vgpu_graph_node, kind)                    \
+    X(vgpu_graph_node, bytes) X(vgpu_graph_node, follows) X(vgpu_graph_node, reserved)             \
+    X(vgpu_graph_copy, to) X(vgpu_graph_copy, to_pitch) X(vgpu_graph_copy, to_rows)                \
+    X(vgpu_graph_copy, from) X(vgpu_graph_copy, from_pitch) X(vgpu_graph_copy, from_rows)          \
+    X(vgpu_graph_copy, width) X(vgpu_graph_copy, height) X(vgpu_graph_copy, depth)                 \
+    X(vgpu_graph_copy, kind) X(vgpu_graph_copy, reserved) X(vgpu_graph_fill, to)                   \
+    X(vgpu_graph_fill, pitch) X(vgpu_graph_fill, width) X(vgpu_graph_fill, height)                 \
+    X(vgpu_graph_fill, value) X(vgpu_graph_fill, element) X(vgpu_graph_gate, address)
 
 /* clang-format on */
 
@@ -171,6 +170,8 @@ int main(void)
     VGPU_GPU_ERRORS(GPU_ERROR)
 #define QUEUE_END(value, name, text) printf("number VGPU_QUEUE_END_%s 0x%x\n", #name, value);
     VGPU_QUEUE_ENDS(QUEUE_END)
+#define REFUSAL(value, name, text) printf("number VGPU_REFUSED_%s 0x%x\n", #name, value);
+    VGPU_REFUSALS(REFUSAL)
     SIZES(SIZE)
     FIELDS(FIELD)
     return 0;

@@ -34,19 +34,101 @@ void begin_with(uint32_t id, const uint64_t *words, size_t count)
     put(words, count * sizeof(words[0]));
 }
 
-static uint32_t body_bytes(void)
+/* What is posted: a call, or the command that the words stand for. */
+static struct posted {
+    uint32_t opcode, bytes;
+    union {
+        struct body call;
+        struct vgpu_cmd_stream_create stream_create;
+        struct {
+            struct vgpu_cmd_copy copy;
+            struct vgpu_copy_box box;
+        } copy;
+        struct {
+            struct vgpu_cmd_launch launch;
+            uint8_t rest[1024];
+        } launch;
+        struct vgpu_cmd_fill fill;
+    };
+} posted;
+
+static void make_copy(const uint64_t *w)
 {
-    return (uint32_t)sizeof(body.call) + body.call.bytes;
+    posted.opcode = VGPU_CMD_COPY;
+    posted.bytes = sizeof(posted.copy);
+    posted.copy.copy = (struct vgpu_cmd_copy){
+        .to = w[0], .from = w[3], .bytes = w[6], .stream = w[10], .kind = (uint32_t)w[9], .box = 1};
+    posted.copy.box = (struct vgpu_copy_box){.to_pitch = w[1],
+                                             .to_rows = w[2],
+                                             .from_pitch = w[4],
+                                             .from_rows = w[5],
+                                             .height = w[7],
+                                             .depth = w[8]};
+}
+
+static void make_launch(const uint64_t *w)
+{
+    const uint32_t rest = body.call.bytes - 11 * 8;
+
+    posted.opcode = VGPU_CMD_LAUNCH;
+    posted.bytes = (uint32_t)sizeof(posted.launch.launch) + rest;
+    posted.launch.launch = (struct vgpu_cmd_launch){
+        .function = w[0],
+        .stream = w[8],
+        .grid = {(uint32_t)w[1], (uint32_t)w[2], (uint32_t)w[3]},
+        .block = {(uint32_t)w[4], (uint32_t)w[5], (uint32_t)w[6]},
+        .shared_bytes = (uint32_t)w[7],
+        .param_bytes = (uint32_t)w[10],
+        .attributes = w[9],
+    };
+    memcpy(posted.launch.rest, w + 11, rest);
+}
+
+static void make_posted(void)
+{
+    const uint64_t *w = (const void *)body.arguments;
+
+    switch (body.call.call) {
+    case STREAM_CREATE:
+        posted.opcode = VGPU_CMD_STREAM_CREATE;
+        posted.bytes = sizeof(posted.stream_create);
+        posted.stream_create = (struct vgpu_cmd_stream_create){.flags = (uint32_t)w[0],
+                                                               .priority = (int32_t)w[1]};
+        break;
+    case COPY_3D:
+        make_copy(w);
+        break;
+    case LAUNCH_EX:
+        make_launch(w);
+        break;
+    case FILL_ROWS:
+        posted.opcode = VGPU_CMD_FILL;
+        posted.bytes = sizeof(posted.fill);
+        posted.fill = (struct vgpu_cmd_fill){.address = w[0],
+                                             .width = w[4],
+                                             .stream = w[6],
+                                             .value = (uint32_t)w[2],
+                                             .element = (uint32_t)w[3],
+                                             .pitch = w[1],
+                                             .rows = w[5]};
+        break;
+    default:
+        posted.opcode = VGPU_CMD_CALL;
+        posted.bytes = (uint32_t)sizeof(body.call) + body.call.bytes;
+        memcpy(&posted.call, &body, posted.bytes);
+    }
 }
 
 void post_it(uint32_t slot)
 {
-    post(VGPU_CMD_CALL, slot, &body, body_bytes());
+    make_posted();
+    post(posted.opcode, slot, &posted.call, posted.bytes);
 }
 
 enum vgpu_gpu_error call_it(void)
 {
-    return call(VGPU_CMD_CALL, &body, body_bytes());
+    make_posted();
+    return call(posted.opcode, &posted.call, posted.bytes);
 }
 
 enum vgpu_gpu_error run_it(void)
@@ -121,7 +203,7 @@ static enum vgpu_gpu_error see_copy_rows(struct gpu *gpu, const struct gpu_rows 
 {
     assert_true(seen.row_count < REMEMBERED);
     seen.rows[seen.row_count++] = *rows;
-    seen.engine = fixture.session.piece.engine;
+    seen.engine = fixture.session.taken.piece.engine;
     return seen.fake->copy_rows(gpu, rows, stream);
 }
 
@@ -191,6 +273,23 @@ static enum vgpu_gpu_error see_global(struct gpu *gpu, CUdeviceptr *address, siz
     return VGPU_GPU_SUCCESS;
 }
 
+/* Pairs of what the fake GPU says of parameters, as many as fit. */
+static enum vgpu_gpu_error see_function_attributes(struct gpu *gpu, int *values, unsigned count,
+                                                   struct gpu_function *function)
+{
+    for (unsigned i = 0; i + 1 < count; i += 2) {
+        struct vgpu_result_param param = {0};
+        const enum vgpu_gpu_error error = gpu->ops->function_param(gpu, function, i / 2, &param);
+
+        if (error != VGPU_GPU_SUCCESS) {
+            return error;
+        }
+        values[i] = (int)param.offset;
+        values[i + 1] = (int)param.size;
+    }
+    return VGPU_GPU_SUCCESS;
+}
+
 static enum vgpu_gpu_error see_range(struct gpu *gpu, int *least, int *greatest)
 {
     (void)gpu;
@@ -227,6 +326,7 @@ int api_set_up(void **state)
     seen.ops.launch = see_launch;
     seen.ops.stream_create = see_stream_create;
     seen.ops.module_load = see_module_load;
+    seen.calls.function_attributes = see_function_attributes;
     seen.calls.cuCtxSetCacheConfig = see_set_cache;
     seen.calls.module_global = see_global;
     seen.calls.cuCtxGetStreamPriorityRange = see_range;

@@ -20,16 +20,12 @@
 enum {
     HELLO = 1,
     DEVICE_ATTRIBUTES = 2,
-    FUNCTION_PARAMS = 3,
+    FUNCTION_ATTRIBUTES = 4,
     MODULE_GLOBAL = 5,
-    IMAGE_BEGIN = 6,
-    IMAGE_WRITE = 7,
+    UPLOAD_BEGIN = 6,
+    UPLOAD_WRITE = 7,
     IMAGE_LOAD = 8,
-    STREAM_CREATE = 9,
-    COPY_3D = 10,
-    LAUNCH_EX = 11,
     DEVICE_IDENTITY = 13,
-    FILL_ROWS = 14,
     SET_LIMIT = 330,
     GET_CACHE = 332,
     SET_CACHE = 333,
@@ -41,6 +37,11 @@ enum {
     WAIT_VALUE_64 = 620,
     WRITE_VALUE_32 = 621,
     WRITE_VALUE_64 = 622,
+    /* Commands of their own, put together from words as if they were calls. */
+    STREAM_CREATE = 1000, /* flags, priority */
+    COPY_3D,              /* struct box */
+    LAUNCH_EX,            /* struct launch, numbers of attributes and of bytes of parameters */
+    FILL_ROWS,            /* address, pitch, value, element, width, rows, stream */
 };
 
 /* The call that is put together. */

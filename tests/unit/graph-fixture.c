@@ -86,16 +86,15 @@ struct vgpu_graph_gate *encoding_gate(uint64_t address)
     return encoding_put(&gate, sizeof(gate));
 }
 
-struct vgpu_graph_kernel *encoding_kernel(uint64_t function, const void *params,
-                                          uint32_t param_bytes)
+struct vgpu_cmd_launch *encoding_kernel(uint64_t function, const void *params, uint32_t param_bytes)
 {
-    const struct vgpu_graph_kernel kernel = {
-        .launch = {.function = function,
-                   .grid = {1, 1, 1},
-                   .block = {1, 1, 1},
-                   .param_bytes = param_bytes},
+    const struct vgpu_cmd_launch kernel = {
+        .function = function,
+        .grid = {1, 1, 1},
+        .block = {1, 1, 1},
+        .param_bytes = param_bytes,
     };
-    struct vgpu_graph_kernel *at;
+    struct vgpu_cmd_launch *at;
 
     encoding_begin(VGPU_GRAPH_KERNEL, NULL, 0);
     at = encoding_put(&kernel, sizeof(kernel));

@@ -51,8 +51,8 @@ struct vgpu_graph_fill *encoding_fill(const struct vgpu_graph_fill *fill);
 struct vgpu_graph_gate *encoding_gate(uint64_t address);
 
 /* A kernel of one thread. */
-struct vgpu_graph_kernel *encoding_kernel(uint64_t function, const void *params,
-                                          uint32_t param_bytes);
+struct vgpu_cmd_launch *encoding_kernel(uint64_t function, const void *params,
+                                        uint32_t param_bytes);
 
 /* The first bytes of the encoding, in memory of exactly that size, where a sanitizer watches them.
  */

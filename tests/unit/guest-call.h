@@ -10,8 +10,8 @@
 
 /* As in api/private.api. */
 enum {
-    CALL_IMAGE_BEGIN = 6,
-    CALL_IMAGE_WRITE = 7,
+    CALL_UPLOAD_BEGIN = 6,
+    CALL_UPLOAD_WRITE = 7,
     CALL_GRAPH_MAKE = 16,
     CALL_GRAPH_UPDATE = 17,
     CALL_GRAPH_LAUNCH = 18,

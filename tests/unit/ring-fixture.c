@@ -498,7 +498,7 @@ int fixture_tear_down(void **state)
     ring_session_release(s);
     s->gpu->ops->close(s->gpu);
     close(s->ring.interrupt.fd);
-    close(s->engines[0].turn.link);
+    close(s->turns.engines[0].turn.link);
     close(fixture.mediator);
     free(fixture.queue);
     munmap(fixture.arena, FIXTURE_ARENA);
@@ -537,7 +537,8 @@ void post_copy(enum vgpu_copy_kind kind, uint64_t to, uint64_t from, uint64_t by
 
 void post_fill(uint32_t slot, uint64_t address, uint64_t count, uint32_t width)
 {
-    const struct vgpu_cmd_fill body = {.address = address, .count = count, .width = width};
+    const struct vgpu_cmd_fill body = {
+        .address = address, .width = count, .element = width, .rows = 1};
 
     post(VGPU_CMD_FILL, slot, &body, sizeof(body));
 }

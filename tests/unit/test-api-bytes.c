@@ -2,12 +2,13 @@
 /*
  * Copies and fills in rows on the cpu backend: each byte goes where it belongs, no other one.
  *
- * Tests: worker/api-host*.c, worker/rows.c, worker/backend-cpu/
+ * Tests: worker/do-work.c, worker/rows.c, worker/backend-cpu/
  */
 #include <string.h>
 
 #include "tests/unit/api-fixture.h"
-#include "worker/commands.h"
+#include "worker/estimate.h"
+#include "worker/ring-session.h"
 
 #define SIDE (32u << 10) /* bytes: of device memory, and of the arena's start */
 
@@ -76,7 +77,8 @@ static void test_bytes_of_boxes(void **state)
 /* Larger than a piece, from one part of the arena to another: it is device memory as well. */
 static void test_bytes_of_large_boxes(void **state)
 {
-    static const uint64_t sizes[][2] = {{COMMAND_COPY_PIECE + 12345, 1}, {100003, 60}, {7, 700000}};
+    static const uint64_t sizes[][2] = {
+        {ESTIMATE_COPY_PIECE + 12345, 1}, {100003, 60}, {7, 700000}};
     const uint64_t half = FIXTURE_ARENA / 2;
 
     (void)state;

@@ -3,7 +3,7 @@
  * Calls of the CUDA driver API as a guest posts them: what their commands and arguments may be, and
  * where results go. Most tests look at what the fake GPU is asked for.
  *
- * Tests: worker/api.c, worker/api-host*.c, worker/command*.c
+ * Tests: worker/api.c, worker/do-call.c, worker/command.c, worker/execution.c
  */
 #include <errno.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static void test_calls_without_the_slot_they_need(void **state)
             again(state);
             begin(id);
             post_it(0);
-            assert_int_equal(steps(), rule->post ? 0 : -EPROTO);
+            assert_int_equal(steps(), rule->flags & COMMAND_SLOT ? -EPROTO : 0);
             count++;
         }
     }
@@ -50,7 +50,7 @@ static void test_arguments_of_the_wrong_length(void **state)
 
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         again(state);
-        BEGIN(COPY_3D, 1, 2);
+        BEGIN(WRITE_VALUE_32, 1, 2);
         body.call.bytes = wrong[i];
         post(VGPU_CMD_CALL, 1, &body, sizeof(body.call) + 16);
         assert_int_equal(steps(), -EPROTO);
@@ -101,12 +101,12 @@ static void test_too_few_and_too_many_arguments(void **state)
     begin(HELLO);
     assert_int_equal(call_it(), VGPU_GPU_INVALID_VALUE);
     /* What lies behind them is not taken for a handle. */
-    assert_int_equal(CALL(FUNCTION_PARAMS, 2, 77), VGPU_GPU_INVALID_HANDLE);
-    assert_int_equal(CALL(FUNCTION_PARAMS, 2), VGPU_GPU_INVALID_VALUE);
-    assert_int_equal(CALL(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1), VGPU_GPU_INVALID_VALUE);
-    assert_int_equal(CALL(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1, 0, 0), VGPU_GPU_INVALID_VALUE);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 2, 77), VGPU_GPU_INVALID_HANDLE);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 2), VGPU_GPU_INVALID_VALUE);
+    assert_int_equal(CALL(SET_LIMIT, 0), VGPU_GPU_INVALID_VALUE);
+    assert_int_equal(CALL(SET_LIMIT, 0, 1024, 0), VGPU_GPU_INVALID_VALUE);
     assert_string_equal(fake_log(), "");
-    assert_int_equal(CALL(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1, 0), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(FILL_ROWS, 0x7000, 16, 0, 4, 4, 2, 0), VGPU_GPU_SUCCESS);
     assert_string_equal(fake_log(), "fill rows");
 }
 
@@ -149,14 +149,14 @@ static void test_handles_of_calls(void **state)
     (void)state;
     fake_log();
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        assert_int_equal(CALL(FUNCTION_PARAMS, 2, wrong[i]), VGPU_GPU_INVALID_HANDLE);
+        assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 2, wrong[i]), VGPU_GPU_INVALID_HANDLE);
         assert_int_equal(CALL(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1, wrong[i]),
                          VGPU_GPU_INVALID_HANDLE);
         assert_int_equal(CALL(STREAM_GET_ATTRIBUTE, wrong[i], 1), VGPU_GPU_INVALID_HANDLE);
     }
-    assert_int_equal(CALL(FUNCTION_PARAMS, 2, 0), VGPU_GPU_INVALID_HANDLE);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 2, 0), VGPU_GPU_INVALID_HANDLE);
     assert_string_equal(fake_log(), "");
-    assert_int_equal(CALL(FUNCTION_PARAMS, 2, function), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 2, function), VGPU_GPU_SUCCESS);
     assert_int_equal(CALL(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1, 0), VGPU_GPU_SUCCESS);
     assert_int_equal(CALL(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1, stream), VGPU_GPU_SUCCESS);
     assert_int_equal(CALL(STREAM_GET_ATTRIBUTE, stream, 7), VGPU_GPU_SUCCESS);
@@ -301,10 +301,10 @@ static void test_failed_call_has_no_results(void **state)
 
     (void)state;
     fake.next = VGPU_GPU_UNKNOWN;
-    assert_int_equal(CALL(FUNCTION_PARAMS, 2, function), VGPU_GPU_UNKNOWN);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 2, function), VGPU_GPU_UNKNOWN);
     assert_int_equal(answer()->length, 0);
     memset(fixture.arena, 0xa5, 8);
-    BEGIN(FUNCTION_PARAMS, 2, function);
+    BEGIN(FUNCTION_ATTRIBUTES, 2, function);
     body.call.reply = arena_at(0);
     body.call.reply_bytes = 8;
     fake.next = VGPU_GPU_UNKNOWN;
@@ -312,26 +312,26 @@ static void test_failed_call_has_no_results(void **state)
     assert_memory_equal(fixture.arena, "\xa5\xa5\xa5\xa5\xa5\xa5\xa5\xa5", 8);
 }
 
-static void test_function_params(void **state)
+static void test_arrays_of_results(void **state)
 {
     const uint64_t function = make_function(make_module(), "f");
     uint32_t values[44];
 
     (void)state;
-    assert_int_equal(CALL(FUNCTION_PARAMS, 44, function), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 44, function), VGPU_GPU_SUCCESS);
     assert_int_equal(answer()->length, sizeof(values));
     memcpy(values, answer()->payload, sizeof(values));
     for (unsigned i = 0; i < 44; i++) {
         assert_int_equal(values[i], i % 2 == 0 ? 4 * i : 8); /* as the fake GPU has them */
     }
     /* Half a pair is not filled in. */
-    assert_int_equal(CALL(FUNCTION_PARAMS, 3, function), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 3, function), VGPU_GPU_SUCCESS);
     assert_int_equal(answer()->length, 16);
     assert_int_equal(back(1), 0);
-    assert_int_equal(CALL(FUNCTION_PARAMS, 0, function), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 0, function), VGPU_GPU_SUCCESS);
     assert_int_equal(answer()->length, 0);
-    assert_int_equal(CALL(FUNCTION_PARAMS, 45, function), VGPU_GPU_INVALID_VALUE);
-    assert_int_equal(CALL(FUNCTION_PARAMS, UINT32_MAX, function), VGPU_GPU_INVALID_VALUE);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, 45, function), VGPU_GPU_INVALID_VALUE);
+    assert_int_equal(CALL(FUNCTION_ATTRIBUTES, UINT32_MAX, function), VGPU_GPU_INVALID_VALUE);
 }
 
 static enum vgpu_gpu_error attributes_into(uint64_t count, uint64_t reply, uint32_t bytes)
@@ -382,7 +382,7 @@ int main(void)
         TEST(test_results_in_the_arena),
         TEST(test_replies_that_cannot_be),
         TEST(test_failed_call_has_no_results),
-        TEST(test_function_params),
+        TEST(test_arrays_of_results),
         CPU_TEST(test_device_attributes),
     };
 

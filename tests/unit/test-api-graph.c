@@ -92,8 +92,8 @@ static void bring(void)
     const uint64_t at = (uint64_t)(uintptr_t)fixture.arena + 4096;
 
     memcpy(fixture.arena + 4096, graphs.encoding.bytes, graphs.encoding.used);
-    assert_int_equal(CALL(CALL_IMAGE_BEGIN, graphs.encoding.used), VGPU_GPU_SUCCESS);
-    assert_int_equal(CALL(CALL_IMAGE_WRITE, 0, at, graphs.encoding.used), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(CALL_UPLOAD_BEGIN, graphs.encoding.used), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(CALL_UPLOAD_WRITE, 0, at, graphs.encoding.used), VGPU_GPU_SUCCESS);
     memset(fixture.arena + 4096, 0xee, graphs.encoding.used);
 }
 

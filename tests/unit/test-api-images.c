@@ -8,14 +8,15 @@
 #include <string.h>
 
 #include "tests/unit/api-fixture.h"
-#include "worker/commands.h"
+#include "worker/estimate.h"
+#include "worker/ring-session.h"
 
 /* Brings bytes over by way of the arena. */
 static enum vgpu_gpu_error write_image(uint64_t offset, const void *bytes, uint64_t count)
 {
     memset(fixture.arena + 4096, 0xee, 8192);
     memcpy(fixture.arena + 4096, bytes, count);
-    return CALL(IMAGE_WRITE, offset, arena_at(4096), count);
+    return CALL(UPLOAD_WRITE, offset, arena_at(4096), count);
 }
 
 /* The result that the load itself has; the call is to succeed. */
@@ -37,7 +38,7 @@ static void test_images_in_pieces(void **state)
     for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
         const uint64_t size = sizeof(bytes) - 1;
 
-        assert_int_equal(CALL(IMAGE_BEGIN, size), VGPU_GPU_SUCCESS);
+        assert_int_equal(CALL(UPLOAD_BEGIN, size), VGPU_GPU_SUCCESS);
         /* From the last to the first: no byte but its own may be written. */
         for (uint64_t left = size; left > 0;) {
             const uint64_t at = left > pieces[i] ? left - pieces[i] : 0;
@@ -56,9 +57,9 @@ static void test_image_with_holes(void **state)
 {
     (void)state;
     /* What another image has left is not in them. */
-    assert_int_equal(CALL(IMAGE_BEGIN, 16), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 16), VGPU_GPU_SUCCESS);
     assert_int_equal(write_image(0, "0123456789abcdef", 16), VGPU_GPU_SUCCESS);
-    assert_int_equal(CALL(IMAGE_BEGIN, 16), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 16), VGPU_GPU_SUCCESS);
     assert_int_equal(write_image(2, "xyz", 3), VGPU_GPU_SUCCESS);
     assert_int_equal(write_image(15, "!", 1), VGPU_GPU_SUCCESS);
     assert_int_equal(write_image(16, "", 0), VGPU_GPU_SUCCESS);
@@ -95,29 +96,29 @@ static void test_image_writes_that_cannot_be(void **state)
     };
 
     (void)state;
-    assert_int_equal(CALL(IMAGE_WRITE, 0, arena_at(0), 4), VGPU_GPU_INVALID_VALUE); /* none yet */
-    assert_int_equal(CALL(IMAGE_WRITE, 0, arena_at(0), 0), VGPU_GPU_INVALID_VALUE);
-    assert_int_equal(CALL(IMAGE_BEGIN, 64), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_WRITE, 0, arena_at(0), 4), VGPU_GPU_INVALID_VALUE); /* none yet */
+    assert_int_equal(CALL(UPLOAD_WRITE, 0, arena_at(0), 0), VGPU_GPU_INVALID_VALUE);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 64), VGPU_GPU_SUCCESS);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        assert_int_equal(CALL(IMAGE_WRITE, cases[i].offset, cases[i].from, cases[i].bytes),
+        assert_int_equal(CALL(UPLOAD_WRITE, cases[i].offset, cases[i].from, cases[i].bytes),
                          cases[i].good ? VGPU_GPU_SUCCESS : VGPU_GPU_INVALID_VALUE);
     }
 }
 
 static void test_image_sizes(void **state)
 {
-    static const uint64_t wrong[] = {0, COMMAND_IMAGE_MAX + 1, UINT64_MAX, UINT64_MAX - 1};
+    static const uint64_t wrong[] = {0, RING_UPLOAD_MAX + 1, UINT64_MAX, UINT64_MAX - 1};
 
     (void)state;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        assert_int_equal(CALL(IMAGE_BEGIN, 4), VGPU_GPU_SUCCESS);
-        assert_int_equal(CALL(IMAGE_BEGIN, wrong[i]), VGPU_GPU_INVALID_VALUE);
+        assert_int_equal(CALL(UPLOAD_BEGIN, 4), VGPU_GPU_SUCCESS);
+        assert_int_equal(CALL(UPLOAD_BEGIN, wrong[i]), VGPU_GPU_INVALID_VALUE);
         /* Then there is none, not even the one before. */
         assert_int_equal(CALL(IMAGE_LOAD, 0, 0, 0), VGPU_GPU_INVALID_VALUE);
     }
-    assert_int_equal(CALL(IMAGE_BEGIN, COMMAND_IMAGE_MAX), VGPU_GPU_SUCCESS);
-    assert_int_equal(CALL(IMAGE_WRITE, COMMAND_IMAGE_MAX - 1, arena_at(0), 1), VGPU_GPU_SUCCESS);
-    assert_int_equal(CALL(IMAGE_WRITE, COMMAND_IMAGE_MAX - 1, arena_at(0), 2),
+    assert_int_equal(CALL(UPLOAD_BEGIN, RING_UPLOAD_MAX), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_WRITE, RING_UPLOAD_MAX - 1, arena_at(0), 1), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_WRITE, RING_UPLOAD_MAX - 1, arena_at(0), 2),
                      VGPU_GPU_INVALID_VALUE);
 }
 
@@ -125,13 +126,13 @@ static void test_image_is_loaded_once(void **state)
 {
     (void)state;
     assert_int_equal(CALL(IMAGE_LOAD, 0, 0, 0), VGPU_GPU_INVALID_VALUE);
-    assert_int_equal(CALL(IMAGE_BEGIN, 4), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 4), VGPU_GPU_SUCCESS);
     assert_int_equal(load_image(), CUDA_SUCCESS);
     assert_int_equal(fake.modules, 1);
     make_function(back(0), "f");
     assert_int_equal(CALL(IMAGE_LOAD, 0, 0, 0), VGPU_GPU_INVALID_VALUE);
     /* One that the driver refuses is gone as well, and what it said comes back. */
-    assert_int_equal(CALL(IMAGE_BEGIN, 4), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 4), VGPU_GPU_SUCCESS);
     fake.next = VGPU_GPU_INVALID_PTX;
     assert_int_equal(load_image(), CUDA_ERROR_INVALID_PTX);
     assert_int_equal(back(0), 0);
@@ -169,7 +170,7 @@ static void test_options_of_a_load(void **state)
         case 63: {
             const CUjit_option options[] = {plain[0], (CUjit_option)option};
 
-            assert_int_equal(CALL(IMAGE_BEGIN, 4), VGPU_GPU_SUCCESS);
+            assert_int_equal(CALL(UPLOAD_BEGIN, 4), VGPU_GPU_SUCCESS);
             assert_int_equal(load_with(options, values, 2), VGPU_GPU_NOT_SUPPORTED);
             /* The image is given up. */
             assert_int_equal(load_with(plain, values, 3), VGPU_GPU_INVALID_VALUE);
@@ -180,7 +181,7 @@ static void test_options_of_a_load(void **state)
         }
     }
     assert_int_equal(fake.modules, 0);
-    assert_int_equal(CALL(IMAGE_BEGIN, 4), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 4), VGPU_GPU_SUCCESS);
     assert_int_equal(load_with(plain, values, 3), VGPU_GPU_SUCCESS);
     assert_int_equal(seen.option_count, 3);
     assert_memory_equal(seen.options, plain, sizeof(plain));
@@ -192,7 +193,7 @@ static void test_number_of_options(void **state)
     static const uint64_t counts[] = {2, 1000, VGPU_COMMAND_MAX, VGPU_COMMAND_MAX + 1, UINT32_MAX};
 
     (void)state;
-    assert_int_equal(CALL(IMAGE_BEGIN, 4), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 4), VGPU_GPU_SUCCESS);
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         /* One option and its value. */
         assert_int_equal(CALL(IMAGE_LOAD, 0, 0, counts[i], 0, 0), VGPU_GPU_INVALID_VALUE);
@@ -206,7 +207,7 @@ static void test_logs_of_a_load(void **state)
     uint64_t word;
 
     (void)state;
-    assert_int_equal(CALL(IMAGE_BEGIN, 4), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, 4), VGPU_GPU_SUCCESS);
     /* 40 bytes of other results, so 136 are left in the slot. */
     assert_int_equal(CALL(IMAGE_LOAD, 129, 8, 0), VGPU_GPU_INVALID_VALUE);
     assert_int_equal(CALL(IMAGE_LOAD, UINT32_MAX, UINT32_MAX, 0), VGPU_GPU_INVALID_VALUE);
@@ -232,7 +233,7 @@ static void test_built_in_text_is_loaded(void **state)
 
     (void)state;
     for (uint64_t nul = 0; nul < 2; nul++) {
-        assert_int_equal(CALL(IMAGE_BEGIN, length + nul), VGPU_GPU_SUCCESS);
+        assert_int_equal(CALL(UPLOAD_BEGIN, length + nul), VGPU_GPU_SUCCESS);
         for (uint64_t at = 0; at < length; at += 999) {
             const uint64_t bytes = length - at < 999 ? length - at : 999;
 
@@ -241,7 +242,7 @@ static void test_built_in_text_is_loaded(void **state)
         assert_int_equal(load_image(), CUDA_SUCCESS);
         make_function(back(0), "vadd");
     }
-    assert_int_equal(CALL(IMAGE_BEGIN, length), VGPU_GPU_SUCCESS);
+    assert_int_equal(CALL(UPLOAD_BEGIN, length), VGPU_GPU_SUCCESS);
     assert_int_equal(write_image(0, cuda_kernels_ptx, 999), VGPU_GPU_SUCCESS);
     assert_int_equal(load_image(), CUDA_ERROR_NOT_SUPPORTED);
     assert_int_equal(back(0), 0);

@@ -10,7 +10,8 @@
 #include <string.h>
 
 #include "tests/unit/guest-call.h"
-#include "worker/commands.h"
+#include "worker/estimate.h"
+#include "worker/ring-session.h"
 
 #define QUOTA 100000u
 #define AT UINT64_C(0x300000000) /* a range of addresses */
@@ -369,7 +370,7 @@ static void test_session_that_holds_all(void **state)
     memory_release_all(&fixture.session);
     /* The GPU has it until the process has ended. */
     assert_used(4096 + 8192 + 100);
-    assert_null(fixture.session.mappings);
+    assert_null(fixture.session.memory.mappings);
     handles_release(&fixture.session.handles);
 }
 

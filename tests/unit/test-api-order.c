@@ -3,11 +3,12 @@
  * In which order calls come among other commands, which engine's turn they wait for, and how long
  * they are expected to take.
  *
- * Tests: worker/api-host*.c, worker/command*.c, worker/ring-session*.c
+ * Tests: worker/order.c, worker/estimate.c, worker/command.c, worker/ring-session.c
  */
 #include "common/clock.h"
 #include "tests/unit/api-fixture.h"
-#include "worker/commands.h"
+#include "worker/estimate.h"
+#include "worker/ring-session.h"
 
 /* Order --------------------------------------------------------------------------------------- */
 
@@ -36,7 +37,7 @@ static void test_calls_behind_work_that_waits(void **state)
     post_it(1);
     BEGIN(SET_CACHE, 2);
     post_it(2);
-    BEGIN(IMAGE_BEGIN, 4);
+    BEGIN(UPLOAD_BEGIN, 4);
     post_it(3);
     BEGIN(STREAM_CREATE, 0, 0);
     post_it(4);
@@ -61,7 +62,7 @@ static void test_load_behind_work_that_waits(void **state)
         test_clock_ns = NS_PER_S;
         close_turn(VGPU_ENGINE_COMPUTE);
         post_box(0, VGPU_COPY_ON_DEVICE, 0);
-        BEGIN(IMAGE_BEGIN, 4);
+        BEGIN(UPLOAD_BEGIN, 4);
         post_it(1);
         BEGIN(IMAGE_LOAD, 0, 0, 0);
         post_it(2);
@@ -98,7 +99,7 @@ static void test_calls_go_to_their_engines(void **state)
         if (cases[i].kind != 0) {
             post_box(1, cases[i].kind, 0);
         } else {
-            BEGIN(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1, 0);
+            BEGIN(FILL_ROWS, 0x7000, 16, 0, 4, 4, 2, 0);
             post_it(1);
         }
         assert_int_equal(steps(), 0);
@@ -124,7 +125,7 @@ static void test_short_copy_finds_no_engine(void **state)
     assert_true(sent_is(VGPU_LINK_ASK, VGPU_ENGINE_TO_DEVICE));
     *turn_word(VGPU_ENGINE_TO_DEVICE) = VGPU_TURN_RUNNING;
     assert_int_equal(steps(), 0);
-    BEGIN(COPY_3D, 1, 2, 3);
+    BEGIN(WRITE_VALUE_32, 1, 2, 3);
     post_it(1);
     assert_int_equal(steps(), 0);
     assert_true(sent_is(VGPU_LINK_ASK, VGPU_ENGINE_COMPUTE));
@@ -137,7 +138,7 @@ static void test_stream_sync_waits_for_calls_in_its_stream(void **state)
     (void)state;
     close_turn(VGPU_ENGINE_COMPUTE);
     post_box(0, VGPU_COPY_ON_DEVICE, mine); /* at the head */
-    BEGIN(FILL_ROWS, 0x7000, 16, 0, 4, 4, 1, mine);
+    BEGIN(FILL_ROWS, 0x7000, 16, 0, 4, 4, 2, mine);
     post_it(0); /* behind it */
     post_value(VGPU_CMD_STREAM_SYNC, 1, mine);
     post_value(VGPU_CMD_STREAM_SYNC, 2, other);
@@ -194,7 +195,7 @@ static uint64_t expected(enum vgpu_engine engine)
     *turn_word(engine) = VGPU_TURN_CLOSED;
     post_it(1);
     assert_int_equal(steps(), 0);
-    ns = fixture.session.piece.ns;
+    ns = fixture.session.taken.piece.ns;
     *turn_word(engine) = VGPU_TURN_RUNNING;
     run_for(ns);
     return ns;
@@ -221,7 +222,7 @@ static void test_launches_are_known_by_their_weights(void **state)
     begin_launch(&launch, NULL, 0, "12345678", 8);
     post_it(1);
     assert_int_equal(steps(), 0);
-    assert_true(about(fixture.session.piece.ns, 7 * NS_PER_MS));
+    assert_true(about(fixture.session.taken.piece.ns, 7 * NS_PER_MS));
     test_clock_ns += 7 * NS_PER_MS;
     fake_finish();
     assert_int_equal(steps(), 0);
@@ -230,7 +231,7 @@ static void test_launches_are_known_by_their_weights(void **state)
     begin_launch(&launch, NULL, 0, "87654321", 4);
     post_it(1);
     assert_int_equal(steps(), 0);
-    assert_true(about(fixture.session.piece.ns, 7 * NS_PER_MS));
+    assert_true(about(fixture.session.taken.piece.ns, 7 * NS_PER_MS));
     test_clock_ns += 7 * NS_PER_MS;
     fake_finish();
     for (int i = 0; i < 7; i++) {
@@ -239,7 +240,7 @@ static void test_launches_are_known_by_their_weights(void **state)
         begin_launch(&launch, NULL, 0, "12345678", 8);
         post_it(1);
         assert_int_equal(steps(), 0);
-        assert_int_equal(fixture.session.piece.ns, NS_PER_MS); /* a guess */
+        assert_int_equal(fixture.session.taken.piece.ns, NS_PER_MS); /* a guess */
         fake_finish();
         assert_int_equal(steps(), 0);
     }
@@ -252,8 +253,8 @@ static void test_copies_are_guessed_by_their_size(void **state)
         {1024, 1, 1, 1024},
         {1024, 16, 1, 16384},
         {1024, 16, 3, 49152},
-        {COMMAND_COPY_PIECE, 1, 1, COMMAND_COPY_PIECE},
-        {COMMAND_COPY_PIECE, 9, 9, COMMAND_COPY_PIECE},
+        {ESTIMATE_COPY_PIECE, 1, 1, ESTIMATE_COPY_PIECE},
+        {ESTIMATE_COPY_PIECE, 9, 9, ESTIMATE_COPY_PIECE},
     };
 
     (void)state;

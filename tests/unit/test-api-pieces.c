@@ -3,11 +3,12 @@
  * Copies and fills in rows that are carried out in pieces, so that others get the GPU between them:
  * the pieces are the whole, each byte once, in its order.
  *
- * Tests: worker/api-host*.c, worker/command*.c
+ * Tests: worker/do-work.c, worker/estimate.c
  */
 #include "common/clock.h"
 #include "tests/unit/api-fixture.h"
-#include "worker/commands.h"
+#include "worker/estimate.h"
+#include "worker/ring-session.h"
 
 /* Runs what was posted for slot 1 to its end, on a GPU that finishes now and then. */
 static void finish_slot_1(bool window_changes)
@@ -53,7 +54,7 @@ static void check_pieces(const struct box *box, bool window)
 
         assert_int_equal(piece->kind, box->kind);
         assert_true(piece->rows > 0 && piece->width > 0);
-        assert_true(!window || piece->width * piece->rows <= COMMAND_COPY_PIECE);
+        assert_true(!window || piece->width * piece->rows <= ESTIMATE_COPY_PIECE);
         for (uint64_t row = 0; row < piece->rows; row++) {
             const uint64_t to = (c.slice * box->to_rows + c.row) * box->to_pitch + c.offset;
             const uint64_t from = (c.slice * box->from_rows + c.row) * box->from_pitch + c.offset;
@@ -84,19 +85,19 @@ static void run_box(void **state, const struct box *box, int window)
 
 static void test_pieces_are_the_whole(void **state)
 {
-    static const uint64_t piece = COMMAND_COPY_PIECE;
+    static const uint64_t piece = ESTIMATE_COPY_PIECE;
     static const struct {
         uint64_t width, height, depth;
     } sizes[] = {
-        {COMMAND_COPY_PIECE - 1, 3, 2},
-        {COMMAND_COPY_PIECE, 3, 2},
-        {COMMAND_COPY_PIECE + 1, 3, 2},
-        {COMMAND_COPY_PIECE / 2, 5, 2},
-        {COMMAND_COPY_PIECE / 2 + 1, 5, 2},
-        {COMMAND_COPY_PIECE * 2, 2, 3},
-        {COMMAND_COPY_PIECE * 2 + 5, 2, 3},
+        {ESTIMATE_COPY_PIECE - 1, 3, 2},
+        {ESTIMATE_COPY_PIECE, 3, 2},
+        {ESTIMATE_COPY_PIECE + 1, 3, 2},
+        {ESTIMATE_COPY_PIECE / 2, 5, 2},
+        {ESTIMATE_COPY_PIECE / 2 + 1, 5, 2},
+        {ESTIMATE_COPY_PIECE * 2, 2, 3},
+        {ESTIMATE_COPY_PIECE * 2 + 5, 2, 3},
         {1000, 10000, 3},
-        {1, COMMAND_COPY_PIECE + 3, 2},
+        {1, ESTIMATE_COPY_PIECE + 3, 2},
         {4096, 1024, 1},
         {4096, 1025, 3},
         {1, 1, 40},
@@ -123,8 +124,8 @@ static void test_pieces_are_the_whole(void **state)
 static void test_pieces_of_any_box(void **state)
 {
     for (int i = 0; i < 300; i++) {
-        const uint64_t width = 1 + random_below(random_below(2) ? COMMAND_COPY_PIECE * 3 : 99999);
-        const uint64_t most = 60 * COMMAND_COPY_PIECE / width; /* rows in all, for the memory */
+        const uint64_t width = 1 + random_below(random_below(2) ? ESTIMATE_COPY_PIECE * 3 : 99999);
+        const uint64_t most = 60 * ESTIMATE_COPY_PIECE / width; /* rows in all, for the memory */
         const uint64_t depth = 1 + random_below(4);
         const uint64_t height = 1 + random_below(most / depth > 20 ? most / depth : 20);
         const struct box box = {random_below(UINT64_C(1) << 40),
@@ -146,7 +147,7 @@ static void test_pieces_of_any_box(void **state)
 /* In the arena, to and from it, and one that fails in the middle. */
 static void test_pieces_in_the_arena(void **state)
 {
-    const uint64_t width = COMMAND_COPY_PIECE + 4096;
+    const uint64_t width = ESTIMATE_COPY_PIECE + 4096;
     struct box box = {0x7000, width, 1, 0, width + 8, 1, width, 1, 3, VGPU_COPY_TO_DEVICE, 0};
 
     for (int kind = VGPU_COPY_TO_DEVICE; kind <= VGPU_COPY_FROM_DEVICE; kind++) {
@@ -185,7 +186,7 @@ static void test_pieces_in_the_arena(void **state)
 /* A call with a reply is carried out whole like any other. */
 static void test_pieces_of_a_copy_with_a_reply(void **state)
 {
-    const uint64_t width = 2 * COMMAND_COPY_PIECE;
+    const uint64_t width = 2 * ESTIMATE_COPY_PIECE;
     const struct box box = {0x7000, width, 1, 0x7000, width, 1, width, 1, 1, VGPU_COPY_ON_DEVICE,
                             0};
 
@@ -228,7 +229,7 @@ static void check_fill(uint64_t to, uint64_t pitch, uint64_t element, uint64_t w
 
 static void test_pieces_of_fills(void **state)
 {
-    static const uint64_t piece = COMMAND_FILL_PIECE;
+    static const uint64_t piece = ESTIMATE_FILL_PIECE;
 
     for (uint64_t element = 1; element <= 4; element *= 2) {
         const uint64_t sizes[][2] = {

@@ -123,7 +123,7 @@ static void test_header(void **state)
     msg = message(VGPU_MSG_HELLO);
     msg.version = (VGPU_VERSION_MAJOR + 1) << 16;
     assert_int_equal(check(ATTACH_NEW, &msg, 0), ATTACH_ACTION_REFUSE);
-    assert_non_null(strstr(reason, "version 2"));
+    assert_non_null(strstr(reason, "version 3"));
     /* A newer minor is another matter: it is welcome. */
     msg.version = VGPU_VERSION + 1;
     assert_int_equal(check(ATTACH_NEW, &msg, 0), ATTACH_ACTION_HELLO);

@@ -45,19 +45,23 @@ static void add(uint16_t opcode, uint16_t slot, uint32_t length, uint64_t object
     memset(command.body, (int)(number % 251), length - HEADER);
     lengths[number % BACKLOG_COMMANDS] = length;
     assert_true(backlog_has_room(&backlog));
-    assert_true(backlog_add(&backlog, &command, &(struct backlog_key){.stream = object}));
+    assert_true(backlog_add(
+        &backlog, &command,
+        &(struct command_facts){.key = {.stream = object}, .flags = (uint16_t)(1u << opcode)}));
 }
 
 static void take(void)
 {
     const uint64_t number = model.first++;
     const uint32_t length = lengths[number % BACKLOG_COMMANDS];
+    struct command_facts facts;
 
     model.count--;
     memset(&command, 0xff, sizeof(command));
-    backlog_take(&backlog, &command);
+    backlog_take(&backlog, &command, &facts);
     assert_int_equal(command.header.sequence, (uint32_t)number);
     assert_int_equal(command.header.length, length);
+    assert_int_equal(facts.flags, (uint16_t)(1u << command.header.opcode));
     for (uint32_t i = 0; i < length - HEADER; i++) {
         assert_int_equal(command.body[i], number % 251);
     }
@@ -117,28 +121,28 @@ static void test_what_is_there(void **state)
     const uint32_t fill = 1u << VGPU_CMD_FILL, copy = 1u << VGPU_CMD_COPY;
 
     (void)state;
-    assert_int_equal(backlog_find(&backlog, UINT32_MAX, &(struct backlog_key){.stream = 0}), 0);
+    assert_int_equal(backlog_find(&backlog, UINT32_MAX, &(struct command_key){.stream = 0}), 0);
     add(VGPU_CMD_FILL, 3, 64, 7);
     add(VGPU_CMD_COPY, 64, 64, 8);
     add(VGPU_CMD_FILL, 0, 64, 7);
-    assert_int_equal(backlog_find(&backlog, fill, &(struct backlog_key){.stream = 7}),
+    assert_int_equal(backlog_find(&backlog, fill, &(struct command_key){.stream = 7}),
                      3); /* the last one */
-    assert_int_equal(backlog_find(&backlog, copy, &(struct backlog_key){.stream = 8}), 2);
-    assert_int_equal(backlog_find(&backlog, fill | copy, &(struct backlog_key){.stream = 8}), 2);
-    assert_int_equal(backlog_find(&backlog, fill, &(struct backlog_key){.stream = 8}), 0);
-    assert_int_equal(backlog_find(&backlog, copy, &(struct backlog_key){.stream = 7}), 0);
-    assert_int_equal(backlog_find(&backlog, fill | copy, &(struct backlog_key){.stream = 9}), 0);
+    assert_int_equal(backlog_find(&backlog, copy, &(struct command_key){.stream = 8}), 2);
+    assert_int_equal(backlog_find(&backlog, fill | copy, &(struct command_key){.stream = 8}), 2);
+    assert_int_equal(backlog_find(&backlog, fill, &(struct command_key){.stream = 8}), 0);
+    assert_int_equal(backlog_find(&backlog, copy, &(struct command_key){.stream = 7}), 0);
+    assert_int_equal(backlog_find(&backlog, fill | copy, &(struct command_key){.stream = 9}), 0);
     assert_int_equal(backlog.slots, UINT64_C(1) << 2 | UINT64_C(1) << 63);
     take();
-    assert_int_equal(backlog_find(&backlog, fill, &(struct backlog_key){.stream = 7}),
+    assert_int_equal(backlog_find(&backlog, fill, &(struct command_key){.stream = 7}),
                      2); /* places move up */
-    assert_int_equal(backlog_find(&backlog, copy, &(struct backlog_key){.stream = 8}), 1);
+    assert_int_equal(backlog_find(&backlog, copy, &(struct command_key){.stream = 8}), 1);
     assert_int_equal(backlog.slots, UINT64_C(1) << 63);
     take();
-    assert_int_equal(backlog_find(&backlog, copy, &(struct backlog_key){.stream = 8}), 0);
+    assert_int_equal(backlog_find(&backlog, copy, &(struct command_key){.stream = 8}), 0);
     assert_int_equal(backlog.slots, 0);
     take();
-    assert_int_equal(backlog_find(&backlog, fill, &(struct backlog_key){.stream = 7}), 0);
+    assert_int_equal(backlog_find(&backlog, fill, &(struct command_key){.stream = 7}), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

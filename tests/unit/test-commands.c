@@ -3,7 +3,7 @@
  * The arguments of each command: a guest that gets lengths, slots, handles, addresses or flags
  * wrong fails its command, or ends its session, and reaches nothing of the GPU with them.
  *
- * Tests: worker/command*.c
+ * Tests: worker/command.c, worker/execution.c, worker/pending.c, worker/do-*.c
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 enum { SLOT = 1 };
 
-/* As the comments of enum vgpu_command_opcode have it. */
+/* As docs/commands.md has it; by hand, to hold what is generated against. */
 static const struct {
     uint32_t bytes; /* of the body */
     unsigned flags;
@@ -25,7 +25,7 @@ static const struct {
     [VGPU_CMD_MEM_ALLOC] = {16, SLOT},
     [VGPU_CMD_MEM_FREE] = {16, SLOT},
     [VGPU_CMD_COPY] = {48, 0},
-    [VGPU_CMD_FILL] = {32, 0},
+    [VGPU_CMD_FILL] = {48, 0},
     [VGPU_CMD_MODULE_LOAD] = {16, SLOT},
     [VGPU_CMD_MODULE_BUILTIN] = {0, SLOT},
     [VGPU_CMD_MODULE_UNLOAD] = {16, SLOT},
@@ -103,6 +103,92 @@ static void test_unknown_opcode(void **state)
         assert_int_equal(call(VGPU_CMD_SYNC, NULL, 0), VGPU_GPU_NOT_SUPPORTED);
         assert_int_equal(call(VGPU_CMD_SYNC, NULL, 0), VGPU_GPU_SUCCESS);
     }
+}
+
+/* The guest is told which command ended its session, and why. */
+static void test_refusals_tell_which_and_why(void **state)
+{
+    static const uint8_t zeros[64];
+    static const struct {
+        uint32_t opcode, slot, bytes;
+        enum vgpu_refusal why;
+    } cases[] = {
+        {VGPU_CMD_COPY, 3, 32, VGPU_REFUSED_LENGTH},
+        {VGPU_CMD_COPY, 3, 64, VGPU_REFUSED_LENGTH},
+        {VGPU_CMD_SYNC, 0, 0, VGPU_REFUSED_SLOT_WANTED},
+        {VGPU_CMD_LAUNCH, 0, 0, VGPU_REFUSED_LENGTH},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct vgpu_queue *queue;
+
+        again(state);
+        queue = fixture.queue;
+        assert_int_equal(call(VGPU_CMD_NOP, NULL, 0), VGPU_GPU_SUCCESS);
+        assert_int_equal(queue->refused.why, VGPU_REFUSED_NONE);
+        post(cases[i].opcode, cases[i].slot, zeros, cases[i].bytes);
+        assert_int_equal(steps(), -EPROTO);
+        assert_int_equal(queue->refused.why, cases[i].why);
+        assert_int_equal(queue->refused.opcode, cases[i].opcode);
+        assert_int_equal(queue->refused.slot, cases[i].slot);
+        assert_int_equal(queue->refused.length, 16 + cases[i].bytes);
+        assert_int_equal(queue->refused.offset, 16); /* behind the NOP */
+    }
+    again(state);
+    post(VGPU_CMD_STREAM_SYNC, 7, zeros, 16);
+    post(VGPU_CMD_LAUNCH, 0, &(struct vgpu_cmd_launch){.attributes = VGPU_ATTRIBUTES_MAX + 1}, 56);
+    assert_int_equal(steps(), -EPROTO);
+    assert_int_equal(fixture.queue->refused.why, VGPU_REFUSED_COUNT);
+    again(state);
+    fake.submitted++;
+    post(VGPU_CMD_STREAM_SYNC, 7, zeros, 16);
+    post(VGPU_CMD_NOP, 7, NULL, 0);
+    assert_int_equal(steps(), -EPROTO);
+    assert_int_equal(fixture.queue->refused.why, VGPU_REFUSED_SLOT_USED);
+    assert_int_equal(fixture.queue->refused.slot, 7);
+}
+
+/* Whose failure a synchronising command reports. */
+static void test_failures_name_their_culprit(void **state)
+{
+    const struct vgpu_slot *slot = &fixture.queue->slots[VGPU_SLOTS - 1];
+    struct {
+        struct vgpu_cmd_call call;
+        uint64_t words[4];
+    } body = {.call = {.call = 621, .bytes = 32}, .words = {77, 0, 1, 0}};
+
+    (void)state;
+    post_value(VGPU_CMD_EVENT_DESTROY, 0, 77);
+    assert_int_equal(call(VGPU_CMD_SYNC, NULL, 0), VGPU_GPU_INVALID_HANDLE);
+    assert_int_equal(slot->culprit, vgpu_culprit(VGPU_CMD_EVENT_DESTROY, 0));
+    /* A call, here cuStreamWriteValue32, by its id too. */
+    post(VGPU_CMD_CALL, 0, &body, sizeof(body));
+    assert_int_equal(call(VGPU_CMD_SYNC, NULL, 0), VGPU_GPU_INVALID_HANDLE);
+    assert_int_equal(slot->culprit, VGPU_CMD_CALL | 621 << 8);
+    /* A command's own failure has none, whatever the slot held before. */
+    assert_int_equal(call_value(VGPU_CMD_EVENT_SYNC, 77), VGPU_GPU_INVALID_HANDLE);
+    assert_int_equal(slot->culprit, 0);
+    assert_int_equal(call(VGPU_CMD_SYNC, NULL, 0), VGPU_GPU_SUCCESS);
+    assert_int_equal(slot->culprit, 0);
+}
+
+/* As many as fit the slot, from the one that was asked for on. */
+static void test_parameters_come_in_a_row(void **state)
+{
+    const uint64_t function = make_function(make_module(), "f");
+    const struct vgpu_slot *slot = &fixture.queue->slots[VGPU_SLOTS - 1];
+    struct vgpu_result_param params[VGPU_RESULT_PARAMS];
+
+    (void)state;
+    assert_int_equal(call_pair(VGPU_CMD_FUNCTION_PARAM, function, 3), VGPU_GPU_SUCCESS);
+    assert_int_equal(slot->length, sizeof(params));
+    memcpy(params, slot->payload, sizeof(params));
+    for (unsigned i = 0; i < VGPU_RESULT_PARAMS; i++) {
+        assert_int_equal(params[i].offset, 8 * (3 + i)); /* as the fake GPU has them */
+        assert_int_equal(params[i].size, 8);
+    }
+    fake.next = VGPU_GPU_INVALID_VALUE;
+    assert_int_equal(call_pair(VGPU_CMD_FUNCTION_PARAM, function, 3), VGPU_GPU_INVALID_VALUE);
 }
 
 /* Memory ------------------------------------------------------------------------------------- */
@@ -194,8 +280,7 @@ static void test_copy_of_no_kind(void **state)
     }
     body.reserved = 1;
     assert_int_equal(call(VGPU_CMD_COPY, &body, sizeof(body)), VGPU_GPU_INVALID_VALUE);
-    body.reserved = 0;
-    body.reserved2 = UINT64_C(1) << 63;
+    body.reserved = UINT64_C(1) << 63;
     assert_int_equal(call(VGPU_CMD_COPY, &body, sizeof(body)), VGPU_GPU_INVALID_VALUE);
     assert_string_equal(fake_log(), "");
     assert_int_equal(copy(VGPU_COPY_ON_DEVICE, 1, 2, 3), VGPU_GPU_SUCCESS);
@@ -361,7 +446,7 @@ static void test_launch_of_nothing(void **state)
     }
     assert_string_equal(fake_log(), "");
     again(state);
-    body.reserved = 1;
+    body.attributes = 1; /* of which there is none */
     post(VGPU_CMD_LAUNCH, 1, &body, sizeof(body));
     assert_int_equal(steps(), -EPROTO);
 }
@@ -411,7 +496,7 @@ static void test_unknown_flags(void **state)
 {
     (void)state;
     assert_int_equal(call_value(VGPU_CMD_STREAM_CREATE, 2), VGPU_GPU_INVALID_VALUE);
-    assert_int_equal(call_value(VGPU_CMD_STREAM_CREATE, UINT64_C(1) << 32), VGPU_GPU_INVALID_VALUE);
+    assert_int_equal(call_value(VGPU_CMD_STREAM_CREATE, UINT32_MAX), VGPU_GPU_INVALID_VALUE);
     assert_int_equal(call_value(VGPU_CMD_EVENT_CREATE, 1), VGPU_GPU_INVALID_VALUE);
     assert_int_equal(call_value(VGPU_CMD_EVENT_CREATE, UINT64_C(1) << 33), VGPU_GPU_INVALID_VALUE);
     assert_int_equal(fake.streams + fake.events, 0);
@@ -588,7 +673,7 @@ static void test_handles_that_are_wrong(void **state)
         }
         if (values[v] != stream && values[v] != 0) {
             const struct vgpu_cmd_fill fill = {
-                .address = 0x7000, .count = 1, .stream = values[v], .width = 4};
+                .address = 0x7000, .width = 1, .stream = values[v], .element = 4, .rows = 1};
 
             assert_int_equal(launch(function, values[v]), VGPU_GPU_INVALID_HANDLE);
             assert_int_equal(call(VGPU_CMD_FILL, &fill, sizeof(fill)), VGPU_GPU_INVALID_HANDLE);
@@ -639,6 +724,9 @@ int main(void)
         TEST(test_copy_of_no_kind),
         TEST(test_nothing_to_do_is_not_submitted),
         TEST(test_fill_that_cannot_be),
+        TEST(test_refusals_tell_which_and_why),
+        TEST(test_failures_name_their_culprit),
+        TEST(test_parameters_come_in_a_row),
         TEST(test_module_image_is_copied),
         TEST(test_module_image_that_cannot_be),
         TEST(test_name_of_a_function),

@@ -196,8 +196,7 @@ static void test_length_that_is_no_multiple(void **state)
     (void)state;
     for (uint32_t less = 1; less < 8; less++) {
         encoding_clear();
-        encoding_kernel(graphs.function, "many parameters", 16 - less)->launch.param_bytes = 16 -
-                                                                                             less;
+        encoding_kernel(graphs.function, "many parameters", 16 - less)->param_bytes = 16 - less;
         graphs.encoding.node->bytes -= less;
         assert_int_equal(encoding_take(graphs.encoding.used - less, 1), VGPU_GPU_INVALID_VALUE);
     }

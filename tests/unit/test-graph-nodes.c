@@ -13,36 +13,34 @@
 
 static void test_shapes_of_kernels(void **state)
 {
-    struct vgpu_graph_kernel *kernel;
+    struct vgpu_cmd_launch *kernel;
 
     (void)state;
     kernel = encoding_kernel(graphs.function, "params", 7);
     assert_taken();
     for (int i = 0; i < 3; i++) {
-        REFUSED_AT(kernel->launch.grid[i], 0);
-        REFUSED_AT(kernel->launch.block[i], 0);
+        REFUSED_AT(kernel->grid[i], 0);
+        REFUSED_AT(kernel->block[i], 0);
     }
-    REFUSED_AT(kernel->reserved, 1);
-    REFUSED_AT(kernel->reserved, 1u << 31);
     for (int i = 0; i < 3; i++) {
-        kernel->launch.grid[i] = kernel->launch.block[i] = UINT32_MAX;
+        kernel->grid[i] = kernel->block[i] = UINT32_MAX;
     }
     assert_taken();
 }
 
 static void test_functions_of_kernels(void **state)
 {
-    struct vgpu_graph_kernel *kernel;
+    struct vgpu_cmd_launch *kernel;
     const uint64_t module = handles_add(&graphs.handles, HANDLE_MODULE, &graph_function, 0);
     const uint64_t wrong[] = {0, module, graphs.function ^ UINT64_C(1) << 40, UINT64_MAX};
 
     (void)state;
     kernel = encoding_kernel(graphs.function, NULL, 0);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        kernel->launch.function = wrong[i];
+        kernel->function = wrong[i];
         assert_int_equal(encoding_take_all(), VGPU_GPU_INVALID_HANDLE);
     }
-    kernel->launch.function = graphs.function;
+    kernel->function = graphs.function;
     assert_taken();
     handles_remove(&graphs.handles, graphs.function);
     assert_int_equal(encoding_take_all(), VGPU_GPU_INVALID_HANDLE);
@@ -52,12 +50,12 @@ static void test_parameters_of_kernels(void **state)
 {
     static const uint8_t params[VGPU_PARAMS_MAX + 8];
     static const uint32_t wrong[] = {7, 17, 24, 1u << 31, UINT32_MAX - 7, UINT32_MAX};
-    struct vgpu_graph_kernel *kernel;
+    struct vgpu_cmd_launch *kernel;
 
     (void)state;
     kernel = encoding_kernel(graphs.function, params, 16);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        REFUSED_AT(kernel->launch.param_bytes, wrong[i]);
+        REFUSED_AT(kernel->param_bytes, wrong[i]);
     }
     for (uint32_t bytes = VGPU_PARAMS_MAX; bytes <= VGPU_PARAMS_MAX + 4; bytes++) {
         encoding_clear();
@@ -97,7 +95,7 @@ static void test_counts_of_attributes(void **state)
 {
     static const uint32_t wrong[] = {0, 1, 3, 1u << 26, 1u << 31, UINT32_MAX};
     static const CUlaunchAttribute attributes[2];
-    struct vgpu_graph_kernel *kernel;
+    struct vgpu_cmd_launch *kernel;
 
     (void)state;
     kernel = encoding_kernel(graphs.function, NULL, 0);

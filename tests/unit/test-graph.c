@@ -176,7 +176,7 @@ static void test_what_nodes_ask_for(void **state)
     uint64_t place = 0;
 
     (void)state;
-    encoding_kernel(graphs.function, "params", 6)->launch.grid[1] = 5;
+    encoding_kernel(graphs.function, "params", 6)->grid[1] = 5;
     encoding_fill(&rows);
     graph = encoding_graph();
     assert_true(step(graph, &place));

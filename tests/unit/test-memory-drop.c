@@ -175,7 +175,7 @@ static void test_many_drops(void **state)
         for (unsigned i = 0; i < 50; i++) {
             assert_int_equal(CALL(CALL_MEMORY_DROP, addresses[i]), VGPU_GPU_SUCCESS);
         }
-        assert_int_equal(fixture.session.dropped.count, 50);
+        assert_int_equal(fixture.session.memory.dropped.count, 50);
         assert_used(50 * GRANULE);
         fake_finish();
         assert_int_equal(steps(), 0);
@@ -195,7 +195,7 @@ static void test_session_ends_before(void **state)
     (void)state;
     begin_work(address);
     assert_int_equal(CALL(CALL_MEMORY_DROP, address), VGPU_GPU_SUCCESS);
-    assert_int_equal(fixture.session.dropped.count, 1);
+    assert_int_equal(fixture.session.memory.dropped.count, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, fixture_tear_down)

@@ -110,7 +110,8 @@ static uint32_t make_body(uint32_t opcode, uint8_t *body, unsigned *seed)
                                        .from = some_address(seed),
                                        .bytes = 64,
                                        .kind = 1 + (uint32_t)rand_r(seed) % 3};
-    const struct vgpu_cmd_fill fill = {.address = some_address(seed), .count = 16, .width = 4};
+    const struct vgpu_cmd_fill fill = {
+        .address = some_address(seed), .width = 16, .element = 4, .rows = 1};
     const struct vgpu_cmd_launch launch = {
         .function = some_handle(seed), .grid = {1, 1, 1}, .block = {1, 1, 1}, .param_bytes = 8};
     const struct vgpu_cmd_function_get get = {.module = some_handle(seed), .length = 4};
@@ -190,7 +191,7 @@ static void one_session(int irq, unsigned *seed, struct tally *tally)
                                                              .link = -1});
     for (uint32_t i = 0; i < COMMANDS && r >= 0; i++) {
         /* None that is in use: it is the other thread that is to end the session. */
-        if ((session.pending_slots >> i % VGPU_SLOTS & 1) == 0) {
+        if ((session.pending.slots >> i % VGPU_SLOTS & 1) == 0) {
             post_something(&guest, 1 + i % VGPU_SLOTS, seed);
         }
         if (i % 8 == 7) {

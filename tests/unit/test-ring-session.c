@@ -3,7 +3,7 @@
  * A ring session: the order of commands, what waits and what does not, which failures are
  * reported when, and turns.
  *
- * Tests: worker/ring-session*.c
+ * Tests: worker/ring-session.c, worker/turns.c, worker/order.c, worker/pending.c
  */
 #include <errno.h>
 #include <string.h>
@@ -644,7 +644,7 @@ static void test_shared_turn_lasts_for_its_slice(void **state)
     post_work();
     assert_int_equal(steps(), 0);
     assert_string_equal(fake_log(), "");
-    assert_true(fixture.session.held);
+    assert_true(fixture.session.taken.held);
     assert_true(sent_is(VGPU_LINK_YIELD, VGPU_ENGINE_COMPUTE));
     fake_finish();
     assert_int_equal(ring_session_step(&fixture.session), 1);
@@ -776,7 +776,7 @@ static void test_session_is_quiet_only_without_anything_to_do(void **state)
     fake.submitted++;
     post_value(VGPU_CMD_STREAM_SYNC, 1, 0);
     assert_int_equal(steps(), 0);
-    assert_int_equal(s->engines[VGPU_ENGINE_COMPUTE].state, RING_TURN_NONE);
+    assert_int_equal(s->turns.engines[VGPU_ENGINE_COMPUTE].state, TURNS_NONE);
     assert_false(ring_session_quiet(s));
 }
 
@@ -785,7 +785,8 @@ static void test_session_is_quiet_only_without_anything_to_do(void **state)
 /* Has a piece of work in a stream wait for its turn. */
 static void have_work_wait(uint64_t stream)
 {
-    const struct vgpu_cmd_fill fill = {.address = 0x7000, .count = 1, .stream = stream, .width = 4};
+    const struct vgpu_cmd_fill fill = {
+        .address = 0x7000, .width = 1, .stream = stream, .element = 4, .rows = 1};
 
     set_word(VGPU_TURN_CLOSED);
     post(VGPU_CMD_FILL, 0, &fill, sizeof(fill));
@@ -867,10 +868,10 @@ static void test_turn_is_not_asked_for_what_may_not_be_submitted(void **state)
         fixture.session.flight.first->predicted_ns += WINDOW;
     }
     assert_int_equal(steps(), 0);
-    assert_int_equal(fixture.session.engines[VGPU_ENGINE_FROM_DEVICE].state, RING_TURN_NONE);
+    assert_int_equal(fixture.session.turns.engines[VGPU_ENGINE_FROM_DEVICE].state, TURNS_NONE);
     fake_finish();
     assert_int_equal(steps(), 0);
-    assert_int_equal(fixture.session.engines[VGPU_ENGINE_FROM_DEVICE].state, RING_TURN_ASKED);
+    assert_int_equal(fixture.session.turns.engines[VGPU_ENGINE_FROM_DEVICE].state, TURNS_ASKED);
 }
 
 /* The driver would wait, and the worker with it, if it were asked to free beside work. */
@@ -883,7 +884,7 @@ static void test_memory_is_freed_when_nothing_is_under_way(void **state)
     assert_int_equal(steps(), 0);
     assert_string_equal(fake_log(), "fill");
     /* Nothing that comes later is submitted before it. */
-    fixture.session.settling = true;
+    fixture.session.pending.settling = true;
     post_work();
     assert_int_equal(steps(), 0);
     assert_string_equal(fake_log(), "");
@@ -956,7 +957,7 @@ static void test_more_than_is_kept_behind_work_that_waits(void **state)
     fake_log();
     have_work_wait(0);
     while (posted < 3 * BACKLOG_COMMANDS &&
-           fixture.guest.tail - fixture.queue->head + 64 <= VGPU_RING_SIZE) {
+           fixture.guest.tail - fixture.queue->head + 128 <= VGPU_RING_SIZE) {
         post_fill(0, 0x7000 + 4 * posted++, 1, 4);
         assert_int_equal(steps(), 0);
     }

@@ -46,7 +46,7 @@ def node(kind, body=b"", follows=(), reserved=0, size=None):
 
 def kernel(function, params, grid=1, attributes=0):
     return (v.cmd_launch(function, b"", len(params))[:16] +
-            struct.pack("<IIIIIIIIQII", grid, 1, 1, 32, 1, 1, 0, len(params), 0, attributes, 0) +
+            struct.pack("<IIIIIIIIQ", grid, 1, 1, 32, 1, 1, 0, len(params), attributes) +
             params)
 
 

@@ -40,7 +40,7 @@ OK = (0, b"")
 # Commands with a slot's answer, or none: name, bytes of the body, whether a slot is a must.
 COMMANDS = {
     "NOP": (0, False), "DEVICE_INFO": (0, True), "MEM_INFO": (0, True), "MEM_ALLOC": (16, True),
-    "MEM_FREE": (16, True), "COPY": (48, False), "FILL": (32, False), "MODULE_LOAD": (16, True),
+    "MEM_FREE": (16, True), "COPY": (48, False), "FILL": (48, False), "MODULE_LOAD": (16, True),
     "MODULE_BUILTIN": (0, True), "MODULE_UNLOAD": (16, True), "FUNCTION_GET": (16, True),
     "FUNCTION_PARAM": (16, True), "LAUNCH": (56, False), "STREAM_CREATE": (16, True),
     "STREAM_DESTROY": (16, False), "STREAM_WAIT": (16, False), "STREAM_SYNC": (16, True),
@@ -552,7 +552,9 @@ class Rings(Served):
             ("more parameters", launch(param_bytes=64)),
             ("too many parameters", launch(param_bytes=N["VGPU_PARAMS_MAX"] + 1)),
             ("most parameters", launch(param_bytes=(1 << 32) - 1)),
-            ("reserved", launch(reserved=1)),
+            ("attributes that are not there", launch(attributes=1)),
+            ("too many attributes", launch(attributes=N["VGPU_ATTRIBUTES_MAX"] + 1)),
+            ("most attributes", launch(attributes=(1 << 64) - 1)),
             ("shorter name", name(16, bytes(32))), ("longer name", name(33, bytes(32))),
             ("too long a name", name(limit, bytes(limit))),
             ("longest name", name((1 << 64) - 1, bytes(32))),
@@ -593,7 +595,7 @@ class Rings(Served):
         copies += [v.cmd_copy(start, memory, 16, "FROM_DEVICE")
                    for start in (q.address - 8, end - 8, 0, memory)]
         good = v.cmd_copy(memory, q.address, 16, "TO_DEVICE")
-        for offset, byte in ((32, 0), (32, 4), (33, 1), (36, 1), (40, 1), (47, 1)):
+        for offset, byte in ((32, 0), (32, 4), (33, 1), (40, 1), (47, 1)):
             copies.append(good[:offset] + bytes([byte]) + good[offset + 1:])
         for body in copies:
             self.assertEqual(q.call("COPY", body)[0], gpu("INVALID_VALUE"), body.hex())

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Commands that are answered later: they wait for work on the GPU, in the place of their slot, and
+ * hold up no other. Also what a failed command without a slot has left to be told.
+ *
+ * A pending command has fences, one for each stream that it waits for. When all are passed it does
+ * what its kind says, and is answered. Freeing and unloading would have the driver wait for all
+ * work, and the worker with it; so such a command stays pending until nothing is on the GPU, and
+ * while it does nothing more is submitted: `settling`.
+ */
+#ifndef VGPU_WORKER_PENDING_H
+#define VGPU_WORKER_PENDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/gpu.h"
+
+struct execution;
+struct ring_session;
+
+enum pending_kind {
+    PENDING_SYNC,   /* reports what went wrong before */
+    PENDING_FENCE,  /* does not */
+    PENDING_FREE,   /* then frees the memory at `argument` */
+    PENDING_UNLOAD, /* then unloads the module `argument` */
+};
+
+struct pending {
+    struct vgpu_command header;
+    enum pending_kind kind;
+    uint64_t argument;
+    struct gpu_fence *fences; /* `count` of them are not passed yet */
+    uint32_t count;
+};
+
+struct pending_set {
+    struct pending of[VGPU_SLOTS]; /* those in `slots` are valid */
+    uint64_t slots;                /* bit N: slot N + 1 has a pending command */
+    bool settling;                 /* nothing is submitted until all work is done */
+    enum vgpu_gpu_error deferred;  /* of a command without a slot, the first that failed */
+    uint32_t culprit;              /* which it was: vgpu_culprit() */
+};
+
+/* Notes the failure of a command without a slot, unless an earlier one is noted still. */
+void pending_defer(struct pending_set *pending, enum vgpu_gpu_error error, uint32_t culprit);
+
+/* Makes the command wait for one fence, which is its own from now on. */
+enum vgpu_gpu_error pending_wait(struct execution *execution, enum pending_kind kind,
+                                 struct gpu_fence *fence);
+
+/* Makes the command wait for what all streams have been given. */
+enum vgpu_gpu_error pending_wait_for_all(struct execution *execution, enum pending_kind kind,
+                                         uint64_t argument);
+
+/* Looks whether the command in a slot is done, and answers it then. Returns whether it was. */
+bool pending_poll(struct ring_session *session, unsigned slot);
+
+/* The same for all. Returns whether any was. */
+bool pending_poll_all(struct ring_session *session);
+
+/* Answers all with an error: the session ends. */
+void pending_fail(struct ring_session *session, enum vgpu_gpu_error error);
+
+/* Gives their fences back. */
+void pending_release(struct ring_session *session);
+
+#endif
