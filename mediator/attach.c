@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* What a client on the attach socket may do, see attach.h. */
+/*
+ * The rules of the attach socket: which messages a client may send, and which pool and priority a
+ * VM is granted. There is no I/O here; client.c reads the messages, looks up the facts and acts.
+ *
+ * attach_check() looks at each message as it comes: whether it is one of this protocol, whether it
+ * has as many descriptors as it must have, and whether it is allowed in this state. attach_decide()
+ * looks at a HELLO when all of its descriptors are there: at its form first, then at the user's
+ * rights, then at the VM's limits. The first rule that is broken gives the reason, which names the
+ * value and, where the administrator can change it, the key of the configuration.
+ *
+ * A HELLO is a wish. Of the peer nothing is believed but its user, which the kernel says.
+ */
 #include "mediator/attach.h"
 
 #include <inttypes.h>
@@ -10,7 +21,11 @@
 /* `result` lets a caller refuse in one statement. */
 #define REFUSE(result, ...) (snprintf(reason, ATTACH_REASON_SIZE, __VA_ARGS__), (result))
 
-/* The descriptors that must come with a message. */
+/*
+ * The descriptors that must come with a message: as many as fit, as long as some are missing. A
+ * handover of 16 queues has 35, and so comes as 16 with HELLO, then 16 and 3 with FDS. All other
+ * messages have none, so that nobody can fill the mediator's table of descriptors.
+ */
 static size_t expected_fds(const struct attach_progress *progress, const struct vgpu_msg *msg)
 {
     size_t left = 0;
@@ -28,6 +43,10 @@ static enum attach_action check_type(const struct attach_progress *progress,
                                      const struct vgpu_msg *msg, size_t fds,
                                      char reason[ATTACH_REASON_SIZE])
 {
+    /*
+     * Allowed in ATTACH_ATTACHED alone. The types that the mediator sends are not in this table,
+     * and so they are unknown here.
+     */
     static const struct {
         const char *name;
         enum attach_action action;
@@ -69,18 +88,21 @@ enum attach_action attach_check(const struct attach_progress *progress, const st
 {
     size_t expected;
 
+    /* If this is wrong, no other field means anything. */
     if (msg->magic != VGPU_MSG_MAGIC) {
         return REFUSE(ATTACH_ACTION_REFUSE,
                       "the message starts with 0x%08" PRIx32
                       ", not with 0x%08x: this is no vGPU stub",
                       msg->magic, VGPU_MSG_MAGIC);
     }
+    /* Another minor version is welcome. */
     if (msg->version >> 16 != VGPU_VERSION_MAJOR) {
         return REFUSE(ATTACH_ACTION_REFUSE,
                       "the stub speaks protocol version %" PRIu32
                       ", this mediator %u: install stub and mediator of one release",
                       msg->version >> 16, VGPU_VERSION_MAJOR);
     }
+    /* The number of descriptors follows from this, and the caller has room for so many. */
     if (msg->type == VGPU_MSG_HELLO && msg->hello.queues > VGPU_MAX_QUEUES) {
         return REFUSE(ATTACH_ACTION_REFUSE, "%" PRIu32 " queues; there can be %u",
                       msg->hello.queues, VGPU_MAX_QUEUES);
@@ -104,6 +126,10 @@ static bool user_listed(const struct config *config, uid_t user)
     return false;
 }
 
+/*
+ * A VM's own `user` counts instead of `users` and not beside it: even root may not attach such a VM
+ * unless it is that user.
+ */
 static bool may_attach(const struct config *config, const struct config_vm *vm, uid_t user)
 {
     return vm && vm->user != (uid_t)-1 ? vm->user == user : user_listed(config, user);
@@ -119,7 +145,10 @@ bool attach_knows_user(const struct config *config, uid_t user)
     return user_listed(config, user);
 }
 
-/* The form of a HELLO, before anybody's rights. */
+/*
+ * The form of a HELLO, before anybody's rights. Later code uses these fields as an index, a size or
+ * a string without looking again.
+ */
 static bool well_formed(const struct vgpu_hello *hello, char reason[ATTACH_REASON_SIZE])
 {
     if (hello->flags & ~(VGPU_HELLO_HANDOVER | VGPU_HELLO_HOST)) {
@@ -168,6 +197,7 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
     }
     vm = config_find_vm(config, hello->vm_id);
     limits = config_limits_of(config, hello->vm_id);
+    /* This rule comes first: other users are not to learn which VMs there are. */
     if (!may_attach(config, vm, facts->user)) {
         return REFUSE(false,
                       "user %ld may not attach VM %" PRIu32
@@ -206,6 +236,10 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
                       hello->vm_id, (int)hello->pool, config_priority_name(hello->priority),
                       (int)grant->pool, config_priority_name(limits->priority));
     }
+    /*
+     * This rule comes last, because it is about the pool that is granted. A VM that belongs in pool
+     * B may ask for any other, also for one that does not exist.
+     */
     if (!config->pools[grant->pool - 'A'].defined) {
         return REFUSE(false, "there is no pool %c on this host", (int)grant->pool);
     }

@@ -1,9 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Connections on the attach socket. Each is read message by message and never beyond
- * one, so that descriptors belong to the message they came with; attach.c decides what a
- * message may do. A client that is refused is told why and closed soon after: closing
- * at once could make its end of the socket lose the reason.
+ * Connections on the attach socket. Each is read message by message and never beyond the end of
+ * one, so that descriptors belong to the message they came with. attach.c decides about each
+ * message; this file acts, and answers the client.
+ *
+ *   ATTACH_NEW       connected, or back here after BYE. HELLO has to come within HELLO_LIMIT_NS of
+ *                    connecting; after a BYE there is no limit, and the connection is closed when
+ *                    room is needed.
+ *   ATTACH_HANDOVER  HELLO has come with the first 16 of more descriptors. FDS brings the others.
+ *   ATTACH_ATTACHED  the client has a VM, which ends with the connection.
+ *   ATTACH_REFUSED   the client was told why. Its further messages are dropped. The connection is
+ *                    closed REFUSED_LINGER_NS later: if it were closed at once, the client's end of
+ *                    the socket could lose the reason.
+ *
+ * Nothing waits for a client. One that does not take its answer is disconnected.
+ *
+ * Caveat: code of a VM may call back here with its client (tell_reset_done()). Such a function may
+ * not destroy the client, and so the VM that called. It shuts the socket down; the event loop then
+ * finds the end of file and destroys both.
  */
 #include "mediator/client.h"
 
@@ -73,7 +87,11 @@ void client_destroy(struct client *client)
     free(client);
 }
 
-/* Returns 0 or -errno. A client that does not read its few answers is not worth waiting for. */
+/*
+ * Returns 0 or -errno. A client that does not read its few answers is not worth waiting for. If a
+ * part of a message was sent, that is an error too: its rest and the next message could not be told
+ * apart.
+ */
 static int client_send_message(struct client *client, uint32_t type, uint32_t serial,
                                struct vgpu_msg *msg, const int *fds, size_t count)
 {
@@ -134,6 +152,10 @@ static void client_refuse(struct client *client, const char *reason)
     snprintf(msg.refused.reason, sizeof(msg.refused.reason), "%s", reason);
     client_send_message(client, VGPU_MSG_REFUSED, client->rx.serial, &msg, NULL, 0);
     fdmsg_close(client->fds, &client->progress.fds);
+    /*
+     * Only the sending side ends: the client finds the reason, then the end of file. Its messages
+     * are still read, see the top.
+     */
     shutdown(client->fd, SHUT_WR);
     close_later(client, REFUSED_LINGER_NS);
 }
@@ -158,7 +180,10 @@ static bool id_in_use(struct client *client, uint32_t vm_id)
     return true;
 }
 
-/* The descriptors for a new VM: the stub's, or new ones. Returns 0 or -errno with a reason. */
+/*
+ * The descriptors for a new VM: the stub's, or new ones. Returns 0 or -errno with a reason. On
+ * success `fds` are the caller's; client->fds is empty then, so that nothing is closed twice.
+ */
 static int take_memory(struct client *client, int fds[], char reason[ATTACH_REASON_SIZE])
 {
     const struct vgpu_hello *hello = &client->hello.hello;
@@ -232,6 +257,7 @@ static void accept_vm(struct client *client, const struct attach_grant *grant, c
                                .shm_size = hello->shm_size,
                            }};
 
+    /* The device is back: the connection must not be evicted any more. */
     client->left = false;
     client->vm->user = client->peer.uid;
     client->vm->peer = client->peer.pid;
@@ -261,6 +287,7 @@ static void handle_hello(struct client *client)
         client_refuse(client, "the mediator is stopping");
         return;
     }
+    /* This comes before vm_count, because it may detach a VM whose client has gone. */
     facts.id_in_use = id_in_use(client, hello->vm_id);
     facts.vm_count = mediator->vm_count;
     if (!attach_decide(&mediator->config, hello, &facts, &grant, reason) ||
@@ -270,6 +297,7 @@ static void handle_hello(struct client *client)
     }
     r = vm_create(mediator, &owner, hello, &grant, fds, &client->vm);
     if (r < 0) {
+        /* vm_create() has failed, so the descriptors are still this function's. */
         close_memory(fds, hello->queues);
         if (r == -EBUSY) {
             snprintf(reason, sizeof(reason), "every GPU of the exclusive pool %c serves another VM",
@@ -283,7 +311,10 @@ static void handle_hello(struct client *client)
     accept_vm(client, &grant, fds);
 }
 
-/* Keeps what came with a HELLO, or with an FDS behind it. */
+/*
+ * Keeps a HELLO and its descriptors, which came with it or with an FDS behind it. attach_check()
+ * has counted the descriptors, so there is room for them.
+ */
 static void client_keep(struct client *client)
 {
     if (client->rx.type == VGPU_MSG_HELLO) {
@@ -324,6 +355,7 @@ static void handle_message(struct client *client)
         client_refuse(client, reason);
         break;
     }
+    /* Only a message that was refused can have descriptors left. */
     fdmsg_close(client->rx_fds, &client->rx_fd_count);
 }
 
@@ -338,6 +370,10 @@ static ssize_t client_drain(struct client *client)
     return n;
 }
 
+/*
+ * Reads once for each event, so that a client that sends without end does not keep the event loop
+ * from the others.
+ */
 static int on_readable(sd_event_source *source, int fd, uint32_t events, void *context)
 {
     struct client *client = context;
@@ -355,10 +391,12 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
     if (n == -EAGAIN) {
         return 0;
     }
+    /* The message may not be complete yet, but none has so many descriptors. */
     if (n == -EMSGSIZE && client->progress.state != ATTACH_REFUSED) {
         client_refuse(client, "more than 16 descriptors came with one message");
         return 0;
     }
+    /* End of file, or an error: the VM goes with its connection. */
     if (n <= 0) {
         client_destroy(client);
         return 0;
@@ -407,11 +445,16 @@ static bool client_evict(const struct mediator *mediator)
     return oldest != NULL;
 }
 
-/* Whether there is room for another connection of this user's. */
+/*
+ * Whether there is room for another connection of this user's. A connection that was evicted counts
+ * until the event loop has closed it, so for a moment there may be one more than the limit. Users
+ * who may attach nothing have few places, so that they cannot fill the table.
+ */
 static bool room_for(const struct mediator *mediator, uid_t user)
 {
     unsigned strangers = 0;
 
+    /* A device that was unplugged may come back, but one that comes now is more important. */
     if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE &&
         !client_evict(mediator)) {
         return false;
@@ -432,6 +475,7 @@ int client_create(struct mediator *mediator, int fd)
     socklen_t length = sizeof(peer);
     int r = -ENOMEM;
 
+    /* The kernel noted this user at connect(2). Another process may hold the socket by now. */
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
         !room_for(mediator, peer.uid)) {
         log_debug("too many connections; closing one");
@@ -446,6 +490,7 @@ int client_create(struct mediator *mediator, int fd)
     client->mediator = mediator;
     client->fd = fd;
     client->peer = peer;
+    /* It is listed before anything can fail, so that client_destroy() is right from here on. */
     client->next = mediator->clients;
     client->place = &mediator->clients;
     if (client->next) {

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The keys of the configuration's sections: which there are, what their values must be, where they
- * go; and those of a VM that can be set while it is attached.
+ * The keys of the configuration's sections, as tables. A line says the key's name, the field that
+ * it sets, the function that reads its value, and how an error describes the right values. For
+ * numbers it also has the bounds, and for words the list of them. So a new key is a line here and a
+ * field in config.h; config.c needs no change unless a rule concerns several keys at once.
+ *
+ * [defaults] and [vm N] share one table, because a VM's section may set all that the defaults have.
+ * Of these keys some can be changed while a VM is attached; they have a second name, `live`, and a
+ * function that writes the value as text. The two names differ for `max-priority`: in a
+ * configuration it is the most that a VM may ask for, while "priority" that is set for an attached
+ * VM is its priority from then on.
  */
 #include "mediator/config-key.h"
 
@@ -15,6 +23,10 @@
 #define MESSAGE_SIZE 1024
 #define DAY_NS (UINT64_C(86400) * NS_PER_S)
 
+/*
+ * The words of a key are in the order of the enum's values, or false first: config_read_word()
+ * stores a word's place in its list.
+ */
 static const char *const priority_words[] = {"low", "medium", "high", NULL};
 static const char *const backend_words[] = {"auto", "cpu", "cuda", NULL};
 static const char *const allow_words[] = {"refuse", "allow", NULL};
@@ -26,6 +38,7 @@ const char *config_priority_name(uint32_t priority)
     return priority < VGPU_PRIORITIES ? priority_words[priority] : "unknown";
 }
 
+/* WHOLE is for a value that sets more than one field, such as a user and a group. */
 #define FIELD(type, field) offsetof(type, field), sizeof(((type *)NULL)->field)
 #define WHOLE(type) 0, sizeof(type)
 
@@ -111,6 +124,7 @@ static_assert(sizeof(config_pool_keys) / sizeof(config_pool_keys[0]) <= CONFIG_K
 static_assert(sizeof(config_vm_keys) / sizeof(config_vm_keys[0]) <= CONFIG_KEYS_MAX + 1,
               "CONFIG_KEYS_MAX");
 
+/* In the order in which vgpuctl shows them. */
 const char *const config_limit_keys[] = {"priority",       "share",      "memory",
                                          "sessions",       "commands",   "doorbell-rate",
                                          "interrupt-rate", "max-kernel", NULL};
@@ -133,6 +147,10 @@ static const struct key *find_live(const char *name)
     return NULL;
 }
 
+/*
+ * The value is read into a copy, so that a wrong one changes nothing. The copy is a whole struct
+ * config_vm, because the table's offsets are those of that struct.
+ */
 const char *config_set_limit(struct config_limits *limits, const char *key, const char *value)
 {
     static char problem[MESSAGE_SIZE];

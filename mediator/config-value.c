@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Values of the configuration: numbers, sizes, durations, words, users. Exact, without floating
- * point; what a key's value must be stands in its table, config-key.c.
+ * Values of the configuration: numbers, sizes, durations, words, users. A reader takes the whole
+ * text or refuses it: a sign, a blank or a suffix too many is a mistake and is not passed over. Its
+ * error is the second half of a sentence, "must be ...", which stands in the key's table
+ * (config-key.c).
+ *
+ * All numbers are integers, also those with decimals: 1.5 is read as 1500 thousandths. So a value
+ * that is written is exactly the value that was read, and the values that vgpuctl shows can be put
+ * into a configuration.
  */
 #include "mediator/config-value.h"
 
@@ -17,6 +23,10 @@
 
 #define ITEM_SIZE 256 /* of one word of a list */
 
+/*
+ * The first character must be a digit: strtoull() itself would also take blanks and a sign, and
+ * read -1 as the largest number.
+ */
 bool config_parse_u64(const char *text, uint64_t max, uint64_t *value, const char **end)
 {
     char *stop;
@@ -30,7 +40,10 @@ bool config_parse_u64(const char *text, uint64_t max, uint64_t *value, const cha
     return errno == 0 && *value <= max;
 }
 
-/* A number with up to 3 decimals, in thousandths. */
+/*
+ * A number with up to 3 decimals, in thousandths. The bound leaves room for the decimals, so the
+ * sum cannot overflow.
+ */
 static bool parse_thousandths(const char *text, uint64_t *value, const char **end)
 {
     uint64_t scale = 100;
@@ -48,6 +61,7 @@ static bool parse_thousandths(const char *text, uint64_t *value, const char **en
         }
         *value += scale * (uint64_t)(**end - '0');
     }
+    /* A point has at least one digit behind it. */
     return scale < 100;
 }
 
@@ -64,6 +78,7 @@ static bool parse_duration(const char *text, uint64_t *ns)
     if (!parse_thousandths(text, &thousandths, &end)) {
         return false;
     }
+    /* A whole number alone means seconds; with a point it needs its unit. */
     if (*end == '\0' && !strchr(text, '.')) {
         end = "s";
     }
@@ -92,6 +107,7 @@ static bool parse_size(const char *text, uint64_t *size)
         return false;
     }
     shift = 10 * (unsigned)(suffix - suffixes + 1);
+    /* The shift itself would lose the upper bits without a word. */
     if (*size > UINT64_MAX >> shift) {
         return false;
     }
@@ -99,7 +115,10 @@ static bool parse_size(const char *text, uint64_t *size)
     return true;
 }
 
-/* The next word of a list; false at its end. */
+/*
+ * The next word of a list; false at its end. A word always fits: a line of the configuration has at
+ * most 198 characters.
+ */
 static bool next_item(const char **list, char item[ITEM_SIZE])
 {
     static const char separators[] = " ,\t";
@@ -122,6 +141,7 @@ static bool is_none(const struct key *key, const char *value)
     return key->none && strcmp(value, "none") == 0;
 }
 
+/* The field owns its text: the one before is freed, be it the default's or an earlier file's. */
 const char *config_read_text(const struct key *key, const char *value, void *field)
 {
     char **text = field;
@@ -139,6 +159,10 @@ const char *config_read_text(const struct key *key, const char *value, void *fie
     return NULL;
 }
 
+/*
+ * Only loopback addresses are allowed, since there is no authentication. They are compared as text:
+ * a name would have to be looked up, and could lead anywhere.
+ */
 const char *config_read_metrics(const struct key *key, const char *value, void *field)
 {
     static const char *const loopbacks[] = {"127.0.0.1:", "[::1]:"};
@@ -173,6 +197,7 @@ const char *config_read_word(const struct key *key, const char *value, void *fie
     return key->expected;
 }
 
+/* Only for enums: a bool has fewer bytes than are read here. */
 void config_write_word(const struct key *key, const void *field, char *text, size_t size)
 {
     unsigned value;
@@ -181,6 +206,10 @@ void config_write_word(const struct key *key, const void *field, char *text, siz
     snprintf(text, size, "%s", key->words[value]);
 }
 
+/*
+ * `none` is stored as 0. A 0 that is written as a number is below the key's minimum, and so a
+ * mistake.
+ */
 const char *config_read_number(const struct key *key, const char *value, void *field)
 {
     const char *end;
@@ -216,6 +245,7 @@ const char *config_read_size(const struct key *key, const char *value, void *fie
     return NULL;
 }
 
+/* The largest unit that divides the number of bytes: 1.5 GiB is "1536M". */
 void config_write_size(const struct key *key, const void *field, char *text, size_t size)
 {
     static const char *const suffixes[] = {"", "K", "M", "G", "T"};
@@ -256,7 +286,10 @@ const char *config_read_duration(const struct key *key, const char *value, void 
     return NULL;
 }
 
-/* In the largest unit that shows it exactly as a number of at least 1, or in us. */
+/*
+ * The value is written in the largest unit in which it is at least 1 and has at most 3 decimals:
+ * 1500000 ns is "1.5ms", and 1234567 ns is "1234.567us".
+ */
 void config_write_duration(const struct key *key, const void *field, char *text, size_t size)
 {
     const uint64_t ns = *(const uint64_t *)field;
@@ -294,17 +327,19 @@ const char *config_read_percentage(const struct key *key, const char *value, voi
         (*end != '\0' && strcmp(end, "%") != 0)) {
         return key->expected;
     }
+    /* 1 % is 1000 thousandths of a per cent here, and 10000 ARBITER_LEAST_ONEths in the field. */
     *(uint32_t *)field = (uint32_t)(thousandths * (ARBITER_LEAST_ONE / 100) / 1000);
     return NULL;
 }
 
-/* 0 is any; not for a section's name. */
+/* The letter itself is the pool's number in messages, fields and registers. */
 bool config_parse_pool(const char *text, uint32_t *pool)
 {
     *pool = (uint32_t)text[0];
     return text[0] >= 'A' && text[0] <= 'Z' && text[1] == '\0';
 }
 
+/* `any` is stored as 0. A section's name cannot be `any`, and so does not come through here. */
 const char *config_read_pool(const struct key *key, const char *value, void *field)
 {
     uint32_t pool = 0;
@@ -316,7 +351,10 @@ const char *config_read_pool(const struct key *key, const char *value, void *fie
     return NULL;
 }
 
-/* The field is the whole pool. */
+/*
+ * The field is the whole pool. A wrong list leaves the pool without GPUs, so that check_pools()
+ * does not find mistakes in a part of it.
+ */
 const char *config_read_devices(const struct key *key, const char *value, void *field)
 {
     struct config_pool *pool = field;
@@ -339,7 +377,10 @@ const char *config_read_devices(const struct key *key, const char *value, void *
     return pool->device_count > 0 ? NULL : key->expected;
 }
 
-/* A user by name or number; *group may be NULL. */
+/*
+ * A user by name or number; *group may be NULL. A number counts even if no user has it; the group
+ * then gets the same number.
+ */
 static bool find_user(const char *name, uid_t *user, gid_t *group)
 {
     const struct passwd *entry;

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The mediator's configuration. inih takes lines apart; config-key.c says which keys a
- * section has, how each value is read and where it goes. All mistakes are reported, not only
- * the first.
+ * The mediator's configuration. inih takes lines apart; config-key.c says which keys a section has,
+ * how each value is read and where it goes. All mistakes are reported, and not only the first.
  *
- * Sections add up, in any order and over several files. So where each key was last set is
- * remembered, and what VMs leave out is filled in from [defaults] at the end.
+ * A file goes through three functions. read_line() stands between the file and inih: it counts
+ * lines, enters sections and passes on only the lines with keys. handle_key() gets the key and the
+ * value of such a line and sets the field. When all files are read, finish_config() fills in the
+ * keys that were left out and checks the rules that concern several keys.
+ *
+ * Sections add up, in any order and over several files. So each section remembers where each of its
+ * keys was last set. A later mistake names that place. It also shows which keys a VM's section
+ * lacks; they are filled in from [defaults] at the end.
+ *
+ * All values go into a fresh struct config. reload.c decides whether that is taken over.
  */
 #include "mediator/config.h"
 
@@ -120,6 +127,9 @@ static struct section *config_find_pool(struct parser *p, const char *name)
     return &p->pools[pool - 'A'];
 }
 
+/*
+ * The sections are kept in the order of their ids, which is the order that config->vms must have.
+ */
 static struct section *find_vm(struct parser *p, const char *name)
 {
     struct vm_section **link = &p->vms;
@@ -173,6 +183,10 @@ static struct section *find_section(struct parser *p, const char *name)
 
 /* Lines --------------------------------------------------------------------------- */
 
+/*
+ * Enters the section that a line names. After a mistake the keys that follow are skipped: they
+ * belong to no section, and each would be one more mistake.
+ */
 static void enter_section(struct parser *p, char *line)
 {
     char *end = strchr(line, ']');
@@ -228,6 +242,10 @@ static int handle_key(void *user, const char *header, const char *name, const ch
         report_unknown(p, name);
         return 1;
     }
+    /*
+     * This is noted even if the value turns out to be wrong: then the key was not left out, and one
+     * mistake is enough.
+     */
     p->section->said[key - p->section->keys] = p->place;
     expected = key->read(key, value, (char *)p->section->fields + key->offset);
     if (expected) {
@@ -237,7 +255,10 @@ static int handle_key(void *user, const char *header, const char *name, const ch
     return 1;
 }
 
-/* inih itself tells the first such line only. */
+/*
+ * inih passes over a line in which it finds no key, and tells only of the first. It calls
+ * handle_key() before it asks for the next line; if it did not, nothing was found in the last one.
+ */
 static void report_unread(struct parser *p)
 {
     if (p->unread) {
@@ -247,9 +268,10 @@ static void report_unread(struct parser *p)
 }
 
 /*
- * inih's reader, instead of fgets. Sections are entered here, since inih does not tell of those
- * without keys and cuts long names; and it would split a line that does not fit, and take an
- * indented one for more of the value before. So it sees lines with keys only, and the others empty.
+ * inih's reader, instead of fgets. Sections are entered here, because inih does not tell of those
+ * without keys and cuts long names. It would also split a line that does not fit, and take an
+ * indented one for more of the value before. So it sees the lines with keys alone, without their
+ * indentation, and an empty line for each of the others.
  */
 static char *read_line(char *line, int size, void *stream)
 {
@@ -266,6 +288,7 @@ static char *read_line(char *line, int size, void *stream)
         return NULL;
     }
     p->place.line++;
+    /* The code below works on strings, and would not see the bytes behind a NUL. */
     has_nul = strlen(p->text) != (size_t)length;
     while (length > 0 && strchr(BLANKS, p->text[length - 1])) {
         p->text[--length] = '\0';
@@ -275,6 +298,7 @@ static char *read_line(char *line, int size, void *stream)
         start += strlen(mark);
     }
     start += strspn(start, BLANKS);
+    /* Below, strchr() finds the end of an empty line as well as the sign of a comment. */
     snprintf(line, (size_t)size, "\n");
     if (has_nul) {
         config_mistake(p, &p->place, "has a NUL byte: is this a text file?");
@@ -290,6 +314,10 @@ static char *read_line(char *line, int size, void *stream)
     return line;
 }
 
+/*
+ * A file begins outside of all sections, even if the one before ended in a section. The result of
+ * inih is ignored: it is the number of the first line without a key, which has been reported.
+ */
 static void config_read_stream(struct parser *p, FILE *file, const char *name)
 {
     p->file = file;
@@ -330,7 +358,10 @@ static void set_defaults(struct config *config)
     }
 }
 
-/* False when there is no memory, which is reported. */
+/*
+ * Prepares the parser and a configuration that has the defaults; no section has been seen. False
+ * when there is no memory, which is reported.
+ */
 static bool begin_section(struct parser *p, struct config *config, config_report *report,
                           void *context)
 {
@@ -357,7 +388,11 @@ static bool begin_section(struct parser *p, struct config *config, config_report
     return true;
 }
 
-/* Makes config->vms of the sections, which are in its order. */
+/*
+ * Makes config->vms of the sections, which are in its order. A key that a VM's section does not
+ * have gets the default. This is done at the end, because [defaults] may come after the VM or in
+ * another file, and by the table, so that it holds for new keys too.
+ */
 static void fill_vms(struct parser *p)
 {
     struct config *config = p->config;
@@ -383,6 +418,10 @@ static void fill_vms(struct parser *p)
     }
 }
 
+/*
+ * The attach socket may have an abstract name, because the peer's user decides there. A user who
+ * reaches the control socket may do everything, so that one needs a file's permissions.
+ */
 static void check_addresses(struct parser *p)
 {
     const struct config *config = p->config;
@@ -409,6 +448,10 @@ static void check_addresses(struct parser *p)
     }
 }
 
+/*
+ * Each GPU may be in one pool only: in two it would have two arbiters for each engine, of which
+ * neither would know the other's turns.
+ */
 static void check_pools(struct parser *p)
 {
     struct config_pool *pools = p->config->pools;
@@ -444,7 +487,10 @@ static void check_pools(struct parser *p)
     }
 }
 
-/* That a pool that is asked for exists. */
+/*
+ * A pool that is asked for must exist. A VM that has its pool from [defaults] is not looked at: the
+ * mistake was made there, and is reported there.
+ */
 static void check_pool(struct parser *p, const struct section *section,
                        const struct config_limits *limits)
 {
@@ -470,6 +516,7 @@ static int finish_config(struct parser *p)
         next = vm->next;
         free(vm);
     }
+    /* Places refer to these, so they stay until the last mistake is reported. */
     for (size_t i = 0; i < p->path_count; i++) {
         free(p->paths[i]);
     }
@@ -493,6 +540,7 @@ int config_read(struct config *config, FILE *file, config_report *report, void *
 
 /* Files --------------------------------------------------------------------------- */
 
+/* `optional`: the file may be missing. One that is there must be readable. */
 static void config_read_file(struct parser *p, const char *name, bool optional)
 {
     FILE *file = fopen(name, "re");
@@ -518,7 +566,10 @@ static int compare_names(const struct dirent **one, const struct dirent **other)
     return strcmp((*one)->d_name, (*other)->d_name);
 }
 
-/* The folder conf.d beside the file. */
+/*
+ * The folder conf.d beside the file: for /etc/vgpu/mediator.conf it is /etc/vgpu/conf.d. It may be
+ * missing.
+ */
 static void read_folder(struct parser *p, const char *name)
 {
     const char *slash = strrchr(name, '/');

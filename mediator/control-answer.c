@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What the control socket answers, see control-answer.h. */
+/*
+ * The commands of the control socket: a function for each, in a table. It gets the question and
+ * returns the answer, which the caller frees. A command is done at once, in the event loop, so an
+ * answer tells how things are at this moment.
+ *
+ * A question may be any bytes, so nothing in it is used before its type was looked at. A mistake in
+ * it becomes an answer with "error", a sentence for people. The functions that look something up
+ * return NULL and put that answer into *error, which the command returns as it is.
+ */
 #include "mediator/control-answer.h"
 
 #include <inttypes.h>
@@ -29,7 +37,10 @@ struct json_object *control_error(const char *format, ...)
 
 /* What a question names -------------------------------------------------------------------- */
 
-/* A value as text, numbers too; NULL, and *error says why. */
+/*
+ * A value as text, numbers too: a script may write "value":5. The text is the question's. NULL, and
+ * *error says why.
+ */
 static const char *text_of(struct json_object *question, const char *key,
                            struct json_object **error)
 {
@@ -57,6 +68,7 @@ static struct vm *asked_vm(struct mediator *mediator, struct json_object *questi
         *error = control_error("the question has no 'vm', which is a VM's number");
         return NULL;
     }
+    /* All 64 bits count: 4294967297 must not be taken for VM 1. */
     id = json_object_get_int64(value);
     vm = id > 0 && id <= UINT32_MAX ? vm_find(mediator, (uint32_t)id) : NULL;
     if (!vm) {
@@ -103,6 +115,7 @@ static struct json_object *answer_list(struct mediator *mediator, struct json_ob
     describe_string(answer, "version", VGPU_PACKAGE_VERSION);
     describe_string(answer, "computes_on", mediator->computes_on);
     describe_bool(answer, "gpu", mediator->has_gpu);
+    /* Two answers make a rate: the growth of a counter, divided by the growth of this. */
     describe_seconds(answer, "clock_seconds", clock_ns());
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         if (mediator->pools[i].id != 0) {
@@ -139,6 +152,7 @@ static struct json_object *answer_set(struct mediator *mediator, struct json_obj
     if (!value) {
         return answer;
     }
+    /* On a copy, so that a wrong value changes nothing. */
     limits = vm->limits;
     problem = config_set_limit(&limits, key, value);
     if (problem) {
@@ -147,6 +161,7 @@ static struct json_object *answer_set(struct mediator *mediator, struct json_obj
     /* A priority that was forced before outlasts changes of other keys. */
     forced = strcmp(key, "priority") == 0 || vm->priority == vm->limits.priority;
     vm_set_limits(vm, &limits, forced);
+    /* The answer has the value as it stands, which may look different: 1024M is 1G. */
     config_get_limit(&vm->limits, key, text, sizeof(text));
     log_info("VM %" PRIu32 ": %s is %s now", vm->id, key, text);
     answer = json_object_new_object();
@@ -164,6 +179,9 @@ static struct json_object *answer_history(struct mediator *mediator, struct json
     return pool ? describe_history(pool) : error;
 }
 
+/*
+ * A pause lasts until it is resumed, or until the mediator is restarted: it is stored nowhere else.
+ */
 static struct json_object *set_paused(struct mediator *mediator, struct json_object *question,
                                       bool paused)
 {
@@ -178,6 +196,7 @@ static struct json_object *set_paused(struct mediator *mediator, struct json_obj
     } else {
         pool_resume(pool, clock_ns());
     }
+    /* A pause takes the turn away, and resuming grants one: both change the next deadline. */
     mediator_watch_pool(mediator, pool);
     log_info("pool %c: %s", pool->id, paused ? "paused" : "resumed");
     return json_object_new_object();
@@ -214,6 +233,7 @@ static const struct {
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
+/* A new vgpuctl may ask an old mediator: the answer has its version and its commands. */
 static struct json_object *unknown_command(const char *name)
 {
     char known[128] = "";

@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* VMs, sessions and pools as JSON, see control-describe.h. */
+/*
+ * VMs, sessions and pools as JSON objects, with the keys of docs/control.md. Each object is made
+ * anew for an answer and holds copies, so nothing here has to be kept up to date.
+ *
+ * A VM is described at three levels. Its own counters are sums of all that its workers did, also in
+ * sessions that have ended. "registers" and each element of "sessions" have the same keys for one
+ * of them. "state", "device" and "gpu" of the VM itself are those of register mode.
+ *
+ * Counters are claims of the workers; report.c sees to it that they do not fall. Times are in
+ * seconds.
+ */
 #include "mediator/control-describe.h"
 
 #include "common/clock.h"
@@ -32,7 +42,7 @@ static void add_pool(struct json_object *object, const struct pool *pool)
     describe_string(object, "pool", name);
 }
 
-/* Buckets are left out behind the last that holds something. */
+/* Empty buckets behind the last one that holds something are left out. */
 static struct json_object *describe_waits(const struct histogram *waits)
 {
     struct json_object *object = json_object_new_object();
@@ -51,6 +61,7 @@ static struct json_object *describe_waits(const struct histogram *waits)
     return object;
 }
 
+/* The counters, under the same keys for a VM, for register mode and for a session. */
 static void add_report(struct json_object *object, const struct report *report)
 {
     const struct vgpu_counters *counters = &report->counters;
@@ -79,7 +90,9 @@ static void add_report(struct json_object *object, const struct report *report)
 static void add_worker(struct json_object *object, const struct process *process)
 {
     describe_string(object, "state", report_state(process));
+    /* Until READY the record still has the name that the worker before has told. */
     describe_string(object, "device", process->ready ? process->device : "");
+    /* Left out where there is none: 0 would be the number of a GPU. */
     if (process->worker.gpu) {
         describe_number(object, "gpu", process->worker.gpu->number);
     }
@@ -117,6 +130,7 @@ static struct json_object *describe_sessions(struct vm *vm)
     return sessions;
 }
 
+/* As text, as a configuration would have them, so that they can be copied into one. */
 struct json_object *describe_limits(const struct config_limits *limits)
 {
     struct json_object *object = json_object_new_object();
@@ -146,6 +160,10 @@ struct json_object *describe_vm(struct vm *vm)
     describe_number(object, "client_pid", (uint64_t)vm->peer);
     describe_number(object, "client_user", vm->user);
     describe_number(object, "queues", vm->queues);
+    /*
+     * From the account, and not the sum over the workers: memory is reserved there first, so this
+     * number counts against the limit.
+     */
     describe_number(object, "memory_used", report_memory(vm));
     describe_number(object, "memory_limit", vm->limits.memory);
     add_worker(object, &vm->worker);
@@ -160,6 +178,7 @@ struct json_object *describe_pool(const struct pool *pool)
 {
     struct json_object *object = json_object_new_object();
     struct json_object *gpus = json_object_new_array();
+    /* All engines of all GPUs in a pool have the same rules. */
     const struct arbiter_rules *rules = &pool->gpus[0].engines[0].rules;
 
     for (unsigned i = 0; i < pool->gpu_count; i++) {
@@ -201,6 +220,7 @@ struct json_object *describe_history(const struct pool *pool)
     const struct turn_history *history = &pool->history;
     struct json_object *answer = json_object_new_object();
     struct json_object *turns = json_object_new_array();
+    /* The ring holds the newest TURN_HISTORY; older ones were overwritten. */
     const uint64_t first = history->count > TURN_HISTORY ? history->count - TURN_HISTORY : 0;
 
     for (uint64_t i = first; i < history->count; i++) {

@@ -1,5 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket, see control.h. */
+/*
+ * A connection on the control socket: one line comes in, control-answer.c answers it, the answer
+ * goes out, and the connection is closed.
+ *
+ * While `answer` is NULL the question is being read; afterwards the answer is being sent, and
+ * nothing more is read. Neither waits for the client: when the socket is full, the rest is sent
+ * later. A client that is slow, or never comes to the end of its line, is closed by the timer,
+ * which runs from connecting on.
+ *
+ * Caveat: most functions here may destroy the connection, so a caller returns right behind them.
+ *
+ * There are no permissions to check: a user who may open the socket may do all that vgpuctl can.
+ */
 #include "mediator/control.h"
 
 #include <errno.h>
@@ -47,6 +59,7 @@ static void send_answer(struct control *control)
         control_destroy(control);
         return;
     }
+    /* A socket that takes nothing now has sent nothing; EPOLLOUT tells when it takes more. */
     control->sent += n > 0 ? (size_t)n : 0;
     if (control->sent == control->answer_length ||
         sd_event_source_set_io_events(control->source, EPOLLOUT) < 0) {
@@ -54,7 +67,7 @@ static void send_answer(struct control *control)
     }
 }
 
-/* Frees the answer and begins to send it. */
+/* Frees the answer and begins to send it. json-c's text goes with the object, so it is copied. */
 static void begin_answer(struct control *control, struct json_object *answer)
 {
     size_t length;
@@ -90,6 +103,7 @@ static void read_question(struct control *control)
     }
     control->length += (size_t)n;
     control->question[control->length] = '\0';
+    /* Bytes behind the first line are dropped: there is one question to a connection. */
     end = memchr(control->question, '\n', control->length);
     if (end) {
         *end = '\0';

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Listening Unix sockets, see listen.h. */
+/*
+ * Listening Unix sockets. A mediator that was killed leaves its socket's path behind, which is then
+ * in the way of the next one. It is removed, but only if it is a socket and nobody answers there: a
+ * wrong path in the configuration must not cost a file, nor a second mediator take the first one's
+ * clients.
+ *
+ * The umask gives the socket its mode from the beginning, so at no moment does it have another.
+ */
 #include "mediator/listen.h"
 
 #include <errno.h>
@@ -16,6 +23,7 @@
 
 #define BACKLOG 128
 
+/* A socket's file does not tell whether anybody listens. To connect is the way to find out. */
 static int is_served(const struct sockaddr_un *un, socklen_t length)
 {
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -27,6 +35,7 @@ static int is_served(const struct sockaddr_un *un, socklen_t length)
     return r == 0;
 }
 
+/* An error is not told here: bind(2) fails then, and its error is. */
 static void make_directory(const char *path)
 {
     char *copy = strdup(path);
@@ -49,6 +58,7 @@ static int bind_socket(int fd, const char *address, const struct sockaddr_un *un
         if (is_served(un, length)) {
             return -EADDRINUSE;
         }
+        /* lstat(2) does not follow a symbolic link: that is no socket either, and stays. */
         if (lstat(address, &st) == 0) {
             if (!S_ISSOCK(st.st_mode)) {
                 return -EEXIST;
@@ -56,6 +66,7 @@ static int bind_socket(int fd, const char *address, const struct sockaddr_un *un
             unlink(address);
         }
     }
+    /* The umask is the whole process's, which has no other thread. */
     before = umask(0777 & ~mode);
     r = bind(fd, (const struct sockaddr *)un, length) < 0 ? -errno : 0;
     umask(before);

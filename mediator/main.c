@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpu-mediator: shares this host's GPUs among VMs. Options, sockets, signals and the
- * event loop; see mediator.h for the parts.
+ * vgpu-mediator: shares this host's GPUs among VMs. This file has the options, the sockets, the
+ * signals and the event loop; mediator.h lists the other parts.
+ *
+ * The start has this order: the configuration is checked before anything is changed, the GPUs are
+ * looked for before anybody is let in, and the sockets are opened last. So a client that can
+ * connect finds a mediator that is ready.
+ *
+ * SIGTERM or SIGINT stops: nobody attaches any more, sessions end, register mode finishes the
+ * requests that run, and the loop ends with the last worker, or after STOP_LIMIT_NS. A second
+ * signal ends it at once. Workers that are left die with this process.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -106,7 +114,11 @@ static void parse_options(int argc, char **argv, struct options *o)
     }
 }
 
-/* Finds out what computes. Returns 0 or -errno, logged. */
+/*
+ * Finds out whether a GPU or the CPU computes. Returns 0 or -errno, logged. A GPU that the
+ * configuration names and the host does not have is an error now, and not when the first worker
+ * starts there.
+ */
 static int look_for_gpus(struct mediator *m)
 {
     char text[128];
@@ -125,6 +137,7 @@ static int look_for_gpus(struct mediator *m)
         log_error("the configuration says 'backend = cuda', but there is no GPU: %s", text);
         return -ENODEV;
     }
+    /* Where the CPU computes, the numbers of GPUs mean nothing. */
     for (unsigned i = 0; count > 0 && i < CONFIG_POOLS; i++) {
         for (unsigned j = 0; j < m->pools[i].gpu_count; j++) {
             if (m->pools[i].gpus[j].number >= (uint32_t)count) {
@@ -144,6 +157,10 @@ static int look_for_gpus(struct mediator *m)
     return 0;
 }
 
+/*
+ * The errors that are not logged are none of this host's: the client has gone again, or there was
+ * none.
+ */
 static void log_accept_failure(void)
 {
     if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
@@ -151,6 +168,11 @@ static void log_accept_failure(void)
     }
 }
 
+/*
+ * Takes one connection for each event, and ACCEPTS_PER_S at most: a flood of them leaves the loop
+ * time for everything else. The socket does not block, and neither does anything that is done with
+ * it.
+ */
 static int on_attach(sd_event_source *source, int fd, uint32_t events, void *context)
 {
     const int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -198,7 +220,10 @@ static int activated_socket(const char *wanted)
     return fd;
 }
 
-/* Returns 0 or -errno, logged. */
+/*
+ * Opens both sockets, or takes those that systemd or a parent process has opened. Those stay
+ * theirs: they are not unlinked at the end. Returns 0 or -errno, logged.
+ */
 static int open_sockets(struct mediator *m, const struct options *o)
 {
     int attach = o->listen_fd >= 0 ? o->listen_fd : activated_socket("attach");
@@ -216,6 +241,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
         return attach;
     }
     if (control < 0) {
+        /* Users who can open this socket may do everything: root, and the mediator's group. */
         control = listen_at(m->config.control, 0660);
         m->owns_control = control >= 0;
     }
@@ -234,6 +260,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
     return r;
 }
 
+/* The end of the loop is the end of the workers too: they die with the mediator. */
 static int on_grace_over(sd_event_source *source, uint64_t usec, void *context)
 {
     struct mediator *m = context;
@@ -244,7 +271,10 @@ static int on_grace_over(sd_event_source *source, uint64_t usec, void *context)
     return sd_event_exit(m->event, 0);
 }
 
-/* Finishes what runs. What waits is left in its journal, for the next mediator. */
+/*
+ * Finishes the requests that run. Those that wait stay in their journals, for the next mediator.
+ * The control socket stays open meanwhile. A second signal does not wait for anything.
+ */
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
 {
     struct mediator *m = context;
@@ -258,6 +288,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
     sd_notify(0, "STOPPING=1");
     log_info("stopping");
     sd_event_source_set_enabled(m->attach_source, SD_EVENT_OFF);
+    /* Before the workers are told to finish: requests that wait get no turn any more. */
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         pool_pause(&m->pools[i], clock_ns());
     }
@@ -269,7 +300,10 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
                                       STOP_LIMIT_NS / NS_PER_US, 0, on_grace_over, m);
 }
 
-/* Customary for reading the configuration again. */
+/*
+ * Customary for reading the configuration again. systemd is told READY after mistakes too: the old
+ * configuration goes on.
+ */
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
 {
     (void)source;
@@ -304,6 +338,7 @@ static int set_up_events(struct mediator *m)
     sigaddset(&mask, SIGINT);
     sigaddset(&mask, SIGHUP);
     sigaddset(&mask, SIGCHLD);
+    /* The event loop reads these from descriptors; SIGCHLD is for the workers' ends. */
     sigprocmask(SIG_BLOCK, &mask, NULL);
     r = sd_event_add_signal(m->event, NULL, SIGTERM, on_stop, m);
     if (r >= 0) {
@@ -313,6 +348,7 @@ static int set_up_events(struct mediator *m)
         r = sd_event_add_signal(m->event, NULL, SIGHUP, on_hangup, m);
     }
     if (r >= 0) {
+        /* Under systemd a mediator whose loop stands still is replaced. */
         r = sd_event_set_watchdog(m->event, true);
     }
     return r < 0 ? r : mediator_open_pools(m);
@@ -320,6 +356,7 @@ static int set_up_events(struct mediator *m)
 
 static void release_mediator(struct mediator *m)
 {
+    /* VMs go first: their workers are in the pools, and their timers in the loop. */
     while (m->clients) {
         client_destroy(m->clients);
     }
@@ -352,6 +389,7 @@ int main(int argc, char **argv)
         config_free(&mediator.config);
         return r > 0 ? 2 : 0;
     }
+    /* From here on there are side effects; with --check-config there were none. */
     raise_descriptor_limit();
     r = set_up_events(&mediator);
     if (r < 0) {

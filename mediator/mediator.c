@@ -30,6 +30,7 @@ void mediator_watch_gpu(struct mediator *m, struct pool_gpu *gpu)
         return;
     }
     timer = m->gpu_timers[gpu->pool->id - 'A'][gpu - gpu->pool->gpus];
+    /* Rounded up to the next microsecond: before its time a tick would find nothing to do. */
     if (deadline != 0) {
         sd_event_source_set_time(timer, deadline / NS_PER_US + 1);
     }
@@ -43,7 +44,10 @@ void mediator_watch_pool(struct mediator *m, struct pool *pool)
     }
 }
 
-/* A GPU's timer: somebody's slice is over, or their patience is. */
+/*
+ * A GPU's timer: somebody's slice is over, or their patience is. The mediator is found by way of
+ * pool A, with which its array of pools begins.
+ */
 static int on_gpu_timer(sd_event_source *source, uint64_t usec, void *context)
 {
     struct pool_gpu *gpu = context;
@@ -107,11 +111,15 @@ static bool others_may_attach(const struct config *config)
     return false;
 }
 
+/* SECURITY.md says what harm a user who reaches this socket can still do. */
 mode_t mediator_attach_mode(const struct config *config)
 {
     return others_may_attach(config) ? 0666 : 0600;
 }
 
+/*
+ * A socket that was inherited has the mode that its owner gave it, and an abstract name has none.
+ */
 void mediator_open_to_users(struct mediator *m)
 {
     if (m->owns_listen && m->config.listen[0] != '@' &&

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The metrics as text, see metrics-page.h. The format wants all lines of a metric in one piece, so
- * what VMs have done is gathered first, then written metric by metric.
+ * The metrics as text. The format wants all lines of a metric in one piece, so a page is made in
+ * two steps: the counters of all VMs are gathered first, then they are written metric by metric.
+ *
+ * A metric that is one number for each VM is a line of the table `numbers`. One with further labels
+ * has a function of its own. Labels that all metrics of a VM have are written once, when it is
+ * gathered.
+ *
+ * Counters are claims of the workers, and do not fall (report.c). A guest's own text, its name, is
+ * in vgpu_vm_info alone, and escaped.
  */
 #include "mediator/metrics-page.h"
 
@@ -31,7 +38,10 @@ static void page_begin(FILE *out, const char *name, const char *type, const char
     fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* A label's value as the format wants it. */
+/*
+ * A label's value as the format wants it. Other control characters need no care:
+ * process_printable() has replaced them when the VM attached.
+ */
 static void put_escaped(FILE *out, const char *text)
 {
     for (; *text != '\0'; text++) {
@@ -46,6 +56,7 @@ static void put_escaped(FILE *out, const char *text)
     }
 }
 
+/* As integers: a double holds nanoseconds exactly for no more than 104 days. */
 static void put_seconds(FILE *out, uint64_t ns)
 {
     fprintf(out, "%" PRIu64 ".%09" PRIu64, ns / NS_PER_S, ns % NS_PER_S);
@@ -53,6 +64,7 @@ static void put_seconds(FILE *out, uint64_t ns)
 
 /* One number of each VM ---------------------------------------------------------------- */
 
+/* For the table below: each reads one number of an entry. */
 static uint64_t memory_used(const struct entry *entry)
 {
     return report_memory(entry->vm);
@@ -113,6 +125,10 @@ static uint64_t metric_share(const struct entry *entry)
     return entry->vm->limits.share;
 }
 
+/*
+ * With zero_is_none a value of 0 has no line: a limit of 0 bytes would be read as a limit, while it
+ * means that there is none.
+ */
 static const struct {
     const char *name, *type, *help;
     uint64_t (*value)(const struct entry *entry);
@@ -156,6 +172,10 @@ static void put_numbers(const struct page *page)
 
 /* What has more labels -------------------------------------------------------------------- */
 
+/*
+ * A GPU on which the VM never had a worker has no lines. Otherwise each VM would have some for each
+ * GPU of its pool.
+ */
 static void put_vm_gpu_time(FILE *out, const struct entry *entry)
 {
     const struct pool *pool = entry->vm->pool;
@@ -192,6 +212,7 @@ static void put_turns(const struct page *page)
     }
 }
 
+/* Prometheus's buckets are cumulative: one counts all that waited for at most its bound. */
 static void put_vm_waits(FILE *out, const struct entry *entry)
 {
     const struct histogram *waits = &entry->report.waits;
@@ -221,7 +242,7 @@ static void put_waits(const struct page *page)
     }
 }
 
-/* The one place where a guest's own text is. */
+/* The one place where a guest's own text is: its name may hold anything printable. */
 static void put_vm_info(const struct page *page)
 {
     page_begin(page->out, "vgpu_vm_info", "gauge",
@@ -235,6 +256,7 @@ static void put_vm_info(const struct page *page)
     }
 }
 
+/* These are the mediator's own figures, without a VM among the labels. */
 static void put_pools(FILE *out, const struct mediator *mediator)
 {
     page_begin(out, "vgpu_pool_workers", "gauge", "Worker processes on a GPU.");
@@ -284,6 +306,7 @@ static void page_gather(struct page *page, struct mediator *mediator)
 
 char *metrics_page(struct mediator *mediator, size_t *length)
 {
+    /* One more than there are, since calloc() of nothing may return NULL. */
     struct page page = {.entries = calloc(mediator->vm_count + 1, sizeof(*page.entries))};
     char *text = NULL;
     bool failed;
@@ -295,6 +318,7 @@ char *metrics_page(struct mediator *mediator, size_t *length)
     if (page.out) {
         page_gather(&page, mediator);
         put_page(&page, mediator);
+        /* A page that was cut for want of memory would look as if VMs had gone. */
         failed = ferror(page.out) != 0;
         failed |= fclose(page.out) != 0;
         if (failed) {

@@ -1,5 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Where Prometheus asks, see metrics.h. libmicrohttpd speaks HTTP, in this thread. */
+/*
+ * Where Prometheus asks. libmicrohttpd speaks HTTP, in this thread: it is started without threads
+ * of its own and gives an epoll descriptor. The event loop watches that descriptor, and calls
+ * MHD_run() when it is readable or when a time-out of the daemon's is over.
+ *
+ * The mediator has more important things to do, so all that a client can cost has a bound: the
+ * number of connections, the memory of each, how long it may be silent, how often in a second the
+ * loop turns to the daemon, and how often a page is made. All of it has the lowest priority in the
+ * loop.
+ *
+ * metrics-page.c writes the page. There is no authentication: that is why the configuration allows
+ * loopback ports and sockets' paths alone.
+ */
 #include "mediator/metrics.h"
 
 #include <arpa/inet.h>
@@ -48,6 +60,7 @@ static struct MHD_Response *page_of(struct metrics *metrics)
         return metrics->page;
     }
     if (metrics->page) {
+        /* The daemon counts references: connections that are still sending this page keep it. */
         MHD_destroy_response(metrics->page);
     }
     text = metrics_page(metrics->mediator, &length);
@@ -62,6 +75,7 @@ static struct MHD_Response *page_of(struct metrics *metrics)
     return metrics->page;
 }
 
+/* MHD_NO, for want of memory, has the daemon close the connection. */
 static enum MHD_Result metrics_refuse(struct MHD_Connection *connection, unsigned status,
                                       const char *text)
 {
@@ -109,6 +123,10 @@ static unsigned metrics_connections(const struct metrics *metrics)
         ->num_connections;
 }
 
+/*
+ * Lets the daemon do its work, in this thread. The timer is set for when the daemon wants to be
+ * called again even if nothing is readable.
+ */
 static void metrics_thread(struct metrics *metrics)
 {
     const unsigned before = metrics_connections(metrics);
@@ -159,6 +177,9 @@ static int metrics_watch(struct metrics *metrics)
         return r;
     }
     sd_event_source_set_enabled(metrics->timer, SD_EVENT_OFF);
+    /*
+     * Behind everything else that is due, and seldom: turns and attaching must not wait for this.
+     */
     sd_event_source_set_priority(metrics->source, SD_EVENT_PRIORITY_IDLE);
     sd_event_source_set_priority(metrics->timer, SD_EVENT_PRIORITY_IDLE);
     sd_event_source_set_ratelimit(metrics->source, USEC_PER_S, EVENTS_PER_S);
@@ -175,12 +196,16 @@ static int bind_port(int fd, int family, uint16_t port)
     const struct sockaddr_in6 v6 = {
         .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback};
 
+    /* Otherwise closed connections of the last mediator would keep the port busy for a while. */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
     return family == AF_INET ? bind(fd, (const struct sockaddr *)&v4, sizeof(v4))
                              : bind(fd, (const struct sockaddr *)&v6, sizeof(v6));
 }
 
-/* At a loopback address and port, as the configuration has them. Returns it or -errno, logged. */
+/*
+ * Listens at a loopback address and port, whose form config_read_metrics() has checked. Returns the
+ * descriptor or -errno, logged.
+ */
 static int listen_at_port(const char *address)
 {
     const int family = address[0] == '[' ? AF_INET6 : AF_INET;
@@ -267,6 +292,7 @@ void metrics_stop(struct metrics *metrics)
     if (metrics->page) {
         MHD_destroy_response(metrics->page);
     }
+    /* A reload does not change `metrics`, so this is the path that was listened at. */
     if (is_path(metrics->mediator->config.metrics)) {
         unlink(metrics->mediator->config.metrics);
     }

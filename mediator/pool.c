@@ -1,5 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Pools of GPUs, see pool.h. */
+/*
+ * Pools of GPUs: a worker is placed on one of them, the other workers there are told of it, and its
+ * messages are passed to the arbiters.
+ *
+ * A GPU has an arbiter for each engine. A worker joins all of them, with a member for each. Behind
+ * the members is an account, one for each VM and GPU, which outlives the workers: a VM keeps its
+ * debts when it closes a session and opens another.
+ *
+ * While `worker->gpu` is set the worker is in the GPU's list and in its arbiters, and is counted by
+ * the GPU and by its account; when it is NULL, in none of them. pool_join() and pool_leave() alone
+ * change that.
+ *
+ * Turns are decided by arbiter.c. Nothing here knows of processes.
+ */
 #include "mediator/pool.h"
 
 #include <errno.h>
@@ -43,7 +56,11 @@ void pool_init(struct pool *pool, char id, const struct config_pool *config, uin
     }
 }
 
-/* Whether nobody but its own VM in register mode may want a worker's GPU. */
+/*
+ * Whether nobody but its own VM in register mode may want a worker's GPU. That worker is there as
+ * long as its VM is, mostly unused, and does not count: otherwise no session would ever be alone.
+ * Two sessions of a VM do count as others to each other.
+ */
 static bool vm_alone(const struct pool_worker *worker)
 {
     const struct pool_account *account = worker->account;
@@ -53,7 +70,10 @@ static bool vm_alone(const struct pool_worker *worker)
     return worker->gpu->worker_count == own;
 }
 
-/* Who is alone on a GPU needs no window: flight.h has what it may do then. */
+/*
+ * Stores a GPU's window in the pages of its workers, to be called when their number has changed. A
+ * worker that is alone needs none and gets 0: flight.h says how far it may go then.
+ */
 static void set_windows(struct pool_gpu *gpu)
 {
     for (struct list_entry *e = gpu->workers.next; e != &gpu->workers; e = e->next) {
@@ -67,6 +87,7 @@ void pool_configure(struct pool *pool, const struct config_pool *config, uint64_
 {
     pool->window_ns = config->window_ns;
     for (unsigned i = 0; i < pool->gpu_count; i++) {
+        /* The rules hold from the next decision on. */
         for (unsigned j = 0; j < VGPU_ENGINES; j++) {
             pool->gpus[i].engines[j].rules = rules_of(config, limit_ns);
         }
@@ -92,6 +113,7 @@ struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accoun
         struct pool_gpu *gpu = &pool->gpus[i];
         const unsigned own = own_workers(accounts, gpu);
 
+        /* In an exclusive pool: the GPU that the VM has, or else one where nobody is. */
         if (pool->exclusive && own > 0) {
             return gpu;
         }
@@ -163,6 +185,7 @@ void pool_join(struct pool_worker *worker, struct pool_account *account)
     account->register_count += worker->register_mode;
     gpu->worker_count++;
     list_add_before(&gpu->workers, &worker->entry);
+    /* A member starts as new; only its account remembers the past. */
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         worker->members[i] = (struct arbiter_member){
             .word = &worker->page->turn[i],
@@ -191,6 +214,7 @@ void pool_leave(struct pool_worker *worker, uint64_t now_ns)
     worker->account->worker_count--;
     worker->account->register_count -= worker->register_mode;
     gpu->worker_count--;
+    /* `account` stays: the process asks by it which GPU this was. */
     worker->gpu = NULL;
     set_windows(gpu);
 }
@@ -199,6 +223,7 @@ int pool_message(struct pool_worker *worker, const struct vgpu_link_msg *msg, ui
 {
     const uint32_t engine = msg->engine;
 
+    /* The worker may have sent any number, and it is about to be used as an index. */
     if (!worker->gpu || engine >= VGPU_ENGINES) {
         return -EPROTO;
     }
@@ -216,6 +241,7 @@ int pool_message(struct pool_worker *worker, const struct vgpu_link_msg *msg, ui
     }
 }
 
+/* The arbiters are paused, and not the workers: one that joins later is held up too. */
 void pool_pause(struct pool *pool, uint64_t now_ns)
 {
     pool->paused = true;

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What computes on this host, see probe.h. */
+/*
+ * Finds out whether this host has GPUs. The mediator itself loads no CUDA, so that it neither
+ * crashes nor hangs with the driver. It runs `vgpu-worker --probe` and reads its output: "cuda N"
+ * and a line with each GPU's name, or "cpu" and the reason why there is no GPU.
+ *
+ * This is called once, at the start, before the event loop runs; so it may wait.
+ */
 #include "mediator/probe.h"
 
 #include <errno.h>
@@ -78,10 +84,12 @@ int probe_gpus(const char *worker, char *text, size_t size)
     }
     read_output(pipe_fds[0], output, sizeof(output));
     close(pipe_fds[0]);
+    /* One that has ended by itself does not notice this; one that hangs ends by it. */
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     rest = output;
     first = strsep(&rest, "\n");
+    /* Of several GPUs the first one's name stands for all: it is for people. */
     if (sscanf(first, "cuda %d", &count) == 1 && count > 0) {
         const char *name = strsep(&rest, "\n");
 

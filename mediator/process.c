@@ -1,5 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* A worker process, see process.h. */
+/*
+ * A worker process: it is started, placed on a GPU, listened to, ended and reaped here. A `struct
+ * process` has one worker at a time and outlives it: the turn page, the sums and the waits are
+ * those of all its workers, one after another.
+ *
+ *   none       `pid` is 0. process_start() chooses a GPU, joins its arbiters, forks and executes.
+ *   starting   READY has to come within START_LIMIT_NS.
+ *   ready      READY has come. The worker asks for turns and returns them, by messages.
+ *   condemned  process_kill() has killed it. Its messages are ignored until it is reaped.
+ *
+ * A worker may crash, exit or be killed by the mediator; the rest is the same. The child is reaped,
+ * and on_child() takes it out of the pool, adds its counters to the sums and tells the owner. So
+ * code that wants a worker to end kills it and returns. There are two exceptions: an owner that
+ * goes itself (process_abandon()), and a child that could not be watched (process_start()).
+ *
+ * A worker counts as hostile. Its messages are checked against the mediator's own state, its
+ * counters are not allowed to fall, and its text is made printable.
+ *
+ * This file does not know the purpose of a worker, and does not start one again: vm.c and queue.c
+ * do. Turns are decided by arbiter.c.
+ */
 #include "mediator/process.h"
 
 #include <ctype.h>
@@ -31,6 +51,10 @@ struct process *process_of_worker(const struct pool_worker *worker)
     return LIST_OWNER((uintptr_t)worker, struct process, worker);
 }
 
+/*
+ * An arbiter knows members only. The members of a worker are an array by engine, so the engine's
+ * number leads back to the first of them, and from there to the worker and the process.
+ */
 static struct process *process_of_member(const struct arbiter_member *member)
 {
     const struct arbiter_member *first = member - member->arbiter->engine;
@@ -43,6 +67,10 @@ static const char *process_label(const struct process *process)
     return process->ops->label(process);
 }
 
+/*
+ * A name with a newline in it could forge a line of the log, and one with an escape sequence could
+ * change the terminal of the administrator who lists VMs.
+ */
 void process_printable(char *to, size_t size, const char *from)
 {
     size_t i;
@@ -65,6 +93,10 @@ void process_send(struct process *process, enum vgpu_link_type type, uint32_t en
     }
 }
 
+/*
+ * A turn may be granted before it begins: then granted_ns lies in the future, and the time until
+ * then counts as waiting too.
+ */
 static void on_granted(struct arbiter_member *member)
 {
     struct process *process = process_of_member(member);
@@ -73,6 +105,10 @@ static void on_granted(struct arbiter_member *member)
     process_send(process, VGPU_LINK_TURN, member->arbiter->engine);
 }
 
+/*
+ * This is the same message as for a grant. It says only that the word is worth a look; the worker
+ * sees there whether it has the turn already or has to be awake for it soon.
+ */
 static void on_alerted(struct arbiter_member *member)
 {
     process_send(process_of_member(member), VGPU_LINK_TURN, member->arbiter->engine);
@@ -87,6 +123,7 @@ static void on_expired(struct arbiter_member *member)
 
 static void take_ready(struct process *process, struct vgpu_link_msg *msg)
 {
+    /* The text comes from the worker, which may have left out the NUL. */
     msg->text[sizeof(msg->text) - 1] = '\0';
     process_printable(process->device, sizeof(process->device), msg->text);
     process->ready = true;
@@ -112,6 +149,7 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg)
         take_ready(process, msg);
         return 0;
     }
+    /* The message may move turns of other workers on this GPU, and so its next deadline. */
     r = pool_message(&process->worker, msg, clock_ns());
     mediator_watch_gpu(process->mediator, process->worker.gpu);
     return r;
@@ -126,6 +164,7 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
     const ssize_t n = fdmsg_recv(fd, &msg, sizeof(msg), fds, &count);
 
     (void)events;
+    /* Workers have no descriptors to send. Those of a hostile one are not kept. */
     fdmsg_close(fds, &count);
     if (n == -EAGAIN) {
         return 0;
@@ -134,6 +173,10 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
         return 0;
     }
     if (n > 0) {
+        /*
+         * process_kill() is not used: it is for ends that the mediator wants. This end is a failure
+         * of the worker. It is counted, and delays the next start in register mode.
+         */
         log_warning("%s: worker %d broke the protocol (message of %zd bytes, type %" PRIu32 "); "
                     "ending it",
                     process_label(process), (int)process->pid, n, msg.type);
@@ -146,7 +189,10 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
 
 /* Counters --------------------------------------------------------------------------------- */
 
-/* A worker's counter, which it may raise but not lower. */
+/*
+ * Reads a worker's counter. The worker may raise it. If it lowers it, the value that is shown
+ * stays. `most` is the highest value that can be true.
+ */
 static void read_counter(uint64_t *seen, const uint64_t *claim, uint64_t most)
 {
     const uint64_t value = shared_load64(claim);
@@ -172,11 +218,16 @@ struct vgpu_counters process_counters(struct process *process)
         read_counter(&seen->gpu_ns[i], &page->gpu_ns[i], clock_ns() - process->started_ns);
         read_counter(&seen->turns[i], &page->turns[i], UINT64_MAX);
     }
+    /* These two rise and fall, so any value is taken. They are for display alone. */
     seen->memory = shared_load64(&page->memory);
     seen->in_flight = shared_load64(&page->in_flight);
     return *seen;
 }
 
+/*
+ * The sum stops at the highest number. If wrong claims made it wrap round, the counter would seem
+ * to fall.
+ */
 static void add_counter(uint64_t *to, uint64_t from)
 {
     *to = from < UINT64_MAX - *to ? *to + from : UINT64_MAX;
@@ -208,13 +259,19 @@ uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine 
 {
     uint64_t ns = process->past_gpu_ns[gpu][engine];
 
+    /* Time stays with the GPU where it was spent. The next worker may be placed on another. */
     if (process->worker.gpu == &process->pool->gpus[gpu]) {
         ns += process_counters(process).gpu_ns[engine];
     }
     return ns;
 }
 
-/* What the worker that has ended had of its VM's device memory is free again. */
+/*
+ * To be called when a worker has ended and has left the pool; pool_leave() keeps `account`, so that
+ * the GPU is still known here. The counters of the worker go into the sums. Its device memory goes
+ * back to its VM's account, because a worker that was killed could not do that itself. Then the
+ * page is cleared for the next worker.
+ */
 static void keep_totals(struct process *process)
 {
     struct vgpu_counters *counters = &process->worker.page->counters;
@@ -234,7 +291,11 @@ static void keep_totals(struct process *process)
 
 /* Starting and ending ----------------------------------------------------------------- */
 
-/* Takes back all that belongs to the running process. */
+/*
+ * Takes back all that belongs to the process that has ended; afterwards there is none, as before
+ * process_start(). The GPU is noted first, because pool_leave() clears it. Its timer is set last,
+ * because leaving the pool may grant turns to others.
+ */
 static void process_forget(struct process *process)
 {
     struct pool_gpu *gpu = process->worker.gpu;
@@ -271,13 +332,19 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
                         (int)process->pid, info->si_status, strsignal(info->si_status));
         }
     }
+    /* This comes first: once it has left the pool it has no turn and waits for none. */
     process->was_busy = pool_busy(&process->worker);
     process_forget(process);
+    /* This comes last: the owner may start the next worker in the same record. */
     process->ops->ended(process, info, condemned);
     mediator_end_if_idle(process->mediator);
     return 0;
 }
 
+/*
+ * A worker that does not start up has failed as if it had crashed: it is not condemned, so that
+ * on_child() counts and logs its end.
+ */
 static int on_process_timer(sd_event_source *source, uint64_t usec, void *context)
 {
     struct process *process = context;
@@ -301,7 +368,11 @@ static _Noreturn void exec_worker(const char *path, char *const argv[], const in
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    /* First out of the way of the numbers that they get. */
+    /*
+     * All descriptors first move out of the way of the numbers 3 to 8. If the link were 4 and the
+     * memfd 3, dup2() of the link to 3 would close the memfd. The second dup2() also clears
+     * close-on-exec, so that the worker inherits these descriptors and no others.
+     */
     for (size_t i = 0; i < count; i++) {
         high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, VGPU_WORKER_FD_ACCOUNT + 1);
     }
@@ -310,11 +381,15 @@ static _Noreturn void exec_worker(const char *path, char *const argv[], const in
             _exit(126);
         }
     }
+    /* A shell uses the same exit codes: 126 for a failed start, 127 for a missing program. */
     execv(path, argv);
     _exit(127);
 }
 
-/* Forks the worker with its end of the link. Returns 0 or -errno. */
+/*
+ * Forks the worker with its end of the link. Returns 0 or -errno. The texts of the arguments are in
+ * this frame; that is enough, because the child has a copy of it until it executes.
+ */
 static int fork_worker(struct process *process, const struct process_start *start)
 {
     static const char *const backends[] = {"auto", "cpu", "cuda"};
@@ -364,7 +439,11 @@ static int fork_worker(struct process *process, const struct process_start *star
     return 0;
 }
 
-/* Finds the worker its GPU. Returns 0 or -errno. */
+/*
+ * Finds a GPU for the worker. Returns 0, -EBUSY when the pool has none for this VM, or -ENOMEM. The
+ * VM's account on that GPU is made here if there is none yet. It stays when the worker has ended: a
+ * VM must not lose its debts when it closes a session and opens the next.
+ */
 static int choose_gpu(struct process *process)
 {
     enum vgpu_priority priority;
@@ -391,6 +470,10 @@ int process_start(struct process *process, const struct process_start *start)
     }
     process->started_ns = clock_ns();
     process->starts++;
+    /*
+     * It joins before it is forked: its turn words and its window have to be right when it looks at
+     * its page for the first time.
+     */
     pool_join(&process->worker, process->worker.account);
     r = fork_worker(process, start);
     if (r < 0) {
@@ -404,6 +487,10 @@ int process_start(struct process *process, const struct process_start *start)
         r = sd_event_add_io(event, &process->link_source, process->link, EPOLLIN, on_link, process);
     }
     if (r < 0) {
+        /*
+         * Nothing would tell of its end, so that end is awaited here. That does not take long: the
+         * child was forked a moment ago and has no GPU context yet.
+         */
         log_error("%s: cannot watch worker %d: %s", process_label(process), (int)process->pid,
                   strerror(-r));
         kill(process->pid, SIGKILL);
@@ -416,6 +503,10 @@ int process_start(struct process *process, const struct process_start *start)
     return 0;
 }
 
+/*
+ * A second kill does no harm: the child keeps its process id until it is reaped. `condemned` tells
+ * on_child() that this end is not a failure.
+ */
 void process_kill(struct process *process)
 {
     if (process->pid != 0) {
@@ -424,6 +515,7 @@ void process_kill(struct process *process)
     }
 }
 
+/* The owner is gone, so nobody is told. A mediator that stops may have waited for this worker. */
 static int on_orphan(sd_event_source *source, const siginfo_t *info, void *context)
 {
     (void)info;
@@ -443,6 +535,10 @@ static void process_abandon(struct process *process)
     }
     kill(pid, SIGKILL);
     process_forget(process);
+    /*
+     * If there is no memory for that, the mediator waits for the child here. Otherwise it would
+     * stay a zombie for as long as the mediator lives.
+     */
     if (sd_event_add_child(process->mediator->event, NULL, pid, WEXITED, on_orphan,
                            process->mediator) < 0) {
         waitpid(pid, NULL, 0);
@@ -456,6 +552,10 @@ int process_init(struct process *process, struct mediator *mediator, const struc
     int r;
 
     memset(process, 0, sizeof(*process));
+    /*
+     * All workers of this owner use this page, one after another. Limits that are stored there
+     * while there is no worker hold for the next one.
+     */
     r = memory_create_page("vgpu-turn", &process->turn_fd, &page);
     if (r < 0) {
         return r;
@@ -485,6 +585,7 @@ void process_release(struct process *process)
 {
     process_abandon(process);
     sd_event_source_disable_unref(process->timer);
+    /* This ends the mediator's mapping alone. A worker that is being killed has its own. */
     munmap(process->worker.page, VGPU_TURN_PAGE_SIZE);
     close(process->turn_fd);
 }

@@ -1,5 +1,34 @@
 /* SPDX-License-Identifier: MIT */
-/* A queue and its worker, see queue.h. */
+/*
+ * A queue of an attached VM, and the worker of the session behind it: they are opened and closed as
+ * the guest asks. The answer to the guest is QUEUE_STATUS; when a queue has a record, this file
+ * alone writes its word.
+ *
+ * FREE: there is no worker, and none is wanted.
+ *   Operations: OPEN. CLOSE is counted and changes nothing.
+ *   Caveats: after a CLOSE this is stored when the worker has been reaped, and not before. So FREE
+ *   says that all that the session had on the GPU is gone.
+ *
+ * STARTING: a worker is to be started (`wanted`), or was started and has not said READY.
+ *   Operations: CLOSE, which counts as a failed start. OPEN is counted and changes nothing.
+ *   Caveats: while `wanted`, the start waits for the timer, or, with `closing`, for the end of the
+ *   worker before. So `worker.pid` may be 0 or that of the worker before.
+ *
+ * RUNNING: READY has come.
+ *   Operations: CLOSE. OPEN is counted and changes nothing.
+ *   Caveats: the worker may be dead and not reaped yet. If it was killed for its turn or for CLOSE,
+ *   OPEN is accepted, and the next worker starts when this one has been reaped.
+ *
+ * ENDED: the session has ended, but not as asked; `end` says why.
+ *   Operations: OPEN, as from FREE. CLOSE makes it FREE.
+ *   Caveats: no worker is started by itself. The session's memory on the GPU is lost, so another
+ *   worker could not go on with it.
+ *
+ * Each OPEN and each CLOSE is counted once, even if it changes nothing or fails: the guest waits
+ * until the count moves, and until then the stub sends nothing more for this queue.
+ *
+ * The commands in the queue are no concern of this file: the mediator reads none of them.
+ */
 #include "mediator/queue.h"
 
 #include <errno.h>
@@ -23,6 +52,7 @@ static struct queue *queue_of(const struct process *process)
     return LIST_OWNER((uintptr_t)process, struct queue, worker);
 }
 
+/* State, reason and count go out in one store, so a guest that sees the count sees the outcome. */
 static void queue_publish(struct queue *queue)
 {
     /* Partner: the load-acquire of whoever reads QUEUE_STATUS. */
@@ -31,6 +61,7 @@ static void queue_publish(struct queue *queue)
                              (queue->count & 0xffff) << 16);
 }
 
+/* This also publishes the count, and so completes the action that led to this state. */
 static void set_state(struct queue *queue, enum vgpu_queue_state state, enum vgpu_queue_end end)
 {
     queue->state = state;
@@ -47,6 +78,10 @@ static const char *queue_label(const struct process *process)
     return text;
 }
 
+/*
+ * Starts the worker; there must be none. If that fails the session has ended, and it is up to the
+ * guest to try again. Register mode has the first doorbell and the first interrupt, hence the 1.
+ */
 static void start_now(struct queue *queue)
 {
     struct vm *vm = queue->vm;
@@ -75,6 +110,13 @@ static void start_now(struct queue *queue)
     }
 }
 
+/*
+ * Returns the delay before the worker may start, in ns; 0: it may start now. Two rules apply. All
+ * queues of a VM together get one start in START_INTERVAL_NS, so that a guest that opens and closes
+ * in a loop cannot keep the host busy with new processes. And a queue whose starts fail waits
+ * longer each time: 10 ms after the first failure, 20 after the second, until START_DELAY_MAX_NS is
+ * reached.
+ */
 static uint64_t queue_start_delay(const struct queue *queue, uint64_t now)
 {
     const struct process *worker = &queue->worker;
@@ -97,6 +139,7 @@ static void start_wanted(struct queue *queue)
         start_now(queue);
         return;
     }
+    /* The delay is rounded up: a timer that is early would find it not over. */
     sd_event_source_set_time_relative(queue->timer, delay / NS_PER_US + 1);
     sd_event_source_set_enabled(queue->timer, SD_EVENT_ONESHOT);
 }
@@ -107,6 +150,7 @@ static int on_queue_timer(sd_event_source *source, uint64_t usec, void *context)
 
     (void)source;
     (void)usec;
+    /* CLOSE clears `wanted` and leaves the timer as it is. */
     if (queue->wanted && queue->worker.pid == 0) {
         /* Another of the VM's may have been first. */
         start_wanted(queue);
@@ -114,6 +158,7 @@ static int on_queue_timer(sd_event_source *source, uint64_t usec, void *context)
     return 0;
 }
 
+/* From here on the end of the worker is not a failed start, and does not delay the next one. */
 static void queue_worker_ready(struct process *process)
 {
     struct queue *queue = queue_of(process);
@@ -127,6 +172,7 @@ static enum vgpu_queue_end end_of(const struct queue *queue, const siginfo_t *in
 {
     const int code = info->si_status - VGPU_WORKER_EXIT_END;
 
+    /* This comes first: the exit of such a worker says only that it was killed. */
     if (queue->expired) {
         return VGPU_QUEUE_END_TIMEOUT;
     }
@@ -136,6 +182,11 @@ static enum vgpu_queue_end end_of(const struct queue *queue, const siginfo_t *in
     return VGPU_QUEUE_END_LOST;
 }
 
+/*
+ * There are three cases: CLOSE (`closing`); the mediator stops, and queue_stop() has told the guest
+ * already; any other end, which the guest is told now. `condemned` does not distinguish them: a
+ * worker that was killed for its turn was condemned too.
+ */
 static void queue_worker_ended(struct process *process, const siginfo_t *info, bool condemned)
 {
     struct queue *queue = queue_of(process);
@@ -145,6 +196,7 @@ static void queue_worker_ended(struct process *process, const siginfo_t *info, b
     vm_share_limits(queue->vm);
     if (queue->closing) {
         queue->closing = false;
+        /* OPEN came while the worker was ending. The state is STARTING already. */
         if (queue->wanted) {
             start_wanted(queue);
         } else {
@@ -163,6 +215,7 @@ static void queue_worker_expired(struct process *process)
 {
     struct queue *queue = queue_of(process);
 
+    /* A condemned worker may still be in the way of others. It was killed already. */
     if (!process->condemned) {
         log_warning("%s: a turn of more than %" PRIu64 " ms while others wait; ending worker %d",
                     queue_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
@@ -201,14 +254,17 @@ static void open_queue(struct queue *queue)
     const bool runs = queue->worker.pid != 0 && !queue->worker.condemned;
     const uint32_t limit = queue->vm->limits.sessions;
 
+    /* It is open or about to be: the action is counted and changes nothing. */
     if (runs || queue->wanted) {
         queue_publish(queue);
         return;
     }
+    /* The session that is just ending on this queue does not count: the new one takes its place. */
     if (limit != 0 && vm_session_count(queue->vm) - (queue->worker.pid != 0) >= limit) {
         set_state(queue, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_QUOTA);
         return;
     }
+    /* STARTING is stored first, because a start that fails at once stores ENDED after it. */
     queue->wanted = true;
     set_state(queue, VGPU_QUEUE_STARTING, VGPU_QUEUE_END_NONE);
     if (queue->worker.pid == 0) {
@@ -227,7 +283,10 @@ static void close_queue(struct queue *queue)
         return;
     }
     if (queue->state == VGPU_QUEUE_STARTING) {
-        /* Of no use to anybody but one who wants to keep this host busy. */
+        /*
+         * A guest that opens and closes in a loop would keep this host busy, so this counts as a
+         * failed start, and the next one comes later.
+         */
         queue->failures++;
     }
     /* Counted when it is done. */
@@ -235,11 +294,19 @@ static void close_queue(struct queue *queue)
     process_kill(&queue->worker);
 }
 
+/*
+ * This is not counted, because nobody wrote to QUEUE_CONTROL. The guest may be booting and opening
+ * this queue again; it would take a count that moves for the answer to its own write.
+ */
 void queue_reset(struct queue *queue)
 {
     close_queue(queue);
 }
 
+/*
+ * Unknown actions are counted too: the stub sends none, but a host process may. While the mediator
+ * stops, OPEN is counted and not done.
+ */
 void queue_act(struct queue *queue, uint32_t action)
 {
     queue->count++;
@@ -255,6 +322,10 @@ void queue_act(struct queue *queue, uint32_t action)
 void queue_stop(struct queue *queue)
 {
     queue->wanted = false;
+    /*
+     * The guest is told now, because the mediator may be gone when the worker has been reaped. A
+     * queue that is free has no session that could end.
+     */
     if (queue->state != VGPU_QUEUE_FREE) {
         set_state(queue, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_MEDIATOR);
     }
@@ -271,7 +342,10 @@ int queue_create(struct vm *vm, uint32_t number, struct queue **created)
     }
     queue->vm = vm;
     queue->number = number;
-    /* The stub counts on from what it has seen. */
+    /*
+     * The stub counts on from the number that it has seen. Somebody may have written anything to
+     * this word; that does no harm, since the value is only counted on, modulo 2^16.
+     */
     queue->count = vgpu_queue_count(shared_load(&vm->page->queue_status[number]));
     r = process_init(&queue->worker, vm->mediator, &worker_ops, vm->pool, vm->id, false);
     if (r < 0) {

@@ -2,6 +2,11 @@
 /*
  * The configuration, at the start and again while VMs are attached: what may change is taken over,
  * what may not is told.
+ *
+ * It is read into a structure of its own. If there is a mistake in it, it is thrown away, and
+ * nothing has changed. Otherwise it becomes the mediator's, after the values that are fixed at the
+ * start were copied into it from the old one. Then it is applied to the pools, the attached VMs and
+ * the attach socket.
  */
 #include "mediator/reload.h"
 
@@ -60,7 +65,11 @@ static void tell_unchanged(const struct config *old, const struct config *new)
     }
 }
 
-/* What is fixed at the start stays as it was, and so does what is said of it. */
+/*
+ * Values that are fixed at the start stay as they were, so that the configuration shows how things
+ * are. Texts change places, so that each configuration still owns its own, and config_free() of the
+ * old one frees the new text.
+ */
 static void keep_fixed(struct config *old, struct config *new)
 {
     char **const texts[][2] = {{&old->listen, &new->listen},
@@ -109,6 +118,7 @@ int reload_again(struct mediator *m)
     tell_unchanged(&m->config, &config);
     keep_fixed(&m->config, &config);
     config_free(&m->config);
+    /* It is moved: its texts and lists are the mediator's from here on. */
     m->config = config;
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         if (m->pools[i].id != 0) {
@@ -116,6 +126,10 @@ int reload_again(struct mediator *m)
             mediator_watch_pool(m, &m->pools[i]);
         }
     }
+    /*
+     * A priority that was set by vgpuctl is lost here: each VM gets again the one that it asked
+     * for.
+     */
     for (struct vm *vm = m->vms; vm; vm = vm->next) {
         vm_set_limits(vm, config_limits_of(&m->config, vm->id), false);
     }

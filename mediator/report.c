@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What a VM and its workers have done, see report.h. */
+/*
+ * The counters of a VM and of its workers, for vgpuctl and the metrics alike. A process's sums
+ * cover all of its workers so far (process.c); a VM's are those of register mode and of all its
+ * queues. A queue's record stays when its session has ended, and so do its counters.
+ *
+ * The counters are claims of the workers, so a sum of them stops at the highest number instead of
+ * wrapping round. Waits, starts and failures are the mediator's own.
+ */
 #include "mediator/report.h"
 
 #include "common/shared.h"
@@ -28,6 +35,7 @@ static uint64_t capped_sum(uint64_t a, uint64_t b)
 static void report_add(struct report *sum, const struct report *part)
 {
     process_add_counters(&sum->counters, &part->counters);
+    /* process_add_counters() leaves these two out: they are of now, and not counted up. */
     sum->counters.memory = capped_sum(sum->counters.memory, part->counters.memory);
     sum->counters.in_flight = capped_sum(sum->counters.in_flight, part->counters.in_flight);
     sum->starts += part->starts;
@@ -66,6 +74,7 @@ uint64_t report_gpu_ns(struct vm *vm, unsigned gpu, enum vgpu_engine engine)
     return ns;
 }
 
+/* An account is made when a worker is first placed on a GPU, and stays as long as the VM. */
 bool report_has_gpu(const struct vm *vm, unsigned gpu)
 {
     const struct pool_account *account = vm->accounts;

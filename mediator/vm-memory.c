@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The descriptors that a VM, its QEMU and its worker share, see memory.h. */
+/*
+ * The descriptors that a VM, its QEMU and its workers share: a memfd and the eventfds, and pages
+ * that the mediator shares with workers alone.
+ *
+ * The mediator makes the memory and QEMU keeps it. So after a restart of the mediator QEMU brings
+ * the descriptors back, and they are checked as if they were a stranger's: memory that could be
+ * truncated would kill with SIGBUS any process that has it mapped.
+ */
 #include "mediator/vm-memory.h"
 
 #include <errno.h>
@@ -14,7 +21,10 @@
 #include "common/memfd.h"
 #include "protocol/vgpu-worker.h"
 
-/* A memfd that nobody can resize: its mappings never raise SIGBUS. */
+/*
+ * A memfd that nobody can resize: its mappings never raise SIGBUS. F_SEAL_SEAL keeps others from
+ * adding a seal, against writing, say, with which the next worker could not map it.
+ */
 static int sealed_memfd(const char *name, uint64_t size)
 {
     const int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -41,6 +51,7 @@ int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[])
     if (fds[VGPU_ATTACH_MEMFD] < 0) {
         return fds[VGPU_ATTACH_MEMFD];
     }
+    /* Whether they block is left to the holders, see common/eventfds.h. */
     for (made = 1; made < vgpu_attach_fds(queues); made++) {
         fds[made] = eventfd(0, EFD_CLOEXEC);
         if (fds[made] < 0) {
@@ -55,7 +66,7 @@ int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[])
     return 0;
 }
 
-/* The kernel offers no other way to tell an eventfd. */
+/* The name of the descriptor's file tells. The kernel offers no other way to tell an eventfd. */
 static int is_eventfd(int fd)
 {
     static const char expected[] = "anon_inode:[eventfd]";

@@ -1,5 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* An attached VM and its worker for register mode, see vm.h. */
+/*
+ * An attached VM: its descriptors, its worker for register mode, its queues, and its limits, which
+ * all of its workers share.
+ *
+ * Register mode has a worker as long as the VM is attached: when one ends, the next is started
+ * after a delay. To replace a worker on purpose, replace_worker() kills it, and vm_worker_ended()
+ * starts the next one. --takeover tells that one what to do with an answer that is owed:
+ *
+ *   resume     act as the journal says (DESIGN.md, section 6); this is the usual one
+ *   discard    forget it, because there was a reset
+ *   fail:CODE  answer with this error: two workers have ended on the request (WORKER_LOST), or the
+ *              request held others up for too long (TIMEOUT)
+ *
+ * `takeover` stays set until a worker has said READY, which means that it has done this. If a
+ * worker dies before that, the next one is told the same, and no reset is lost.
+ *
+ * Of the VM's memory this file maps the register page alone, and of that page it reads and writes
+ * QUEUE_STATUS alone. It reads nothing that a guest wrote.
+ *
+ * The connection is in client.c, the rules for attaching in attach.c, the life of a session in
+ * queue.c.
+ */
 #include "mediator/vm.h"
 
 #include <errno.h>
@@ -48,6 +69,7 @@ static const char *vm_label(const struct process *process)
 
 /* The worker for register mode -------------------------------------------------------- */
 
+/* Starts the next worker; there must be none. Returns 0 or -errno, logged. */
 static int start_worker(struct vm *vm)
 {
     char fail[32];
@@ -63,6 +85,7 @@ static int start_worker(struct vm *vm)
     };
     int r;
 
+    /* A reset or a time-out goes first: both end the request that the failures are about. */
     if (!vm->takeover && vm->failures >= FAILURES_MAX) {
         snprintf(fail, sizeof(fail), "fail:%d", VGPU_ERROR_WORKER_LOST);
         takeover = fail;
@@ -74,6 +97,11 @@ static int start_worker(struct vm *vm)
     return r;
 }
 
+/*
+ * Returns the delay before the next worker may start, in ns; 0: it may start now. The delay counts
+ * from the last start, so a worker that has lived longer than that is followed at once. It is 50
+ * ms, 100 ms after two failures in a row, 200 after three, and at most 5 s.
+ */
 static uint64_t vm_start_delay(const struct vm *vm, uint64_t now)
 {
     const uint64_t started = vm->worker.started_ns;
@@ -95,6 +123,7 @@ static void start_later(struct vm *vm)
     if (delay == 0 && start_worker(vm) == 0) {
         return;
     }
+    /* A start may have failed for want of memory or of a GPU. It is tried again in a second. */
     sd_event_source_set_time_relative(vm->timer, (delay == 0 ? NS_PER_S : delay) / NS_PER_US);
     sd_event_source_set_enabled(vm->timer, SD_EVENT_ONESHOT);
 }
@@ -111,6 +140,7 @@ static int on_vm_timer(sd_event_source *source, uint64_t usec, void *context)
     return 0;
 }
 
+/* READY comes after the worker has given or dropped the answer that was owed: a reset is done. */
 static void vm_worker_ready(struct process *process)
 {
     struct vm *vm = vm_of_process(process);
@@ -134,19 +164,30 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
     if (vm->mediator->stopping) {
         return;
     }
+    /*
+     * After a good life this end is the first failure, and not the next one in a row: it has
+     * nothing to do with the ends before.
+     */
     if (!condemned) {
         vm->failures = good ? 1 : vm->failures + 1;
     }
     start_later(vm);
 }
 
-/* Replaces the worker; the next one begins with `takeover`. */
+/*
+ * Replaces the worker; the next one begins with `takeover`, which is kept and not copied. If there
+ * is no worker, a start is due anyway, and `takeover` is for that one.
+ */
 static void replace_worker(struct vm *vm, const char *takeover)
 {
     vm->takeover = takeover;
     process_kill(&vm->worker);
 }
 
+/*
+ * The request is answered with TIMEOUT by the next worker. The one that runs it cannot be asked to:
+ * it may never come back from that request.
+ */
 static void vm_worker_expired(struct process *process)
 {
     static const char fail[] = "fail:12";
@@ -192,13 +233,21 @@ void vm_give_back(struct vm *vm, uint64_t bytes)
 {
     uint64_t used = shared_load64(&vm->account->used), left;
 
-    /* The worker's word, which nobody need believe: not below 0. */
+    /*
+     * The worker has said how much it had, and need not be believed: the sum does not go below 0.
+     * It is exchanged in a loop, because other workers of the VM change it at the same time.
+     */
     do {
         left = bytes < used ? used - bytes : 0;
     } while (!__atomic_compare_exchange_n(&vm->account->used, &used, left, false, __ATOMIC_SEQ_CST,
                                           __ATOMIC_RELAXED));
 }
 
+/*
+ * Each of the VM's `workers` gets an equal part of the limits. With 10 commands and 4 workers each
+ * may have 2 under way. A part is at least 1, because 0 means no limit. kernel_ns is a limit on
+ * each piece of work and is not divided.
+ */
 static void set_terms(struct process *process, const struct config_limits *limits, uint32_t workers)
 {
     struct vgpu_terms *terms = &process->worker.page->terms;
@@ -220,6 +269,10 @@ void vm_share_limits(struct vm *vm)
     for (uint32_t i = 0; i < vm->queues; i++) {
         workers += vm->queue[i] && vm->queue[i]->worker.pid != 0;
     }
+    /*
+     * The terms of queues that have no worker now are stored too: the next worker finds them in its
+     * page when it starts.
+     */
     workers = workers == 0 ? 1 : workers;
     set_terms(&vm->worker, &vm->limits, workers);
     for (uint32_t i = 0; i < vm->queues; i++) {
@@ -238,6 +291,7 @@ void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool force
         vm->priority = vm->asked;
     }
     shared_store64(&vm->account->limit, limits->memory);
+    /* The use until now is charged at the old share first. Turns may move on any GPU. */
     pool_set_accounts(vm->accounts, vm->priority, limits->share, clock_ns());
     mediator_watch_pool(vm->mediator, vm->pool);
     vm_share_limits(vm);
@@ -257,6 +311,7 @@ unsigned vm_session_count(const struct vm *vm)
 
 /* The VM itself ---------------------------------------------------------------------- */
 
+/* The list is in the order of the numbers, which is how vgpuctl and the metrics show VMs. */
 static void insert_sorted(struct mediator *mediator, struct vm *vm)
 {
     struct vm **place = &mediator->vms;
@@ -269,7 +324,11 @@ static void insert_sorted(struct mediator *mediator, struct vm *vm)
     mediator->vm_count++;
 }
 
-/* Maps the register page, and ends what sessions an earlier mediator has left there. */
+/*
+ * Maps the register page. Sessions that it still shows as running were an earlier mediator's; its
+ * workers have died with it, so they have ended. The counts stay, because the stub goes on from
+ * them.
+ */
 static int vm_map_page(struct vm *vm)
 {
     void *page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -292,6 +351,10 @@ static int vm_map_page(struct vm *vm)
     return 0;
 }
 
+/*
+ * Does the steps that can fail. Returns 0 or -errno; after an error the caller undoes them with
+ * vm_release_all(), and `fds` still belong to its own caller.
+ */
 static int set_up(struct vm *vm)
 {
     void *account;
@@ -314,12 +377,16 @@ static int set_up(struct vm *vm)
     if (r >= 0) {
         r = start_worker(vm);
         if (r < 0) {
+            /* vm_release_all() does not do this: there the workers have gone already. */
             process_release(&vm->worker);
         }
     }
     return r;
 }
 
+/*
+ * Frees the VM and all that set_up() made, as far as it got. Its workers must have left the pool.
+ */
 static void vm_release_all(struct vm *vm)
 {
     sd_event_source_disable_unref(vm->timer);
@@ -376,6 +443,7 @@ void vm_destroy(struct vm *vm)
     }
     *place = vm->next;
     vm->mediator->vm_count--;
+    /* Workers go before the accounts, because each gives back its turns and its memory there. */
     process_release(&vm->worker);
     for (uint32_t i = 0; i < vm->queues; i++) {
         if (vm->queue[i]) {
@@ -397,6 +465,10 @@ static void set_queue_status(struct vm *vm, uint32_t queue, uint32_t status)
 
 void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
 {
+    /*
+     * A queue's record is made when it is first used: it takes a page and a descriptor, and most of
+     * 64 queues are never opened.
+     */
     struct queue **slot = &vm->queue[queue];
     int r = 0;
 
@@ -406,6 +478,10 @@ void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
     if (r < 0) {
         const uint32_t count = vgpu_queue_count(shared_load(&vm->page->queue_status[queue])) + 1;
 
+        /*
+         * There is no record that could count, so the action is counted here: the guest waits for
+         * it.
+         */
         log_error("VM %" PRIu32 ": cannot open queue %" PRIu32 ": %s", vm->id, queue, strerror(-r));
         set_queue_status(vm, queue,
                          VGPU_QUEUE_ENDED | VGPU_QUEUE_END_NO_MEMORY << 8 | (count & 0xffff) << 16);
@@ -429,12 +505,18 @@ void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial)
     for (uint32_t i = 0; (flags & VGPU_RESET_QUEUES) && i < vm->queues; i++) {
         reset_queue(vm, i);
     }
+    /* If the last RESET has not been answered yet, this one is answered in its place. */
     vm->reset_asked = true;
     vm->reset_serial = serial;
     vm->failures = 0;
     replace_worker(vm, "discard");
 }
 
+/*
+ * Register mode can be finished: its worker ends when the request that runs has been answered, and
+ * requests that wait stay in the journal for the next mediator's worker. A session cannot be handed
+ * over in this way, so it ends at once.
+ */
 void vm_finish(struct vm *vm)
 {
     for (uint32_t i = 0; i < vm->queues; i++) {

@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* A question to the mediator, see ask.h. */
+/*
+ * A question to the mediator. Each has a connection of its own: a line goes out, a JSON object
+ * comes back. All calls block, since the program has nothing else to do. The mediator closes a
+ * connection after 10 s, so this does not last for ever.
+ *
+ * The functions that get something out of an answer allow for everything: a key that is missing, or
+ * of another type, gives nothing, an empty text or 0. So a vgpuctl that is newer than its mediator
+ * prints empty columns instead of failing.
+ */
 #include "mediator/ctl/ask.h"
 
 #include <errno.h>
@@ -15,6 +23,7 @@ static char problem_text[512];
 static int connect_to(const char *path)
 {
     struct sockaddr_un address;
+    /* The path was checked with the options: it is neither empty nor too long. */
     const socklen_t length = unix_address(path, &address);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -50,6 +59,7 @@ struct json_object *ask(const char *path, struct json_object *question, const ch
     if (fd < 0) {
         return NULL;
     }
+    /* The parser knows when the object is complete. Its size has no limit. */
     tokener = json_tokener_new();
     if (send_question(fd, question)) {
         while (!answer && (n = read(fd, buffer, sizeof(buffer))) > 0) {
@@ -84,6 +94,7 @@ struct json_object *get(struct json_object *object, const char *key)
 
 const char *get_text(struct json_object *object, const char *key)
 {
+    /* json-c gives numbers as text too, so a table can print any value in this way. */
     const char *value = json_object_get_string(get(object, key));
 
     return value ? value : "";

@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* What `vgpuctl top` shows, see figures.h. */
+/*
+ * The figures of `vgpuctl top`: how much each counter has grown between two answers to "list". The
+ * time between them is the difference of their clock_seconds, which is the mediator's clock; so it
+ * does not matter how long an answer took to arrive.
+ *
+ * VMs of the two answers are matched by number, sessions by queue. The counters of a VM or session
+ * that is new have grown from 0. A counter that is lower than before has begun anew: the VM was
+ * detached and attached again.
+ *
+ * Then the figures can be sorted, printed as lines of a table, and turned into JSON. Texts that
+ * they point to belong to the newer answer.
+ */
 #include "mediator/ctl/figures.h"
 
 #include <ctype.h>
@@ -20,6 +31,7 @@ static double counter_grown(double before, double now)
     return now >= before ? now - before : now;
 }
 
+/* In seconds. Time is counted when a piece of work ends, so it may be more than has passed. */
 static double engine_growth(struct json_object *before, struct json_object *now, const char *engine)
 {
     return counter_grown(get_real(get(before, "gpu_seconds"), engine),
@@ -33,6 +45,10 @@ static uint64_t bucket_of(struct json_object *waits, size_t bucket)
                : 0;
 }
 
+/*
+ * The waits between the answers. Percentiles cannot be subtracted from each other, but the counts
+ * in the buckets can; the percentiles of the differences are those of this interval alone.
+ */
 static void take_waits(struct figure *figure, struct json_object *before, struct json_object *now)
 {
     const bool anew = get_number(now, "count") < get_number(before, "count");
@@ -48,7 +64,10 @@ static void take_waits(struct figure *figure, struct json_object *before, struct
     figure->wait_p99 = (double)histogram_percentile_ns(&waits, 99) / 1e9;
 }
 
-/* All but the label and the limit; `before` is NULL where it is new. */
+/*
+ * All but the label and the limit; `before` is NULL where it is new. Memory, work in flight and
+ * faults are as they are now, and the others have grown since `before`.
+ */
 static void take_figure(struct figure *figure, struct json_object *before, struct json_object *now,
                         double seconds)
 {
@@ -81,6 +100,7 @@ static struct json_object *figures_find(struct json_object *object, const char *
 
 const char *figures_busiest(const char *one, const char *other)
 {
+    /* The busiest first; the one that is left is idle. */
     static const char *const states[] = {"running", "waiting", "starting"};
 
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
@@ -111,6 +131,10 @@ static void take_workers(struct vm_figures *vm, struct json_object *before, stru
 
         snprintf(worker->label, sizeof(worker->label), "queue %" PRIu64, queue);
         take_figure(worker, figures_find(before, "sessions", "queue", queue), session, seconds);
+        /*
+         * A VM is as busy as the busiest of its workers. If they are on several GPUs, none is
+         * shown.
+         */
         vm->total.state = figures_busiest(vm->total.state, worker->state);
         vm->total.gpu = vm->total.gpu == worker->gpu ? worker->gpu : -1;
     }
@@ -122,6 +146,7 @@ void figures_make(struct figures *figures, struct json_object *before, struct js
         .seconds = get_real(now, "clock_seconds") - get_real(before, "clock_seconds"),
         .vms = calloc(get_length(now, "vms") + 1, sizeof(*figures->vms)),
     };
+    /* Two answers of the same instant: nothing has grown, and nothing is divided by 0. */
     if (figures->seconds <= 0.0) {
         figures->seconds = 1e-9;
     }
@@ -175,6 +200,7 @@ static double rank_of(const struct figure *figure)
     }
 }
 
+/* The most first, unless the order is in upper case. */
 static int figures_compare(double one, double other)
 {
     const int most_first = (one < other) - (one > other);
@@ -191,10 +217,14 @@ static int compare_vms(const void *one, const void *other)
     if (tolower(sort_order) == 'v') {
         return isupper(sort_order) ? -by_number : by_number;
     }
+    /* Equal ones stay in the order of their numbers, so that lines do not jump about. */
     order = figures_compare(rank_of(&a->total), rank_of(&b->total));
     return order != 0 ? order : by_number;
 }
 
+/*
+ * Equal ones stay in the order of their labels; for strverscmp(3), "queue 10" is behind "queue 9".
+ */
 static int compare_workers(const void *one, const void *other)
 {
     const struct figure *a = one, *b = other;
@@ -205,6 +235,7 @@ static int compare_workers(const void *one, const void *other)
 
 bool figures_sort(struct figures *figures, int order)
 {
+    /* On a screen this may be any key of ncurses, or -1 for none. */
     if (order <= 0 || order > 'z' || !strchr("pmwifv", tolower(order))) {
         return false;
     }
@@ -212,6 +243,7 @@ bool figures_sort(struct figures *figures, int order)
     if (figures->count > 0) {
         qsort(figures->vms, figures->count, sizeof(*figures->vms), compare_vms);
     }
+    /* The order by the VM's number does not concern its workers. */
     for (size_t i = 0; i < figures->count && tolower(order) != 'v'; i++) {
         if (figures->vms[i].worker_count > 0) {
             qsort(figures->vms[i].workers, figures->vms[i].worker_count,
@@ -237,6 +269,7 @@ void figures_line(const struct vm_figures *vm, const struct figure *worker, char
     char number[24] = "", gpu[24] = "-", memory[UNIT_TEXT], limit[UNIT_TEXT] = "";
     char p50[UNIT_TEXT] = "-", p99[UNIT_TEXT] = "-";
 
+    /* A worker has no limit of its own, and its line is indented under its VM's. */
     if (!worker) {
         snprintf(number, sizeof(number), "%" PRIu64, vm->vm);
         snprintf(limit, sizeof(limit), "none");
@@ -260,6 +293,7 @@ void figures_line(const struct vm_figures *vm, const struct figure *worker, char
              figure->waits, p50, p99, figure->in_flight, figure->faults);
 }
 
+/* The keys of a VM's total and of each of its workers. */
 static void add_figure(struct json_object *object, const struct figure *figure)
 {
     const struct {

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpuctl: asks a running mediator, over its control socket (docs/control.md), and prints
- * the answer as a table or as it came.
+ * vgpuctl: asks a running mediator, over its control socket (docs/control.md), and prints the
+ * answer as a table or as it came.
  *
  *   main.c     options and commands
  *   ask.c      questions and answers
  *   print.c    answers as tables
  *   figures.c  what happened between two answers
  *   top.c      the same, again and again
+ *
+ * A command is a line of the table `commands`, with a function that makes the question and names
+ * the one that prints its answer. Usage is checked here, before the mediator is asked; whether a
+ * VM, a pool or a value exists is the mediator's to say, and its sentence is printed as it is. The
+ * exit code tells these apart.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -60,7 +65,10 @@ static void usage(FILE *out)
           out);
 }
 
-/* Asks and prints, by `print` or as JSON where asked to. The question is freed. */
+/*
+ * Asks and prints, by `print` or as JSON where asked to. The question is freed. `print` is NULL for
+ * commands that only do something: the exit code says that it was done.
+ */
 static int ask_and_print(const struct options *options, const char *command,
                          struct json_object *question, void (*print)(struct json_object *answer))
 {
@@ -85,6 +93,9 @@ static int ask_and_print(const struct options *options, const char *command,
     return code;
 }
 
+/*
+ * A pool's letter goes as it was typed: the mediator knows which pools there are, and names them.
+ */
 static struct json_object *question_with(const char *command, const char *key, const char *value)
 {
     struct json_object *question = ask_question(command);
@@ -102,6 +113,7 @@ static struct json_object *question_about(const char *command, const char *name)
 
     errno = 0;
     id = strtoul(name, &end, 10);
+    /* strtoul(3) alone would also take blanks and a sign. */
     if (name[0] < '0' || name[0] > '9' || *end != '\0' || errno != 0 || id < 1 || id > UINT32_MAX) {
         fprintf(stderr,
                 "vgpuctl: %s: '%s' is no VM's number, 1 to 4294967295; 'vgpuctl list' shows them\n",
@@ -125,6 +137,7 @@ static int run_show(const struct options *options)
     return question ? ask_and_print(options, "show", question, print_vm) : EXIT_USAGE;
 }
 
+/* With a VM alone it shows the keys that can be set, from the answer to "show". */
 static int run_set(const struct options *options)
 {
     const bool only_show = options->argument_count == 1;
@@ -177,6 +190,7 @@ static int run_top(const struct options *options)
     return top(&options->top);
 }
 
+/* A new command also needs a line in control-answer.c and in docs/control.md. */
 static const struct command {
     const char *name;
     int min, max; /* arguments */
@@ -202,6 +216,7 @@ static double read_interval(const char *text)
     char *end;
     const double value = strtod(text, &end);
 
+    /* Written so that it refuses "nan" too, with which every comparison is false. */
     if (end == text || *end != '\0' || !(value >= INTERVAL_MIN && value <= INTERVAL_MAX)) {
         fprintf(stderr, "vgpuctl: --interval is '%s', must be seconds from %g to %g\n", text,
                 INTERVAL_MIN, INTERVAL_MAX);
@@ -223,6 +238,7 @@ static unsigned long read_count(const char *text)
     return value;
 }
 
+/* Checked with the options, so that it is wrong usage and not a mediator that is missing. */
 static void check_socket(const char *path)
 {
     struct sockaddr_un address;
@@ -234,6 +250,11 @@ static void check_socket(const char *path)
     }
 }
 
+/*
+ * Options may stand behind the command as well: getopt_long(3) moves them to the front. So at this
+ * point it is not known yet whether the command is `top`, and only_top keeps the option for main()
+ * to check.
+ */
 static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {

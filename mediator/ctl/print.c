@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The mediator's answers as tables, see print.h. */
+/*
+ * The mediator's answers as tables, for people. Programs should use --json, which gives the answer
+ * as it came: columns here are chosen and rounded for a terminal's width.
+ *
+ * A function for each command prints the whole answer. A missing key is printed as nothing, see
+ * ask.c. A name, which the guest's side chose, has no control characters: the mediator has replaced
+ * them.
+ */
 #include "mediator/ctl/print.h"
 
 #include <inttypes.h>
@@ -13,6 +20,7 @@
 
 const char *format_bytes(uint64_t bytes, char text[UNIT_TEXT])
 {
+    /* In powers of 1024, as the configuration has them. */
     static const char units[] = "KMGTPE";
     double value = (double)bytes;
     int unit = -1;
@@ -48,6 +56,7 @@ static const char *format_limit(uint64_t bytes, char text[UNIT_TEXT])
 
 /* list ------------------------------------------------------------------------------------- */
 
+/* Adds a GPU's number, unless the process is on none; one that does not fit is left out. */
 static void add_gpu(char text[GPUS_TEXT], struct json_object *process)
 {
     const size_t length = strlen(text);
@@ -62,7 +71,7 @@ static void add_gpu(char text[GPUS_TEXT], struct json_object *process)
     }
 }
 
-/* The numbers of the GPUs where a VM has workers. */
+/* The numbers of the GPUs where a VM has workers, each once. */
 static const char *gpus_of(struct json_object *vm, char text[GPUS_TEXT])
 {
     text[0] = '\0';
@@ -95,12 +104,14 @@ static void print_pools(struct json_object *answer)
                    get_number(gpu, "number"), workers, workers == 1 ? "" : "s");
         }
         puts("");
+        /* A line of its own: nothing else in the tables would tell why all VMs of a pool wait. */
         if (get_bool(pool, "paused")) {
             printf("pool %s is paused\n", get_text(pool, "pool"));
         }
     }
 }
 
+/* The answer's own state is that of register mode; this one is of all workers, as in `top`. */
 static const char *state_of(struct json_object *vm)
 {
     struct json_object *sessions = get(vm, "sessions");
@@ -112,6 +123,10 @@ static const char *state_of(struct json_object *vm)
     return state;
 }
 
+/*
+ * The counters in this table are those since the VM was attached, and so only grow. `vgpuctl top`
+ * shows their growth of late.
+ */
 void print_list(struct json_object *answer)
 {
     char used[UNIT_TEXT], limit[UNIT_TEXT], gpus[GPUS_TEXT];
@@ -140,6 +155,7 @@ void print_list(struct json_object *answer)
 
 /* show and set ----------------------------------------------------------------------------- */
 
+/* A key that the answer lacks has a line all the same, without a value. */
 static void print_keys(struct json_object *object, const char *const keys[])
 {
     for (size_t i = 0; keys[i]; i++) {
@@ -157,6 +173,7 @@ static void print_memory(struct json_object *vm)
                : format_bytes(get_number(vm, "memory_limit"), limit));
 }
 
+/* The answer names the engines. All of them are printed. */
 static void print_engines(struct json_object *vm)
 {
     struct json_object *engines = get(vm, "gpu_seconds");
@@ -175,6 +192,7 @@ static const char *format_wait(struct json_object *process, const char *key, cha
     return get_number(waits, "count") > 0 ? format_seconds(get_real(waits, key), text) : "-";
 }
 
+/* The percentiles are bounds of buckets, powers of two of a microsecond: hence "at most". */
 static void print_waits(struct json_object *vm)
 {
     char half[UNIT_TEXT], most[UNIT_TEXT];
@@ -184,6 +202,7 @@ static void print_waits(struct json_object *vm)
            format_wait(vm, "p99_seconds", most));
 }
 
+/* The widths are those of the heading in print_workers(). */
 static void print_worker(const char *label, struct json_object *process)
 {
     char used[UNIT_TEXT], half[UNIT_TEXT], most[UNIT_TEXT];
@@ -248,6 +267,7 @@ void print_limits(struct json_object *vm)
         const char *text = json_object_get_string(value);
 
         printf("  %-18s %s", key, text);
+        /* The limit is the most that it may ask for; it may have asked for less. */
         if (strcmp(key, "priority") == 0 && strcmp(text, get_text(vm, "priority")) != 0) {
             printf(", has %s as it asked for", get_text(vm, "priority"));
         }
@@ -264,6 +284,7 @@ void print_history(struct json_object *answer)
     for (size_t i = 0; i < get_length(answer, "turns"); i++) {
         struct json_object *turn = get_element(answer, "turns", i);
 
+        /* All times are in ms, so that they can be compared down a column. */
         printf("%8" PRIu64 " %10" PRIu64 " %-8s %3" PRIu64 " %-11s %10.3fms %10.3fms\n",
                get_number(turn, "turn"), get_number(turn, "vm"), get_text(turn, "priority"),
                get_number(turn, "gpu"), get_text(turn, "engine"),

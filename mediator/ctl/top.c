@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* `vgpuctl top`, see top.h. */
+/*
+ * `vgpuctl top`. Each refresh asks for "list" and shows the difference between the last two answers
+ * (figures.c). So the first refresh has nothing to show yet.
+ *
+ * On a terminal this is a screen that is drawn again at each refresh and each key; an order that a
+ * key has chosen holds for the refreshes that follow. Without a terminal, or with --batch or
+ * --json, each refresh is printed to stdout, for files and pipes.
+ *
+ * It ends with `q`, after --count refreshes, or when the mediator does not answer.
+ */
 #include "mediator/ctl/top.h"
 
 #include <errno.h>
@@ -75,6 +84,7 @@ static void print_json(const struct figures *figures)
     json_object_put(object);
 }
 
+/* A signal does not shorten it, such as that of a job that was stopped and goes on. */
 static void top_wait_for(double seconds)
 {
     const uint64_t ns = (uint64_t)(seconds * 1e9);
@@ -84,6 +94,7 @@ static void top_wait_for(double seconds)
     }
 }
 
+/* False when the mediator is gone. With a count of N it asks N + 1 times. */
 static bool run_batch(struct top *top)
 {
     const struct top_options *options = top->options;
@@ -135,6 +146,7 @@ static int draw_pools(struct top *top, int row)
     return row;
 }
 
+/* All is drawn anew each time; ncurses sends only the changes to the terminal. */
 static void top_draw(struct top *top)
 {
     char line[FIGURES_LINE];
@@ -169,7 +181,10 @@ static void top_draw(struct top *top)
     refresh();
 }
 
-/* Draws and listens until the next refresh is due. False: to be ended. */
+/*
+ * Draws and listens until the next refresh is due. A key that changes the order draws again, with
+ * the figures that are there. False: to be ended.
+ */
 static bool listen_until(struct top *top, uint64_t due_ns)
 {
     for (uint64_t now = clock_ns();; now = clock_ns()) {
@@ -179,6 +194,10 @@ static bool listen_until(struct top *top, uint64_t due_ns)
         if (now >= due_ns) {
             return true;
         }
+        /*
+         * Rounded up: a rest of less than a millisecond would be a timeout of 0, and this would
+         * spin.
+         */
         timeout((int)((due_ns - now) / NS_PER_MS) + 1);
         key = getch();
         if (key == 'q' || key == 'Q') {
@@ -194,6 +213,7 @@ static bool run_screen(struct top *top)
 {
     const struct top_options *options = top->options;
 
+    /* One more than the count: the first only measures. */
     for (unsigned long i = 0; options->count == 0 || i <= options->count; i++) {
         if (!refresh_figures(top)) {
             return false;
@@ -205,8 +225,13 @@ static bool run_screen(struct top *top)
     return true;
 }
 
+/*
+ * Runs on a screen of ncurses. Returns the exit code. The screen is gone when it returns, so a
+ * message that is printed afterwards is seen.
+ */
 static int show_screen(struct top *top)
 {
+    /* Not initscr(3), which ends the process when it does not know the terminal. */
     SCREEN *screen = newterm(NULL, stdout, stdin);
     bool good;
 
@@ -232,11 +257,13 @@ int top(const struct top_options *options)
     struct top top = {.options = options, .order = DEFAULT_ORDER};
     int code;
 
+    /* Keys come from stdin, so that one must be a terminal too. */
     if (options->batch || options->json || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)) {
         code = run_batch(&top) ? 0 : 3;
     } else {
         code = show_screen(&top);
     }
+    /* 2 is a terminal that cannot be used, which was told already. */
     if (code == 3) {
         fprintf(stderr, "vgpuctl: top: %s\n", top.problem);
     }
