@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages with descriptors over Unix sockets, see fdmsg.h. */
+/*
+ * Messages with descriptors over Unix sockets, by SCM_RIGHTS.
+ *
+ * The kernel puts descriptors that come with a message into this process before anything of the
+ * message can be looked at. So fdmsg_recv() hands all of them to the caller, also when it returns
+ * an error, and the caller closes what it does not keep. Otherwise anybody who may write to a
+ * socket could fill the table of descriptors.
+ *
+ * On a stream socket a message may arrive in several parts. Its descriptors come with its first
+ * byte; so a caller that never reads beyond the end of a message knows which message they belong
+ * to.
+ */
 #include "common/fdmsg.h"
 
 #include <errno.h>
@@ -21,6 +32,7 @@ ssize_t fdmsg_send(int socket, const void *bytes, size_t length, const int *fds,
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     ssize_t n;
 
+    /* More would be written behind the end of the control buffer. */
     if (count > FDMSG_MAX) {
         return -EINVAL;
     }
@@ -84,6 +96,7 @@ ssize_t fdmsg_recv(int socket, void *bytes, size_t length, int *fds, size_t *cou
             left_over += take_fds(c, fds, count);
         }
     }
+    /* With MSG_CTRUNC the kernel has closed those that the buffer had no room for. */
     if (left_over > 0 || (msg.msg_flags & MSG_CTRUNC)) {
         return -EMSGSIZE;
     }

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Log lines on stderr, see log.h. One write(2) a line, so that lines never mix. */
+/*
+ * Log lines on stderr. Each is one write(2), so that lines of several processes never mix: the
+ * mediator and all of its workers have the same stderr.
+ *
+ * Nothing is buffered and nothing is allocated, so a line is out even if the process dies right
+ * behind it, and logging works without memory. A line that is too long is cut, but ends with its
+ * newline.
+ */
 #include "common/log.h"
 
 #include <errno.h>
@@ -16,6 +23,7 @@ static bool log_to_journal;
 void log_open(const char *program)
 {
     log_program = program;
+    /* systemd sets this for a service whose stderr goes to the journal; see systemd.exec(5). */
     log_to_journal = getenv("JOURNAL_STREAM") != NULL;
 }
 
@@ -50,6 +58,9 @@ void log_line(enum log_level level, const char *format, ...)
         return;
     }
     if (log_to_journal) {
+        /*
+         * The journal takes the priority off the line, and knows by itself which service this is.
+         */
         n = snprintf(line, sizeof(line), "<%d>", (int)level);
     } else {
         n = snprintf(line, sizeof(line), "%s: %s", log_program, level_word(level));

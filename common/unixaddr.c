@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Names of Unix sockets, see unixaddr.h. */
+/*
+ * Names of Unix sockets. A name that begins with '@' is an abstract one, as in ss(8): it is in no
+ * file system and has no permissions. All others are paths.
+ */
 #include "common/unixaddr.h"
 
 #include <stddef.h>
