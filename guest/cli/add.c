@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* `vgpu add`: two numbers, two files of numbers, or generated vectors that are checked. */
+/*
+ * `vgpu add`: two numbers, two files of numbers, or generated vectors that are checked.
+ *
+ * Two numbers go in one request of register mode. Files and generated vectors go through the shared
+ * memory in pieces (stream.c), with a function that fills in the operands of a piece and one that
+ * takes its sums; so files are read into memory as text, but never as numbers all at once.
+ *
+ * A type that is not given is guessed from the text: numbers are int32 unless one of them has a
+ * point, an exponent or a letter. Both operands have the same type.
+ *
+ * An element of either type is passed about as 32 bits; memcpy() turns it into a float.
+ */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -28,11 +39,15 @@ static void print_element(FILE *out, enum vgpu_type type, uint32_t element)
         float value;
 
         memcpy(&value, &element, sizeof(value));
+        /* With 9 digits a float32 is the same when it is read again. */
         fprintf(out, "%.9g", (double)value);
     }
 }
 
-/* Reads the number at `text`; where it ends, or NULL when there is none of this type. */
+/*
+ * Reads the number at `text`. Returns where it ends, or NULL when there is none of this type: a
+ * number ends at a separator or with the text, so that "12abc" and, for int32, "1.5" are none.
+ */
 static const char *parse_element(const char *text, enum vgpu_type type, uint32_t *element)
 {
     char *end;
@@ -70,6 +85,7 @@ static int add_numbers(struct vgpu *vgpu, enum vgpu_type type, const char *a, co
     const char *const texts[2] = {a, b};
     int r;
 
+    /* One float is enough to make both floats. */
     if (type == 0) {
         type = guess_type(a) == VGPU_TYPE_INT32 ? guess_type(b) : VGPU_TYPE_FLOAT32;
     }
@@ -105,7 +121,10 @@ struct file_job {
     FILE *out;
 };
 
-/* Reads the whole stream; -1 when memory or the stream fails. */
+/*
+ * Reads the whole stream, whose length is not known: it may be a pipe. -1 when memory or the stream
+ * fails. The caller frees the text that was read, also after an error.
+ */
 static int vectors_read_stream(struct number_file *file, FILE *f)
 {
     size_t size = 65536, length = 0, n;
@@ -115,6 +134,7 @@ static int vectors_read_stream(struct number_file *file, FILE *f)
         n = fread(text + length, 1, size - 1 - length, f);
         length += n;
         file->text = text;
+        /* The end or an error; ferror() tells which. */
         if (n == 0) {
             text[length] = '\0';
             file->next = text;
@@ -149,6 +169,7 @@ static int vectors_read_file(struct number_file *file, const char *name)
     return EXIT_OK;
 }
 
+/* Counts by separators alone. Whether these are numbers shows when they are read. */
 static uint64_t count_numbers(const char *text)
 {
     uint64_t count = 0;
@@ -163,6 +184,7 @@ static uint64_t count_numbers(const char *text)
 /* Whether the separators before a number leave out another one: 1,,3 or a leading comma. */
 static bool empty_field(const struct number_file *file, size_t gap)
 {
+    /* One comma stands between two numbers, and none before the first. */
     unsigned commas = file->next == file->text ? 1 : 0;
 
     for (size_t i = 0; i < gap; i++) {
@@ -171,6 +193,10 @@ static bool empty_field(const struct number_file *file, size_t gap)
     return commas > 1;
 }
 
+/*
+ * Reads the numbers of a piece, from where the last one ended. Errors name the number by its place
+ * in the whole file, counted from 1.
+ */
 static int parse_piece(struct number_file *file, enum vgpu_type type, uint32_t *elements,
                        const struct cli_piece *piece)
 {
@@ -225,6 +251,9 @@ static int run_file_job(struct vgpu *vgpu, struct file_job *job)
         .count = count, .fill = fill_from_files, .take = write_sums, .context = job};
     int r;
 
+    /*
+     * Compared before anything is computed, so that no sums are printed of files that do not fit.
+     */
     if (count == 0 || count != count_b) {
         return cli_error(EXIT_USAGE,
                          "'%s' has %" PRIu64 " numbers and '%s' has %" PRIu64
@@ -239,11 +268,16 @@ static int run_file_job(struct vgpu *vgpu, struct file_job *job)
     job->shape = job->a.text;
     r = cli_add_stream(vgpu, &stream);
     if (r == EXIT_OK) {
+        /* The rest of the text behind the last number, which mostly is a newline. */
         fputs(job->shape, job->out);
     }
     return r;
 }
 
+/*
+ * Both files are read before the result's is opened, so that it may be one of them. It is emptied
+ * when it is opened, and stays so when the numbers turn out to be wrong.
+ */
 static int add_files(struct vgpu *vgpu, const struct add_options *o, const char *file_b)
 {
     struct file_job job = {.type = o->type, .out = stdout};
@@ -261,6 +295,7 @@ static int add_files(struct vgpu *vgpu, const struct add_options *o, const char 
     if (r == EXIT_OK) {
         r = run_file_job(vgpu, &job);
     }
+    /* Closing writes the rest of the buffer, and may fail as any writing does. */
     if (o->out && job.out && fclose(job.out) != 0 && r == EXIT_OK) {
         r = cli_error(EXIT_SYSTEM, "cannot write '%s': %s", o->out, strerror(errno));
     }
@@ -277,7 +312,11 @@ struct check_job {
     uint64_t add_ns;    /* from there to the result, summed */
 };
 
-/* Operand number `which` of pair `i`: spread over the type's range, the same every time. */
+/*
+ * Operand number `which` of pair `i`: spread over the type's range, and the same every time, so
+ * that the check needs no copy of the operands. The constant is 2^64 divided by the golden ratio,
+ * whose multiples are spread evenly.
+ */
 static uint32_t read_operand(enum vgpu_type type, uint64_t i, uint64_t which)
 {
     const uint64_t mixed = (2 * i + which + 1) * UINT64_C(0x9E3779B97F4A7C15);
@@ -288,11 +327,16 @@ static uint32_t read_operand(enum vgpu_type type, uint64_t i, uint64_t which)
     if (type == VGPU_TYPE_INT32) {
         return bits;
     }
+    /* Divided by a power of two: floats with a fraction, of either sign, and never NaN. */
     value = (float)(int32_t)bits / 1024.0F;
     memcpy(&element, &value, sizeof(element));
     return element;
 }
 
+/*
+ * The host has to give the same bits. int32 wraps, and so this adds without a sign; float32 is IEEE
+ * 754 on both sides.
+ */
 static uint32_t expected_sum(enum vgpu_type type, uint32_t a, uint32_t b)
 {
     float x, y;
@@ -411,7 +455,7 @@ static int take_option(int c, struct add_options *o)
     }
 }
 
-/* A word that looks like an option but is a negative number. */
+/* A word that looks like an option but is a negative number: `vgpu add -5 3` is a sum. */
 static bool negative_number(const char *word)
 {
     return word && word[0] == '-' && ((word[1] >= '0' && word[1] <= '9') || word[1] == '.');
@@ -427,6 +471,7 @@ int cli_add(struct vgpu *vgpu, int argc, char **argv)
     struct add_options o = {0};
     int c, r, words;
 
+    /* 0 has glibc's getopt begin anew: main() has used it for the options before the command. */
     optind = 0;
     /* getopt looks from the second word on; argv[-1] is our command's name. */
     while (!negative_number(argv[optind > 0 ? optind - 1 : 0]) &&
@@ -436,6 +481,7 @@ int cli_add(struct vgpu *vgpu, int argc, char **argv)
             return r;
         }
     }
+    /* Where the first word was a negative number getopt was not called. */
     optind = optind > 0 ? optind : 1;
     argv += optind - 1;
     words = argc - (optind - 1);

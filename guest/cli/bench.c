@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* `vgpu bench`: how long requests take, as a program in this guest sees it. */
+/*
+ * `vgpu bench`: how long requests take, as a program in this guest sees it. Each row repeats one
+ * thing and gives the shortest time, the median and the 99th percentile.
+ *
+ * Each row does more than the one above it. Reading registers asks the device alone. An echo also
+ * goes to the worker and back. A pair is computed as well, and vectors take the shared memory. So
+ * the difference of two rows tells where time goes.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +26,7 @@ static int compare_times(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Prints a row, and sorts the times for that. */
 static void print_times(const char *what, uint64_t *ns, size_t count)
 {
     uint64_t p50, p99;
@@ -30,6 +38,7 @@ static void print_times(const char *what, uint64_t *ns, size_t count)
            (double)p99 / 1e3);
 }
 
+/* Identifying a device reads ten registers and asks the host for nothing. */
 static int register_read(struct vgpu *vgpu)
 {
     struct vgpu_identity id;
@@ -45,6 +54,7 @@ static int bench_echo(struct vgpu *vgpu)
     return vgpu_echo(vgpu, &word, sizeof(word), &back);
 }
 
+/* A pair goes in the request itself and needs no shared memory. */
 static int add_pair(struct vgpu *vgpu)
 {
     const uint32_t a = 2, b = 3;
@@ -53,6 +63,7 @@ static int add_pair(struct vgpu *vgpu)
     return vgpu_add(vgpu, VGPU_TYPE_INT32, 1, &a, &b, &sum);
 }
 
+/* Prints one row. A time is that of the whole call, with the library's waiting for the answer. */
 static int time_requests(struct vgpu *vgpu, const char *what, int (*request)(struct vgpu *vgpu))
 {
     static uint64_t ns[ROUNDS];
@@ -80,12 +91,14 @@ static int time_vectors(struct vgpu *vgpu, uint64_t count)
     if (!shm) {
         return cli_fail(VGPU_SYSTEM);
     }
+    /* Divided, so that no number that --n gives can overflow. */
     if (count > size / VGPU_ELEMENT_SIZE / 3) {
         return cli_error(EXIT_USAGE,
                          "bench: three vectors of %" PRIu64 " elements do not fit %" PRIu64
                          " MiB of shared memory",
                          count, size >> 20);
     }
+    /* The operands' pages are touched before anything is timed: a first access takes longer. */
     memset(shm, 1, 2 * bytes);
     for (unsigned i = 0; i < VECTOR_ROUNDS; i++) {
         const uint64_t start = clock_ns();

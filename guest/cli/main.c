@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* vgpu: a guest's command for its vGPU. Options, `info`, `list`, `echo`, `reset`, `reap`. */
+/*
+ * vgpu: a guest's command for its vGPU, and a host process's for the mediator. This file has the
+ * options and the small commands; add.c and bench.c have the large ones.
+ *
+ * A command of the table `commands` gets an open device, with which it makes requests in register
+ * mode, one at a time. The command is looked up before the device is opened, so a wrong word is
+ * named as such, even if there is no device. `list` and `reap` get no device: the first looks for
+ * all of them, the second closes sessions whose process is gone.
+ *
+ * Each result of libvgpu has an exit code, so that a script can tell a device that is missing from
+ * a host that refused. The error is printed in libvgpu's own words.
+ */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -67,6 +78,7 @@ int cli_error(enum exit_code code, const char *format, ...)
 
 int cli_fail(int result)
 {
+    /* vgpu(1) has fewer codes than libvgpu has results, so some share one. */
     static const struct {
         int result;
         enum exit_code code;
@@ -87,17 +99,20 @@ int cli_fail(int result)
     return cli_error(code, "%s", vgpu_last_message());
 }
 
+/* No device is no mistake here: the list is empty then. */
 static int cli_list(void)
 {
     char addresses[LIST_MAX][VGPU_ADDRESS_SIZE];
     const unsigned count = vgpu_list(addresses, LIST_MAX);
 
+    /* vgpu_list() tells how many there are, which may be more than it had room for. */
     for (unsigned i = 0; i < count && i < LIST_MAX; i++) {
         puts(addresses[i]);
     }
     return EXIT_OK;
 }
 
+/* For guests without the driver, which closes queues itself: then there are 0. Prints how many. */
 static int cli_reap(const char *address)
 {
     unsigned count = 0;
@@ -110,6 +125,7 @@ static int cli_reap(const char *address)
     return EXIT_OK;
 }
 
+/* The status is the device's word: it may be one that this version does not know. */
 static const char *status_name(enum vgpu_status status)
 {
     static const char *const names[] = {"idle", "busy", "complete", "error", "offline"};
@@ -128,6 +144,7 @@ static int cli_info(struct vgpu *vgpu, int argc, char **argv)
         usage(stderr);
         return EXIT_USAGE;
     }
+    /* The registers can be read without a mediator, so they come first. */
     vgpu_identify(vgpu, &id);
     printf("VM         %" PRIu32 "\n", id.vm_id);
     printf("pool       %c\n", (int)id.pool);
@@ -145,6 +162,7 @@ static int cli_info(struct vgpu *vgpu, int argc, char **argv)
         return cli_fail(r);
     }
     printf("computes   %s\n", info.name);
+    /* The rest describes a GPU, and says nothing where the CPU computes. */
     if (info.backend == VGPU_FEATURE_BACKEND_GPU) {
         printf("capability %" PRIu32 ".%" PRIu32 ", %" PRIu32 " multiprocessors, %" PRIu64 " MiB\n",
                info.compute >> 16, info.compute & 0xffff, info.processors, info.memory_total >> 20);
@@ -164,11 +182,13 @@ static int cli_echo(struct vgpu *vgpu, int argc, char **argv)
     }
     length = (uint32_t)strlen(argv[0]);
     memcpy(text, argv[0], length);
+    /* Registers have 4 bytes each. The padding is 0, like the rest of both texts. */
     r = vgpu_echo(vgpu, text, (length + 3) / 4 * 4, back);
     if (r != VGPU_OK) {
         return cli_fail(r);
     }
     puts(back);
+    /* All of it is compared, so that bytes behind the text are found too. */
     return memcmp(text, back, sizeof(text)) == 0 ? EXIT_OK : EXIT_WRONG;
 }
 
@@ -199,6 +219,7 @@ static uint64_t number_option(const char *name, const char *value, uint64_t max)
     char *end;
     const unsigned long long number = strtoull(value, &end, 10);
 
+    /* strtoull(3) alone would also take blanks and a sign; a number too large is above `max`. */
     if (value[0] < '0' || value[0] > '9' || *end != '\0' || number == 0 || number > max) {
         cli_error(EXIT_USAGE, "--%s is '%s', must be a number from 1 to %" PRIu64, name, value,
                   max);
@@ -280,6 +301,7 @@ static int run_command(const struct options *o, const char *name, int argc, char
         if (strcmp(name, commands[i].name) != 0) {
             continue;
         }
+        /* With a socket this process attaches by itself, as QEMU does for a VM. */
         r = o->host.socket ? vgpu_open_host(&o->host, &vgpu) : vgpu_open(o->address, &vgpu);
         if (r != VGPU_OK) {
             return cli_fail(r);
@@ -297,6 +319,10 @@ static int run_command(const struct options *o, const char *name, int argc, char
 
 int main(int argc, char **argv)
 {
+    /*
+     * On a host each process has an id of its own by default: it would be refused if another had
+     * attached with the same.
+     */
     struct options options = {.host = {
                                   .vm_id = 1000000u + (uint32_t)getpid(),
                                   .pool = 'A',
@@ -320,6 +346,7 @@ int main(int argc, char **argv)
     } else {
         r = run_command(&options, argv[optind], argc - optind - 1, argv + optind + 1);
     }
+    /* The last moment to find that the output went nowhere, to a full disk for instance. */
     if (fflush(stdout) != 0) {
         return cli_error(EXIT_SYSTEM, "cannot write to standard output");
     }

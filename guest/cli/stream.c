@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Vectors of any length through the shared memory, piece by piece. */
+/*
+ * Vectors of any length through the shared memory, piece by piece. The memory is divided into three
+ * equal parts, for the operands and the sum. A piece fills them; it is computed, its result is
+ * taken, and the next piece uses the same memory. So there is never more than one request under
+ * way, and none needs more memory than there is.
+ */
 #include <stdlib.h>
 
 #include "guest/cli/cli.h"
@@ -11,6 +16,7 @@ int cli_add_stream(struct vgpu *vgpu, const struct cli_stream *stream)
 {
     uint64_t size;
     uint8_t *shm = vgpu_shm(vgpu, &size);
+    /* In elements: a third of the memory, rounded down to whole pages. */
     const uint64_t room = size / VGPU_ELEMENT_SIZE / 3 / PAGE_ELEMENTS * PAGE_ELEMENTS;
 
     if (!shm) {
@@ -26,6 +32,7 @@ int cli_add_stream(struct vgpu *vgpu, const struct cli_stream *stream)
             .b = (uint32_t *)(void *)(shm + b),
             .sum = (uint32_t *)(void *)(shm + 2 * b),
         };
+        /* Both write or read in place: nothing is copied but by the functions that are called. */
         int r = stream->fill(stream->context, &piece);
 
         if (r != EXIT_OK) {
