@@ -82,6 +82,9 @@
 typedef CharBackend CharFrontend;
 #endif
 
+/*
+ * Whether QEMU itself connects this chardev again, by its option `reconnect`.
+ */
 static bool chr_reconnects(const SocketChardev *socket)
 {
 #if QEMU_AT_LEAST(9, 2)
@@ -91,6 +94,10 @@ static bool chr_reconnects(const SocketChardev *socket)
 #endif
 }
 
+/*
+ * From 8.2 on the reason is QEMU's: it is freed, and *reason set to NULL, when
+ * the blocker goes or cannot be added. Before that it stays the caller's.
+ */
 static int add_blocker(Error **reason, Error **errp)
 {
 #if QEMU_AT_LEAST(8, 2)
@@ -158,6 +165,17 @@ OBJECT_DECLARE_SIMPLE_TYPE(VgpuStub, VGPU_STUB)
 /* Doorbells, and interrupts likewise, at most: of register mode, then of each queue. */
 #define CHANNELS_MAX (1 + VGPU_MAX_QUEUES)
 
+/*
+ * The link to the mediator.
+ *
+ * A new connection leads from OFFLINE to HELLO_SENT, ATTACHED to COLLECTING,
+ * and the last of the descriptors to ATTACHED. The end of the connection, a
+ * refusal and an answer that cannot be used lead back to OFFLINE, from
+ * anywhere.
+ *
+ * Only in ATTACHED are doorbells wired and RESET and QUEUE sent; in all others
+ * STATUS is OFFLINE. Descriptors and mappings of an earlier attach stay in all.
+ */
 typedef enum {
     LINK_OFFLINE,    /* not connected, or refused: nothing may be sent but a HELLO */
     LINK_HELLO_SENT, /* waiting for ATTACHED or REFUSED */
@@ -282,6 +300,11 @@ static void vgpu_stub_init_notifier(EventNotifier *n, int fd)
 
 /* Interrupts ----------------------------------------------------------------------- */
 
+/*
+ * A completion that arrives in the main loop: with TCG, and with KVM for a
+ * vector that has no route. While MSI-X is off the guest polls, and the signal
+ * is dropped.
+ */
 static void vgpu_stub_interrupt(EventNotifier *n)
 {
     VgpuVector *v = container_of(n, VgpuVector, notifier);
@@ -292,6 +315,10 @@ static void vgpu_stub_interrupt(EventNotifier *n)
     }
 }
 
+/*
+ * The guest may have changed address and data while the vector was masked, so
+ * the route is brought up to date before KVM may signal by it.
+ */
 static int vgpu_stub_vector_unmask(PCIDevice *dev, unsigned i, MSIMessage msg)
 {
     VgpuVector *v = &VGPU_STUB(dev)->vector[i];
@@ -310,6 +337,10 @@ static int vgpu_stub_vector_unmask(PCIDevice *dev, unsigned i, MSIMessage msg)
     return ret < 0 ? ret : 0;
 }
 
+/*
+ * A signal now stays in the eventfd. KVM finds it there when the vector is
+ * unmasked, and vgpu_stub_vector_poll() when the guest asks before that.
+ */
 static void vgpu_stub_vector_mask(PCIDevice *dev, unsigned i)
 {
     VgpuVector *v = &VGPU_STUB(dev)->vector[i];
@@ -320,6 +351,10 @@ static void vgpu_stub_vector_mask(PCIDevice *dev, unsigned i)
     }
 }
 
+/*
+ * The guest is about to read the pending bits. A signal for a masked vector is
+ * in its eventfd and nowhere else, so it is moved to its bit first.
+ */
 static void vgpu_stub_vector_poll(PCIDevice *dev, unsigned first, unsigned end)
 {
     VgpuStub *s = VGPU_STUB(dev);
@@ -331,6 +366,7 @@ static void vgpu_stub_vector_poll(PCIDevice *dev, unsigned first, unsigned end)
     }
 }
 
+/* Vectors that had a route are served by the handler in the main loop again. */
 static void vgpu_stub_release_routes(VgpuStub *s)
 {
     for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
@@ -345,6 +381,11 @@ static void vgpu_stub_release_routes(VgpuStub *s)
     }
 }
 
+/*
+ * Gives each vector a route in KVM. The irqfds come with the unmasking of
+ * vectors; for those that are unmasked now msix_set_vector_notifiers() calls
+ * that too.
+ */
 static void vgpu_stub_irqfds_on(VgpuStub *s)
 {
     KVMRouteChange c = kvm_irqchip_begin_route_changes(kvm_state);
@@ -409,6 +450,11 @@ static uint32_t vgpu_stub_expect_answer(VgpuStub *s)
     return s->serial = ++last_serial;
 }
 
+/*
+ * Sends a whole message. A full socket stops the caller, which may be a
+ * processor of the guest: so a guest can cause only few messages that are not
+ * yet answered.
+ */
 static void vgpu_stub_send(VgpuStub *s, uint32_t type, uint32_t serial, struct vgpu_msg *msg)
 {
     msg->magic = VGPU_MSG_MAGIC;
@@ -446,6 +492,10 @@ static void vgpu_stub_send_hello(VgpuStub *s)
     const char *name = qemu_get_vm_name();
 
     msg.hello.vm_id = s->vm_id;
+    /*
+     * The properties again, and not s->pool and s->priority: the last mediator
+     * has granted those, and they may be less.
+     */
     msg.hello.pool = (unsigned char)s->pool_name[0];
     msg.hello.priority = s->priority;
     for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
@@ -505,6 +555,10 @@ static bool vgpu_stub_map(VgpuStub *s, const int *fds, Error **errp)
         error_setg_errno(errp, errno, "cannot map the register page");
         return false;
     }
+    /*
+     * The memory region closes this one when it goes. The other is kept, for
+     * the next mediator.
+     */
     ram_fd = fcntl(memfd, F_DUPFD_CLOEXEC, 0);
     if (ram_fd < 0) {
         error_setg_errno(errp, errno, "cannot duplicate the memory's descriptor");
@@ -519,6 +573,7 @@ static bool vgpu_stub_map(VgpuStub *s, const int *fds, Error **errp)
         munmap(page, VGPU_REGS_SIZE);
         return false;
     }
+    /* It covers the region that reads 0, which BAR2 has been until now. */
     memory_region_add_subregion(&s->shm, 0, &s->ram);
 
     s->memfd = memfd;
@@ -570,6 +625,7 @@ static void vgpu_stub_offline(VgpuStub *s)
     vgpu_stub_close_rx_fds(s);
 }
 
+/* A reason is kept, so that it is printed once and not at each new try. */
 static void vgpu_stub_refused(VgpuStub *s, const char *reason)
 {
     trace_vgpu_stub_refused(s->vm_id, reason);
@@ -591,6 +647,9 @@ static void vgpu_stub_go_online(VgpuStub *s)
     vgpu_stub_wire_doorbells(s, true);
     vgpu_stub_update_interrupts(s);
     trace_vgpu_stub_attached(s->vm_id, (char)s->pool, s->priority);
+    /*
+     * It was asked for while offline, or its answer was lost with a mediator.
+     */
     if (s->reset_pending) {
         vgpu_stub_request_reset(s, 0);
     }
@@ -620,6 +679,10 @@ static void vgpu_stub_collect(VgpuStub *s, Error **errp)
     vgpu_stub_go_online(s);
 }
 
+/*
+ * The sizes have to be those that were asked for: BAR2 and the vectors are
+ * registered with them. Pool and priority are for the mediator to decide.
+ */
 static void vgpu_stub_attached(VgpuStub *s, const struct vgpu_attached *a, Error **errp)
 {
     uint32_t vectors = vgpu_attach_vectors(s->queues);
@@ -679,11 +742,16 @@ static void vgpu_stub_take_fds(VgpuStub *s)
         if (s->rx_fd_count < ARRAY_SIZE(s->rx_fds)) {
             s->rx_fds[s->rx_fd_count++] = fds[i];
         } else {
+            /* vgpu_stub_collect() finds that there were too many. */
             close(fds[i]);
         }
     }
 }
 
+/*
+ * QEMU never reads beyond the end of a message, so that the descriptors which
+ * it has then belong to that message.
+ */
 static int vgpu_stub_can_receive(void *opaque)
 {
     VgpuStub *s = opaque;
@@ -765,6 +833,11 @@ static void vgpu_stub_reconnect(void *opaque)
     }
 }
 
+/*
+ * QEMU also tells of a connection that is open when the handlers are set. On
+ * that one vgpu_stub_handshake() has said HELLO already; hence the look at the
+ * link.
+ */
 static void vgpu_stub_event(void *opaque, QEMUChrEvent event)
 {
     VgpuStub *s = opaque;
@@ -795,6 +868,7 @@ static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
         error_setg(errp, "vgpu-stub: property 'chardev': must be a socket");
         return false;
     }
+    /* The handlers are not set yet, so nobody else reads from the socket. */
     vgpu_stub_send_hello(s);
     while (vgpu_stub_attaching(s) && qemu_chr_fe_backend_open(&s->chr)) {
         int64_t left = MAX(end - g_get_monotonic_time(), 0) / 1000;
@@ -832,6 +906,7 @@ static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
 
 /* Queues --------------------------------------------------------------------------- */
 
+/* Acquire: pairs with the mediator's store of state, reason and count. */
 static uint32_t vgpu_stub_queue_status(VgpuStub *s, unsigned queue)
 {
     return qatomic_load_acquire(&s->page->queue_status[queue]);
@@ -855,7 +930,10 @@ static bool vgpu_stub_queues_used(VgpuStub *s)
     return false;
 }
 
-/* Opens or closes a queue. */
+/*
+ * Opens or closes a queue. Nothing happens while the message before about this
+ * queue is not yet counted: the guest has to wait for that, docs/registers.md.
+ */
 static void vgpu_stub_control_queue(VgpuStub *s, unsigned queue, uint32_t action)
 {
     struct vgpu_msg msg = { .queue = { .queue = queue, .action = action } };
@@ -884,6 +962,10 @@ static uint32_t vgpu_stub_status(VgpuStub *s)
     return qatomic_load_acquire(&s->page->status);
 }
 
+/*
+ * Of the page only the backend bits count, which are the worker's. The others
+ * are this device's own.
+ */
 static uint32_t vgpu_stub_features(VgpuStub *s)
 {
     uint32_t backend = VGPU_FEATURE_BACKEND_CPU | VGPU_FEATURE_BACKEND_GPU;
@@ -919,6 +1001,7 @@ static void vgpu_stub_bad_access(VgpuStub *s, bool write, hwaddr addr, unsigned 
     trace_vgpu_stub_bad_access(write, addr, size);
 }
 
+/* Accesses of any other width or alignment are counted and do nothing. */
 static bool vgpu_stub_good_access(VgpuStub *s, bool write, hwaddr addr, unsigned size)
 {
     if (size == 4 && addr % 4 == 0) {
@@ -999,6 +1082,7 @@ static void vgpu_stub_regs_write(void *opaque, hwaddr addr, uint64_t value, unsi
             vgpu_stub_bad_access(s, true, addr, size);
         }
     } else if (addr == VGPU_REG_CONTROL) {
+        /* One at a time: a guest must not fill the socket with resets. */
         if ((value & VGPU_CONTROL_RESET) && !s->reset_pending && s->memfd >= 0) {
             vgpu_stub_request_reset(s, 0);
         }
@@ -1099,6 +1183,10 @@ static void vgpu_stub_exit(PCIDevice *dev)
 {
     VgpuStub *s = VGPU_STUB(dev);
 
+    /*
+     * The connection may stay, for a device that is plugged in again: BYE tells
+     * the mediator to let this one's VM go now.
+     */
     if (s->link != LINK_OFFLINE) {
         struct vgpu_msg msg = { 0 };
 
@@ -1143,6 +1231,9 @@ static void vgpu_stub_realize(PCIDevice *dev, Error **errp)
         s->vector[i].stub = s;
         s->vector[i].virq = -1;
     }
+    /*
+     * This comes first: it may be refused, and then nothing has to be undone.
+     */
     error_setg(&s->migration_blocker, "vgpu-stub: VM %" PRIu32 " computes on this host's GPU, "
                "whose state cannot be migrated; unplug the device first", s->vm_id);
     if (add_blocker(&s->migration_blocker, errp) < 0) {
@@ -1167,6 +1258,7 @@ static void vgpu_stub_realize(PCIDevice *dev, Error **errp)
     for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
         msix_vector_use(dev, i);
     }
+    /* Before the handshake: if that fails vgpu_stub_exit() frees the timer. */
     s->reconnect = timer_new_ms(QEMU_CLOCK_REALTIME, vgpu_stub_reconnect, s);
     if (qemu_chr_fe_backend_open(&s->chr) && !vgpu_stub_handshake(s, errp)) {
         vgpu_stub_exit(dev);
@@ -1200,6 +1292,7 @@ static void vgpu_stub_reset(DeviceState *dev)
     }
 }
 
+/* The guest switches MSI-X by a write to the configuration space. */
 static void vgpu_stub_write_config(PCIDevice *dev, uint32_t addr, uint32_t value, int len)
 {
     pci_default_write_config(dev, addr, value, len);
