@@ -20,6 +20,7 @@ int vgpu_session_info(struct vgpu_session *s, struct vgpu_device_info *info)
     const int r = ring_device_info(s, info);
 
     if (r == VGPU_OK) {
+        /* The host's bytes: a name without a NUL would be read past its end. */
         info->name[sizeof(info->name) - 1] = '\0';
     }
     return r;
@@ -66,6 +67,11 @@ int vgpu_module_builtin(struct vgpu_session *s, uint64_t *module)
 
 /* Functions ------------------------------------------------------------------------------ */
 
+/*
+ * Layouts. vgpu_launch_args() is given a pointer to each parameter, but not how large each is and
+ * where it lies: the GPU's driver knows that. It is asked at a function's first launch of that
+ * kind, a command for each parameter, and the answers are kept until the module is unloaded.
+ */
 static int function_get(struct vgpu_session *s, uint64_t module, const char *name,
                         struct vgpu_result_function *result)
 {
@@ -93,6 +99,10 @@ static struct layout *find_layout(struct vgpu_session *s, uint64_t function)
 static int add_layout(struct vgpu_session *s, uint64_t module,
                       const struct vgpu_result_function *result)
 {
+    /*
+     * The host says ~0 where its driver cannot tell. No function has more parameters than bytes of
+     * them; a larger number would only have this side allocate as much.
+     */
     const bool known = result->params != ~0u && result->params <= VGPU_PARAMS_MAX;
     const uint32_t count = known ? result->params : 0;
     struct layout *layout = calloc(1, sizeof(*layout) + count * sizeof(layout->params[0]));
@@ -104,7 +114,10 @@ static int add_layout(struct vgpu_session *s, uint64_t module,
     layout->function = result->function;
     layout->count = known ? count : ~0u;
     pthread_mutex_lock(&s->layout_mutex);
-    /* The same function has the same handle each time. */
+    /*
+     * A function has the same handle each time that it is asked for, so another thread, or an
+     * earlier call, may have added it.
+     */
     if (find_layout(s, result->function)) {
         free(layout);
     } else {
@@ -115,7 +128,10 @@ static int add_layout(struct vgpu_session *s, uint64_t module,
     return VGPU_OK;
 }
 
-/* Forgets the layouts of a module's functions. */
+/*
+ * Forgets the layouts of a module's functions, once it is unloaded: until then they may be
+ * launched. Their handles are not given to other functions.
+ */
 static void drop_layouts(struct vgpu_session *s, uint64_t module)
 {
     struct layout **place = &s->layouts;
@@ -204,7 +220,11 @@ static int complete_layout(struct vgpu_session *s, struct layout *layout)
     return VGPU_OK;
 }
 
-/* The function's complete layout; NULL with *r otherwise. */
+/*
+ * The function's complete layout; NULL with *r otherwise. It is used without the mutex: it goes
+ * with its module alone, and to unload a module while its functions are being launched is the
+ * caller's mistake.
+ */
 static const struct layout *take_layout(struct vgpu_session *s, uint64_t function, int *r)
 {
     struct layout *layout;
@@ -238,6 +258,7 @@ int vgpu_launch_args(struct vgpu_session *s, const struct vgpu_launch *launch,
         const struct vgpu_result_param *param = &layout->params[i];
 
         if (param->offset > bytes) {
+            /* Gaps that alignment leaves: what was on the stack is not for the host. */
             memset(params + bytes, 0, param->offset - bytes);
         }
         memcpy(params + param->offset, args[i], param->size);

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The driver transport: the guest driver's device file (protocol/vgpu-driver.h), for sessions
- * and for register mode. Queue, part of the arena and clean-up are the driver's business.
+ * The driver transport: the guest driver's device file (protocol/vgpu-driver.h), for sessions and
+ * for register mode.
+ *
+ * Each session and each register-mode handle opens the file for itself, which gives it a queue, and
+ * asks for a part of the arena. Both are mapped from the file. The registers cannot be mapped: what
+ * they say comes with VGPU_IOC_INFO and VGPU_IOC_STATUS.
+ *
+ * There are no locks and no list of parts here, unlike in pci-device.c. The driver keeps book, and
+ * gives queue and part back when the file and its mappings are gone, however the process ended.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -31,6 +38,10 @@ struct driver_port {
     int file;
 };
 
+/*
+ * While the driver serves the device at 0000:00:04.0, sysfs has a folder 0000:00:04.0/vgpu with a
+ * folder vgpu0 in it; the device file is /dev/vgpu0 then.
+ */
 bool vgpu_driver_path(const char *address, char *path, unsigned size)
 {
     static const char *const classes[] = {"misc", "vgpu"};
@@ -59,7 +70,10 @@ bool vgpu_driver_path(const char *address, char *path, unsigned size)
     return false;
 }
 
-/* A result for a failed ioctl. */
+/*
+ * A result for a failed ioctl, by errno as protocol/vgpu-driver.h has it. `what` completes "the
+ * device has not ...".
+ */
 static int driver_failed(const char *what)
 {
     switch (errno) {
@@ -84,6 +98,10 @@ static int open_file(const char *address, struct vgpu_driver_info *info)
     char path[64] = "";
     int fd, r;
 
+    /*
+     * If the driver has gone since the caller looked for it, the path stays empty and open() fails.
+     * O_NONBLOCK is for read() in driver_port_wait().
+     */
     vgpu_driver_path(address, path, sizeof(path));
     fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
@@ -119,7 +137,10 @@ static uint32_t driver_read(struct vgpu *vgpu, uint32_t offset)
 {
     struct driver_vgpu *own = (struct driver_vgpu *)vgpu;
 
-    /* What may have changed; the rest stays as it was. */
+    /*
+     * One ioctl brings all registers, so each read costs as much. That serves vgpu_identify();
+     * requests do not come this way. If it fails, the values of the last read stand.
+     */
     ioctl(own->file, VGPU_IOC_INFO, &own->info);
     switch (offset) {
     case VGPU_REG_MAGIC:
@@ -161,7 +182,10 @@ static void *driver_map_shm(struct vgpu *vgpu)
 {
     struct driver_vgpu *own = (struct driver_vgpu *)vgpu;
     const uint64_t arena = vgpu_arena_offset(own->info.shm_size, own->info.queues);
-    /* As much as by sysfs, or what the driver thinks fit. */
+    /*
+     * Half of the arena, which is what sysfs gives when no session has a part. If so much is not
+     * free, the driver's own choice: a quarter of the largest part that is.
+     */
     struct vgpu_driver_arena part = {.size = (own->info.shm_size - arena) / 2};
     void *shm;
 
@@ -191,6 +215,7 @@ static int driver_request(struct vgpu *vgpu, const void *request, uint32_t lengt
     struct vgpu_driver_request call = {.length = length, .timeout_ms = vgpu->timeout_ms};
 
     memcpy(call.request, request, length);
+    /* After a signal the driver has dropped the request, which is then made anew. */
     while (ioctl(own->file, VGPU_IOC_REQUEST, &call) < 0) {
         if (errno != EINTR) {
             return driver_failed("answered");
@@ -207,6 +232,7 @@ static int driver_request(struct vgpu *vgpu, const void *request, uint32_t lengt
     return VGPU_OK;
 }
 
+/* VGPU_IOC_RESET needs CAP_SYS_ADMIN: it drops whatever request runs, also another process's. */
 static int driver_reset(struct vgpu *vgpu)
 {
     return ioctl(((struct driver_vgpu *)vgpu)->file, VGPU_IOC_RESET) < 0
@@ -267,6 +293,7 @@ static int driver_port_start(struct vgpu_port *port, uint32_t *status)
 {
     struct vgpu_driver_start start = {.address = (uint64_t)(uintptr_t)port->arena};
 
+    /* After a signal. The driver first closes the queue that an interrupted start has left. */
     while (ioctl(((struct driver_port *)port)->file, VGPU_IOC_START, &start) < 0) {
         if (errno != EINTR) {
             return driver_failed("started the session");
@@ -282,10 +309,11 @@ static uint32_t driver_port_status(struct vgpu_port *port)
     struct vgpu_driver_info info;
     uint32_t status = 0;
 
+    /* The device was unplugged or unbound, or driver_port_hang_up() has been here. */
     if (ioctl(file, VGPU_IOC_STATUS, &status) < 0) {
         return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_LOST << 8;
     }
-    /* A mediator that was killed has not said so; its workers are gone with it. */
+    /* A mediator that was killed could not store ENDED. Its workers have ended with it. */
     if (vgpu_queue_state(status) == VGPU_QUEUE_RUNNING && ioctl(file, VGPU_IOC_INFO, &info) == 0 &&
         info.status == VGPU_STATUS_OFFLINE) {
         return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8 | (status & 0xffff0000u);
@@ -303,13 +331,20 @@ static void driver_port_wait(struct vgpu_port *port, int timeout_ms)
     struct pollfd p = {.fd = ((struct driver_port *)port)->file, .events = POLLIN};
     uint32_t count;
 
-    /* Nothing depends on the count: whoever waited looks at his slot. */
+    /*
+     * The thread that waited looks at its slot next, whatever the count is, and also if it could
+     * not be read. The read is there so that the next poll() waits again.
+     */
     if (poll(&p, 1, timeout_ms) == 1 && read(p.fd, &count, sizeof(count)) < 0) {
         return;
     }
 }
 
-/* The driver closes the queue with the file and all that maps it; its number stays in use. */
+/*
+ * The driver closes the queue when the file and its mappings are gone; session_hang_up() replaces
+ * these. The descriptor's number goes on to exist, as /dev/null: other threads may be about to use
+ * it, and after a close() the number could be that of any file which the program opens next.
+ */
 static void driver_port_hang_up(struct vgpu_port *port)
 {
     const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -320,6 +355,10 @@ static void driver_port_hang_up(struct vgpu_port *port)
     }
 }
 
+/*
+ * Also for a port that is set up in part. Unmapping and closing is all: with the last of them the
+ * driver closes the queue and frees the part.
+ */
 static void driver_port_close(struct vgpu_port *port)
 {
     struct driver_port *own = (struct driver_port *)port;
@@ -346,7 +385,10 @@ static const struct vgpu_port_ops driver_port_ops = {
     .close = driver_port_close,
 };
 
-/* A queue that got no interrupt of its own. */
+/*
+ * For a queue that got no interrupt of its own, since the device had too few vectors: without
+ * wait(), threads look at their slots in ever longer pauses.
+ */
 static const struct vgpu_port_ops polled_port_ops = {
     .map = driver_port_map,
     .start = driver_port_start,
@@ -391,6 +433,7 @@ int vgpu_port_open_driver(const char *address, uint64_t arena_size, struct vgpu_
     if (!own) {
         return vgpu_fail(VGPU_SYSTEM, "out of memory");
     }
+    /* For driver_port_close(), until the device has said whether it has an interrupt. */
     own->head.ops = &driver_port_ops;
     own->file = -1;
     r = driver_set_up_port(own, address, arena_size);

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The host transport: this process attaches to the mediator by itself and does what the
- * stub does for a guest (qemu/vgpu-stub.c), with the register page mapped.
+ * The host transport: this process attaches to the mediator by itself and does what the stub does
+ * for a guest (qemu/vgpu-stub.c). To the mediator it is a VM of its own.
+ *
+ * It sends HELLO and gets the descriptors that QEMU would get. It maps the register page, so that
+ * registers are read and written there; a doorbell is a write to its eventfd; a reset, and opening
+ * a queue, are messages. A session has one queue and all of the arena to itself.
+ *
+ * Unlike the stub it takes no interrupts in register mode, and it does not reconnect. When the
+ * connection ends, the device is offline for good, and the mediator ends the worker.
  */
 #include <errno.h>
 #include <poll.h>
@@ -37,7 +44,11 @@ struct host_vgpu {
     uint32_t last_serial;
 };
 
-/* Takes an answer to a reset, if one came. False when the mediator is gone. */
+/*
+ * Takes an answer to a reset, if one came. False when the mediator is gone. All threads of a
+ * session call this to learn that. After the attach the mediator has no other answers, so any other
+ * message is dropped, and descriptors that come with it are closed.
+ */
 static bool look_at_socket(struct host_vgpu *host)
 {
     struct vgpu_msg msg;
@@ -61,7 +72,10 @@ static bool look_at_socket(struct host_vgpu *host)
     return true;
 }
 
-/* As the stub does it: offline, then the eventfd, then the page. */
+/*
+ * In the stub's order: offline, then the eventfd, then the page. The worker stores BUSY before it
+ * clears the eventfd, so one of the last two tells of a request from the doorbell on.
+ */
 static uint32_t read_status(struct host_vgpu *host)
 {
     if (!look_at_socket(host)) {
@@ -94,6 +108,7 @@ static uint32_t host_read(struct vgpu *vgpu, uint32_t offset)
         return host->attached.priority;
     case VGPU_REG_VM_ID:
         return host->attached.vm_id;
+    /* The bits of the backend are the worker's; that there is memory, the stub says by itself. */
     case VGPU_REG_FEATURES:
         return shared_load(&host->page->features) | VGPU_FEATURE_SHM;
     case VGPU_REG_SHM_SIZE_LO:
@@ -105,11 +120,16 @@ static uint32_t host_read(struct vgpu *vgpu, uint32_t offset)
     case VGPU_REG_CONTROL:
         look_at_socket(host);
         return host->reset_serial != 0 ? VGPU_CONTROL_RESET : 0;
+    /* The page has each word at the same offset as BAR0. */
     default:
         return shared_load(page_word(host, offset));
     }
 }
 
+/*
+ * Sends a message under a serial of its own, which an answer repeats. -EIO when not all of it went
+ * out: the stream cannot be used after that.
+ */
 static int host_send_message(struct host_vgpu *host, uint32_t type, struct vgpu_msg *msg)
 {
     ssize_t n;
@@ -131,6 +151,7 @@ static void host_write(struct vgpu *vgpu, uint32_t offset, uint32_t value)
     case VGPU_REG_DOORBELL:
         eventfd_write(host->fds[VGPU_ATTACH_DOORBELL], 1);
         break;
+    /* One reset at a time: a second one asks for what the first one does anyway. */
     case VGPU_REG_CONTROL:
         if (host->socket >= 0 && host->reset_serial == 0 &&
             host_send_message(host, VGPU_MSG_RESET, &msg) == 0) {
@@ -154,7 +175,10 @@ static void *host_map_shm(struct vgpu *vgpu)
     return shm;
 }
 
-/* Gives back all but the structure. */
+/*
+ * Gives back all but the structure, of which any part may be missing. With the connection's end the
+ * mediator detaches this process and ends its worker.
+ */
 static void host_detach(struct host_vgpu *host)
 {
     if (host->head.shm) {
@@ -192,6 +216,7 @@ static int connect_socket(struct host_vgpu *host, const char *name)
     if (length == 0) {
         return vgpu_fail(VGPU_BAD_ARGUMENT, "the socket's name '%s' is empty or too long", name);
     }
+    /* It blocks in connect() alone: fdmsg_send() and fdmsg_recv() do not wait. */
     host->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (host->socket < 0 || connect(host->socket, (const struct sockaddr *)&address, length) < 0) {
         const int error = errno;
@@ -202,7 +227,10 @@ static int connect_socket(struct host_vgpu *host, const char *name)
     return VGPU_OK;
 }
 
-/* Receives one whole message and its descriptors. */
+/*
+ * Receives one whole message and its descriptors, which may come in several pieces. It waits up to
+ * ATTACH_LIMIT_MS for each piece.
+ */
 static int receive_message(struct host_vgpu *host, struct vgpu_msg *msg)
 {
     struct pollfd p = {.fd = host->socket, .events = POLLIN};
@@ -249,9 +277,11 @@ static int host_attach(struct host_vgpu *host, const struct vgpu_host_options *o
         return vgpu_fail(VGPU_INCOMPATIBLE, "the mediator speaks another protocol version");
     }
     if (msg.type == VGPU_MSG_REFUSED) {
+        /* The reason is the mediator's text; it is printed here. */
         msg.refused.reason[sizeof(msg.refused.reason) - 1] = '\0';
         return vgpu_fail(VGPU_NO_PERMISSION, "the mediator refused: %s", msg.refused.reason);
     }
+    /* With another number of descriptors it would not be known which is which. */
     if (msg.type != VGPU_MSG_ATTACHED || host->fd_count != vgpu_attach_fds(host->queues)) {
         return vgpu_fail(VGPU_INCOMPATIBLE,
                          "the mediator answered with message %u and %zu "
@@ -267,6 +297,7 @@ static int host_map_page(struct host_vgpu *host)
 {
     void *page;
 
+    /* In a file that could shrink any access to the mapping might raise SIGBUS. */
     if (memfd_check(host->fds[0], vgpu_memfd_size(host->head.shm_size)) < 0) {
         return vgpu_fail(VGPU_INCOMPATIBLE,
                          "the mediator's memory is not sealed or has a wrong size");
@@ -331,6 +362,10 @@ static uint32_t queue_status(void *context, uint32_t queue)
     return shared_load_acquire(&host->page->queue_status[queue]);
 }
 
+/*
+ * A message that cannot be sent is one to a mediator that is gone, which vgpu_queue_act() finds
+ * out.
+ */
 static void host_queue_control(void *context, uint32_t queue, uint32_t action)
 {
     struct vgpu_msg msg = {.queue = {.queue = queue, .action = action}};
@@ -359,6 +394,7 @@ static int host_port_start(struct vgpu_port *port, uint32_t *status)
         .context = &own->host,
     };
 
+    /* This memory is not write-combining, and OPEN is a message: no fence, unlike in pci-port.c. */
     ((struct vgpu_control *)(void *)own->control)->claims[QUEUE] = (struct vgpu_claim){
         .arena_address = (uint64_t)(uintptr_t)port->arena,
         .arena_offset = port->arena_offset,
@@ -372,6 +408,7 @@ static uint32_t host_port_status(struct vgpu_port *port)
     struct host_port *own = (struct host_port *)port;
     const uint32_t status = queue_status(&own->host, QUEUE);
 
+    /* A mediator that was killed could not store ENDED. */
     if (vgpu_queue_state(status) == VGPU_QUEUE_RUNNING && queue_offline(&own->host)) {
         return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8;
     }
@@ -389,11 +426,16 @@ static void host_port_wait(struct vgpu_port *port, int timeout_ms)
     struct pollfd p = {.fd = own->host.fds[vgpu_attach_irq(1) + 1 + QUEUE], .events = POLLIN};
     eventfd_t value;
 
+    /* The eventfd may be one that blocks, so it is read only when something is there. */
     if (poll(&p, 1, timeout_ms) == 1) {
         eventfd_read(p.fd, &value);
     }
 }
 
+/*
+ * The mediator sees the connection's end and ends the worker. The socket is not closed: other
+ * threads may be about to use its number, which the program could get for another file.
+ */
 static void host_port_hang_up(struct vgpu_port *port)
 {
     shutdown(((struct host_port *)port)->host.socket, SHUT_RDWR);
@@ -409,7 +451,7 @@ static void host_port_close(struct vgpu_port *port)
     if (own->control) {
         munmap(own->control, VGPU_CONTROL_SIZE + VGPU_QUEUE_SIZE);
     }
-    /* The worker ends with the connection. */
+    /* No CLOSE is sent: with the connection's end the mediator ends the worker. */
     host_detach(&own->host);
     free(own);
 }
@@ -442,6 +484,7 @@ static int host_set_up_port(struct host_port *own, const struct vgpu_host_option
     own->control = control;
     own->head.queue = (struct vgpu_queue *)(void *)(own->control + vgpu_queue_offset(QUEUE));
     own->head.arena_offset = first;
+    /* All of it where no size is named: nobody else in this VM needs any. */
     own->head.arena_size = arena_size == 0 ? options->shm_size - first
                                            : (arena_size + 4095) & ~UINT64_C(4095);
     if (own->head.arena_size > options->shm_size - first) {

@@ -49,6 +49,7 @@ void memory_init(struct vgpu_session *s)
     if (s->port->arena_size > stages) {
         s->pinned = calloc(1, sizeof(*s->pinned));
     }
+    /* Without memory for the list nothing can be pinned, and all else works. */
     if (s->pinned) {
         s->pinned->memory = arena + stages;
         s->pinned->bytes = s->port->arena_size - stages;
@@ -74,7 +75,11 @@ void memory_release(struct vgpu_session *s)
 
 /* Pinned memory -------------------------------------------------------------------------- */
 
-/* Takes `bytes` from a free piece; what is left becomes a piece of its own. */
+/*
+ * Takes `bytes` from the first free piece that is large enough; what is left becomes a piece of its
+ * own. NULL when none is, or when there is no memory for that one's structure. With the memory's
+ * mutex, as all that touches the list.
+ */
 static struct pinned *take_piece(struct vgpu_session *s, uint64_t bytes)
 {
     struct pinned *piece = s->pinned;
@@ -96,7 +101,10 @@ static struct pinned *take_piece(struct vgpu_session *s, uint64_t bytes)
     return piece;
 }
 
-/* Where the arena has no room. */
+/*
+ * Memory for a caller that finds the arena full. It goes to the end of the list: up to there
+ * neighbours in the list are neighbours in memory, which join_next() relies on.
+ */
 static struct pinned *make_ordinary(struct vgpu_session *s, uint64_t bytes)
 {
     struct pinned *piece = calloc(1, sizeof(*piece));
@@ -142,7 +150,10 @@ int vgpu_pinned_alloc(struct vgpu_session *s, uint64_t bytes, void **memory)
                  : vgpu_fail(VGPU_SYSTEM, "no %llu bytes of memory", (unsigned long long)bytes);
 }
 
-/* Whether [memory, memory + bytes) lies in the session's part of the arena. */
+/*
+ * Whether [memory, memory + bytes) lies in the session's part of the arena. An address below it
+ * wraps to an offset far beyond it.
+ */
 static bool in_arena(const struct vgpu_session *s, const void *memory, uint64_t bytes)
 {
     const uint64_t offset = (uint64_t)(uintptr_t)memory - (uint64_t)(uintptr_t)s->port->arena;
@@ -223,7 +234,10 @@ static int ask_done(struct vgpu_session *s, uint16_t opcode, uint64_t stream, st
 
 /* Stages --------------------------------------------------------------------------------- */
 
-/* A stage that nobody uses and that the GPU is done with; NULL when there is none. */
+/*
+ * A stage that nobody uses and that the GPU is done with; NULL when there is none. With the stages'
+ * mutex, like add_stage().
+ */
 static struct stage *find_stage(struct vgpu_session *s)
 {
     for (unsigned i = 0; i < s->stage_count; i++) {
@@ -262,8 +276,9 @@ static void give_stage(struct vgpu_session *s, struct stage *stage)
 }
 
 /*
- * Takes a stage, waiting for one as long as it takes; without `wait` there may be none. Who has a
- * stage does not wait for another, since others may do the same. VGPU_OK or VGPU_ENDED.
+ * Takes a stage, waiting for one as long as it takes; without `wait` *taken may be NULL instead. A
+ * thread that has a stage may not wait for another one: if several did, each could wait for a stage
+ * of the others for ever. VGPU_OK or VGPU_ENDED.
  */
 static int take_stage(struct vgpu_session *s, bool wait, struct stage **taken)
 {
@@ -292,6 +307,10 @@ static int take_stage(struct vgpu_session *s, bool wait, struct stage **taken)
     if (!stage) {
         return wait ? session_ended(s) : VGPU_OK;
     }
+    /*
+     * It is answered: this gives its slot back. The result is that of an earlier copy, whose caller
+     * is not waiting any more; only the session's end concerns this one.
+     */
     if (stage->ticket.slot != 0 && session_await(s, &stage->ticket, NULL, 0) == VGPU_ENDED) {
         give_stage(s, stage);
         return session_ended(s);
@@ -342,7 +361,11 @@ static uint64_t stage_part(const struct vgpu_session *s, uint64_t left)
     return left < s->stage_bytes ? left : s->stage_bytes;
 }
 
-/* To the device: done with the memory when it returns. */
+/*
+ * To the device: done with the memory when it returns, which is before the GPU is done. A stage's
+ * ticket is a FENCE: a STREAM_SYNC would report an earlier command's failure, and the thread that
+ * takes the stage next would lose that.
+ */
 static int send_staged(struct staged *copy)
 {
     struct vgpu_session *s = copy->s;
@@ -390,7 +413,10 @@ static int stage_fetch(const struct staged *copy, uint64_t offset, uint64_t byte
     return r;
 }
 
-/* From the device, a few stages under way at a time. */
+/*
+ * From the device, a few stages under way at a time: while one is copied out here the GPU fills the
+ * next. It waits for a stage only while it has none, see take_stage().
+ */
 static int receive_staged(struct staged *copy)
 {
     struct vgpu_session *s = copy->s;
@@ -422,6 +448,7 @@ static int receive_staged(struct staged *copy)
             give_stage(s, stage);
         }
     }
+    /* After a failure. The GPU may still write to them, and their tickets keep others off. */
     while (i < next) {
         give_stage(s, stages[i++ % DEPTH]);
     }
@@ -438,7 +465,8 @@ static void *run_half(void *half)
 
 /*
  * Runs a copy through the stages. One processor copies slower than the bus, so a large one is done
- * in halves, by a thread that lives as long as that takes.
+ * in halves, by a thread that lives as long as that takes. If there can be none, this one does all.
+ * From the device each half has DEPTH stages under way, both together STAGES.
  */
 static int run_staged(struct staged *copy)
 {

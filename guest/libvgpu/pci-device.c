@@ -7,7 +7,7 @@
  * them. Register mode has a flock. Byte N of the open-file-description locks (fcntl(2)) is queue
  * N's, held while a session lasts; the byte behind them is the register-mode client's, held while
  * it has a part of the arena; the next one guards the control block's list of parts. A queue or
- * part whose lock nobody holds has lost its process, and whoever comes next gives it back.
+ * part whose lock nobody holds has lost its process, and the next process gives it back.
  */
 #include "guest/libvgpu/pci-device.h"
 
@@ -78,12 +78,17 @@ unsigned vgpu_list(char addresses[][VGPU_ADDRESS_SIZE], unsigned max)
     if (directory) {
         closedir(directory);
     }
+    /* readdir() has no order: users are to see the same list each time. */
     qsort(addresses, count < max ? count : max, VGPU_ADDRESS_SIZE, compare_addresses);
     return count;
 }
 
 /* Registers and locks -------------------------------------------------------------------- */
 
+/*
+ * Locks of the open file, not of the process: two sessions of one process keep each other off too,
+ * and a process that closes another descriptor of this file does not lose them.
+ */
 bool pci_lock_byte(const struct pci_device *device, uint32_t byte, short type)
 {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
@@ -91,6 +96,7 @@ bool pci_lock_byte(const struct pci_device *device, uint32_t byte, short type)
     return fcntl(device->file, F_OFD_SETLK, &lock) == 0;
 }
 
+/* It polls, since F_OFD_SETLKW has no time limit. */
 int pci_wait_for_byte(const struct pci_device *device, uint32_t byte)
 {
     const uint64_t start = clock_ns();
@@ -106,6 +112,7 @@ int pci_wait_for_byte(const struct pci_device *device, uint32_t byte)
     return VGPU_OK;
 }
 
+/* The locks of queues and parts go with the file. */
 void pci_close_device(struct pci_device *device)
 {
     if (device->regs) {
@@ -116,6 +123,7 @@ void pci_close_device(struct pci_device *device)
     }
 }
 
+/* The device stays enabled: others may have mapped it by now. */
 int pci_enable(const struct pci_device *device)
 {
     char path[128];
@@ -201,6 +209,7 @@ uint32_t pci_queue_status(void *context, uint32_t queue)
     const struct pci_device *device = context;
     const uint32_t status = pci_get(device, VGPU_REG_QUEUE_STATUS + 4 * queue);
 
+    /* A mediator that was killed could not store ENDED; its workers are gone with it. */
     if (vgpu_queue_state(status) == VGPU_QUEUE_RUNNING && pci_offline(device)) {
         return VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8 | (status & 0xffff0000u);
     }
@@ -229,6 +238,7 @@ int pci_act(struct pci_device *device, uint32_t queue, uint32_t action, uint32_t
     return vgpu_queue_act(&access, queue, action, status);
 }
 
+/* More than there can be would lead beyond the control block's arrays. */
 uint32_t pci_queue_count(const struct pci_device *device)
 {
     const uint32_t queues = pci_get(device, VGPU_REG_NUM_QUEUES);
@@ -267,7 +277,10 @@ unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint3
     if (queues == 0) {
         return 0;
     }
-    /* First all at once, since workers take their time to end. */
+    /*
+     * First all at once, since workers take their time to end; the wait is below. A lock that can
+     * be taken has no living owner. Nobody takes a queue in between: that needs the control lock.
+     */
     for (uint32_t i = 0; i < queues; i++) {
         if (i != own && is_open(device, i) && pci_lock_byte(device, i, F_WRLCK)) {
             dead |= UINT64_C(1) << i;
@@ -278,6 +291,10 @@ unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint3
     for (uint32_t i = 0; i <= VGPU_MAX_QUEUES; i++) {
         const bool open = i < queues && is_open(device, i);
 
+        /*
+         * A part may be left where no queue is open: by a process that died before it had opened
+         * its queue, or by the register-mode client, whose part is the last one and has no queue.
+         */
         if (i == own || (!open && control->parts[i].size == 0) ||
             !pci_lock_byte(device, i, F_WRLCK)) {
             continue;
@@ -285,7 +302,7 @@ unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint3
         if (!open || pci_close_queue(device, i) == VGPU_OK) {
             control->parts[i].size = 0;
         } else {
-            /* A worker that does not end may still use its part. */
+            /* A worker that does not end may still use its part, which stays taken. */
             dead &= ~(UINT64_C(1) << i);
         }
         pci_lock_byte(device, i, F_UNLCK);
@@ -307,6 +324,10 @@ int pci_take_part(struct pci_device *device, struct vgpu_control *control, uint3
         .share = share,
     };
 
+    /*
+     * A copy: other processes can write to the list at any moment, in spite of the lock. A part
+     * that is noted for `holder` was left by a former one.
+     */
     memcpy(taken, control->parts, sizeof(taken));
     taken[holder].size = 0;
     if (!vgpu_arena_choose(&request, part)) {
@@ -343,6 +364,7 @@ int vgpu_choose_address(const char *wanted, char address[VGPU_ADDRESS_SIZE])
         snprintf(address, VGPU_ADDRESS_SIZE, "%s", wanted);
         return VGPU_OK;
     }
+    /* Two are enough to know that there is more than one. */
     count = vgpu_list(found, 2);
     if (count == 0) {
         return vgpu_fail(VGPU_NO_DEVICE,

@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Sessions by sysfs: a queue and a part of the arena, held by locks. See pci-device.c. */
+/*
+ * Sessions by sysfs: a queue and a part of the arena, held by locks.
+ *
+ * To open one: lock the control block, give back what dead processes have left, lock the first
+ * queue that is free, note a part for it, unlock the control block. The queue's lock is held as
+ * long as the port lives. When the process dies the lock is free, and the next process finds the
+ * worker and the part that were left (pci_reap() in pci-device.c).
+ *
+ * There is no interrupt by this way: threads that wait poll. Nor is there any protection: all of
+ * BAR2 is open to this process, and it keeps to its part by good manners.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -34,6 +44,10 @@ static int pci_port_start(struct vgpu_port *port, uint32_t *status)
         .arena_offset = port->arena_offset,
         .arena_size = port->arena_size,
     };
+    /*
+     * The claim, which may be write-combined, goes out before OPEN does: the worker reads it once,
+     * at its start.
+     */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     munmap(control, VGPU_CONTROL_SIZE);
     return pci_act(&pci->device, pci->queue, VGPU_QUEUE_OPEN, status);
@@ -46,6 +60,7 @@ static uint32_t pci_port_status(struct vgpu_port *port)
     return pci_queue_status(&pci->device, pci->queue);
 }
 
+/* Any value wakes the worker; with KVM the write is an eventfd's, and QEMU does not see it. */
 static void pci_port_kick(struct vgpu_port *port)
 {
     struct pci_port *pci = (struct pci_port *)port;
@@ -53,7 +68,11 @@ static void pci_port_kick(struct vgpu_port *port)
     pci->device.regs[(VGPU_REG_QUEUE_DOORBELL + 4 * pci->queue) / 4] = 1;
 }
 
-/* The part stays taken while a worker may use it; whoever comes next sees to that. */
+/*
+ * Ends the worker, then gives the part back. If the worker does not end, or if it cannot be told
+ * to, the part stays taken, since the worker may still write to it: pci_reap() of the next process
+ * sees to that.
+ */
 static void give_part(struct pci_port *pci)
 {
     struct vgpu_control *control;
@@ -68,6 +87,10 @@ static void give_part(struct pci_port *pci)
     }
 }
 
+/*
+ * Also for a port that is set up in part. The lock of the queue goes with the file, last: from then
+ * on another process may have the queue.
+ */
 static void pci_port_close(struct vgpu_port *port)
 {
     struct pci_port *pci = (struct pci_port *)port;
@@ -86,6 +109,10 @@ static void pci_port_close(struct vgpu_port *port)
     free(pci);
 }
 
+/*
+ * The registers and the file stay, for threads that still ring or look. So the lock of the queue,
+ * which is closed, is held until the process ends.
+ */
 static void pci_port_hang_up(struct vgpu_port *port)
 {
     give_part((struct pci_port *)port);
@@ -108,7 +135,10 @@ static int take_queue(struct pci_port *pci)
     for (uint32_t i = 0; i < queues; i++) {
         const uint32_t state = vgpu_queue_state(pci_queue_status(&pci->device, i));
 
-        /* One whose worker could not be ended yet is nobody's. */
+        /*
+         * STARTING or RUNNING and not locked: a worker that could not be ended yet. One that is
+         * FREE may belong to a process that has not opened it yet, which the lock tells.
+         */
         if ((state == VGPU_QUEUE_FREE || state == VGPU_QUEUE_ENDED) &&
             pci_lock_byte(&pci->device, i, F_WRLCK)) {
             pci->queue = i;
@@ -128,6 +158,10 @@ static int take_both(struct pci_port *pci, struct vgpu_control *control, uint64_
     struct vgpu_arena_part part;
     int r;
 
+    /*
+     * Before the first mediator has come the device has no queues; with one, it may have none at
+     * all.
+     */
     if (pci_queue_count(&pci->device) == 0) {
         return pci_offline(&pci->device)
                    ? vgpu_fail(VGPU_OFFLINE,
@@ -166,6 +200,7 @@ static int pci_set_up_port(struct pci_port *pci, const char *address, uint64_t a
     if (!control) {
         return pci->shm < 0 ? pci->shm : VGPU_SYSTEM;
     }
+    /* From here to the unlock, one process of the guest at a time. */
     r = pci_wait_for_byte(&pci->device, PCI_LOCK_CONTROL);
     if (r == VGPU_OK) {
         r = take_both(pci, control, arena_size);
@@ -213,6 +248,7 @@ int vgpu_reap(const char *address, unsigned *count)
     int shm = -1;
     int r = vgpu_choose_address(address, chosen);
 
+    /* With the guest driver there is nothing to reap. */
     *count = 0;
     if (r != VGPU_OK || vgpu_driver_path(chosen, path, sizeof(path))) {
         return r;

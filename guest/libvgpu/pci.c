@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Register mode by sysfs; one client at a time, by a flock. See pci-device.c. */
+/*
+ * Register mode by sysfs: the registers of BAR0 as request.c reads and writes them.
+ *
+ * There is one set of registers for the whole guest, so one client at a time has them, by a flock
+ * on the register BAR's file; it ends with the process. A part of the arena is taken only when
+ * vgpu_shm() asks for one, under the locks of pci-device.c, since sessions need theirs.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -24,7 +30,10 @@ static uint32_t pci_read(struct vgpu *vgpu, uint32_t offset)
     const uint32_t value = pci_get(&((struct pci_vgpu *)vgpu)->device, offset);
 
     if (offset == VGPU_REG_STATUS) {
-        /* Loads of the result from write-combining memory could run ahead of this one. */
+        /*
+         * Loads of the result from write-combining memory could run ahead of this one. Partner: the
+         * worker stores STATUS behind all that it has computed.
+         */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     }
     return value;
@@ -32,12 +41,18 @@ static uint32_t pci_read(struct vgpu *vgpu, uint32_t offset)
 
 static void pci_write(struct vgpu *vgpu, uint32_t offset, uint32_t value)
 {
-    /* What was written to the shared memory, maybe write-combined, goes first. */
+    /*
+     * What was written to the shared memory, maybe write-combined, goes out before the doorbell:
+     * the worker computes on it as soon as that is rung.
+     */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     ((struct pci_vgpu *)vgpu)->device.regs[offset / 4] = value;
 }
 
-/* Finds the part for a device that has queues; without, all of the memory is the caller's. */
+/*
+ * Takes a part of the arena: half of the largest that is free, so that sessions have room too. On a
+ * device without queues there are no sessions, and all of the memory is the caller's.
+ */
 static int find_part(struct pci_device *device, int shm, struct vgpu_arena_part *part)
 {
     struct vgpu_control *control;
@@ -60,7 +75,10 @@ static int find_part(struct pci_device *device, int shm, struct vgpu_arena_part 
     r = pci_wait_for_byte(device, PCI_LOCK_CONTROL);
     if (r == VGPU_OK) {
         pci_reap(device, control, PCI_LOCK_REGISTER_MODE);
-        /* The register mode's flock keeps others off this lock. */
+        /*
+         * This cannot fail: the flock keeps other clients off. It tells pci_reap() that this one
+         * lives, and ends with the file.
+         */
         pci_lock_byte(device, PCI_LOCK_REGISTER_MODE, F_WRLCK);
         r = pci_take_part(device, control, PCI_LOCK_REGISTER_MODE, 0, 2, part);
         pci_lock_byte(device, PCI_LOCK_CONTROL, F_UNLCK);
@@ -89,6 +107,7 @@ static void *pci_map_shm(struct vgpu *vgpu)
         vgpu->shm_offset = part.offset;
         vgpu->shm_size = part.size;
     }
+    /* The mapping lasts without it. */
     close(fd);
     return shm;
 }
@@ -112,6 +131,7 @@ static const struct vgpu_transport pci_transport = {
     .close = pci_close,
 };
 
+/* It tries again and again, since flock() has no time limit. */
 static int take_lock(const struct pci_device *device)
 {
     const struct timespec pause = {.tv_nsec = (long)(10 * NS_PER_MS)};
@@ -130,6 +150,7 @@ static int take_lock(const struct pci_device *device)
     return VGPU_OK;
 }
 
+/* The lock comes before anything is touched: another client may have a request running. */
 static int open_device(struct pci_vgpu *pci, const char *address)
 {
     int r = pci_open_file(&pci->device, address);
@@ -152,6 +173,7 @@ int vgpu_open(const char *address, struct vgpu **vgpu)
     if (r != VGPU_OK) {
         return r;
     }
+    /* Where the driver serves the device, the kernel lets nobody map its BARs. */
     if (vgpu_driver_path(chosen, path, sizeof(path))) {
         return vgpu_open_driver(chosen, vgpu);
     }

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What transports share: opening and closing a queue and finding a part of the arena, where the
- * guest driver does not do it, and mapping the part.
+ * Opening and closing a queue, and finding a free part of the arena, where the guest driver does
+ * not do that; and mapping the part, for all transports.
+ *
+ * QUEUE_STATUS counts the writes to QUEUE_CONTROL that the host has acted upon, and the device
+ * ignores a write while the one before is not counted. So it is not enough to see the state that is
+ * wanted: the count has to have moved too. And one write may not be enough: it may have been
+ * ignored, or lost with a mediator that was killed. vgpu_queue_act() writes again until both are
+ * right.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -44,8 +50,10 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
         if ((counted && vgpu_queue_state(*status) != VGPU_QUEUE_STARTING) ||
             (!counted && waited - written > WRITE_LOST_NS)) {
             /*
-             * What was counted was left behind by somebody, and this was ignored meanwhile; or it
-             * was lost with a mediator that has been replaced.
+             * Either the count was that of another process's write, and this one was ignored
+             * meanwhile. Say that the process died just after a CLOSE: that is counted now, the
+             * state is FREE, and the OPEN was not heard. Or nothing was counted for a second: the
+             * write was lost with a mediator that has been replaced.
              */
             before = *status;
             counted = false;
@@ -67,6 +75,10 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
 
 int vgpu_port_map_arena(struct vgpu_port *port, int file, uint64_t offset, void *address)
 {
+    /*
+     * MAP_FIXED_NOREPLACE: at this address or, where something is mapped there already, not at all.
+     * The caller then tries another address.
+     */
     void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_FIXED_NOREPLACE, file, (off_t)offset);
 
@@ -104,13 +116,17 @@ bool vgpu_arena_choose(const struct vgpu_arena_request *request, struct vgpu_are
     for (unsigned i = 0; i < request->count && count <= VGPU_MAX_QUEUES; i++) {
         const struct vgpu_arena_part *t = &request->taken[i];
 
-        /* Others wrote these: what is outside the arena takes nothing of it. */
+        /*
+         * Other processes wrote these, whatever they like: what is not inside the arena takes
+         * nothing of it.
+         */
         if (t->size > 0 && t->offset >= request->start && t->offset <= request->end &&
             t->size <= request->end - t->offset) {
             taken[count++] = *t;
         }
     }
     qsort(taken, count, sizeof(taken[0]), compare_parts);
+    /* An empty part at the end, so that the last free stretch ends at a part like the others. */
     taken[count++] = (struct vgpu_arena_part){.offset = request->end};
     for (unsigned i = 0; i < count; i++) {
         if (taken[i].offset > start && taken[i].offset - start > largest) {
@@ -121,6 +137,10 @@ bool vgpu_arena_choose(const struct vgpu_arena_request *request, struct vgpu_are
             found = true;
             part->size = size;
         }
+        /*
+         * Parts may overlap, since others wrote them: the next free stretch begins behind the
+         * furthest end so far.
+         */
         if (taken[i].offset + taken[i].size > start) {
             start = taken[i].offset + taken[i].size;
         }

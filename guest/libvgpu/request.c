@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Register mode from the client's side: write the request, ring, poll STATUS, read the
- * response. The same over each transport.
+ * Register mode from the client's side: write the request, ring, poll STATUS, read the response.
+ * The same over each transport, but for the guest driver, which does a whole request by itself.
+ *
+ * STATUS is BUSY from the doorbell on, without a gap: the first other value that is read is about
+ * this request. There is no interrupt in this; STATUS is read ever less often.
+ *
+ * Also here, since every part of the library needs them: the message of vgpu_last_message(), and
+ * the pauses of all loops that poll. A handle serves one thread at a time, so there are no locks.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,11 +17,16 @@
 #include "common/clock.h"
 #include "guest/libvgpu/internal.h"
 
-/* Polls at full speed for this long, then in pauses that grow to the longest one. */
+/*
+ * vgpu_pause() returns at once for this long, since most answers come sooner than a sleep would
+ * end; then it sleeps for a 16th of the time waited so far, within these limits. So a wait takes at
+ * most a 16th longer than it has to, and long ones cost hardly any processor time.
+ */
 #define SPIN_NS (200 * NS_PER_US)
 #define PAUSE_MIN_NS (20 * NS_PER_US)
 #define PAUSE_MAX_NS (2 * NS_PER_MS)
 
+/* Of each thread its own, so that a session's threads do not overwrite each other's. */
 static _Thread_local char last_message[256] = "no error";
 
 const char *vgpu_last_message(void)
@@ -96,6 +107,7 @@ void vgpu_identify(struct vgpu *vgpu, struct vgpu_identity *identity)
     };
 }
 
+/* A failure is not remembered: the next call tries again. */
 void *vgpu_shm(struct vgpu *vgpu, uint64_t *size)
 {
     if (!vgpu->shm) {
@@ -105,6 +117,10 @@ void *vgpu_shm(struct vgpu *vgpu, uint64_t *size)
     return vgpu->shm;
 }
 
+/*
+ * Registers are read and written in whole words alone; `length` is a multiple of 4. The callers'
+ * bytes need not be aligned.
+ */
 static void put_bytes(struct vgpu *vgpu, uint32_t offset, const void *bytes, uint32_t length)
 {
     for (uint32_t i = 0; i < length; i += 4) {
@@ -141,6 +157,10 @@ void vgpu_pause(uint64_t waited_ns)
     nanosleep(&t, NULL);
 }
 
+/*
+ * While it is offline the device keeps the reset, and does it when the mediator is back: this does
+ * not wait for that.
+ */
 int vgpu_reset(struct vgpu *vgpu)
 {
     const uint64_t start = clock_ns();
@@ -183,8 +203,10 @@ static int await_answer(struct vgpu *vgpu)
             return VGPU_OK;
         case VGPU_STATUS_ERROR:
             return vgpu_refused(vgpu, get_operand(vgpu, VGPU_REG_ERROR));
+        /* A reset by somebody else: the request is dropped, and no answer will come. */
         case VGPU_STATUS_IDLE:
             return vgpu_fail(VGPU_REFUSED, "the device was reset while the request ran");
+        /* In a guest the journal keeps the request, and the next mediator's worker answers. */
         case VGPU_STATUS_OFFLINE:
             if (!vgpu->transport->comes_back) {
                 return vgpu_fail(VGPU_OFFLINE, "the mediator went away while the request ran");
@@ -194,6 +216,10 @@ static int await_answer(struct vgpu *vgpu)
             break;
         }
         if (waited > vgpu->timeout_ms * NS_PER_MS) {
+            /*
+             * So that it cannot write to the shared memory any more. The reset is not waited for;
+             * the next request finds the device BUSY until it is done.
+             */
             put_operand(vgpu, VGPU_REG_CONTROL, VGPU_CONTROL_RESET);
             return vgpu_fail(VGPU_TIMED_OUT, "no answer within %u ms; the request was dropped",
                              vgpu->timeout_ms);
@@ -219,7 +245,7 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
     case VGPU_STATUS_OFFLINE:
         return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
     case VGPU_STATUS_BUSY:
-        /* Left behind by a process that ended midway. */
+        /* Left behind by a process that ended midway, or by one whose request timed out. */
         r = vgpu_reset(vgpu);
         if (r != VGPU_OK) {
             return r;
@@ -234,6 +260,7 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
     r = await_answer(vgpu);
     if (r == VGPU_OK) {
         *response_length = get_operand(vgpu, VGPU_REG_RESPONSE_LEN);
+        /* The host's number: `response` has room for no more. */
         if (*response_length > VGPU_RESPONSE_MAX) {
             return vgpu_fail(VGPU_INCOMPATIBLE, "a response of %u bytes", *response_length);
         }
@@ -248,7 +275,7 @@ struct buffer {
     uint8_t operands[VGPU_REQUEST_MAX - sizeof(struct vgpu_request_header)];
 };
 
-/* A request whose response must have exactly `expected` bytes. */
+/* A request with so many bytes of operands, whose response must have exactly `expected` bytes. */
 static int exchange_request(struct vgpu *vgpu, const struct buffer *buffer, uint32_t operands,
                             void *back, uint32_t expected)
 {
@@ -288,6 +315,7 @@ int vgpu_device_info(struct vgpu *vgpu, struct vgpu_device_info *info)
     const int r = exchange_request(vgpu, &buffer, 0, info, sizeof(*info));
 
     if (r == VGPU_OK) {
+        /* The host's bytes: a name without a NUL would be read past its end. */
         info->name[sizeof(info->name) - 1] = '\0';
     }
     return r;
@@ -312,6 +340,11 @@ int vgpu_add_shm(struct vgpu *vgpu, enum vgpu_type type, uint64_t count, uint64_
                  uint64_t sum)
 {
     struct buffer buffer = {.header = {.opcode = VGPU_OP_ADD_SHM, .type = type, .count = count}};
+    /*
+     * The caller counts from the start of vgpu_shm(), the host from the start of BAR2. Neither
+     * vectors nor sizes are checked here: the host does that, and the guest driver, which alone
+     * keeps a request within its process's part.
+     */
     const struct vgpu_add_shm operands = {
         .a = vgpu->shm_offset + a,
         .b = vgpu->shm_offset + b,

@@ -3,13 +3,18 @@
  * A session: opening it, posting commands, waiting for answers.
  *
  * Any thread posts, one at a time, in the order of the ring's mutex. An answer comes into the slot
- * that its command named. Threads that wait look at their own slots for a short while. After
- * that one of them, on behalf of all, asks for the queue's interrupt and waits for it; it wakes
- * the others, and another takes its place when it has what it wanted. Where there is no
- * interrupt it sleeps in its stead, ever longer.
+ * that its command named. Threads that wait look at their own slots for a short while. After that
+ * one of them, on behalf of all, asks for the queue's interrupt and waits for it; it wakes the
+ * others, and another takes its place when it has what it wanted. Where there is no interrupt it
+ * sleeps instead, ever longer.
  *
- * Memory of BAR2 may be mapped write-combining, whose loads and stores the processor reorders
- * where it would not in ordinary memory: hence full fences where acquire and release would do.
+ * The one rule of posting and waiting: store first, then a full fence, then look. The worker does
+ * the same, so that one of both sees the other's store, and neither sleeps with work to do.
+ *
+ * A session that has ended says so in `end`, which is set once and looked at by all who wait.
+ *
+ * Memory of BAR2 may be mapped write-combining, whose loads and stores the processor reorders where
+ * it would not in ordinary memory: hence full fences where acquire and release would do.
  */
 #include "guest/libvgpu/session.h"
 
@@ -98,7 +103,10 @@ static int tell_result(int result, uint32_t culprit)
 
 /* Posting -------------------------------------------------------------------------------- */
 
-/* Looks whether the session still runs; costs a register read. */
+/*
+ * Looks whether the session still runs, and notes why not. It reads a register, which takes far
+ * longer than memory, so loops call it once in a while. Any thread may.
+ */
 static bool session_alive(struct vgpu_session *s)
 {
     const uint32_t status = s->port->ops->status(s->port);
@@ -124,13 +132,20 @@ static void kick_worker(struct vgpu_session *s)
     /* Partner: the fence in the worker's ring_park(). */
     shared_fence();
     parked = shared_load(&s->port->queue->parked);
+    /*
+     * Odd: it sleeps, or is about to. Each sleep has a number of its own and needs one doorbell,
+     * which is expensive: a register is written.
+     */
     if (parked % 2 != 0 && parked != s->kicked) {
         s->kicked = parked;
         s->port->ops->kick(s->port);
     }
 }
 
-/* Waits until `bytes` more fit the ring. With the ring's mutex, so that the order is kept. */
+/*
+ * Waits until `bytes` more fit the ring. With the ring's mutex, so that the order is kept: other
+ * threads that post wait behind this one. VGPU_OK or VGPU_ENDED.
+ */
 static int wait_for_room(struct vgpu_session *s, uint32_t bytes)
 {
     uint64_t start = 0, waited = 0, looked = 0;
@@ -156,6 +171,7 @@ static int wait_for_room(struct vgpu_session *s, uint32_t bytes)
     return VGPU_OK;
 }
 
+/* Never across the ring's end: put_command() has put a PAD there. */
 static void ring_put(struct vgpu_session *s, const void *bytes, uint32_t count)
 {
     memcpy(s->port->queue->ring + s->tail % VGPU_RING_SIZE, bytes, count);
@@ -172,6 +188,10 @@ static int put_command(struct vgpu_session *s, const struct command *command, ui
                               VGPU_COMMAND_ALIGN - 1) &
                              ~(VGPU_COMMAND_ALIGN - 1)),
     };
+    /*
+     * A command lies in one piece. Where it would go across the ring's end, a PAD fills that, and
+     * the command comes at the start.
+     */
     const uint32_t to_end = VGPU_RING_SIZE - s->tail % VGPU_RING_SIZE;
     const struct vgpu_command pad = {.opcode = VGPU_CMD_PAD, .length = to_end};
     const bool wraps = header.length > to_end;
@@ -191,6 +211,7 @@ static int put_command(struct vgpu_session *s, const struct command *command, ui
         ring_put(s, command->rest, command->rest_bytes);
     }
     s->tail += header.length - (uint32_t)sizeof(header) - command->body_bytes - command->rest_bytes;
+    /* The command before the tail, also where the ring is write-combining. */
     shared_fence();
     /* Partner: the load-acquire in the worker's ring_take(). */
     shared_store_release(&s->port->queue->tail, s->tail);
@@ -213,6 +234,10 @@ int session_post(struct vgpu_session *s, const struct command *command)
 
 /* Waiting -------------------------------------------------------------------------------- */
 
+/*
+ * Waits while all slots are in use. Not with the ring's mutex: a thread that has a slot already may
+ * need that to post.
+ */
 static uint32_t take_slot(struct vgpu_session *s)
 {
     unsigned slot;
@@ -245,6 +270,7 @@ int session_ask(struct vgpu_session *s, const struct command *command, struct ti
     if (shared_load(&s->end) != 0) {
         return session_ended(s);
     }
+    /* Before the mutex, see take_slot(). */
     ticket->slot = take_slot(s);
     pthread_mutex_lock(&s->ring_mutex);
     r = put_command(s, command, ticket->slot);
@@ -265,7 +291,10 @@ bool session_answered(struct vgpu_session *s, const struct ticket *ticket)
     return shared_load_acquire(&slot->sequence) == ticket->sequence;
 }
 
-/* Looks at the slot for a while. */
+/*
+ * Looks at the slot for a while. True when it was answered. An answer that comes in time says that
+ * the next one may too: the session is not patient any more.
+ */
 static bool spin_for(struct vgpu_session *s, const struct ticket *ticket)
 {
     const uint64_t start = clock_ns();
@@ -288,7 +317,11 @@ static bool spin_for(struct vgpu_session *s, const struct ticket *ticket)
     return false;
 }
 
-/* On behalf of all threads that wait: sleeps until something may have been answered. */
+/*
+ * On behalf of all threads that wait: sleeps until something may have been answered. Its own slot
+ * is looked at once more, behind the fence, since the worker may have answered before it could see
+ * that an interrupt is wanted.
+ */
 static void sleep_for_all(struct vgpu_session *s, const struct ticket *ticket, uint64_t waited_ns)
 {
     if (!s->port->ops->wait) {
@@ -312,7 +345,11 @@ static void wait_for_slot(struct vgpu_session *s, const struct ticket *ticket)
             continue;
         }
         s->waiter = true;
-        /* While this thread has the mutex: whoever comes next relies on it. */
+        /*
+         * With the mutex: a thread that comes next finds a waiter, and sleeps on the condition. It
+         * has looked at its slot behind this store, so an answer that it did not see brings the
+         * interrupt.
+         */
         shared_store(&s->port->queue->waiting, s->port->ops->wait != NULL);
         /* Partner: the fence in the worker's ring_answer(). */
         shared_fence();
@@ -342,6 +379,7 @@ static int await_slot(struct vgpu_session *s, struct ticket *ticket, void *paylo
     if (!spin_for(s, ticket)) {
         wait_for_slot(s, ticket);
     }
+    /* Also when the session has ended meanwhile: an answer that has come counts. */
     if (session_answered(s, ticket)) {
         shared_fence();
         result = (int)shared_load(&slot->result);
@@ -394,7 +432,11 @@ int session_call_list(struct vgpu_session *s, const struct command *command, voi
 
 /* Opening and closing -------------------------------------------------------------------- */
 
-/* Maps the port's part of the arena somewhere that is probably free on the host too. */
+/*
+ * Maps the port's part of the arena somewhere that is probably free on the host too: the worker has
+ * to map it at the same address, so that a pointer means the same there. Far below where the kernel
+ * puts things by itself, and at random.
+ */
 static int map_somewhere(struct vgpu_port *port)
 {
     uint64_t random = 0, address;
@@ -405,7 +447,7 @@ static int map_somewhere(struct vgpu_port *port)
             random ^= clock_ns();
         }
         address = ADDRESS_FIRST + random % (ADDRESS_LAST - ADDRESS_FIRST - port->arena_size);
-        /* In step with the memory's own huge pages. */
+        /* In step with the memory's own huge pages, so that these can be used for the mapping. */
         address = (address & ~(HUGE_PAGE - 1)) + port->arena_offset % HUGE_PAGE;
         r = port->ops->map(port, (void *)(uintptr_t)address);
     }
@@ -416,7 +458,10 @@ static int map_somewhere(struct vgpu_port *port)
     return VGPU_OK;
 }
 
-/* Clears what a former session left, and starts the worker. */
+/*
+ * Clears what a former session left, and starts the worker. Where it finds the address in use in
+ * its own process, all is done again with another address.
+ */
 static int session_start_worker(struct vgpu_port *port)
 {
     uint32_t status = 0;
@@ -427,6 +472,10 @@ static int session_start_worker(struct vgpu_port *port)
         if (r != VGPU_OK) {
             return r;
         }
+        /*
+         * Also `tail` and the slots, whose numbers begin anew. The ring itself is read up to the
+         * tail alone.
+         */
         memset(port->queue, 0, offsetof(struct vgpu_queue, ring));
         shared_fence();
         r = port->ops->start(port, &status);
@@ -492,7 +541,11 @@ int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_se
     return VGPU_OK;
 }
 
-/* Puts memory of nobody else's in the place of what is shared. If not, that stays mapped. */
+/*
+ * Replaces shared memory by memory of this process's own: threads that still copy to it find memory
+ * there, and reach nothing that another session may have by now. If that fails, the shared memory
+ * stays mapped.
+ */
 static bool session_replace(void *memory, uint64_t bytes)
 {
     return mmap(memory, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
@@ -501,6 +554,7 @@ static bool session_replace(void *memory, uint64_t bytes)
 
 void session_hang_up(struct vgpu_session *s)
 {
+    /* First, so that threads which the hang-up lets go on find the session gone. */
     shared_store(&s->end, 1 + VGPU_QUEUE_END_NONE);
     s->port->ops->hang_up(s->port);
     session_replace(s->port->arena, s->port->arena_size);
