@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The choice between backends, see backend.h and gpu.h. */
+/*
+ * The choice between backends, for register mode and for sessions: `auto` takes the CPU only where
+ * there is no driver or no device. The mediator asks for `cuda` outright where its probe has found
+ * a GPU, so that one which fails later does not turn into a slow session that says nothing.
+ */
 #include "worker/backend.h"
 
 #include <errno.h>
@@ -30,6 +34,7 @@ int gpu_open(enum backend_kind kind, int device, const struct gpu_arena *arena, 
     why[0] = '\0';
     if (kind != BACKEND_CPU) {
         r = cuda_gpu_open(device, arena, gpu, why, why_size);
+        /* As in backend_open(). */
         if (r != -ENODEV || kind == BACKEND_CUDA) {
             return r;
         }

@@ -1,5 +1,39 @@
 /* SPDX-License-Identifier: MIT */
-/* A session's work on the GPU, see flight.h. */
+/*
+ * A session's work on the GPU: flight.h has the theory, this file how the book is kept.
+ *
+ * One list has the segments of all streams in the order of their begin. A segment is
+ *
+ *   open or closed    an open one takes more pieces, and its end is seen when its stream has
+ *                     nothing to do; so only a stream's last segment may be open. A closed
+ *                     one takes none, and its end is seen by its fence.
+ *   first or behind   time passes for the first of a stream alone. One behind another
+ *                     (`before`) has all of its time left, and is not looked at.
+ *
+ * An example, with a window of 1 ms, one stream, and no limit on kernels. Kernels of 300 us:
+ *
+ *      0 us   K1 to K4 are submitted: they find 0, 300, 600 and 900 us of work before them, no
+ *             more than a window. K5 would find 1200. The four are one segment, which is closed
+ *             since it is as long as a window.
+ *    200 us   1000 us are left: K5 is submitted and opens a segment. K6 follows at 500 us, K7 at
+ *             800, K8 at 1100; with K8 the second segment is closed.
+ *   1200 us   The first fence is passed. The segment took 1200 us, each of its kernels a quarter
+ *             of that: the prediction stays. The second one's time begins; K9 follows at 1400.
+ *
+ * So the GPU has 1 to 1.3 ms of work at any time, and four kernels cost one fence. Had the guest
+ * launched K1 and K2 alone and waited, they would have cost none. Kernels of 5 ms:
+ *
+ *      0 us   K1 is submitted, a segment of its own. K2 would find 5000 us. flight_next() says
+ *             3375: K1 may end an eighth sooner, and K2 may come a window before that.
+ *   4000 us   1000 us are left: K2 is submitted, and is there when K1 ends.
+ *   5000 us   K1's fence is passed and K2's time begins. K3 follows at 9000.
+ *
+ * A VM of a higher band finds a window and one kernel there at most. Kernels that were predicted to
+ * take 300 us and now take 5 ms: all goes as above until K8. Then the first segment does not end,
+ * and nothing follows. It ends at 20 ms; half of the difference is learned, 2650 us are predicted,
+ * later 3825 and 4412, and from now on each kernel is a segment of its own. The VM pays for those
+ * that were too many, since the mediator charges by its own clock.
+ */
 #include "worker/flight.h"
 
 #include <stddef.h>
@@ -24,7 +58,10 @@ void flight_init(struct flight *f, struct gpu *gpu, struct vgpu_turn_page *page)
     }
 }
 
-/* What is left of it, as predicted. */
+/*
+ * What is left of it, as predicted: all, while it is behind another, and 0 when it takes longer
+ * than predicted.
+ */
 static uint64_t segment_remaining(const struct flight_segment *s, uint64_t now_ns)
 {
     const uint64_t elapsed = s->before || now_ns < s->begun_ns ? 0 : now_ns - s->begun_ns;
@@ -32,6 +69,7 @@ static uint64_t segment_remaining(const struct flight_segment *s, uint64_t now_n
     return s->predicted_ns > elapsed ? s->predicted_ns - elapsed : 0;
 }
 
+/* The VM's limit as the mediator shares it out, which may change at any moment; 0 is none. */
 static uint32_t pieces_max(const struct flight *f)
 {
     const uint32_t commands = shared_load(&f->page->terms.commands);
@@ -45,7 +83,10 @@ static bool segment_overruns(const struct flight_segment *s, uint64_t window, ui
     return !s->before && now_ns > s->begun_ns && now_ns - s->begun_ns > s->predicted_ns + window;
 }
 
-/* Whether a stream of a session that is alone on its GPU may have more. */
+/*
+ * Whether a stream of a session that is alone on its GPU may have more. Nobody waits for it, so
+ * neither other streams nor how late it is matter.
+ */
 static bool may_alone(const struct flight *f, const struct flight_piece *piece, uint64_t now_ns)
 {
     uint64_t before = 0;
@@ -75,6 +116,11 @@ bool flight_weigh(const struct flight *f, const struct flight_piece *piece, uint
                !segment_overruns(f->first, window, now_ns);
     }
     for (const struct flight_segment *s = f->first; s; s = s->next) {
+        /*
+         * Its own stream counts whatever the engine, since all in it is done in order. Of other
+         * streams those count that use the engine: the first of each with the part of the GPU that
+         * it fills now, all of them with the time that they will fill of it.
+         */
         const uint64_t left = segment_remaining(s, now_ns);
 
         if (s->stream == piece->stream) {
@@ -91,6 +137,7 @@ bool flight_weigh(const struct flight *f, const struct flight_piece *piece, uint
     if (before > window) {
         return false;
     }
+    /* It fits beside the others; or they are about to end, so it is as good as alone. */
     return filled + piece->part <= PREDICT_WHOLE || (!overrun && before + beside <= window);
 }
 
@@ -109,6 +156,7 @@ static struct flight_segment *last_of(struct flight *f, const struct gpu_stream 
     return last;
 }
 
+/* There is a free one: flight_may() has looked, and is asked before each piece. */
 static struct flight_segment *open_segment(struct flight *f, struct gpu_stream *stream,
                                            struct flight_segment *before, uint64_t now_ns)
 {
@@ -129,7 +177,11 @@ static struct flight_segment *open_segment(struct flight *f, struct gpu_stream *
     return s;
 }
 
-/* Whether the segment is large enough to be watched by itself. */
+/*
+ * Whether the segment is large enough to be watched by itself. Half of the VM's limit on pieces is,
+ * so that some are free again before all are done. With a limit on kernels each piece that takes
+ * time is, since nothing else tells since when it runs.
+ */
 static bool is_full(const struct flight *f, const struct flight_segment *s)
 {
     const struct vgpu_terms *terms = &f->page->terms;
@@ -154,7 +206,11 @@ static void close_segment(struct flight *f, struct flight_segment *s)
     s->closed = f->gpu->ops->fence(f->gpu, s->stream, &s->fence) == VGPU_GPU_SUCCESS;
 }
 
-/* One lesson for each kind, however many of its pieces there are. */
+/*
+ * One lesson for each kind, however many of its pieces there are: with one for each, the same
+ * mistake would be corrected as many times. A segment with more kinds than there is room for
+ * teaches nothing: its time could not be divided up among them.
+ */
 static void add_learner(struct flight_segment *s, const struct flight_piece *piece)
 {
     struct prediction *prediction = piece->prediction;
@@ -176,8 +232,9 @@ static void add_learner(struct flight_segment *s, const struct flight_piece *pie
 }
 
 /*
- * Makes a segment the newest. What it holds so far takes no time; it may have to wait for others
- * that were submitted since, as a stream does that waits for another's event.
+ * Makes a segment the newest. It holds nothing that takes time so far, waits for events and records
+ * say, so its time begins with the piece that is added now, and it may have to wait for work that
+ * was submitted since, in the stream whose event it waits for.
  */
 static void renew_estimate(struct flight *f, struct flight_segment *s, uint64_t now_ns)
 {
@@ -196,6 +253,10 @@ static void renew_estimate(struct flight *f, struct flight_segment *s, uint64_t 
     f->last = s;
 }
 
+/*
+ * To be called before anything else is submitted to the stream: the fence that may be made here is
+ * to be the piece's end.
+ */
 void flight_add(struct flight *f, const struct flight_piece *piece, uint64_t now_ns)
 {
     struct flight_segment *s = last_of(f, piece->stream);
@@ -241,6 +302,11 @@ static bool is_gate(const struct flight_segment *s)
     return s->gate && s->works == 0;
 }
 
+/*
+ * Counts the time of the segment's engines. Segments of several streams overlap, so an engine's
+ * time is counted from counted_ns on alone. If the segment has work of several engines, each gets a
+ * part as it was predicted. These counters are for display: nobody is charged by them.
+ */
 static void count_time(struct flight *f, const struct flight_segment *s, uint64_t now_ns)
 {
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
@@ -272,8 +338,10 @@ static bool all_measured(const struct flight_segment *s)
 
 /*
  * Each kind is taken to have been as wrong as all of the segment, against what was predicted when
- * it was submitted. One whose begin and end were seen at once was not measured. What the first of
- * a turn takes longer, within reason, is the GPU's turning to this process.
+ * it was submitted: of 100 and 300 us that took 800 together, the one is learned as 200, the other
+ * as 600. A segment whose begin and end were seen at once was not measured. The first one of a turn
+ * may take longer since the GPU had to turn to this process: the rest, within reason, is learned as
+ * that, but only where its kinds are all known well enough to tell the two apart.
  */
 static void learn_duration(struct flight *f, const struct flight_segment *s, uint64_t ns)
 {
@@ -293,13 +361,17 @@ static void learn_duration(struct flight *f, const struct flight_segment *s, uin
         const double part = predicted > 0 ? (double)l->ns / (double)predicted
                                           : (double)l->pieces / s->pieces;
 
+        /* By now the place in the table may be another kind's. */
         if (l->prediction->kind == l->kind) {
             predict_learn(l->prediction, (uint64_t)((double)ns * part / l->pieces));
         }
     }
 }
 
-/* The segment at *place has ended. */
+/*
+ * The segment at *place has ended: the next one of its stream begins, and *place is the one that
+ * follows in the list.
+ */
 static void end_segment(struct flight *f, struct flight_segment **place, uint64_t now_ns)
 {
     struct flight_segment *s = *place;
@@ -338,6 +410,7 @@ bool flight_poll(struct flight *f, uint64_t now_ns)
 
     while (*place) {
         struct flight_segment *s = *place;
+        /* Any error but this is an end too: the context is lost, and nothing in it will be done. */
         enum vgpu_gpu_error error = VGPU_GPU_NOT_READY;
 
         if (!s->before) {
@@ -379,7 +452,7 @@ uint64_t flight_next(const struct flight *f, uint64_t now_ns)
     uint64_t next = UINT64_MAX;
 
     for (const struct flight_segment *s = f->first; s; s = s->next) {
-        /* It may well end before that. */
+        /* It may well end before that: a prediction rises at once and falls slowly. */
         const uint64_t margin = s->predicted_ns / SURE_PART;
         const uint64_t left = segment_remaining(s, now_ns);
         const uint64_t sure = left > margin ? left - margin : 0;
@@ -412,6 +485,7 @@ bool flight_overlong(const struct flight *f, uint64_t now_ns)
     return now_ns > from && now_ns - from > limit * (s->works > 1 ? s->works : 1);
 }
 
+/* Nothing may point to a stream that is destroyed, and another can get its address. */
 void flight_forget(struct flight *f, struct gpu_stream *stream, uint64_t now_ns)
 {
     struct flight_segment **place = &f->first;

@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Handles, see handles.h. */
+/*
+ * Handles: a table of entries and a list of the free ones. A handle names an entry's place, counted
+ * from 1, with the entry's type and generation at the time. It is good as long as all three are the
+ * entry's, so a handle that was given back, or made up, or is of another kind finds nothing, and
+ * never an object of another type behind a pointer.
+ *
+ * The place that became free last is used next, so the table stays as small as what a guest has at
+ * a time. The generation tells the two objects apart; it begins anew after 2^32 uses of a place.
+ *
+ * The table owns no objects: they stay the caller's when their handles are removed.
+ */
 #include "worker/handles.h"
 
 #include <stdlib.h>
@@ -15,6 +25,10 @@ void handles_release(struct handles *handles)
     *handles = (struct handles){0};
 }
 
+/*
+ * Called when no entry is free. Returns 0, or -1 at the limit and when memory is short: then the
+ * table is as it was.
+ */
 static int handles_grow(struct handles *handles)
 {
     const uint32_t count = handles->count + GROWTH;
@@ -60,6 +74,7 @@ uint64_t handles_add(struct handles *handles, enum handle_type type, void *objec
     return entry->handle;
 }
 
+/* Looks at all of them: for calls that a program makes once in a while. */
 uint64_t handles_find(const struct handles *handles, enum handle_type type, const void *object,
                       uint64_t parent)
 {
@@ -84,6 +99,7 @@ void handles_remove(struct handles *handles, uint64_t handle)
     handles->free = place;
 }
 
+/* A module's functions, when it is unloaded: the backend has freed them with it. */
 void handles_remove_children(struct handles *handles, uint64_t parent)
 {
     for (uint32_t i = 0; i < handles->count; i++) {

@@ -1,5 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* What a worker gives up, see isolation.h. */
+/*
+ * What a worker gives up: isolation.h has the stages, this file the order within them, which
+ * matters since each step takes away what the one before may have needed.
+ *
+ *   early   death signal, no core, no new privileges; stray descriptors; namespaces
+ *   final   empty root (needs CAP_SYS_ADMIN, and the GPU's driver has found its files by now);
+ *           bounding set (CAP_SETPCAP); groups and user (CAP_SETGID, CAP_SETUID); capabilities;
+ *           the filter, which forbids most of the above
+ *
+ * A step that only root can take is left out without root, and one that containers often deny is
+ * logged and passed over. The filter has to hold in any case: if it cannot be installed the worker
+ * ends. CPU time and memory are not limited here.
+ */
 #include "worker/isolation.h"
 
 #include <cap-ng.h>
@@ -22,6 +34,7 @@
 /* Where the empty root is mounted; the mount is seen by this process alone. */
 #define EMPTY_ROOT "/tmp"
 
+/* gcc says by a macro that it builds with a sanitizer, clang by __has_feature(). */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED true
 #elif defined(__has_feature)
@@ -36,7 +49,10 @@
 /* Whether mounts of this process are its own; what it mounts must not be seen by the host. */
 static bool own_mounts;
 
-/* Every worker: answer doorbells, wait, allocate, end. */
+/*
+ * Every worker: answer doorbells, wait, allocate, end. No open, no socket, no execve and no kill: a
+ * worker has all descriptors that it will ever have. mremap is for realloc() of large blocks.
+ */
 static const int base_calls[] = {
     SCMP_SYS(read),
     SCMP_SYS(write),
@@ -65,7 +81,11 @@ static const int base_calls[] = {
     SCMP_SYS(clock_nanosleep),
 };
 
-/* What NVIDIA's driver does besides once its context is made. */
+/*
+ * What NVIDIA's driver does besides once its context is made; ioctl and fcntl are in
+ * allow_limited(). Nobody knows what its next version calls: that fails with EPERM, since a session
+ * that goes on without is better than one whose worker is killed.
+ */
 static const int driver_calls[] = {
     SCMP_SYS(mlock),
     SCMP_SYS(munlock),
@@ -132,7 +152,10 @@ static int allow_limited(scmp_filter_ctx filter, bool gpu_driver)
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 
     if (r == 0 && gpu_driver) {
-        /* Not what types into a terminal. */
+        /*
+         * Not what types into a terminal: stderr is the mediator's, which may have been started
+         * from one.
+         */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                              SCMP_A1(SCMP_CMP_NE, TIOCSTI));
     }
@@ -142,19 +165,27 @@ static int allow_limited(scmp_filter_ctx filter, bool gpu_driver)
                              SCMP_A1(SCMP_CMP_NE, F_SETFL));
     }
     if (r == 0 && gpu_driver) {
+        /* Of the calling thread, which is 0. */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1,
                              SCMP_A0(SCMP_CMP_EQ, 0));
     }
     return r;
 }
 
-/* Memory may be had, but none that is both new and executable. */
+/*
+ * Memory may be had, but none that is executable: code that was smuggled in as data cannot be made
+ * to run. The backend's own code is mapped by now.
+ */
 static int allow_data_memory(scmp_filter_ctx filter, int call)
 {
     return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1,
                             SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 }
 
+/*
+ * Without a driver the list is complete, so a call off it is an attack or a mistake, and kills.
+ * Returns 0 or -errno.
+ */
 static int install_filter(bool gpu_driver)
 {
     scmp_filter_ctx filter = seccomp_init(gpu_driver ? SCMP_ACT_ERRNO(EPERM)
@@ -195,6 +226,10 @@ int isolation_early(int last_fd)
 {
     const struct rlimit no_core = {0, 0};
 
+    /*
+     * Not dumpable: no core file has a guest's data, and other workers, which have the same user,
+     * cannot trace this one.
+     */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0) {
         const int r = -errno;
@@ -202,6 +237,7 @@ int isolation_early(int last_fd)
         log_error("cannot restrict this process: %s", strerror(-r));
         return r;
     }
+    /* stdin, stdout and stderr stay: log lines go to the mediator's. */
     if (close_range((unsigned)last_fd + 1, ~0u, 0) < 0) {
         const int r = -errno;
 
@@ -218,7 +254,11 @@ int isolation_early(int last_fd)
     return 0;
 }
 
-/* Makes an empty, read-only directory the root; only in a mount namespace of its own. */
+/*
+ * Makes an empty, read-only directory the root; only in a mount namespace of its own. The mounts
+ * become private first, or the host would see this one too. A failure leaves the file system in
+ * sight, which the filter lets nobody open.
+ */
 static void empty_root(void)
 {
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
@@ -229,6 +269,10 @@ static void empty_root(void)
     }
 }
 
+/*
+ * Groups first: without root they could not be changed any more. All three ids each, so that there
+ * is no way back. Returns 0 or -errno.
+ */
 static int change_user(uid_t user, gid_t group)
 {
     if (geteuid() != 0 || user == (uid_t)-1) {

@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Device memory of a session and its VM, see ledger.h. */
+/*
+ * Device memory of a session and its VM: the VM's account is one number in a page that its workers
+ * share, the session's own sum is a counter in its turn page, and a hash table here remembers how
+ * much is behind each address, since a guest frees by address alone.
+ *
+ * When a worker ends, however it does, the mediator takes its counter off the account. So the
+ * account is raised before the counter and lowered after it: a worker that is killed in between
+ * leaves the account too high, and its VM has some bytes less until it is detached. The other way
+ * round it would have more than its quota.
+ */
 #include "worker/ledger.h"
 
 #include <stdlib.h>
@@ -8,6 +17,10 @@
 
 #define ROOM_MIN 64u
 
+/*
+ * A compare-and-swap rather than an addition that is taken back when it was too much: another
+ * session's allocation that fits would fail meanwhile.
+ */
 bool ledger_reserve(struct ledger *l, uint64_t bytes)
 {
     uint64_t used = shared_load64(&l->account->used);
@@ -24,6 +37,7 @@ bool ledger_reserve(struct ledger *l, uint64_t bytes)
     return true;
 }
 
+/* The counter first: see above. */
 void ledger_return(struct ledger *l, uint64_t bytes)
 {
     l->counters->memory -= bytes;
@@ -36,7 +50,10 @@ static size_t ledger_place(const struct ledger *l, uint64_t address)
     return (size_t)(address * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (l->room - 1);
 }
 
-/* The address's place, or the free one where it would be. */
+/*
+ * The address's place, or the free one where it would be. Ends, since at most half of the table is
+ * used (ledger_note()).
+ */
 static size_t ledger_find(const struct ledger *l, uint64_t address)
 {
     size_t i = ledger_place(l, address);
@@ -76,7 +93,11 @@ bool ledger_note(struct ledger *l, uint64_t address, uint64_t bytes)
     return true;
 }
 
-/* Those behind a place that becomes free move up, so that each is found from its own place on. */
+/*
+ * Those behind a place that becomes free move up, so that each is found from its own place on:
+ * ledger_find() stops at the first free one. An entry may move to the gap unless its own place lies
+ * behind that, counted round the table's end.
+ */
 static void close_gap(struct ledger *l, size_t gap)
 {
     const size_t mask = l->room - 1;
@@ -92,6 +113,10 @@ static void close_gap(struct ledger *l, size_t gap)
     l->entries[gap] = (struct ledger_entry){0};
 }
 
+/*
+ * Called when the GPU has freed the memory. An address that was not noted, or is freed a second
+ * time, changes nothing.
+ */
 void ledger_free(struct ledger *l, uint64_t address)
 {
     size_t i;
@@ -111,6 +136,7 @@ void ledger_limit(const struct ledger *l, uint64_t *free_bytes, uint64_t *total)
 {
     const uint64_t limit = shared_load64(&l->account->limit);
     const uint64_t used = shared_load64(&l->account->used);
+    /* The limit may have been lowered below what is used. */
     const uint64_t left = used < limit ? limit - used : 0;
 
     if (limit == 0) {

@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* vgpu-worker: its options, and what both kinds of worker share. See worker.h. */
+/*
+ * vgpu-worker: its options, and what both kinds of worker share. See worker.h.
+ *
+ * The same program is three: with --probe it tells which GPUs there are, for a mediator that never
+ * loads CUDA itself; with --queues and --queue it serves a queue; else it serves the register page.
+ * The options come from the mediator, which is trusted: a mistake in them ends the process with its
+ * usage. Nothing that a guest has written is read in this file.
+ *
+ * No descriptor is opened here: those of protocol/vgpu-worker.h are in place when it starts.
+ */
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -34,6 +43,10 @@ static void usage(FILE *out)
           out);
 }
 
+/*
+ * Runs before anything is given up, and loads the driver: a driver that crashes or hangs takes this
+ * process with it, and not the mediator.
+ */
 static int print_gpus(void)
 {
     char text[256];
@@ -70,12 +83,17 @@ static bool parse_backend(const char *text, enum backend_kind *kind)
 /* Says in log lines for whom it works. */
 static void set_label(const char *label)
 {
+    /* log_open() keeps the pointer. */
     static char program[80];
 
     snprintf(program, sizeof(program), "vgpu-worker of %s", label);
     log_open(program);
 }
 
+/*
+ * fail:CODE answers the owed request with this error: it has brought two workers down, or took too
+ * long.
+ */
 static bool parse_takeover(const char *text, struct options *o)
 {
     unsigned code;
@@ -145,6 +163,10 @@ static void parse_options(int argc, char **argv, struct options *o)
             good = false;
         }
     }
+    /*
+     * The size is checked as the formulas of the layout need it: vgpu_queues_max() of a wrong one
+     * would wrap. A queue's number without --queues would be ignored.
+     */
     if (!good || optind != argc || !vgpu_shm_size_valid(o->shm_size) ||
         o->queues > vgpu_queues_max(o->shm_size) || (o->queue != 0 && o->queue >= o->queues)) {
         usage(stderr);
@@ -154,6 +176,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
+    /* -1, which --user replaces: the user stays. */
     struct options options = {.user = (uid_t)-1, .group = (gid_t)-1};
 
     log_open("vgpu-worker");

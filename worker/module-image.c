@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether a module's image is what it seems, see module-image.h. */
+/*
+ * Whether a module's image is what it seems, see module-image.h. The driver is given a pointer and
+ * no length: it reads as far as the image's own headers tell it to. Without this check it would
+ * read beyond the worker's copy, and the guest could get hold of the bytes that lie there.
+ *
+ * Only offsets and sizes are looked at. The driver has to cope with the contents of the sections; a
+ * crash in it ends the session that has loaded the image, and no other.
+ */
 #include "worker/module-image.h"
 
 #include <elf.h>
@@ -7,6 +14,10 @@
 
 #include "common/fatbin.h"
 
+/*
+ * Whether `count` things of `size` bytes from `offset` on lie in an image, for any values: there is
+ * no product that could wrap.
+ */
 static bool in_image(uint64_t offset, uint64_t count, uint64_t size, uint64_t bytes)
 {
     return offset <= bytes && (size == 0 || count <= (bytes - offset) / size);
@@ -40,6 +51,7 @@ static bool check_elf(const uint8_t *image, uint64_t bytes)
         Elf64_Shdr section;
 
         memcpy(&section, image + header.e_shoff + i * sizeof(section), sizeof(section));
+        /* One without bytes in the image may say any size. */
         if (section.sh_type != SHT_NOBITS &&
             !in_image(section.sh_offset, section.sh_size, 1, bytes)) {
             return false;
@@ -60,7 +72,10 @@ static bool check_fatbin(const uint8_t *image, uint64_t bytes)
            header.bytes <= bytes - header.header_bytes;
 }
 
-/* Bytes that PTX can have; other forms, one with pointers among them, have others. */
+/*
+ * Bytes that PTX can have. Anything else that a driver may know is refused, above all the wrapper
+ * that nvcc puts around a fatbin: it holds a pointer, which would be the guest's choice.
+ */
 static bool check_text(const uint8_t *image, uint64_t bytes)
 {
     for (uint64_t i = 0; i < bytes && image[i] != '\0'; i++) {

@@ -24,7 +24,7 @@
 #include "worker/isolation.h"
 #include "worker/worker.h"
 
-/* How long to poll after an answer. */
+/* How long to poll after an answer, in a dialogue. */
 #define SPIN_NS (200 * NS_PER_US)
 /*
  * The pause between an answer and the next doorbell that makes polling worth it. It includes
@@ -45,8 +45,9 @@ struct worker {
 enum source { SOURCE_LINK, SOURCE_DOORBELL, SOURCE_BACKEND };
 
 /*
- * One worker at a time serves a register page. A record lock belongs to its process and
- * ends with it, so the wait is for the end of a predecessor that was killed.
+ * One worker at a time serves a register page. A record lock belongs to its process and ends with
+ * it, so the wait is for the end of a predecessor that was killed. Without it both could answer the
+ * same request.
  */
 static int lock_page(int memfd, uint64_t shm_size)
 {
@@ -137,8 +138,9 @@ static bool register_worker_spinning(const struct worker *w)
 }
 
 /*
- * In how many ms something is to be done that no descriptor tells, -1: never. *deaf: the doorbell
- * is rung more often than the VM may, and is not listened to until then.
+ * In how many ms something is to be done that no descriptor tells, -1: never. Less than a
+ * millisecond becomes 0, which is to poll: a turn that is about to begin is worth that. *deaf: the
+ * doorbell is rung more often than the VM may, and is not listened to until then.
  */
 static int wait_limit(struct worker *w, bool *deaf)
 {
@@ -166,6 +168,7 @@ static int register_worker_serve(struct worker *w)
         bool deaf, listen;
         int limit, n;
 
+        /* A request that waits for a turn stays in the journal, for the next mediator's worker. */
         if (w->finishing && w->registers.state != REGISTERS_RUNNING) {
             interrupt_flush(&w->registers.interrupt);
             return 0;

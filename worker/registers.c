@@ -1,5 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Serving a register page: states and orders of stores as registers.h tells. */
+/*
+ * Serving a register page: states and orders of stores as registers.h tells. A request comes by the
+ * doorbell, or from the journal of the worker before; accept_request() decodes it and answers, runs
+ * or queues it.
+ *
+ *   IDLE      The journal is EMPTY, no turn is held, and an answer is owed only where a doorbell
+ *             is still up. That may be taken.
+ *   WAITING   The journal is ACCEPTED, and nothing is done yet. Some turns may be held; they are
+ *             given back if others come first. A worker that is killed here loses nothing.
+ *   RUNNING   The journal is STARTED or ONCE. The backend reads and writes the copy or the shared
+ *             memory, so no turn is given back, whatever its word says, until it has finished.
+ *
+ * In each state the guest may write to its buffers what it likes: s->copy is what counts. How a
+ * request is decoded is in request.c; waiting for descriptors is register-worker.c's.
+ */
 #include "worker/registers.h"
 
 #include <errno.h>
@@ -12,6 +26,7 @@
 /* How often a request that has one turn and waits for another looks whether it still has it. */
 #define LOOK_NS (10 * NS_PER_MS)
 
+/* The flag follows whether the guest has MSI-X on: a guest that polls wakes nobody. */
 static void signal_irq(struct registers *s)
 {
     if (shared_load(&s->page->irq_wanted) != 0) {
@@ -31,7 +46,11 @@ static void count_answer(struct registers *s, enum vgpu_error error)
     }
 }
 
-/* Gives the answer; the page is idle then. `length` bytes of s->response are it. */
+/*
+ * Gives the answer; the page is idle then. `length` bytes of s->response are it. If this worker is
+ * killed before STATUS is stored the next one runs the request again, or says that it may not; if
+ * before the journal is EMPTY, STATUS tells the next one that nothing is owed.
+ */
 static void publish_answer(struct registers *s, enum vgpu_error error, uint32_t length)
 {
     memcpy(s->page->response, s->response, length);
@@ -47,7 +66,10 @@ static void publish_answer(struct registers *s, enum vgpu_error error, uint32_t 
     signal_irq(s);
 }
 
-/* The journal's text before its state, so that a state is never ahead of its text. */
+/*
+ * The journal's text before its state, so that a state is never ahead of its text. The next worker
+ * reads the state first.
+ */
 static void note_journal(struct registers *s, enum vgpu_journal_state state)
 {
     struct vgpu_journal *journal = &s->page->journal;
@@ -77,7 +99,10 @@ static struct backend_job make_job(struct registers *s)
     return job;
 }
 
-/* Ends all turns. Returns 0 or -errno of the link. */
+/*
+ * Ends all turns that are held, also when one of the messages fails. Returns 0 or the first error
+ * of the link.
+ */
 static int end_turns(struct registers *s)
 {
     int r = 0;
@@ -93,7 +118,10 @@ static int end_turns(struct registers *s)
     return r;
 }
 
-/* After the backend: `r` is 0 or its error. */
+/*
+ * After the backend: `r` is 0 or its error. The guest has its answer before turns are returned: it
+ * need not wait for the messages to the mediator.
+ */
 static int finish_request(struct registers *s, int r)
 {
     const uint64_t ns = clock_ns() - s->started_ns;
@@ -115,6 +143,10 @@ static int finish_request(struct registers *s, int r)
     return r == 0 || r == -ENOMEM ? link : r;
 }
 
+/*
+ * The journal says so before the backend starts. STARTED where the sum goes elsewhere than the
+ * operands: to do it again gives the same. ONCE where it replaces one of them.
+ */
 static int run_request(struct registers *s)
 {
     const struct backend_job job = make_job(s);
@@ -149,7 +181,10 @@ static bool turn_stopped(const struct registers *s)
     return false;
 }
 
-/* In how many ns the turns that it has may be used. */
+/*
+ * In how many ns the turns that it has may be used: then the work of the sessions before is about
+ * to end. The mediator may store an earlier time at any moment, and says so by a TURN.
+ */
 static uint64_t starts_in(const struct registers *s)
 {
     const uint64_t now = clock_ns();
@@ -182,6 +217,7 @@ static int take_turns(struct registers *s)
         if (!(needed & ~s->held & 1u << i)) {
             continue;
         }
+        /* One that was asked for is only looked at, since a second ASK would be a mistake. */
         if (s->turns[i].asked ? !turn_granted(&s->turns[i]) : !turn_try(&s->turns[i])) {
             s->state = REGISTERS_WAITING;
             return s->turns[i].asked ? 0 : turn_ask(&s->turns[i]);
@@ -192,6 +228,7 @@ static int take_turns(struct registers *s)
     return starts_in(s) == 0 ? run_request(s) : 0;
 }
 
+/* Never 0 while there is something to wait for: hence the nanosecond that is added. */
 uint64_t registers_wait(const struct registers *s)
 {
     if (s->state != REGISTERS_WAITING || s->held == 0) {
@@ -224,7 +261,10 @@ static void give_answer(struct registers *s)
     publish_answer(s, VGPU_ERROR_NONE, length);
 }
 
-/* Decodes s->copy and starts, queues or answers it. */
+/*
+ * Decodes s->copy and starts, queues or answers it. A request that needs no turn is not noted in
+ * the journal: it is answered at once, and a worker that took over would find it in the buffer.
+ */
 static int accept_request(struct registers *s)
 {
     const enum vgpu_error error = request_decode(s->copy, s->length, s->shm_size, &s->request);
@@ -249,7 +289,10 @@ static int take_request(struct registers *s)
     return accept_request(s);
 }
 
-/* The same, from the journal of the worker before. */
+/*
+ * The same, from the journal of the worker before. The page is also QEMU's, so what the journal
+ * holds is decoded like a guest's bytes.
+ */
 static int take_over_owed(struct registers *s)
 {
     s->length = shared_load(&s->page->journal.length);
@@ -261,6 +304,7 @@ int registers_doorbell(struct registers *s)
 {
     eventfd_t value;
 
+    /* QEMU has the eventfd too: if it has emptied it, reading would block, and nobody has rung. */
     if (!eventfds_ready(s->doorbell)) {
         return 0;
     }
@@ -292,6 +336,10 @@ int registers_backend(struct registers *s)
     return r == -EINPROGRESS ? 0 : finish_request(s, r);
 }
 
+/*
+ * The guest was reset. STATUS comes last: while it is BUSY a worker that took over would look at
+ * the journal, which is not EMPTY yet.
+ */
 static void discard_owed(struct registers *s)
 {
     eventfds_clear(s->doorbell);
@@ -332,8 +380,12 @@ int registers_start(struct registers *s, enum registers_takeover takeover, enum 
     case VGPU_JOURNAL_STARTED:
         return take_over_owed(s);
     case VGPU_JOURNAL_EMPTY:
-        /* It was not noted yet. Where its doorbell is still up, that brings it again. */
+        /*
+         * The worker before was killed between storing BUSY and noting the request, or answering
+         * one that is not noted. A doorbell that is still up brings it: it is not to run twice.
+         */
         return eventfds_ready(s->doorbell) ? 0 : take_request(s);
+    /* ONCE, or what a hostile QEMU has written. */
     default:
         publish_answer(s, VGPU_ERROR_WORKER_LOST, 0);
         return 0;

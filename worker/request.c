@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decoder of register-mode requests. One table says what each opcode takes; the checks
- * that all opcodes share are made once, from the table.
+ * Decoder of register-mode requests. One table says what each opcode takes; the checks that all
+ * opcodes share are made once, from the table: length, opcode, then type and count. Each opcode's
+ * own function then has a count that is in range, and looks at its operands.
+ *
+ * The bytes are a hostile guest's, copied once by the caller. Nothing is computed from them that
+ * could wrap before it is compared with a limit, and nothing is looked at beyond `length`.
  */
 #include "worker/request.h"
 
@@ -17,6 +21,7 @@ struct opcode_rule {
                               struct request *request);
 };
 
+/* Any bytes, as many as there are: `count`, which was 0 in the header, becomes their number. */
 static enum vgpu_error decode_echo(const uint8_t *operands, uint32_t length, uint64_t shm_size,
                                    struct request *request)
 {
@@ -50,13 +55,19 @@ static enum vgpu_error decode_add_inline(const uint8_t *operands, uint32_t lengt
     return VGPU_ERROR_NONE;
 }
 
-/* Whether [offset, offset + bytes) lies in [0, size), for any values of the first two. */
+/*
+ * Whether [offset, offset + bytes) lies in [0, size), for any values of the first two: no sum is
+ * made that could wrap.
+ */
 static bool request_in_range(uint64_t offset, uint64_t bytes, uint64_t size)
 {
     return offset <= size && bytes <= size - offset;
 }
 
-/* Whether two ranges of `bytes`, both known to lie inside the memory, share a byte. */
+/*
+ * Whether two ranges of `bytes`, both known to lie inside the memory, share a byte. The sums do not
+ * wrap: the memory has VGPU_SHM_MAX bytes at most.
+ */
 static bool vectors_overlap(uint64_t one, uint64_t other, uint64_t bytes)
 {
     return one < other + bytes && other < one + bytes;
@@ -80,6 +91,10 @@ static enum vgpu_error decode_add_shm(const uint8_t *operands, uint32_t length, 
         !request_in_range(add.sum, bytes, shm_size)) {
         return VGPU_ERROR_BAD_RANGE;
     }
+    /*
+     * In place is allowed, element by element. A sum that is shifted against an operand would
+     * overwrite elements before they are read, and not the same ones on every backend.
+     */
     if ((add.sum != add.a && vectors_overlap(add.sum, add.a, bytes)) ||
         (add.sum != add.b && vectors_overlap(add.sum, add.b, bytes))) {
         return VGPU_ERROR_BAD_OVERLAP;
@@ -115,9 +130,11 @@ enum vgpu_error request_decode(const uint8_t *bytes, uint32_t length, uint64_t s
         return VGPU_ERROR_BAD_OPCODE;
     }
     rule = &rules[header.opcode];
+    /* Of the union, an opcode fills in its own member alone. */
     memset(request, 0, sizeof(*request));
     request->opcode = (enum vgpu_opcode)header.opcode;
     if (!rule->elements) {
+        /* Fields without a meaning are 0, so that they can get one in a later version. */
         if (header.type != 0 || header.count != 0) {
             return VGPU_ERROR_BAD_RESERVED;
         }

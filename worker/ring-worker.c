@@ -35,7 +35,7 @@
 #define SPIN_WORK_NS (10 * NS_PER_MS)
 #define SPIN_TURN_NS (400 * NS_PER_US)    /* for a turn that was asked for, or is announced */
 #define SPIN_PATIENT_NS (200 * NS_PER_US) /* for work, when the last one took longer than that */
-/* From then on others that want the processor come first. */
+/* From then on other processes that want the processor come first. */
 #define YIELD_NS (200 * NS_PER_US)
 /* How often the descriptors are looked at meanwhile. */
 #define LOOK_NS (50 * NS_PER_US)
@@ -78,7 +78,10 @@ static int ring_worker_handle_link(struct ring_worker *w)
         return n < 0 ? (int)n : -EPIPE;
     }
     if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN) {
-        /* The words are looked at in any case; now, and in the moment to come, in a hurry. */
+        /*
+         * The words are looked at in each round anyway. The message is there to wake this worker,
+         * which looks on without naps for the moment to come, since the turn is near.
+         */
         w->active_ns = clock_ns();
         return 0;
     }
@@ -153,7 +156,16 @@ static int sleep_until_woken(struct ring_worker *w)
     return r;
 }
 
-/* Nothing could be done just now: looks on for a while, then sleeps. */
+/*
+ * Nothing could be done just now: looks on for a while, then sleeps. Returns 0 or -errno of the
+ * link. The cases, in this order:
+ *
+ *   only the mediator can help    a turn was asked for and nothing is on the GPU: its message wakes
+ *   work is known to be long      naps until shortly before it is expected to end
+ *   longer than one looks on      sleeps for the doorbell when there is no work; else naps, each
+ *                                 for a 64th of the time waited so far
+ *   otherwise                     looks on, from 200 us on letting others run in between
+ */
 static int wait_for_more(struct ring_worker *w)
 {
     struct ring_session *s = &w->session;
@@ -197,6 +209,10 @@ static int ring_worker_serve(struct ring_worker *w)
         if (r == -ETIME) {
             log_warning(
                 "work on the GPU takes longer than the VM's max-kernel; ending the session");
+            /*
+             * Threads of the guest that wait are to have their answers, and their interrupt, before
+             * this worker ends.
+             */
             ring_session_fail(&w->session, VGPU_GPU_LAUNCH_TIMEOUT);
             interrupt_flush(&w->session.ring.interrupt);
             return end_code(VGPU_QUEUE_END_TIMEOUT);
@@ -219,7 +235,11 @@ static int ring_worker_serve(struct ring_worker *w)
 
 /* Starting --------------------------------------------------------------------------------- */
 
-/* Reads the claim, once, and checks it. */
+/*
+ * Reads the claim, once, and checks it. Another process of the guest can change it at any moment;
+ * the host believes it no further than that the part lies within the arena. The address is not
+ * checked but for its range: whether it is free is seen when the part is mapped.
+ */
 static bool read_claim(const struct options *o, struct vgpu_claim *claim)
 {
     struct vgpu_control *control = worker_map(VGPU_WORKER_FD_MEMFD, VGPU_CONTROL_SIZE, 0,
@@ -235,7 +255,11 @@ static bool read_claim(const struct options *o, struct vgpu_claim *claim)
            claim->arena_address <= INT64_MAX - claim->arena_size;
 }
 
-/* Maps the session's part of the arena where the guest process has it. */
+/*
+ * Maps the session's part of the arena where the guest process has it. The guest chooses the
+ * address: without MAP_FIXED_NOREPLACE its memory could come in the place of this process's own
+ * code or stack. The GPU's driver gets the part from here, so this comes before gpu_open().
+ */
 static bool map_arena(const struct vgpu_claim *claim, struct gpu_arena *arena)
 {
     void *wanted = (void *)(uintptr_t)claim->arena_address;

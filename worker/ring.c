@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker's side of a command queue, see ring.h. */
+/*
+ * The worker's side of a command queue. Everything in the queue is a hostile guest's, at any
+ * moment: ring->head and ring->parked are this side's own numbers, which the guest can overwrite in
+ * the queue but never change here; `tail` is read when all that it promised is taken; a header is
+ * copied, then checked, then believed.
+ *
+ * A command's form is checked here: that it lies in what was posted, in one piece, and that its
+ * slot exists. Whether its opcode is known and its length right for that is commands.c's.
+ */
 #include "worker/ring.h"
 
 #include <string.h>
@@ -8,6 +16,10 @@
 
 #define HEADER ((uint32_t)sizeof(struct vgpu_command))
 
+/*
+ * `head` and `parked` may be left from the session before; the guest clears the queue too, but it
+ * is not relied upon.
+ */
 void ring_init(struct ring *ring, struct vgpu_queue *queue, int irq)
 {
     *ring = (struct ring){.queue = queue, .interrupt = {.fd = irq}};

@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Work in rows, see rows.h. */
+/*
+ * Work in rows and slices: whether a guest's numbers for it can be. From the first byte to the last
+ * there are
+ *
+ *   (rows * (depth - 1) + height - 1) * pitch + width
+ *
+ * bytes. The last row ends with its width and not with its pitch, and the last slice with its last
+ * row: a copy may end where the arena does. Each step is checked, since a product that has wrapped
+ * would look like one that fits.
+ */
 #include "worker/rows.h"
 
 bool rows_fit(const struct gpu_arena *arena, const struct rows_side *side, bool in_arena,
