@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Calls of CUDA's driver API where there is no GPU: enough for programs that use the built-in
- * kernels, and for tests of all that lies between. What is not here is NOT_SUPPORTED.
+ * kernels, and for tests of all that lies between. A call that is not in the table at the end is
+ * NOT_SUPPORTED; the generated code has checked lengths and handles before anything here is called.
+ *
+ * The attributes are those of a small card with one multiprocessor, so that programs which choose
+ * their grids by them choose sensible ones. An attribute of something that is not there is 0. Each
+ * call answers with the error that has lost the context, if one has, as NVIDIA's driver does.
  */
 #include <limits.h>
 #include <string.h>
@@ -49,6 +54,7 @@ static const struct {
     {CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR, 1},
 };
 
+/* `count` is how many attributes the guest knows, which may be fewer or more than these. */
 static enum vgpu_gpu_error cpu_device_attributes(struct gpu *gpu, int *values, unsigned count)
 {
     memset(values, 0, count * sizeof(*values));
@@ -64,6 +70,7 @@ static enum vgpu_gpu_error cpu_device_identity(struct gpu *gpu, CUuuid *uuid, ch
 {
     static const char id[] = "0000:00:00.0";
 
+    /* With its NUL this has the 16 bytes of a UUID. */
     memcpy(uuid->bytes, "vGPU on the CPU", sizeof(uuid->bytes));
     memcpy(pci_bus_id, id, sizeof(id));
     return gpu->lost;
@@ -74,6 +81,7 @@ static enum vgpu_gpu_error cpu_function_attributes(struct gpu *gpu, int *values,
 {
     (void)function;
     memset(values, 0, count * sizeof(*values));
+    /* The last one of these; a guest that asks for fewer than all gets zeros. */
     if (count > CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
         values[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK] = MAX_THREADS;
         values[CU_FUNC_ATTRIBUTE_NUM_REGS] = 1;
@@ -82,6 +90,7 @@ static enum vgpu_gpu_error cpu_function_attributes(struct gpu *gpu, int *values,
     return gpu->lost;
 }
 
+/* The built-in module has no global variables. */
 static enum vgpu_gpu_error cpu_module_global(struct gpu *gpu, CUdeviceptr *address, size_t *bytes,
                                              struct gpu_module *module, const char *name)
 {
@@ -92,6 +101,7 @@ static enum vgpu_gpu_error cpu_module_global(struct gpu *gpu, CUdeviceptr *addre
     return gpu->lost != VGPU_GPU_SUCCESS ? gpu->lost : VGPU_GPU_NOT_FOUND;
 }
 
+/* There is one priority. Either result may be unwanted, which is NULL. */
 static enum vgpu_gpu_error cpu_priority_range(struct gpu *gpu, int *least, int *greatest)
 {
     if (least) {
@@ -120,6 +130,7 @@ static enum vgpu_gpu_error cpu_get_cache(struct gpu *gpu, CUfunc_cache *config)
     return gpu->lost;
 }
 
+/* Without effect, but a value that NVIDIA's driver would refuse is refused. */
 static enum vgpu_gpu_error cpu_set_cache(struct gpu *gpu, CUfunc_cache config)
 {
     return config < CU_FUNC_CACHE_PREFER_NONE || config > CU_FUNC_CACHE_PREFER_EQUAL
@@ -136,6 +147,10 @@ static enum vgpu_gpu_error cpu_set_function_cache(struct gpu *gpu, struct gpu_fu
 
 /* Occupancy: as far as threads go. */
 
+/*
+ * As many as the threads of one multiprocessor allow: registers and shared memory are not what
+ * limits these kernels.
+ */
 static enum vgpu_gpu_error cpu_active_blocks(struct gpu *gpu, int *blocks,
                                              struct gpu_function *function, int block_size,
                                              size_t shared_bytes)
@@ -159,6 +174,7 @@ static enum vgpu_gpu_error cpu_active_blocks_flags(struct gpu *gpu, int *blocks,
                : cpu_active_blocks(gpu, blocks, function, block_size, shared_bytes);
 }
 
+/* All of it, whatever the number of blocks: the kernels use none. */
 static enum vgpu_gpu_error cpu_available_shared(struct gpu *gpu, size_t *bytes,
                                                 struct gpu_function *function, int blocks,
                                                 int block_size)
@@ -172,8 +188,9 @@ static enum vgpu_gpu_error cpu_available_shared(struct gpu *gpu, size_t *bytes,
     return gpu->lost;
 }
 
-/* Words that streams wait for and write. */
+/* Words that streams wait for and write: callbacks and the gates of graphs are made of them. */
 
+/* The flags are the condition, enum cpu_wait; cpu_word() refuses others. */
 static enum vgpu_gpu_error cpu_wait32(struct gpu *gpu, struct gpu_stream *stream,
                                       CUdeviceptr address, cuuint32_t value, unsigned flags)
 {
@@ -201,6 +218,7 @@ static enum vgpu_gpu_error cpu_write64(struct gpu *gpu, struct gpu_stream *strea
                      : cpu_word(gpu, &(struct cpu_word){address, value, 8, 0, true}, stream);
 }
 
+/* Calls without a function here answer NOT_SUPPORTED. */
 const struct gpu_calls cpu_calls = {
     .device_attributes = cpu_device_attributes,
     .device_identity = cpu_device_identity,

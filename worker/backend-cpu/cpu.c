@@ -41,6 +41,10 @@ static void add_int32(const uint32_t *a, const uint32_t *b, uint32_t *sum, uint6
     }
 }
 
+/*
+ * The processor's own NaNs have other bits than the GPU's, so each is replaced: only a NaN is not
+ * equal to itself.
+ */
 static void add_float32(const float *a, const float *b, uint32_t *sum, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {
@@ -61,6 +65,10 @@ static void cpu_vector_add(const struct backend_job *job)
     }
 }
 
+/*
+ * sem_wait() comes back early for signals alone. The eventfd's write and the read in cpu_finish()
+ * order the sum before the answer.
+ */
 static void *cpu_vector_thread(void *argument)
 {
     struct cpu_backend *cpu = argument;
@@ -76,6 +84,7 @@ static void *cpu_vector_thread(void *argument)
     }
 }
 
+/* Called with no job running, as backend.h has it, so the thread is not looking at `job`. */
 static int cpu_start(struct backend *backend, const struct backend_job *job)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
@@ -89,6 +98,7 @@ static int cpu_start(struct backend *backend, const struct backend_job *job)
     return -EINPROGRESS;
 }
 
+/* A sum on the CPU cannot fail: it is done, or it is early. */
 static int cpu_finish(struct backend *backend)
 {
     eventfd_t value;
@@ -96,6 +106,7 @@ static int cpu_finish(struct backend *backend)
     return eventfd_read(backend->event_fd, &value) == 0 ? 0 : -EINPROGRESS;
 }
 
+/* Waits for a job that runs: it uses the caller's memory. */
 static void cpu_vector_close(struct backend *backend)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;

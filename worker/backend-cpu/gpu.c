@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a ring session computes on where there is no GPU; what it has of CUDA's other calls is in
- * calls.c. Device memory is host memory under
- * addresses of its own, kernels are the built-in ones, in C.
+ * What a ring session computes on where there is no GPU: device memory is host memory under
+ * addresses of its own, kernels are the built-in ones, in C. The results are a GPU's bit for bit;
+ * nothing is said of how long they take. CUDA's other calls are in calls.c.
  *
- * A thread carries out work in the order in which it was submitted, whatever its stream: that
- * is one of the orders that streams allow, and waiting for an event is done by then. Positions
- * count the work submitted and the work done; a fence is a position.
+ * There are two threads. The worker's own calls the functions here: they check, resolve addresses
+ * and put work into a ring. The other one carries it out in the order in which it was submitted,
+ * whatever its stream: that is one of the orders that streams allow, and waiting for an event is
+ * done by then. So positions do for everything: `submitted` counts the work in, `done` the work
+ * out, a fence is a position, and so is the end of a stream.
  *
- * Addresses are looked up when work is submitted. An address that does not hold up is what it is
- * on a GPU: the context is lost, and all later calls say so.
+ * A piece of work holds pointers of the host, resolved when it was submitted. They stay good since
+ * memory, and events, are freed by the same thread, as work behind the work that uses them.
+ *
+ * An address that does not hold up is what it is on a GPU: the context is lost, and all later calls
+ * say so. Only sooner: when the work is submitted, and not when it is carried out.
+ *
+ * Of `struct cpu_gpu` the thread touches the ring, the two counts, `stop`, and an event's time; all
+ * else is the worker's own and needs no mutex. There are no graphs here, whose nodes exec-graph.c
+ * carries out one by one, and no mapped memory.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -104,6 +113,7 @@ static struct cpu_gpu *cpu_of(struct gpu *gpu)
 
 /* The thread ----------------------------------------------------------------------------- */
 
+/* Asked by work that may never end, so that a session can be closed all the same. */
 static bool cpu_stopping(struct cpu_gpu *cpu)
 {
     return __atomic_load_n(&cpu->stop, __ATOMIC_RELAXED);
@@ -125,6 +135,10 @@ static void run_fill(const struct work *work)
     }
 }
 
+/*
+ * memmove(), since a guest may have both sides overlap: on a GPU any bytes may come of that, here
+ * it would be undefined behaviour of the worker.
+ */
 static void run_copy(const struct work *work)
 {
     const uint64_t rows = work->rows ? work->rows : 1;
@@ -154,11 +168,16 @@ static bool value_there(const struct work *work)
         return value == wanted;
     case CPU_WAIT_AND:
         return (value & wanted) != 0;
+    /* NOR. The bits above the word's own are ones after the complement, and are shifted out. */
     default:
         return ~(value | wanted) << (64 - 8 * work->width) != 0;
     }
 }
 
+/*
+ * The guest writes the word, and nobody tells this thread: it looks at it now and then. All other
+ * streams' work waits behind this, which is what docs/cuda.md says of hosts without a GPU.
+ */
 static void wait_value(struct cpu_gpu *cpu, const struct work *work)
 {
     const struct timespec nap = {.tv_nsec = 20 * (long)NS_PER_US};
@@ -177,6 +196,10 @@ static void write_value(const struct work *work)
     }
 }
 
+/*
+ * By memcpy(), here and below, since a guest's addresses need not be aligned. On a GPU that would
+ * be an error; here it would be undefined behaviour.
+ */
 static void run_vadd(const struct work *work)
 {
     for (uint64_t i = 0; i < work->count; i++) {
@@ -270,6 +293,7 @@ static void *cpu_gpu_thread(void *argument)
         if (cpu->stop) {
             break;
         }
+        /* Without the mutex: work may take long, and the worker's thread goes on submitting. */
         work = cpu->work[cpu->done % WORK_MAX];
         pthread_mutex_unlock(&cpu->mutex);
         cpu_carry_out(cpu, &work);
@@ -281,7 +305,10 @@ static void *cpu_gpu_thread(void *argument)
     return NULL;
 }
 
-/* Submits work; the caller has seen that there is room. Returns its position. */
+/*
+ * Submits work; the caller has seen that there is room (cpu_room()). Returns its position, which is
+ * never 0: an event that was never recorded has that.
+ */
 static uint64_t cpu_submit(struct cpu_gpu *cpu, const struct work *work)
 {
     uint64_t position;
@@ -327,7 +354,10 @@ static size_t cpu_find_allocation(const struct cpu_gpu *cpu, uint64_t address)
     return low;
 }
 
-/* Where [address, address + count * width) lies, or NULL: then the context is lost. */
+/*
+ * Where [address, address + count * width) lies, in the arena or in one allocation, or NULL: then
+ * the context is lost. For any values: the product counts only if it has not wrapped.
+ */
 static void *cpu_resolve(struct cpu_gpu *cpu, uint64_t address, uint64_t count, uint64_t width)
 {
     const size_t i = cpu_find_allocation(cpu, address);
@@ -349,6 +379,7 @@ static void *cpu_resolve(struct cpu_gpu *cpu, uint64_t address, uint64_t count, 
     return NULL;
 }
 
+/* What this GPU has. What the VM may have of it is the ledger's matter, not this file's. */
 static enum vgpu_gpu_error cpu_mem_info(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total)
 {
     *free_bytes = cpu_of(gpu)->limit - cpu_of(gpu)->used;
@@ -370,7 +401,10 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
     if (cpu->head.lost != VGPU_GPU_SUCCESS) {
         return cpu->head.lost;
     }
-    /* Whole granules, so that many small ones are limited too. */
+    /*
+     * Whole granules, so that many small ones are limited too. The first comparison is there since
+     * rounding the largest values up would wrap.
+     */
     if (bytes > cpu->limit || granules_of(bytes) > cpu->limit - cpu->used) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
@@ -386,10 +420,15 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
     }
     a = &cpu->allocations[cpu->allocation_count];
     *a = (struct allocation){.address = cpu->next_address, .bytes = bytes};
+    /* Zeroed, since what was on the worker's heap is not for the guest. */
     a->memory = calloc(1, bytes);
     if (!a->memory) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
+    /*
+     * No address is used a second time, and between two allocations there is nothing: so memory
+     * that was freed, and the byte behind an allocation, are found to be wrong.
+     */
     cpu->next_address += granules_of(bytes) + GRANULE;
     cpu->allocation_count++;
     cpu->used += granules_of(bytes);
@@ -434,7 +473,10 @@ static enum vgpu_gpu_error cpu_copy(struct gpu *gpu, const struct gpu_copy *copy
     return cpu->head.lost;
 }
 
-/* The same for rows: the bytes from the first to the last. */
+/*
+ * The same for rows: the bytes from the first to the last, which have to lie in one allocation with
+ * the gaps between them. There is at least one row.
+ */
 static void *resolve_rows(struct cpu_gpu *cpu, uint64_t address, uint64_t pitch, uint64_t width,
                           uint64_t rows)
 {
@@ -495,7 +537,10 @@ static enum vgpu_gpu_error cpu_fill_rows(struct gpu *gpu, const struct gpu_fill_
     return cpu->head.lost;
 }
 
-/* A word that the stream waits for or writes; its address is a multiple of its width. */
+/*
+ * A word that the stream waits for or writes; its address is a multiple of its width, or it could
+ * not be read and written as one.
+ */
 enum vgpu_gpu_error cpu_word(struct gpu *gpu, const struct cpu_word *word,
                              struct gpu_stream *stream)
 {
@@ -543,6 +588,10 @@ static enum vgpu_gpu_error cpu_fill(struct gpu *gpu, const struct gpu_fill *fill
 
 /* Kernels: parameters as their functions in vgpu-queue.h have them ------------------------- */
 
+/*
+ * Parameters are read when the kernel is launched, once; cpu_launch() has seen that there are as
+ * many bytes as the kernel wants. The functions below resolve all addresses, also of 0 elements.
+ */
 static uint64_t kernel_param(const struct gpu_launch *launch, size_t offset)
 {
     uint64_t value;
@@ -584,6 +633,7 @@ static void make_spin(struct cpu_gpu *cpu, const struct gpu_launch *launch, stru
     work->count = kernel_param(launch, 0);
 }
 
+/* What a kernel is called, what makes work of its parameters, and how these are laid out. */
 static const struct kernel {
     const char *name;
     void (*make)(struct cpu_gpu *cpu, const struct gpu_launch *launch, struct work *work);
@@ -597,6 +647,7 @@ static const struct kernel {
 };
 #define KERNELS (sizeof(kernels) / sizeof(kernels[0]))
 
+/* One module and one function of each name, for good: unloading frees nothing. */
 static struct gpu_module builtin;
 static struct gpu_function functions[KERNELS] = {
     {"vadd", &kernels[0]},
@@ -659,6 +710,7 @@ static enum vgpu_gpu_error cpu_function_param(struct gpu *gpu, struct gpu_functi
     return VGPU_GPU_SUCCESS;
 }
 
+/* Grid and block are not looked at: the built-in kernels do the same work in any. */
 static enum vgpu_gpu_error cpu_launch(struct gpu *gpu, struct gpu_function *function,
                                       const struct gpu_launch *launch, struct gpu_stream *stream)
 {
@@ -678,6 +730,7 @@ static enum vgpu_gpu_error cpu_launch(struct gpu *gpu, struct gpu_function *func
     return cpu->head.lost;
 }
 
+/* One thread does all work, so nothing runs beside anything else. */
 static uint32_t cpu_launch_part(struct gpu *gpu, struct gpu_function *function,
                                 const struct vgpu_cmd_launch *shape)
 {
@@ -687,6 +740,7 @@ static uint32_t cpu_launch_part(struct gpu *gpu, struct gpu_function *function,
     return PREDICT_WHOLE;
 }
 
+/* What NVIDIA's driver has at first. They are stored and told, and change nothing. */
 size_t cpu_limits[] = {
     [CU_LIMIT_STACK_SIZE] = 1 << 10,
     [CU_LIMIT_PRINTF_FIFO_SIZE] = 1 << 20,
@@ -701,6 +755,10 @@ static enum vgpu_gpu_error cpu_set_limit(struct gpu *gpu, CUlimit limit, uint64_
 
 /* Streams, events, fences ------------------------------------------------------------------ */
 
+/*
+ * Flags and priority have no meaning where all work is done in one order. The list is for
+ * cpu_gpu_close().
+ */
 static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags, int32_t priority,
                                              struct gpu_stream **stream)
 {
@@ -726,6 +784,7 @@ static enum vgpu_gpu_error cpu_stream_create(struct gpu *gpu, uint32_t flags, in
     return VGPU_GPU_SUCCESS;
 }
 
+/* No work in the ring points to its stream. */
 static void cpu_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 {
     (void)gpu;
@@ -739,7 +798,10 @@ static void cpu_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 static enum vgpu_gpu_error cpu_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
                                            struct gpu_event *event)
 {
-    /* The event happens first in any case. */
+    /*
+     * The record is in the ring already, so the event happens before whatever comes next. But a
+     * fence of the stream is to wait for it too.
+     */
     stream = stream ? stream : &cpu_of(gpu)->main;
     stream->last = stream->last > event->position ? stream->last : event->position;
     return gpu->lost;
@@ -775,7 +837,7 @@ static void cpu_event_destroy(struct gpu *gpu, struct gpu_event *event)
     if (event->next) {
         event->next->place = event->place;
     }
-    /* The thread may be about to write to it. */
+    /* The thread may be about to write to it, so it is freed there, behind its last record. */
     cpu_submit(cpu_of(gpu), &(struct work){.kind = WORK_DROP_EVENT, .event = event});
 }
 
@@ -799,6 +861,10 @@ static enum vgpu_gpu_error poll_position(struct cpu_gpu *cpu, uint64_t position)
     return position_done(cpu) >= position ? VGPU_GPU_SUCCESS : VGPU_GPU_NOT_READY;
 }
 
+/*
+ * The position is what the event was recorded as by now: a later record changes nothing for those
+ * who wait. One that was never recorded has 0, which is passed.
+ */
 static enum vgpu_gpu_error cpu_event_fence(struct gpu *gpu, struct gpu_event *event,
                                            struct gpu_fence *fence)
 {
@@ -816,6 +882,7 @@ static enum vgpu_gpu_error cpu_event_elapsed(struct gpu *gpu, struct gpu_event *
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
     const uint64_t last = start->position > end->position ? start->position : end->position;
+    /* Until both are done their times are the thread's to write. */
     const enum vgpu_gpu_error error = poll_position(cpu, last);
 
     if (start->position == 0 || end->position == 0 || !start->timing || !end->timing) {
@@ -832,11 +899,18 @@ static enum vgpu_gpu_error cpu_fence(struct gpu *gpu, struct gpu_stream *stream,
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
 
-    /* Only this thread submits. The default stream ends after all others. */
+    /*
+     * Only this thread submits, so `submitted` is read without the mutex. The default stream ends
+     * after all others.
+     */
     *fence = (struct gpu_fence){.position = stream ? stream->last : cpu->submitted};
     return cpu->head.lost;
 }
 
+/*
+ * Of the default stream its own work alone, since flight.c watches each stream by itself. To wait
+ * for that stream as a program does is cpu_fence().
+ */
 static enum vgpu_gpu_error cpu_stream_poll(struct gpu *gpu, struct gpu_stream *stream)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
@@ -849,12 +923,17 @@ static enum vgpu_gpu_error cpu_fence_poll(struct gpu *gpu, const struct gpu_fenc
     return poll_position(cpu_of(gpu), fence->position);
 }
 
+/* A position holds nothing. */
 static void cpu_fence_release(struct gpu *gpu, struct gpu_fence *fence)
 {
     (void)gpu;
     (void)fence;
 }
 
+/*
+ * Asked before each command. The places that are kept back are for frees that had to wait: each
+ * slot may have one, and they are submitted when their time has come, without asking here.
+ */
 static bool cpu_room(struct gpu *gpu)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
@@ -864,7 +943,7 @@ static bool cpu_room(struct gpu *gpu)
 
 /* Opening and closing ------------------------------------------------------------------------ */
 
-/* What was submitted to be freed and was not come to. */
+/* Frees memory and events whose turn in the ring has not come. All other work is dropped. */
 static void drop_work(struct cpu_gpu *cpu)
 {
     for (; cpu->done < cpu->submitted; cpu->done++) {
@@ -876,6 +955,7 @@ static void drop_work(struct cpu_gpu *cpu)
     }
 }
 
+/* The thread is joined first: from then on nothing uses memory, events or the ring. */
 static void cpu_gpu_close(struct gpu *gpu)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls of api/ that the cuda backend does not simply hand on to the driver. */
+/*
+ * Calls of api/ that the cuda backend does not simply hand on to the driver. Most are: the
+ * generated cuda-calls.c asks the driver with what raw.h says of streams, functions and
+ * modules. Here are those which ask the driver many times for one answer, or whose arguments hold
+ * something that a guest must not choose: an attribute that is a handle or a pointer would be taken
+ * for one of this process's.
+ */
 #include <limits.h>
 
 #include "worker/api-calls.h"
 #include "worker/backend-cuda/cuda-driver.h"
 #include "worker/backend-cuda/raw.h"
 
-/* More than there are; each costs a call of the driver's. */
+/* More than there are; each costs a call of the driver's, and a guest says how many. */
 #define ATTRIBUTES_MAX 1024u
 
 /* The device of this process's context. */
@@ -15,6 +21,10 @@ static CUresult own_device(CUdevice *device)
     return cu.CtxGetDevice(device);
 }
 
+/*
+ * All at once, so that the guest need not ask for each when it wants it. INT_MIN tells those that
+ * the driver does not know: a newer guest may know more of them than the host's driver.
+ */
 enum vgpu_gpu_error cuda_device_attributes(struct gpu *gpu, int *values, unsigned count)
 {
     CUdevice device;
@@ -44,6 +54,7 @@ enum vgpu_gpu_error cuda_device_identity(struct gpu *gpu, CUuuid *uuid, char *pc
     return error != CUDA_SUCCESS ? error : cu.DeviceGetPCIBusId(pci_bus_id, 16, device);
 }
 
+/* The same; but any error other than of an unknown attribute is the function's or the context's. */
 enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsigned count,
                                              struct gpu_function *function)
 {
@@ -69,6 +80,10 @@ enum vgpu_gpu_error cuda_module_global(struct gpu *gpu, CUdeviceptr *address, si
     return cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name);
 }
 
+/*
+ * The attributes come as the guest has them in memory: those that hold a handle are refused before
+ * the driver sees them. NOT_SUPPORTED too where the driver is too old for clusters.
+ */
 enum vgpu_gpu_error cuda_occupancy_clusters(struct gpu *gpu, int *result,
                                             struct gpu_function *function, unsigned grid_x,
                                             unsigned grid_y, unsigned grid_z, unsigned block_x,

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* NVIDIA's driver, see driver.h. */
+/*
+ * NVIDIA's driver: loading it, and the device's context. See cuda-driver.h.
+ *
+ * The driver is looked up at run time, so that one worker serves hosts with and without it. The
+ * calls of one table have to be there; newer ones are looked up too, and are NULL where a driver
+ * lacks them, which is asked before they are used. All of it happens while files can still be
+ * opened: later the worker is isolated, and the driver must have found what it needs.
+ */
 #include "worker/backend-cuda/cuda-driver.h"
 
 #include <dlfcn.h>
@@ -18,6 +25,7 @@
 struct cuda_api cu;
 static bool cu_loaded;
 
+/* Addresses are copied as bytes: C has no conversion from an object's pointer to a function's. */
 bool cuda_look_up(void *library, void *table, const struct cuda_symbol *symbols, size_t count)
 {
     bool all = true;
@@ -46,7 +54,10 @@ static void load_optional(void *library)
     cuda_look_up(library, &cu, calls, sizeof(calls) / sizeof(calls[0]));
 }
 
-/* Loads the driver once. */
+/*
+ * Loads the driver once. -ENODEV when there is none, or one that is too old: `auto` takes the CPU
+ * then. It is never unloaded.
+ */
 static int load_driver(char *why, size_t why_size)
 {
     static const struct {
@@ -80,12 +91,16 @@ static int load_driver(char *why, size_t why_size)
     cuda_calls_load(library);
     cuda_graph_load(library);
     cuda_mapping_load(library);
-    /* Here, since a worker cannot open files once it is isolated. It need not be there. */
+    /*
+     * Here, since a worker cannot open files once it is isolated. It need not be there: without it
+     * PTX cannot be compiled, and all else works.
+     */
     dlopen(JIT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     cu_loaded = true;
     return 0;
 }
 
+/* Also for errors that are newer than the driver. */
 const char *cuda_error_name(CUresult error)
 {
     const char *name = NULL;
@@ -96,12 +111,14 @@ const char *cuda_error_name(CUresult error)
     return name;
 }
 
+/* -ENOMEM is kept apart from all others: it leaves a backend usable. */
 int cuda_failed(CUresult error, const char *what)
 {
     log_error("%s: %s", what, cuda_error_name(error));
     return error == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
+/* Everything that goes wrong here means that there is no GPU to compute on: -ENODEV. */
 int cuda_init(char *why, size_t why_size, int *count)
 {
     CUresult error;
@@ -160,6 +177,10 @@ static int read_info(struct vgpu_device_info *info, CUdevice device)
     return 0;
 }
 
+/*
+ * The primary context, which the driver makes when it is first retained: that takes a fraction of a
+ * second and some 500 MiB. It is not released: the process's end does that.
+ */
 int cuda_open_device(int device, struct vgpu_device_info *info)
 {
     CUdevice handle;

@@ -70,6 +70,10 @@ static int make_context(struct cuda_backend *cuda, int device)
     return 0;
 }
 
+/*
+ * The kernels go through the vectors in steps of the grid, so any grid will do: as many blocks as
+ * the elements need, and no more than keep the GPU busy.
+ */
 static int launch_add(struct cuda_backend *cuda, const struct backend_job *job, CUstream stream,
                       CUdeviceptr a, CUdeviceptr b, CUdeviceptr sum, uint64_t count)
 {
@@ -88,6 +92,10 @@ static CUdeviceptr device_address(const void *host)
     return (CUdeviceptr)(uintptr_t)host;
 }
 
+/*
+ * The operands are copied to the staging buffer, so the caller's may change; the sum is copied out
+ * by cuda_vector_query().
+ */
 static int start_inline(struct cuda_backend *cuda, const struct backend_job *job)
 {
     uint32_t *a = cuda->staging;
@@ -105,6 +113,10 @@ static int start_inline(struct cuda_backend *cuda, const struct backend_job *job
                       device_address(sum), job->count);
 }
 
+/*
+ * At the first job that needs it: a VM that only ever sends inline operands costs no device memory.
+ * After a failure the next job goes on from what was allocated.
+ */
 static int prepare_shm(struct cuda_backend *cuda)
 {
     CUresult error;
@@ -129,6 +141,11 @@ static int prepare_shm(struct cuda_backend *cuda)
     return 0;
 }
 
+/*
+ * A stream has one set of buffers, and its own order keeps a chunk from being overwritten while it
+ * is in use. A sum may replace an operand: a chunk of it is written only when that chunk of both
+ * operands is on the GPU.
+ */
 static int enqueue_chunks(struct cuda_backend *cuda, const struct backend_job *job)
 {
     int r;
@@ -150,6 +167,7 @@ static int enqueue_chunks(struct cuda_backend *cuda, const struct backend_job *j
         }
         CHECK(MemcpyDtoHAsync, ((char *)job->sum + offset, chunk[VECTOR_SUM], bytes, stream));
     }
+    /* From here on the end of stream 0 is the end of the job. */
     CHECK(EventRecord, (cuda->joined, cuda->stream[1]));
     CHECK(StreamWaitEvent, (cuda->stream[0], cuda->joined, 0));
     return 0;

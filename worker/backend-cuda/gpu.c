@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a ring session computes on where there is a GPU: the device's primary context in a
- * process of the session's own, through CUDA's driver API.
+ * What a ring session computes on where there is a GPU: the device's primary context in a process
+ * of the session's own, through CUDA's driver API.
  *
- * A stream counts what was submitted to it. A fence is a mark at the end of a stream: as long
- * as nothing follows in the stream, to ask whether the mark is passed is to ask the stream.
- * Just before something follows, an event is recorded, which the mark has from then on. So the
- * customary "submit, wait" costs no event.
+ * A stream counts what was submitted to it, so each call that puts something into a stream is
+ * preceded by submit_work(). A fence is a mark at the end of a stream: as long as nothing follows
+ * in the stream, to ask whether the mark is passed is to ask the stream. Just before something
+ * follows, an event is recorded, which the mark has from then on. So the customary "submit, wait"
+ * costs no event. A mark is in one of these states:
  *
- * Errors of the driver go to the guest as they are. After those that lose the context, every
- * call returns them again: that is the driver's doing.
+ *   at the end    `stream` is set, and that stream's `end` is this mark
+ *   settled       `event` is set; `stream` is NULL, since the stream may be gone
+ *   lost          neither: no event could be had, and a poll says OUT_OF_MEMORY
+ *
+ * A fence of an event is a reference to what the event was recorded as; to record it anew makes a
+ * new one while there are such references.
+ *
+ * Errors of the driver go to the guest as they are. After those that lose the context, every call
+ * returns them again: that is the driver's doing.
+ *
+ * Addresses of device memory are not checked here: the GPU does that, in a context that is this
+ * session's alone. Those of the host are checked before, by commands.c, api-host.c and
+ * exec-graph.c, which let the arena through and nothing else.
  */
 #include <errno.h>
 #include <limits.h>
@@ -87,6 +99,7 @@ static struct gpu_stream *raw_stream(struct gpu *gpu, struct gpu_stream *stream)
 
 /* Records of events ----------------------------------------------------------------------- */
 
+/* The one reference that it begins with is the event's own. */
 static struct record *make_record(unsigned flags, CUresult *error)
 {
     struct record *record = calloc(1, sizeof(*record));
@@ -115,6 +128,10 @@ static void drop_record(struct record *record)
 
 /* Marks --------------------------------------------------------------------------------- */
 
+/*
+ * Events of marks are used again and again, since each costs two calls of the driver's. They have
+ * no timing, which makes them cheaper.
+ */
 static CUevent take_spare_event(struct cuda_gpu *cuda)
 {
     CUevent event = NULL;
@@ -125,6 +142,7 @@ static CUevent take_spare_event(struct cuda_gpu *cuda)
     return cu.EventCreate(&event, CU_EVENT_DISABLE_TIMING) == CUDA_SUCCESS ? event : NULL;
 }
 
+/* Without memory for the list the event is destroyed instead. */
 static void give_spare(struct cuda_gpu *cuda, CUevent event)
 {
     if (cuda->spare_count == cuda->spare_room) {
@@ -141,7 +159,10 @@ static void give_spare(struct cuda_gpu *cuda, CUevent event)
     cuda->spare[cuda->spare_count++] = event;
 }
 
-/* Gives the mark at the stream's end an event, since something is about to follow. */
+/*
+ * Gives the mark at the stream's end an event, since something is about to follow. Later it would
+ * be too late: the event would stand behind that.
+ */
 static void cuda_settle(struct cuda_gpu *cuda, struct gpu_stream *stream)
 {
     struct mark *mark = stream->end;
@@ -157,6 +178,10 @@ static void cuda_settle(struct cuda_gpu *cuda, struct gpu_stream *stream)
     }
 }
 
+/*
+ * The list of streams with work that is not known to be done; cuda_fence() and cuda_copy() ask
+ * whether it is empty. A stream leaves it when a query finds it done.
+ */
 static void set_active(struct cuda_gpu *cuda, struct gpu_stream *stream)
 {
     if (!stream->active_place) {
@@ -205,6 +230,7 @@ static enum vgpu_gpu_error cuda_query(struct gpu *gpu, struct gpu_stream *stream
 {
     const CUresult error = cu.StreamQuery(stream->handle);
 
+    /* All that was submitted, since nothing else submits meanwhile. */
     if (error == CUDA_SUCCESS) {
         stream->done = stream->submitted;
         set_inactive(stream);
@@ -212,6 +238,10 @@ static enum vgpu_gpu_error cuda_query(struct gpu *gpu, struct gpu_stream *stream
     return check_lost(gpu, error);
 }
 
+/*
+ * A fence that is all zero is passed already: where the stream has nothing to do, no mark is made.
+ * Several fences of one end share a mark.
+ */
 static enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream,
                                       struct gpu_fence *fence)
 {
@@ -262,6 +292,10 @@ static enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fen
     return mark->event ? check_lost(gpu, cu.EventQuery(mark->event)) : VGPU_GPU_OUT_OF_MEMORY;
 }
 
+/*
+ * A mark at a stream's end that nobody waits for any more must not be found there; its event, if it
+ * got one, is spare.
+ */
 static void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence)
 {
     struct mark *mark = fence->mark;
@@ -303,6 +337,10 @@ static enum vgpu_gpu_error cuda_mem_alloc(struct gpu *gpu, uint64_t bytes, uint6
     return error;
 }
 
+/*
+ * The driver waits for all work before it frees. So the callers have seen to it that there is none:
+ * this thread would wait with it, and no turn be returned.
+ */
 static enum vgpu_gpu_error cuda_mem_free(struct gpu *gpu, uint64_t address)
 {
     (void)gpu;
@@ -312,6 +350,7 @@ static enum vgpu_gpu_error cuda_mem_free(struct gpu *gpu, uint64_t address)
 static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *copy,
                                      struct gpu_stream *stream)
 {
+    /* First: the next line makes the stream an active one. */
     const bool small = copy->bytes <= SMALL_COPY && !cuda_of(gpu)->active;
     const CUstream handle = submit_work(gpu, stream);
     const void *from = (const void *)(uintptr_t)copy->from;
@@ -320,7 +359,10 @@ static enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *cop
     switch (copy->kind) {
     case VGPU_COPY_TO_DEVICE:
         if (small) {
-            /* Nothing that runs can still change them. */
+            /*
+             * Read now instead of when the copy's time comes: nothing is on the GPU that could
+             * still change them. The driver takes them out of `bytes` before it returns.
+             */
             memcpy(bytes, from, copy->bytes);
             from = bytes;
         }
@@ -416,6 +458,10 @@ struct options {
     unsigned count;
 };
 
+/*
+ * There is room: compile_image() has compared the number. Values are numbers as well as pointers,
+ * as the driver wants them.
+ */
 static void add_option(struct options *options, CUjit_option option, uint64_t value)
 {
     options->option[options->count] = option;
@@ -439,6 +485,10 @@ static uint32_t value_of(const struct options *options, unsigned index)
     return index == ~0u ? 0 : (uint32_t)(uintptr_t)options->value[index];
 }
 
+/*
+ * The guest's options have numbers for values alone, which host_image_load() has seen to. Options
+ * that are pointers are added here, to the worker's own memory.
+ */
 static CUresult compile_image(CUmodule *module, const void *image, struct gpu_compile *compile)
 {
     struct options options = {.count = 0};
@@ -458,7 +508,10 @@ static CUresult compile_image(CUmodule *module, const void *image, struct gpu_co
         add_option(&options, compile->options[i], compile->values[i]);
     }
     error = cu.ModuleLoadDataEx(module, image, options.count, options.option, options.value);
-    /* The driver leaves in the values how much of each log it has used, and a float. */
+    /*
+     * The driver leaves in the values how much of each log it has used, and in the first one a
+     * float, in the lower half of what was a pointer's place.
+     */
     time = value_of(&options, 0);
     memcpy(&compile->wall_time, &time, sizeof(time));
     compile->info_used = value_of(&options, info);
@@ -498,6 +551,10 @@ static enum vgpu_gpu_error cuda_module_builtin(struct gpu *gpu, struct gpu_modul
     return load_image(cuda_kernels_ptx, NULL, module);
 }
 
+/*
+ * The functions go in any case. If the driver refuses, the context is lost; and the session's
+ * handles for them are gone already.
+ */
 static enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module *module)
 {
     const CUresult error = cu.ModuleUnload(module->handle);
@@ -513,7 +570,10 @@ static enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module
     return error;
 }
 
-/* Counts the parameters and their bytes, where the driver can tell. */
+/*
+ * Counts the parameters and their bytes, where the driver can tell. It tells how many there are by
+ * failing at the first that is not there.
+ */
 static void read_params(struct gpu_function *function)
 {
     size_t offset = 0, size = 0;
@@ -551,6 +611,10 @@ static enum vgpu_gpu_error cuda_function_get(struct gpu *gpu, struct gpu_module 
         free(made);
         return error;
     }
+    /*
+     * CUDA has one function for a name, however often it is asked for. Here too: handles_find()
+     * goes by the pointer, so a program that asks again and again gets no new handles.
+     */
     info->max_threads = (uint32_t)threads;
     *function = module->functions;
     while (*function && (*function)->handle != made->handle) {
@@ -586,6 +650,10 @@ static enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_funct
     return error;
 }
 
+/*
+ * With too few bytes the driver would read on behind them, into this process's memory. Where it
+ * cannot tell how many a function has, the guest's number has to do.
+ */
 bool cuda_params_fit(const struct gpu_function *function, size_t *bytes)
 {
     if (function->params == ~0u) {
@@ -611,6 +679,7 @@ static enum vgpu_gpu_error launch_with_attributes(struct gpu *gpu, struct gpu_fu
         .blockDimY = shape->block[1],
         .blockDimZ = shape->block[2],
         .sharedMemBytes = shape->shared_bytes,
+        /* Nothing may be counted as submitted that will not be. */
         .hStream = cu.LaunchKernelEx ? submit_work(gpu, stream) : NULL,
         .attrs = (CUlaunchAttribute *)(uintptr_t)launch->attributes,
         .numAttrs = launch->attribute_count,
@@ -640,6 +709,10 @@ static enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *fun
                            submit_work(gpu, stream), NULL, bytes > 0 ? extra : NULL);
 }
 
+/*
+ * The blocks of the launch against those that the GPU can have at a time. By floating point, since
+ * the product of three dimensions may not fit 64 bits. What the driver cannot tell fills the GPU.
+ */
 static uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
                                  const struct vgpu_cmd_launch *shape)
 {
@@ -687,7 +760,10 @@ static enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags, i
     return VGPU_GPU_SUCCESS;
 }
 
-/* Marks go on by their events. */
+/*
+ * Fences of the stream stay good, by their marks' events. The stream has nothing left to do
+ * (gpu.h), so destroying it does not wait.
+ */
 static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 {
     cuda_settle(cuda_of(gpu), stream);
@@ -696,6 +772,7 @@ static void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
     free(stream);
 }
 
+/* A wait is something in the stream, and counts as work: a fence behind it has to wait for it. */
 static enum vgpu_gpu_error cuda_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
                                             struct gpu_event *event)
 {
@@ -736,7 +813,10 @@ static enum vgpu_gpu_error cuda_event_record(struct gpu *gpu, struct gpu_event *
     struct record *record = event->record;
 
     if (record->references > 1) {
-        /* Who waits for the last one goes on to. */
+        /*
+         * Fences wait for what was recorded then, and go on to: the event gets a new record, and
+         * the old one is theirs.
+         */
         record = make_record(event->flags, &error);
         if (!record) {
             return error;
@@ -771,6 +851,7 @@ static enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event 
 
 /* Waiting ------------------------------------------------------------------------------- */
 
+/* A stream that is known to be done is not asked again, which would be a call of the driver's. */
 static enum vgpu_gpu_error cuda_stream_poll(struct gpu *gpu, struct gpu_stream *stream)
 {
     stream = raw_stream(gpu, stream);
@@ -857,7 +938,10 @@ static const struct gpu_ops cuda_ops = {
     .close = cuda_gpu_close,
 };
 
-/* So that the copy engines, and kernels, reach the arena where it is. */
+/*
+ * So that the copy engines, and kernels, reach the arena where it is. DEVICEMAP gives it the same
+ * address on the GPU, by unified addressing.
+ */
 static void pin_arena(const struct gpu_arena *arena)
 {
     const CUresult error = cu.MemHostRegister(arena->address, arena->size,
@@ -870,7 +954,10 @@ static void pin_arena(const struct gpu_arena *arena)
     }
 }
 
-/* Has the driver load now what it needs for modules, while files can be opened. */
+/*
+ * Has the driver load now what it needs for modules, while files can be opened: the built-in module
+ * is PTX, so its compiler is among that.
+ */
 static int warm_up(struct gpu *gpu)
 {
     struct gpu_module *module = NULL;

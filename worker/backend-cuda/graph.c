@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Graphs on the cuda backend: the driver's own, made node by node.
+ * Graphs on the cuda backend: the driver's own, made node by node. The nodes come decoded and
+ * checked (exec-graph.c): numbers of nodes lead to earlier ones, host memory lies in the arena,
+ * shapes and attributes are what they may be.
  *
- * An update makes a graph anew and has the driver bring the executable one up to it, which costs
- * less than to make that anew; where the driver does not like that, it is made anew.
+ * From the nodes a plan is made, the driver's CUgraph, and of that an executable graph; the plan is
+ * destroyed again. An update makes a plan anew and has the driver bring the executable one up to
+ * it, which costs less than to make that anew; where the driver does not like that, it is made
+ * anew. What was launched goes on in either case: that is the driver's promise.
+ *
+ * All calls are looked up together: a driver that lacks one of them has no graphs here, and the
+ * guest gets NOT_SUPPORTED when it makes one.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +20,10 @@
 #include "worker/backend-cuda/raw.h"
 #include "worker/gpu.h"
 
-/* As NVIDIA's documentation has it, for nodes that write and wait for words. */
+/*
+ * As NVIDIA's documentation has it, for nodes that write and wait for words. Nothing of this comes
+ * from the guest, so it is not in api/cuda-types.h.
+ */
 enum mem_op {
     MEM_OP_WAIT_VALUE_32 = 1,
     MEM_OP_WRITE_VALUE_32 = 2,
@@ -98,6 +108,10 @@ struct place {
     size_t count;
 };
 
+/*
+ * The driver copies the parameters while it adds the node, so the encoding need not outlive it. An
+ * attribute to be ignored, which a program may use to fill up its array, is none of a node's.
+ */
 static CUresult add_kernel(const struct place *place, const struct gpu_graph_node *node,
                            CUgraphNode *made)
 {
@@ -135,7 +149,7 @@ static CUresult add_kernel(const struct place *place, const struct gpu_graph_nod
 static CUresult add_copy(const struct place *place, const struct vgpu_graph_copy *copy,
                          CUgraphNode *made)
 {
-    /* Of one row, or one slice, the driver looks at what does not matter. */
+    /* A copy of one row may have any pitches: they do not matter, but the driver looks at them. */
     const bool line = copy->height == 1 && copy->depth == 1;
     const CUDA_MEMCPY3D params = {
         .srcMemoryType = copy->kind == VGPU_COPY_TO_DEVICE ? CU_MEMORYTYPE_HOST
@@ -159,6 +173,7 @@ static CUresult add_copy(const struct place *place, const struct vgpu_graph_copy
                              place->context);
 }
 
+/* A fill of one row may have any pitch, as above. */
 static CUresult add_fill(const struct place *place, const struct vgpu_graph_fill *fill,
                          CUgraphNode *made)
 {
@@ -175,6 +190,10 @@ static CUresult add_fill(const struct place *place, const struct vgpu_graph_fill
                              place->context);
 }
 
+/*
+ * A gate as protocol/vgpu-graph.h has it, in one node: the word becomes 1, the guest makes it 2
+ * when its function is done, and it becomes 0, for the next launch.
+ */
 static CUresult add_gate(const struct place *place, uint64_t address, CUgraphNode *made)
 {
     struct mem_op_params ops[GATE_OPS] = {
@@ -207,6 +226,10 @@ static CUresult add_node(const struct place *place, const struct gpu_graph_node 
     }
 }
 
+/*
+ * In the order of their numbers, so that all that a node follows are made already. One more of each
+ * is allocated, since a graph may have no nodes and calloc() may then say NULL.
+ */
 static CUresult add_nodes(struct place *place, const struct gpu_graph_node *nodes, uint32_t count)
 {
     CUgraphNode *made = calloc(count + 1, sizeof(CUgraphNode));
@@ -230,6 +253,7 @@ static CUresult add_nodes(struct place *place, const struct gpu_graph_node *node
     return error;
 }
 
+/* Makes the plan of these nodes, which is the caller's to destroy. */
 static CUresult make_executable(struct gpu *gpu, const struct gpu_graph_node *nodes, uint32_t count,
                                 CUgraph *graph)
 {
@@ -283,6 +307,10 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
     if (error != CUDA_SUCCESS) {
         return (enum vgpu_gpu_error)error;
     }
+    /*
+     * Why it was refused is in `info`; whatever it was, a new one does. Only when that is there
+     * does the old one go, so that a failure leaves the graph as it was.
+     */
     if (api.ExecUpdate(graph->exec, plan, &info) != CUDA_SUCCESS) {
         error = api.InstantiateWithFlags(&exec, plan, 0);
         if (error == CUDA_SUCCESS) {
@@ -294,6 +322,7 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
     return (enum vgpu_gpu_error)error;
 }
 
+/* One piece of work, whatever is in it. There is a graph, so the driver has all the calls. */
 enum vgpu_gpu_error cuda_graph_launch(struct gpu *gpu, struct gpu_graph *graph,
                                       struct gpu_stream *stream)
 {

@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Addresses and memory apart from each other, on the cuda backend: as the driver has it. */
+/*
+ * Addresses and memory apart from each other, on the cuda backend: as the driver has it.
+ *
+ * A guest reserves addresses, creates memory, maps the one to the other and sets who may access it.
+ * Its own half of that is guest/libcuda/mapping.c. What counts against the VM's memory, and when,
+ * is in api-memory.c, which also lets nothing be released, mapped or unmapped but memory that was
+ * created here. So these three calls need not ask whether the driver has them: it has made the
+ * memory. The others do, since a driver may lack some of the calls, and then none is used.
+ */
 
 #include "worker/api-calls.h"
 #include "worker/backend-cuda/cuda-api.h"
@@ -53,6 +61,7 @@ static CUresult own_memory(CUmemAllocationProp *prop)
     return api.complete ? api.CtxGetDevice(&prop->location.id) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
+/* `wanted` is a wish: the driver may choose other addresses, and the guest looks which it got. */
 enum vgpu_gpu_error cuda_range_reserve(struct gpu *gpu, uint64_t bytes, uint64_t alignment,
                                        uint64_t wanted, uint64_t *address)
 {
@@ -79,6 +88,7 @@ enum vgpu_gpu_error cuda_memory_create(struct gpu *gpu, uint64_t bytes, uint32_t
     CUresult error = own_memory(&prop);
 
     (void)gpu;
+    /* At most 255: api-memory.c has looked. */
     prop.allocFlags.compressionType = (unsigned char)compression;
     if (error == CUDA_SUCCESS) {
         error = api.Create(&handle, bytes, &prop, 0);
@@ -106,6 +116,7 @@ enum vgpu_gpu_error cuda_memory_unmap(struct gpu *gpu, uint64_t address, uint64_
     return api.Unmap(address, bytes);
 }
 
+/* Access of this device alone; `flags` say which: none, to read, or to read and write. */
 enum vgpu_gpu_error cuda_memory_access(struct gpu *gpu, CUdeviceptr address, size_t bytes,
                                        unsigned flags)
 {
