@@ -8,6 +8,10 @@ import re
 WIRES = {"i32": 4, "u8": 1, "u16": 2, "u32": 4, "u64": 8, "f32": 4}
 CLASSES = ("control", "alloc", "copy", "launch", "sync")
 HOSTS = ("driver", "backend", "hand")
+# What a hand-written call is told which stream is the default one by.
+DEFAULT_STREAM = "default_stream"
+# Its lines that are C, and where they are kept.
+IN_C = {"is": "expression", "gets": "value", "captured": "captured"}
 NEEDS = ("nothing", "init", "context")
 KINDS = ("module", "function", "stream", "event", "graph", "allocation")
 DIRECTIONS = ("value", "in", "out", "out?", "string", "new")
@@ -83,6 +87,12 @@ class Call:
     also: list = dataclasses.field(default_factory=list)  # (plain name, version) that mean it
     arguments: list = dataclasses.field(default_factory=list)
     parameters: list = dataclasses.field(default_factory=list)  # of a hand-written one: (C, name)
+    given: list = dataclasses.field(default_factory=list)  # parameters that may not be NULL
+    expression: str = ""  # in C, in place of a hand-written half
+    value: str = ""  # in C, what its one result becomes
+    captured: str = ""  # in C, what is done where its stream is captured
+    stream_use: str = "work"  # or asks, or raw
+    entries: bool = False  # its hand-written half gets the table for cuGetProcAddress()
 
     @property
     def exported(self):
@@ -104,6 +114,18 @@ class Call:
     def stream(self):
         """The name of the parameter that is the call's stream."""
         return next(iter(self.streams), "")
+
+    @property
+    def half(self):
+        """Whether a function of its own is written by hand for it."""
+        return self.hand and not self.expression and not self.value
+
+    @property
+    def resolved(self):
+        """The stream that is looked up before the call is made, or nothing."""
+        if self.stream_use == "raw":
+            return ""
+        return self.stream or (DEFAULT_STREAM if self.takes_default_stream else "")
 
     @property
     def takes_default_stream(self):
@@ -434,6 +456,10 @@ class Reader:
                 name, version = self.exactly(words[1:], "NAME", "VERSION")
                 self.once(self.names, name, "call")
                 self.item.aliases.append((name, self.number(version)))
+            elif words[0] in IN_C:
+                self.read_in_c(words[0], text[len(words[0]):].strip())
+            elif words[0] == "given":
+                self.item.given += words[1:]
             elif words[0] == "also":
                 name, version = self.exactly(words[1:], "NAME", "VERSION")
                 self.once(self.names, f"{name} of {version}", "call")
@@ -452,7 +478,11 @@ class Reader:
                     self.fail(f"'hand' wants one of {', '.join(NEEDS)}")
             elif word in CLASSES:
                 call.family = word
-            elif word in ("free", "post", "slow", "gate", "unmapped", "refused"):
+            elif word == "stream":
+                call.stream_use = words.pop(0) if words else ""
+                if call.stream_use not in ("asks", "raw"):
+                    self.fail("'stream' wants one of asks, raw")
+            elif word in ("free", "post", "slow", "gate", "unmapped", "refused", "entries"):
                 setattr(call, word, True)
             elif word == "host":
                 call.host = words.pop(0) if words else ""
@@ -462,6 +492,13 @@ class Reader:
                 call.since = self.number(words.pop(0) if words else "")
             else:
                 self.fail(f"'{word}' says nothing about a call")
+
+    def read_in_c(self, word, text):
+        if not self.item.hand:
+            self.fail(f"'{word}' is for calls that are written by hand")
+        if not text:
+            self.fail(f"'{word}' wants an expression in C")
+        setattr(self.item, IN_C[word], text)
 
     def read_parameters(self, text):
         if not self.item.hand:
@@ -519,11 +556,24 @@ class Reader:
 
     # When all is read.
 
+    def check_hand(self, call):
+        names = [name for _, name in call.parameters]
+        for name in call.given:
+            if name not in names:
+                self.fail(f"{call.name} has no parameter '{name}'", call.place)
+        if call.expression and call.value:
+            self.fail(f"{call.name} is said by 'is' and by 'gets'", call.place)
+        if call.captured and not call.resolved:
+            self.fail(f"{call.name} has no stream that could be captured", call.place)
+        if call.value and not any(c.endswith("*") for c, _ in call.parameters):
+            self.fail(f"{call.name} has no result to get", call.place)
+
     def check_call(self, call):
         place = call.place
         if call.hand:
             if call.family or call.post or call.free:
                 self.fail(f"{call.name} is written by hand and has no class", place)
+            self.check_hand(call)
             return
         if not call.family:
             self.fail(f"{call.name} has no class: {', '.join(CLASSES)}", place)

@@ -1,35 +1,71 @@
 # SPDX-License-Identifier: MIT
-"""The guest half: the calls over the wire, the exported functions and their table."""
+"""The guest half, in its layers: the calls over the wire, what is written by hand of each call, and
+the exported functions with the table of them."""
+import re
+
 from emit import (NOTICE, count_of, fixed_back, fixed_in, names, optional, parameters, parts)
 from emit_headers import prototype
-from spec import base_name
+from spec import DEFAULT_STREAM, base_name
 
-# What follows the parameters of a hand-written call that uses the default stream.
-DEFAULT_STREAM = "CUstream default_stream"
+# How an object is found, what it is, and what CUDA says where there is none.
+OBJECTS = {
+    "CUfunction": ("function_find({0})", "struct function", "INVALID_HANDLE"),
+    "CUkernel": ("function_find((CUfunction){0})", "struct function", "INVALID_HANDLE"),
+    "CUmodule": ("module_find({0})", "struct module", "INVALID_HANDLE"),
+    "CUlibrary": ("module_find((CUmodule){0})", "struct module", "INVALID_HANDLE"),
+    "CUgraph": ("graph_find({0})", "struct graph", "INVALID_VALUE"),
+    "CUgraphNode": ("node_find({0})", "struct node", "INVALID_VALUE"),
+    "CUgraphExec": ("exec_find({0})", "struct exec", "INVALID_VALUE"),
+    "CUcontext": ("context_find({0})", "struct context", "INVALID_CONTEXT"),
+    "CUdevice": ("device_valid({0})", "", "INVALID_DEVICE"),
+}
 
 
-def hand_parameters(call):
+def wire_parameters(call):
+    """A stream is found before a call goes over the wire: there it is its handle."""
+    return re.sub(r"\bCUstream (?=\w)", "uint64_t ", parameters(call))
+
+
+def hand_parameters(call, default="CUstream "):
+    """Of the hand-written half: it gets the stream that was found, and what else it needs."""
     given = parameters(call)
     if call.takes_default_stream:
-        return DEFAULT_STREAM if given == "void" else f"{given}, {DEFAULT_STREAM}"
-    return given
+        given = (given + ", " if given != "void" else "") + f"{default}{DEFAULT_STREAM}"
+    if call.resolved:
+        given = re.sub(rf"\bCUstream {call.resolved}\b", f"struct stream *{call.resolved}", given)
+    return given + ", const struct entries *entries" if call.entries else given
 
 
-def header(spec):
-    wired = "".join(f"CUresult call_{c.name}({parameters(c)});\n" for c in spec.wired())
+def wire_header(spec):
+    wired = "".join(f"CUresult call_{c.name}({wire_parameters(c)});\n" for c in spec.wired())
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            "#ifndef VGPU_GUEST_LIBCUDA_WIRE_WIRE_CALLS_H\n"
+            "#define VGPU_GUEST_LIBCUDA_WIRE_WIRE_CALLS_H\n\n"
+            '#include <stdint.h>\n\n#include "api/cuda-types.h"\n\n'
+            f"#define API_REVISION {max((c.since for c in spec.wired()), default=1)}u\n\n"
+            f"{wired}\n#endif\n")
+
+
+def hand_header(spec):
     hand = "".join(f"CUresult guest_{c.name}({hand_parameters(c)});\n"
-                   for c in spec.exported() if c.hand)
+                   for c in spec.exported() if c.half)
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            "/* What is written by hand of each call. Pointers that its entry gives are not NULL. */\n"
+            "#ifndef VGPU_GUEST_LIBCUDA_CALLS_GUEST_CALLS_H\n"
+            "#define VGPU_GUEST_LIBCUDA_CALLS_GUEST_CALLS_H\n\n"
+            '#include "api/cuda-types.h"\n\nstruct stream;\nstruct entries;\n\n'
+            f"{hand}\n#endif\n")
+
+
+def declarations(spec):
+    """Of all functions that programs call."""
     exported = "".join(prototype(c) + ";\n" for c in spec.exported())
     variants = "".join(f"CUresult {variant_name(c)}({parameters(c)});\n"
                        for c in spec.exported() if c.variant)
     aliases = "".join(f"CUresult {name}({parameters(c)});\n"
                       for c in spec.exported() for name, _ in c.aliases)
-    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            "#ifndef VGPU_GUEST_LIBCUDA_CALLS_H\n#define VGPU_GUEST_LIBCUDA_CALLS_H\n\n#include \"api/cuda-types.h\"\n\n"
-            f"#define API_REVISION {max((c.since for c in spec.wired()), default=1)}u\n\n"
-            f"/* Over the wire. */\n{wired}\n"
-            f"/* Written by hand. */\n{hand}\n"
-            f"/* What programs call. */\n{exported}{variants}{aliases}\n#endif\n")
+    refused = "".join(f"CUresult {symbol}(void);\n" for symbol, _ in refused_symbols(spec))
+    return exported + variants + aliases + refused
 
 
 def put(call, at, a):
@@ -40,6 +76,8 @@ def put(call, at, a):
         return []
     if a.type.kind == "plain":
         return [f"memcpy(&in[{at}], {a.name}, sizeof(*{a.name}));"]
+    if a.type.handle == "stream":
+        return [f"in[{at}] = {a.name};"]
     if a.type.kind == "handle":
         return [f"r = call_handle(HANDLE_{a.type.handle.upper()}, {a.name}, &in[{at}]);",
                 "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
@@ -100,29 +138,110 @@ def wire_function(call):
         body += ["if (r == CUDA_SUCCESS) {", *("    " + line for line in taken), "}"]
     body.append("return r;")
     lines = "".join(f"    {line}\n" if line else "\n" for line in body)
-    return f"CUresult call_{call.name}({parameters(call)})\n{{\n{lines}}}\n"
+    return f"CUresult call_{call.name}({wire_parameters(call)})\n{{\n{lines}}}\n"
 
 
 def variant_name(call):
     return f"{call.name}_{call.variant}"
 
 
-def arguments(call, variant):
-    """What an exported function hands on; its variant's default stream is the thread's own."""
-    given = [f"own_stream({n})" if variant and n in call.streams else n for n in names(call)]
+def found(index):
+    """The variable for the stream that is found as the call's first, second and so on."""
+    return f"stream_{index}"
+
+
+def wanted_stream(call, name, variant):
+    """What is looked up: the default stream of a variant is the thread's own."""
+    if name == DEFAULT_STREAM:
+        return "CU_STREAM_PER_THREAD" if variant else "CU_STREAM_LEGACY"
+    return f"own_stream({name})" if variant else name
+
+
+def hand_arguments(call, variant):
+    given = names(call)
     if call.takes_default_stream:
-        given.append("CU_STREAM_PER_THREAD" if variant else "CU_STREAM_LEGACY")
-    return ", ".join(given)
+        given.append(DEFAULT_STREAM if call.resolved else
+                     wanted_stream(call, DEFAULT_STREAM, variant))
+    elif call.stream_use == "raw":
+        given = [wanted_stream(call, n, variant) if n in call.streams else n for n in given]
+    return ", ".join(given + (["&exported_entries"] if call.entries else []))
+
+
+def substituted(expression, call):
+    """C in which the stream that was found stands for its name."""
+    return re.sub(rf"\b{call.resolved}\b", found(0), expression) if call.resolved else expression
+
+
+def fail_unless(condition, error):
+    return [f"if (!{condition}) {{", f"    return CUDA_ERROR_{error};", "}"]
+
+
+def fetch(call):
+    """Checks and finds what a call asks about, and gives its one result."""
+    result = next(name for c, name in call.parameters if c.endswith("*"))
+    lines = [] if result in call.given else fail_unless(result, "INVALID_VALUE")
+    value = substituted(call.value, call)
+    for c, name in call.parameters:
+        if c not in OBJECTS:
+            continue
+        find, kind, error = OBJECTS[c]
+        find = find.format(name)
+        if re.search(r"\bit\b", value):
+            lines += [f"const {kind} *it = {find};", "", *fail_unless("it", error)]
+        else:
+            lines += fail_unless(find, error)
+    if call.resolved:
+        value = re.sub(r"\bit\b", found(0), value)
+    return lines + [f"*{result} = {value};", "return CUDA_SUCCESS;"]
+
+
+def hand_body(call, variant):
+    """What an exported function does behind what all begin with."""
+    lines = []
+    for name in call.given:
+        lines += fail_unless(name, "INVALID_VALUE")
+    if call.resolved:
+        wanted = wanted_stream(call, call.resolved, variant)
+        asks = call.stream_use == "asks" or call.captured or call.value
+        lines += [f"struct stream *{found(0)};",
+                  f"r = {'stream_find' if asks else 'stream_usable'}({wanted}, &{found(0)});",
+                  "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
+    if call.captured:
+        lines += [f"if (stream_captured({found(0)})) {{",
+                  f"    return {substituted(call.captured, call)};", "}",
+                  f"r = stream_allows({found(0)});",
+                  "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
+    if call.value:
+        return lines + fetch(call)
+    said = call.expression or f"guest_{call.name}({hand_arguments(call, variant)})"
+    unused = [name for name in names(call) if call.expression and
+              not re.search(rf"\b{name}\b", f"{said} {call.captured} {' '.join(call.given)} "
+                                             f"{call.resolved}")]
+    return [f"(void){name};" for name in unused] + lines + [f"return {substituted(said, call)};"]
+
+
+def wired_body(call, variant):
+    lines, given = [], names(call)
+    for index, name in enumerate(call.streams):
+        lines += [f"struct stream *{found(index)};",
+                  f"r = stream_usable({wanted_stream(call, name, variant)}, &{found(index)});",
+                  "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
+        given[given.index(name)] = f"{found(index)}->object.handle"
+    return lines + [f"return call_{call.name}({', '.join(given)});"]
 
 
 def exported_function(call, symbol, variant):
-    inner = f"{'guest' if call.hand else 'call'}_{call.name}({arguments(call, variant)})"
-    if call.needs == "nothing":
-        body = f"    return {inner};\n"
-    else:
-        body = (f"    const CUresult r = enter_{call.needs}();\n\n"
-                f"    return r == CUDA_SUCCESS ? {inner} : r;\n")
-    return f"EXPORTED CUresult {symbol}({parameters(call)})\n{{\n{body}}}\n"
+    body = hand_body(call, variant) if call.hand else wired_body(call, variant)
+    declared = [line for line in body if line.startswith("struct stream *")]
+    body = [line for line in body if line not in declared]
+    enters = call.needs != "nothing"
+    if enters or declared:
+        declared.append("CUresult r" + (f" = enter_{call.needs}();" if enters else ";"))
+    begins = declared + [""] if declared else []
+    if enters:
+        begins += ["if (r != CUDA_SUCCESS) {", "    return r;", "}"]
+    lines = "".join(f"    {line}\n" if line else "\n" for line in begins + body)
+    return f"EXPORTED CUresult {symbol}({parameters(call)})\n{{\n{lines}}}\n"
 
 
 def refusal_function(symbol):
@@ -151,28 +270,39 @@ def table_rows(spec):
     return sorted(rows, key=lambda row: row[:2])
 
 
-def source(spec):
+def wire_source(spec):
     wired = "\n".join(wire_function(c) for c in spec.wired())
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            '#include "guest/libcuda/wire/wire-calls.h"\n\n#include <string.h>\n\n'
+            f'#include "guest/libcuda/wire/call.h"\n\n{wired}')
+
+
+# What lines of entries in C may use.
+USED = ("calls/families.h", "calls/guest-calls.h", "exports/proc.h", "model/context.h",
+        "model/device.h", "model/exec.h", "model/graph.h", "model/image.h", "model/mempool.h",
+        "model/module.h", "model/stream.h", "model/work.h", "state/state.h", "wire/wire-calls.h")
+
+
+def source(spec):
     exported = "\n".join(
         exported_function(c, symbol, variant)
         for c in spec.exported()
         for symbol, variant in [(c.name, False)] + [(name, False) for name, _ in c.aliases] +
         ([(variant_name(c), True)] if c.variant else []))
     refused = "\n".join(refusal_function(symbol) for symbol, _ in refused_symbols(spec))
-    declared = "".join(f"CUresult {symbol}(void);\n" for symbol, _ in refused_symbols(spec))
     rows = "".join(
         f'    {{"{base}", {version}, {variant[1] if variant else 0}, (void *){symbol}, '
         f'{"(void *)" + variant[0] if variant else "NULL"}}},\n'
         for base, version, symbol, variant in table_rows(spec))
-    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "guest/libcuda/calls.h"\n\n#include <string.h>\n\n#include "guest/libcuda/call.h"\n#include "guest/libcuda/entry.h"\n\n'
-            "/* Over the wire " + "-" * 70 + " */\n\n"
-            f"{wired}\n/* What programs call " + "-" * 66 + " */\n\n"
-            f"{exported}\n/* What is refused " + "-" * 68 + " */\n\n" +
-            f"{declared}\n{refused}\n"
+    used = "".join(f'#include "guest/libcuda/{name}"\n' for name in USED)
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}{used}\n"
+            '#define EXPORTED __attribute__((visibility("default")))\n\n'
+            f"{declarations(spec)}\n"
             "/* For cuGetProcAddress() " + "-" * 60 + " */\n\n"
-            f"const struct entry entries[] = {{\n{rows}}};\n"
-            "const unsigned entry_count = sizeof(entries) / sizeof(entries[0]);\n")
+            f"static const struct entry all_entries[] = {{\n{rows}}};\n"
+            "const struct entries exported_entries = {all_entries, sizeof(all_entries) / sizeof(all_entries[0])};\n\n"
+            "/* What programs call " + "-" * 66 + " */\n\n"
+            f"{exported}\n/* What is refused " + "-" * 68 + f" */\n\n{refused}")
 
 
 def version_script(spec):

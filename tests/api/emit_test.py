@@ -7,7 +7,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path += [os.path.join(HERE, "../../worker"), os.path.join(HERE, "../../guest/libcuda")]
 from emit import NOTICE, fixed_in, names, optional, parameters, parts  # noqa: E402
-from emit_guest import hand_parameters, variant_name  # noqa: E402
+from emit_guest import declarations, hand_parameters, variant_name  # noqa: E402
 from emit_headers import prototype  # noqa: E402
 from emit_host import host_parameters, members  # noqa: E402
 from spec import base_name  # noqa: E402
@@ -166,9 +166,27 @@ def needed_pointers(call):
     return [a for a in call.arguments if a.direction != "value" and not a.optional]
 
 
+def direct(call):
+    """What takes a call to the wire from its arguments as a program has them."""
+    return f"direct_{call.name}" if call.streams else f"call_{call.name}"
+
+
+def wire_entry(call):
+    """On the wire a stream is its handle: somebody has to find it."""
+    if not call.streams:
+        return ""
+    given = ", ".join(f"found_{n}->object.handle" if n in call.streams else n
+                      for n in names(call))
+    find = "".join(f"    struct stream *found_{n};\n" for n in call.streams)
+    check = "".join(f"    if (stream_usable({n}, &found_{n}) != CUDA_SUCCESS) {{\n"
+                    "        return CUDA_ERROR_INVALID_HANDLE;\n    }\n" for n in call.streams)
+    return (f"static CUresult direct_{call.name}({parameters(call)})\n{{\n{find}\n{check}"
+            f"    return call_{call.name}({given});\n}}\n\n")
+
+
 def run_function(call):
     """By the name, or one of the names, that the call has."""
-    entries = [f"call_{call.name}"]
+    entries = [direct(call)]
     if call.exported:
         entries += [call.name] + [name for name, _ in call.aliases]
         entries += [variant_name(call)] if call.variant else []
@@ -195,7 +213,7 @@ def run_function(call):
         lines += ["}", "assert_memory_equal(&got, &expected, sizeof(got));"]
     lines.append("return r;")
     body = "".join(f"    {line}\n" if line else "\n" for line in lines)
-    return f"static CUresult run_{call.name}(unsigned entry)\n{{\n{body}}}\n", len(entries)
+    return wire_entry(call) + f"static CUresult run_{call.name}(unsigned entry)\n{{\n{body}}}\n", len(entries)
 
 
 def null_function(call):
@@ -209,7 +227,7 @@ def null_function(call):
         uses += f"    const struct args_{call.name} *a = &args_{call.name};\n"
     uses += f"    static struct args_{call.name} got;\n" if back else ""
     return (f"static CUresult null_{call.name}(unsigned missing)\n{{\n{uses}\n"
-            f"    return call_{call.name}({arguments});\n}}\n")
+            f"    return {direct(call)}({arguments});\n}}\n")
 
 
 def field_rows(call):
@@ -284,9 +302,11 @@ def tested(call):
 def guest_stub(call):
     """In place of what is written by hand: notes what it was given."""
     passed = names(call) + (["default_stream"] if call.takes_default_stream else [])
-    noted = ", ".join(f"(uint64_t)(uintptr_t){n}" for n in passed) or "0"
+    noted = ", ".join(f"{n}->id" if n == call.resolved else f"(uint64_t)(uintptr_t){n}"
+                      for n in passed) or "0"
+    entries = "    assert_true(entries->count > 0);\n" if call.entries else ""
     return (f"CUresult guest_{call.name}({hand_parameters(call)})\n{{\n"
-            f"    const uint64_t passed[] = {{{noted}}};\n\n"
+            f"    const uint64_t passed[] = {{{noted}}};\n\n{entries}"
             f'    return guest_entered("{call.name}", passed, {len(passed)});\n}}\n')
 
 
@@ -301,7 +321,7 @@ def enter_function(call, symbol):
 
 def hand_symbols(spec):
     for call in spec.exported():
-        if call.hand:
+        if call.half:
             yield call, call.name, False
             for name, _ in call.aliases:
                 yield call, name, False
@@ -317,6 +337,17 @@ def hand_row(call, symbol, variant):
             f".default_stream = {'true' if call.takes_default_stream else 'false'}}},\n")
 
 
+def stand_ins(spec):
+    """For functions that entries name in C: the linker wants them, and nothing here calls them."""
+    said = " ".join(f"{c.expression} {c.value} {c.captured}" for c in spec.exported())
+    wanted = set(re.findall(r"\b([a-z]\w*)\(", said))
+    wanted |= {"graph_find", "node_find", "context_find"}
+    wanted -= {f"guest_{c.name}" for c in spec.exported()}
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}#include <stdlib.h>\n\n" +
+            "".join(f"void {name}(void);\nvoid {name}(void)\n{{\n    abort();\n}}\n\n"
+                    for name in sorted(wanted)))
+
+
 def refusal_rows(spec):
     """With the name and version under which cuGetProcAddress() has it."""
     for r in spec.refusals:
@@ -327,11 +358,14 @@ def refusal_rows(spec):
 
 def roundtrip(spec):
     calls = [tested(call) for call in spec.wired()]
-    hand = [c for c in spec.exported() if c.hand]
+    hand = [c for c in spec.exported() if c.half]
     symbols = list(hand_symbols(spec))
     kinds = "".join(f"    HANDLE_{kind.upper()},\n" for kind, _ in spec.kinds)
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "tests/api/roundtrip.h"\n\n#include <string.h>\n\n#include "guest/libcuda/calls.h"\n\n'
+            '#include "tests/api/roundtrip.h"\n\n#include <string.h>\n\n#include "guest/libcuda/calls/guest-calls.h"\n'
+            '#include "guest/libcuda/exports/proc.h"\n#include "guest/libcuda/model/stream.h"\n'
+            '#include "guest/libcuda/wire/wire-calls.h"\n\n'
+            f"{declarations(spec)}\n"
             "/* For each call: what is passed and comes back, a fake that compares and answers,\n"
             " * the caller that compares, and what lies where on the wire. */\n\n" +
             "".join(text for text, _ in calls) +

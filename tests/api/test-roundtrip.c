@@ -4,15 +4,16 @@
  * sends. See roundtrip.h. The same tests run on the specification of the API and on golden.api,
  * which has what the language allows and the API does not use.
  *
- * Tests: worker/api.c, guest/libcuda/call.c
+ * Tests: worker/api.c, guest/libcuda/wire/call.c
  */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "guest/libcuda/calls.h"
-#include "guest/libcuda/entry.h"
+#include "guest/libcuda/exports/proc.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libcuda/wire/wire-calls.h"
 #include "tests/api/roundtrip.h"
 #include "tests/api/transport.h"
 #include "worker/command.h"
@@ -799,17 +800,20 @@ static void check_entry(const struct hand_entry *entry, bool null_stream)
 static void test_exported_functions_of_what_is_written_by_hand(void **state)
 {
     (void)state;
+    transport.any_stream = true;
     for (unsigned i = 0; i < hand_entry_count; i++) {
         check_entry(&hand_entries[i], false);
         check_entry(&hand_entries[i], true);
     }
+    transport.any_stream = false;
 }
 
 static const struct entry *entry_of(const struct refusal *refusal)
 {
-    for (unsigned i = 0; i < entry_count; i++) {
-        if (strcmp(entries[i].name, refusal->name) == 0 && entries[i].version == refusal->version) {
-            return &entries[i];
+    for (unsigned i = 0; i < exported_entries.count; i++) {
+        if (strcmp(exported_entries.entry[i].name, refusal->name) == 0 &&
+            exported_entries.entry[i].version == refusal->version) {
+            return &exported_entries.entry[i];
         }
     }
     return NULL;
@@ -843,13 +847,16 @@ static void test_refused_functions(void **state)
 static void test_entries_ascend(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < entry_count; i++) {
-        assert_non_null(entries[i].function);
-        assert_int_equal(entries[i].own != NULL, entries[i].own_version != 0);
+    for (unsigned i = 0; i < exported_entries.count; i++) {
+        assert_non_null(exported_entries.entry[i].function);
+        assert_int_equal(exported_entries.entry[i].own != NULL,
+                         exported_entries.entry[i].own_version != 0);
         if (i > 0) {
-            const int order = strcmp(entries[i - 1].name, entries[i].name);
+            const int order = strcmp(exported_entries.entry[i - 1].name,
+                                     exported_entries.entry[i].name);
 
-            assert_true(order < 0 || (order == 0 && entries[i - 1].version <= entries[i].version));
+            assert_true(order < 0 || (order == 0 && exported_entries.entry[i - 1].version <=
+                                                        exported_entries.entry[i].version));
         }
     }
 }

@@ -21,7 +21,7 @@ import vgputest as v  # noqa: E402
 from emit_headers import mapped  # noqa: E402
 from specification import API, TOP, api_files, generate  # noqa: E402
 
-GOLDENS = ("calls.c", "calls.h", "api-calls.c", "api-calls.h", "cuda-calls.c", "libcuda.map",
+GOLDENS = ("wire-calls.c", "wire-calls.h", "guest-calls.h", "exports.c", "api-calls.c", "api-calls.h", "cuda-calls.c", "libcuda.map",
            "wire.txt", "coverage.md", "handle-types.h", "cuda-errors.h", "cuda.h", "wire",
            "errors", "commands")
 
@@ -102,6 +102,20 @@ MISTAKES = (
     ("call 3 cuThree 2000\n    also cuOne new", 2, "'new' is no number"),
     ("call 3 cuThree 2000\n    hand never", 2, "'hand' wants one of nothing, init, context"),
     ("call 3 cuThree 2000\n    hand", 2, "'hand' wants one of nothing, init, context"),
+    ("private 3 three\n    is CUDA_SUCCESS", 2, "'is' is for calls that are written by hand"),
+    ("call 3 cuThree 2000\n    hand init\n    (void)\n    is", 4, "'is' wants an expression in C"),
+    ("call 3 cuThree 2000\n    hand init\n    (int *a)\n    given b", 1,
+     "cuThree has no parameter 'b'"),
+    ("call 3 cuThree 2000\n    hand init\n    (int *a)\n    is 1\n    gets 1", 1,
+     "cuThree is said by 'is' and by 'gets'"),
+    ("call 3 cuThree 2000\n    hand init\n    (int a)\n    captured 1", 1,
+     "cuThree has no stream that could be captured"),
+    ("call 3 cuThree 2000\n    hand init\n    (CUstream stream)\n    stream raw\n    captured 1", 1,
+     "cuThree has no stream that could be captured"),
+    ("call 3 cuThree 2000\n    hand init\n    (int a)\n    gets 1", 1,
+     "cuThree has no result to get"),
+    ("call 3 cuThree 2000\n    hand init\n    (CUstream stream)\n    stream cooked", 4,
+     "'stream' wants one of asks, raw"),
     ("private 3 three\n    control host guest", 2, "'host' wants one of driver, backend, hand"),
     ("private 3 three\n    control since", 2, "'' is no number"),
     ("private 3 three\n    control fast", 2, "'fast' says nothing about a call"),
@@ -281,10 +295,10 @@ class MistakeTest(GeneratorCase):
         result = generate("calls.d", self.path("calls.d"), api_files())
         self.assertEqual(result.returncode, 2)
         self.assertIn("usage: generate.py WHAT OUTPUT FILE.api...", result.stderr)
-        self.assertIn("calls.c", result.stderr)
+        self.assertIn("wire-calls.c", result.stderr)
 
     def test_the_same_output_every_time(self):
-        for what in ("calls.c", "api-calls.c", "api-roundtrip.c", "coverage.md"):
+        for what in ("wire-calls.c", "exports.c", "api-calls.c", "api-roundtrip.c", "coverage.md"):
             first = self.read(self.generated(what))
             self.assertEqual(self.read(self.generated(what)), first)
 

@@ -6,9 +6,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "guest/libcuda/entry.h"
-#include "guest/libcuda/object.h"
-#include "guest/libcuda/stream.h"
+#include "guest/libcuda/model/context.h"
+#include "guest/libcuda/model/stream.h"
+#include "guest/libcuda/state/object.h"
+#include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/session.h"
 #include "tests/unit/unit.h"
 
@@ -17,15 +18,31 @@
 
 struct transport transport;
 struct cuda cuda;
+uint32_t capture_streams; /* none is captured */
 
 /* What call.c asks of the library ------------------------------------------------------------- */
 
-CUresult stream_handle(CUstream stream, uint64_t *handle)
+/* A stream is found by its handle; what the program said stays in `id`. */
+CUresult stream_find(CUstream wanted, struct stream **stream)
 {
-    *handle = stream == CU_STREAM_PER_THREAD ? transport.own_stream : (uint64_t)(uintptr_t)stream;
-    return !transport.refuse_handles && (*handle == 0 || object_find(HANDLE_STREAM, *handle))
-               ? CUDA_SUCCESS
-               : CUDA_ERROR_INVALID_HANDLE;
+    static struct stream streams[2];
+    static unsigned next;
+    const uint64_t handle = wanted == CU_STREAM_PER_THREAD ? transport.own_stream
+                                                           : (uint64_t)(uintptr_t)wanted;
+
+    if (!transport.any_stream &&
+        (transport.refuse_handles || (handle != 0 && !object_find(HANDLE_STREAM, handle)))) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    *stream = &streams[next++ % 2]; /* a call may have two */
+    (*stream)->object.handle = handle;
+    (*stream)->id = (uint64_t)(uintptr_t)wanted;
+    return CUDA_SUCCESS;
+}
+
+CUresult stream_usable(CUstream wanted, struct stream **stream)
+{
+    return stream_find(wanted, stream);
 }
 
 void *object_find(enum handle_type type, uint64_t handle)
@@ -55,6 +72,18 @@ void vgpu_pinned_free(struct vgpu_session *session, void *memory)
 {
     (void)session;
     free(memory);
+}
+
+bool capture_has(uint64_t stream)
+{
+    (void)stream;
+    return false;
+}
+
+CUresult capture_refuses(uint64_t stream)
+{
+    (void)stream;
+    return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 }
 
 /* What goes over the ring --------------------------------------------------------------------- */

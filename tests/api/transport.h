@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A call's way from the guest half to the worker's half without ring and process: what
- * guest/libcuda/call.c and the generated code ask of the rest of the library. `cuda` (entry.h) has
- * the revision of the host.
+ * guest/libcuda/wire/call.c and the generated code ask of the rest of the library. `cuda` (state.h)
+ * has the revision of the host.
  */
 #ifndef VGPU_TESTS_API_TRANSPORT_H
 #define VGPU_TESTS_API_TRANSPORT_H
@@ -21,6 +21,7 @@ struct transport {
     const struct gpu_calls *calls;
     uint64_t own_stream; /* behind CU_STREAM_PER_THREAD */
     bool refuse_handles; /* as if the program had passed what it does not have */
+    bool any_stream;     /* whatever the program passes is one */
     CUresult life;       /* what entering the library answers */
 
     /* Of the last call. */
@@ -29,7 +30,7 @@ struct transport {
     bool post;
     _Alignas(8) uint8_t in[TRANSPORT_ROOM];
     uint32_t in_bytes, back_bytes, length;
-    /* Which of entry.h's functions were asked, and what for. */
+    /* Which of state.h's functions were asked, and what for. */
     unsigned init_asked, context_asked;
     const char *refused;
 };

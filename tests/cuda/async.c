@@ -2,7 +2,7 @@
 /*
  * Memory that is taken and given back in the order of a stream.
  *
- * Tests: guest/libcuda/mempool*.c
+ * Tests: guest/libcuda/calls/mempool.c, guest/libcuda/model/mempool.c
  */
 #include "tests/cuda/pool-check.h"
 

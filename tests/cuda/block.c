@@ -2,7 +2,7 @@
 /*
  * Copies of blocks: rows of bytes with gaps between them, in two and three dimensions.
  *
- * Tests: guest/libcuda/copy*.c
+ * Tests: guest/libcuda/calls/copy.c, guest/libcuda/model/box.c
  */
 #include "tests/cuda/check.h"
 

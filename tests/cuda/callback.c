@@ -2,7 +2,7 @@
 /*
  * Functions of the host as work in a stream. They may call nothing of CUDA.
  *
- * Tests: guest/libcuda/callback*.c
+ * Tests: guest/libcuda/model/callback.c, guest/libcuda/calls/launch.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Work that is captured in a stream: it becomes a graph, and runs when the graph is launched.
  *
- * Tests: guest/libcuda/capture*.c
+ * Tests: guest/libcuda/calls/capture.c, guest/libcuda/model/capture.c
  */
 #include "tests/cuda/graph-check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Contexts: the primary one, what a context says of itself, and calls without one.
  *
- * Tests: guest/libcuda/context*.c
+ * Tests: guest/libcuda/calls/context.c, guest/libcuda/model/context.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Copies of runs of bytes.
  *
- * Tests: guest/libcuda/copy*.c
+ * Tests: guest/libcuda/calls/copy.c
  */
 #include "tests/cuda/check.h"
 

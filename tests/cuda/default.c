@@ -2,7 +2,7 @@
 /*
  * The default streams: the legacy one, which blocking streams wait for, and each thread's own.
  *
- * Tests: guest/libcuda/stream*.c
+ * Tests: guest/libcuda/model/stream.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Devices: how many, which, and what they say of themselves.
  *
- * Tests: guest/libcuda/device*.c
+ * Tests: guest/libcuda/calls/device.c, guest/libcuda/model/device.c
  */
 #include "tests/cuda/check.h"
 

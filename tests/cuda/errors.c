@@ -2,7 +2,7 @@
 /*
  * Errors: their names, and those of kernels that go wrong, which the context does not survive.
  *
- * Tests: guest/libcuda/entry*.c
+ * Tests: guest/libcuda/calls/library.c, guest/libcuda/state/state.c
  */
 #include "tests/cuda/check.h"
 

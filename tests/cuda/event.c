@@ -2,7 +2,7 @@
 /*
  * Events: when they were reached, and the time between two.
  *
- * Tests: guest/libcuda/stream*.c
+ * Tests: guest/libcuda/calls/event.c, guest/libcuda/model/event.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,8 @@
 /*
  * Executable graphs: made from a graph, launched, changed.
  *
- * Tests: guest/libcuda/exec*.c, guest/libcuda/plan.c, guest/libcuda/graph*.c
+ * Tests: guest/libcuda/calls/exec.c, guest/libcuda/model/exec.c, guest/libcuda/model/plan.c,
+ * guest/libcuda/model/graph.c
  */
 #include "tests/cuda/graph-check.h"
 

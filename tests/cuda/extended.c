@@ -2,7 +2,7 @@
 /*
  * Launches of further kinds: cooperative ones, many in order, shapes and shared memory.
  *
- * Tests: guest/libcuda/launch*.c
+ * Tests: guest/libcuda/calls/launch.c, guest/libcuda/calls/occupancy.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * cuMemset in all its widths.
  *
- * Tests: guest/libcuda/copy*.c
+ * Tests: guest/libcuda/calls/fill.c, guest/libcuda/model/box.c
  */
 #include "tests/cuda/check.h"
 

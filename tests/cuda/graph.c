@@ -2,7 +2,8 @@
 /*
  * Graphs that are built node by node: what is in them, and what they do.
  *
- * Tests: guest/libcuda/graph*.c, guest/libcuda/node*.c
+ * Tests: guest/libcuda/calls/graph.c, guest/libcuda/model/graph.c, guest/libcuda/state/local.c,
+ * guest/libcuda/calls/node.c, guest/libcuda/model/work.c
  */
 #include "tests/cuda/graph-check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Pinned host memory, allocated and registered, and what kernels make of it.
  *
- * Tests: guest/libcuda/memory*.c
+ * Tests: guest/libcuda/calls/memory.c, guest/libcuda/model/memory.c, guest/libcuda/wire/pinned.c
  */
 #include "tests/cuda/check.h"
 

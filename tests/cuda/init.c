@@ -2,7 +2,7 @@
 /*
  * What there is before cuInit, and cuInit itself.
  *
- * Tests: guest/libcuda/entry*.c
+ * Tests: guest/libcuda/calls/library.c, guest/libcuda/state/state.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * What may not happen while a stream captures, and what becomes of the capture if it does.
  *
- * Tests: guest/libcuda/capture*.c
+ * Tests: guest/libcuda/calls/capture.c, guest/libcuda/model/capture.c, guest/libcuda/model/branch.c
  */
 #include "tests/cuda/graph-check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Launches: what the kernel gets, and launches that cannot be.
  *
- * Tests: guest/libcuda/launch*.c
+ * Tests: guest/libcuda/calls/launch.c, guest/libcuda/model/kernel.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Libraries and their kernels, which need no context, and what functions say of themselves.
  *
- * Tests: guest/libcuda/module*.c
+ * Tests: guest/libcuda/calls/module.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Device memory: taking it, giving it back, how much there is.
  *
- * Tests: guest/libcuda/memory*.c
+ * Tests: guest/libcuda/calls/memory.c, guest/libcuda/model/memory.c
  */
 #include <sys/mman.h>
 

@@ -3,7 +3,7 @@
  * The modes of captures and of threads, which say who may call what cannot be captured while a
  * stream captures, and the legacy stream meanwhile.
  *
- * Tests: guest/libcuda/capture*.c
+ * Tests: guest/libcuda/calls/capture.c, guest/libcuda/model/capture.c
  */
 #include "tests/cuda/graph-check.h"
 

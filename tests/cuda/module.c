@@ -2,7 +2,8 @@
 /*
  * Modules: loading them, what is wrong with some, and the functions and variables in them.
  *
- * Tests: guest/libcuda/module*.c, guest/libcuda/image.c
+ * Tests: guest/libcuda/calls/module.c, guest/libcuda/model/module.c, guest/libcuda/model/image.c,
+ * guest/libcuda/wire/upload.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * What a pointer says of the memory behind it.
  *
- * Tests: guest/libcuda/memory*.c
+ * Tests: guest/libcuda/calls/pointer.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,8 @@
 /*
  * Pools of memory: which one serves, how much it holds, when it gives memory back.
  *
- * Tests: guest/libcuda/mempool*.c
+ * Tests: guest/libcuda/calls/mempool.c, guest/libcuda/model/mempool.c, guest/libcuda/model/block.c,
+ * guest/libcuda/model/spare.c
  */
 #include "tests/cuda/pool-check.h"
 

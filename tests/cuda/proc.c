@@ -2,7 +2,7 @@
 /*
  * Entry points by name: cuGetProcAddress, as the CUDA runtime finds them, and dlsym.
  *
- * Tests: guest/libcuda/entry*.c
+ * Tests: guest/libcuda/exports/proc.c
  */
 #include "tests/cuda/check.h"
 

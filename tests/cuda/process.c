@@ -2,7 +2,7 @@
 /*
  * Processes: forking before and after cuInit, and ending with work pending.
  *
- * Tests: guest/libcuda/entry*.c
+ * Tests: guest/libcuda/calls/library.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * The stack of current contexts that each thread has, and created contexts on it.
  *
- * Tests: guest/libcuda/context*.c
+ * Tests: guest/libcuda/calls/context.c, guest/libcuda/model/context.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,7 @@
 /*
  * Several threads at once.
  *
- * Tests: guest/libcuda/object.c, guest/libcuda/stream*.c
+ * Tests: guest/libcuda/state/object.c, guest/libcuda/model/stream.c
  */
 #include "tests/cuda/check.h"
 

@@ -2,7 +2,8 @@
 /*
  * Executable graphs that are changed after they were made.
  *
- * Tests: guest/libcuda/exec*.c, guest/libcuda/plan.c, guest/libcuda/gate.c, guest/libcuda/node*.c
+ * Tests: guest/libcuda/calls/exec.c, guest/libcuda/model/exec.c, guest/libcuda/model/plan.c,
+ * guest/libcuda/model/gate.c, guest/libcuda/calls/node.c
  */
 #include "tests/cuda/graph-check.h"
 

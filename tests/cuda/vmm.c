@@ -2,7 +2,7 @@
 /*
  * Addresses and memory taken apart from each other, and mapped by the program itself.
  *
- * Tests: guest/libcuda/mapping*.c, guest/libcuda/reserve.c
+ * Tests: guest/libcuda/calls/mapping.c, guest/libcuda/state/reserve.c
  */
 #include "tests/cuda/check.h"
 

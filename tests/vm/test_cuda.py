@@ -3,7 +3,7 @@
 """A program for CUDA's driver API in a real guest, linked with -lcuda as for a machine with a card:
 it finds our libcuda.so.1, by sysfs and by the guest driver.
 
-Tests: guest/libcuda/entry*.c, guest/libvgpu/pci*.c, guest/libvgpu/driver*.c"""
+Tests: guest/libcuda/calls/library.c, guest/libvgpu/pci*.c, guest/libvgpu/driver*.c"""
 import os
 import sys
 

@@ -5,7 +5,7 @@ claims and rings that cannot be, turns between sessions, and what others notice 
 
 Tests: mediator/queue*.c, mediator/process*.c, mediator/client*.c, mediator/vm*.c,
 worker/ring-worker*.c, worker/ring-session*.c, worker/ring.c, worker/command*.c,
-guest/libvgpu/host*.c, guest/libvgpu/session*.c"""
+guest/libvgpu/host*.c, guest/libvgpu/session*.c, worker/worker.c"""
 import json
 import os
 import random

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* Capturing streams, as programs begin, watch and end it. */
+
+#include "guest/libcuda/model/capture.h"
+#include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/stream.h"
+#include "guest/libcuda/state/state.h"
+
+CUresult guest_cuStreamBeginCapture_v2(struct stream *stream, CUstreamCaptureMode mode)
+{
+    if (mode > CU_STREAM_CAPTURE_MODE_RELAXED) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (stream->object.handle == 0) {
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
+    return capture_begin(stream->object.handle, stream_waits_for_default(stream), mode);
+}
+
+CUresult guest_cuStreamEndCapture(struct stream *stream, CUgraph *graph)
+{
+    struct graph *made = NULL;
+    const CUresult r = capture_end(stream->object.handle, &made);
+
+    *graph = graph_handle(made);
+    return r;
+}
+
+CUresult guest_cuStreamIsCapturing(struct stream *stream, CUstreamCaptureStatus *status)
+{
+    struct capture_info info;
+    const CUresult r = capture_ask(stream->object.handle, &info);
+
+    *status = info.status;
+    return r;
+}
+
+CUresult guest_cuStreamGetCaptureInfo_v3(struct stream *stream, CUstreamCaptureStatus *status,
+                                         cuuint64_t *id, CUgraph *graph, const CUgraphNode **nodes,
+                                         const CUgraphEdgeData **edges, size_t *count)
+{
+    struct capture_info info;
+    const CUresult r = capture_ask(stream->object.handle, &info);
+
+    *status = info.status;
+    if (r != CUDA_SUCCESS || info.status != CU_STREAM_CAPTURE_STATUS_ACTIVE) {
+        return r;
+    }
+    if (id) {
+        *id = info.id;
+    }
+    if (graph) {
+        *graph = info.graph;
+    }
+    if (nodes) {
+        *nodes = info.nodes;
+    }
+    if (edges) {
+        *edges = NULL; /* none has data */
+    }
+    if (count) {
+        *count = info.count;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuStreamUpdateCaptureDependencies(struct stream *stream, CUgraphNode *nodes,
+                                                 size_t count, unsigned int flags)
+{
+    if ((count > 0 && !nodes) || flags > CU_STREAM_SET_CAPTURE_DEPENDENCIES) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return capture_follow(stream->object.handle, nodes, count,
+                          flags == CU_STREAM_SET_CAPTURE_DEPENDENCIES);
+}
+
+CUresult guest_cuStreamUpdateCaptureDependencies_v2(struct stream *stream, CUgraphNode *nodes,
+                                                    const CUgraphEdgeData *edges, size_t count,
+                                                    unsigned int flags)
+{
+    const CUresult r = check_edges(edges, count);
+
+    return r == CUDA_SUCCESS ? guest_cuStreamUpdateCaptureDependencies(stream, nodes, count, flags)
+                             : r;
+}
+
+CUresult guest_cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
+{
+    if (*mode > CU_STREAM_CAPTURE_MODE_RELAXED) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *mode = capture_exchange_mode(*mode);
+    return CUDA_SUCCESS;
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts, as programs make, choose and end them; and what goes with a context when it ends. The
+ * primary one is retained and released by those who use it, and comes back as the same.
+ */
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/capture.h"
+#include "guest/libcuda/model/context.h"
+#include "guest/libcuda/model/device.h"
+#include "guest/libcuda/model/event.h"
+#include "guest/libcuda/model/exec.h"
+#include "guest/libcuda/model/memory.h"
+#include "guest/libcuda/model/mempool.h"
+#include "guest/libcuda/model/module.h"
+#include "guest/libcuda/model/stream.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/session.h"
+
+static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;  /* of the primary one's begin and end */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of what it is */
+static struct context primary;
+
+/* What a context has -------------------------------------------------------------------------- */
+
+static void stream_release(const struct context *context)
+{
+    struct object *object;
+
+    while ((object = object_of(context, HANDLE_STREAM)) != NULL) {
+        stream_drop((struct stream *)object);
+    }
+    while ((object = object_of(context, HANDLE_EVENT)) != NULL) {
+        capture_unmark(object->handle);
+        vgpu_event_destroy(cuda.session, object->handle);
+        object_drop(object);
+    }
+}
+
+static void free_area(const struct memory *area)
+{
+    if (area->kind == MEMORY_DEVICE) {
+        vgpu_mem_free(cuda.session, area->address);
+    } else if (area->kind == MEMORY_HOST) {
+        vgpu_pinned_free(cuda.session, (void *)(uintptr_t)area->address);
+    } else if (area->kind == MEMORY_POOLED) {
+        pool_return(area);
+    }
+}
+
+/* Gives back what a context has. It is ended already, so that nothing is added. */
+static void context_release(const struct context *context)
+{
+    struct memory area;
+
+    vgpu_session_sync(cuda.session);
+    exec_release(context);
+    stream_release(context);
+    module_release(context);
+    while (memory_take(context, &area)) {
+        free_area(&area);
+    }
+}
+
+/* The thread's stack -------------------------------------------------------------------------- */
+
+CUresult guest_cuCtxPushCurrent_v2(CUcontext context)
+{
+    struct context *known = context ? context_find(context) : NULL;
+
+    return known ? context_push(known) : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult guest_cuCtxPopCurrent_v2(CUcontext *context)
+{
+    struct context *top = context_top();
+
+    if (!top) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    if (context) {
+        *context = (CUcontext)top;
+    }
+    context_pop();
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuCtxSetCurrent(CUcontext context)
+{
+    struct context *known = context ? context_find(context) : NULL;
+
+    if (context && !known) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    if (context_top()) {
+        context_pop();
+    }
+    return known ? context_push(known) : CUDA_SUCCESS;
+}
+
+/* The primary one ----------------------------------------------------------------------------- */
+
+CUresult guest_cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+    if (!device_valid(device)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
+    pthread_mutex_lock(&life);
+    pthread_mutex_lock(&mutex);
+    primary.retained++;
+    if (!primary.active) {
+        primary.active = true;
+        context_begin(&primary, primary.flags);
+    }
+    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&life);
+    *context = (CUcontext)&primary;
+    return CUDA_SUCCESS;
+}
+
+/* Ends the primary context, if it is there. With `life`. */
+static void end_primary(void)
+{
+    bool was;
+
+    pthread_mutex_lock(&mutex);
+    was = primary.active;
+    if (was) {
+        primary.active = false;
+        context_end(&primary);
+    }
+    pthread_mutex_unlock(&mutex);
+    if (was) {
+        context_release(&primary);
+    }
+}
+
+CUresult guest_cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    if (!device_valid(device)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
+    pthread_mutex_lock(&life);
+    if (primary.retained == 0) {
+        r = CUDA_ERROR_INVALID_CONTEXT;
+    } else if (--primary.retained == 0) {
+        end_primary();
+    }
+    pthread_mutex_unlock(&life);
+    return r;
+}
+
+/* What it has is gone; who has retained it still has to release it. */
+CUresult guest_cuDevicePrimaryCtxReset_v2(CUdevice device)
+{
+    if (!device_valid(device)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
+    pthread_mutex_lock(&life);
+    end_primary();
+    pthread_mutex_unlock(&life);
+    return CUDA_SUCCESS;
+}
+
+static bool flags_valid(unsigned flags)
+{
+    const unsigned schedule = flags & CU_CTX_SCHED_MASK;
+
+    return (flags & ~(unsigned)(CU_CTX_SCHED_MASK | CU_CTX_MAP_HOST | CU_CTX_LMEM_RESIZE_TO_MAX)) ==
+               0 &&
+           (schedule & (schedule - 1)) == 0;
+}
+
+CUresult guest_cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags)
+{
+    if (!device_valid(device)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
+    if (!flags_valid(flags)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    pthread_mutex_lock(&mutex);
+    primary.flags = flags;
+    pthread_mutex_unlock(&mutex);
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, int *active)
+{
+    if (!device_valid(device)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
+    pthread_mutex_lock(&mutex);
+    *flags = primary.flags;
+    *active = primary.active;
+    pthread_mutex_unlock(&mutex);
+    return CUDA_SUCCESS;
+}
+
+/* Others -------------------------------------------------------------------------------------- */
+
+CUresult guest_cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
+{
+    struct context *made;
+    CUresult r;
+
+    if (!context || !flags_valid(flags)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (!device_valid(device)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
+    made = calloc(1, sizeof(*made));
+    if (!made) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    context_begin(made, flags);
+    r = context_push(made);
+    if (r != CUDA_SUCCESS) {
+        guest_cuCtxDestroy_v2((CUcontext)made);
+        return r;
+    }
+    *context = (CUcontext)made;
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *affinity, int count,
+                              unsigned int flags, CUdevice device)
+{
+    if (affinity || count != 0) {
+        return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+    }
+    return guest_cuCtxCreate_v2(context, flags, device);
+}
+
+CUresult guest_cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned int flags,
+                              CUdevice device)
+{
+    if (params && params->cigParams) {
+        return REFUSE("cuCtxCreate with cigParams");
+    }
+    return params ? guest_cuCtxCreate_v3(context, params->execAffinityParams,
+                                         params->numExecAffinityParams, flags, device)
+                  : guest_cuCtxCreate_v2(context, flags, device);
+}
+
+CUresult guest_cuCtxDestroy_v2(CUcontext context)
+{
+    struct context *known = (struct context *)context;
+
+    if (!known || known == &primary || !context_end(known)) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    if (context_top() == known) {
+        context_pop();
+    }
+    context_release(known);
+    free(known);
+    return CUDA_SUCCESS;
+}
+
+/* From before there were push and pop: a count of those who use it. */
+CUresult guest_cuCtxAttach(CUcontext *context, unsigned int flags)
+{
+    if (!context || flags != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *context = (CUcontext)context_top();
+    return CUDA_SUCCESS;
+}
+
+/* Questions ----------------------------------------------------------------------------------- */
+
+CUresult guest_cuCtxGetFlags(unsigned int *flags)
+{
+    const struct context *context = context_current();
+
+    if (!flags || !context) {
+        return flags ? CUDA_ERROR_CONTEXT_IS_DESTROYED : CUDA_ERROR_INVALID_VALUE;
+    }
+    *flags = context->flags;
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuCtxSetFlags(unsigned int flags)
+{
+    struct context *context = context_current();
+
+    if (!context || !flags_valid(flags)) {
+        return context ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    }
+    context->flags = flags;
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuCtxSynchronize(void)
+{
+    const uint64_t position = pool_position();
+    CUresult r = capture_allows();
+
+    if (r == CUDA_SUCCESS) {
+        r = result_of(vgpu_session_sync(cuda.session));
+    }
+    if (r == CUDA_SUCCESS) {
+        pool_settle_all(position);
+    }
+    return r;
+}
+
+CUresult guest_cuCtxGetExecAffinity(CUexecAffinityParam *affinity, CUexecAffinityType type)
+{
+    if (type != CU_EXEC_AFFINITY_TYPE_SM_COUNT) {
+        return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+    }
+    affinity->type = type;
+    affinity->param.smCount.val =
+        (unsigned)cuda.attributes[CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT];
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags)
+{
+    if (flags != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return peer && context_find(peer) && context_find(peer) != context_current()
+               ? CUDA_ERROR_PEER_ACCESS_UNSUPPORTED
+               : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult guest_cuCtxDisablePeerAccess(CUcontext peer)
+{
+    return peer && context_find(peer) ? CUDA_ERROR_PEER_ACCESS_NOT_ENABLED
+                                      : CUDA_ERROR_INVALID_CONTEXT;
+}

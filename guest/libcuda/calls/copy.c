@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/* Copies. One from or to the program's own memory is done with that memory when the
+ * function returns, asynchronous or not, unless the memory is page-locked: then it is posted. */
+
+#include <assert.h>
+#include <string.h>
+
+#include "guest/libcuda/calls/families.h"
+#include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/box.h"
+#include "guest/libcuda/model/capture.h"
+#include "guest/libcuda/model/context.h"
+#include "guest/libcuda/model/memory.h"
+#include "guest/libcuda/model/stream.h"
+#include "guest/libcuda/model/work.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libcuda/wire/pinned.h"
+#include "guest/libvgpu/ring-calls.h"
+
+/* Rows shorter than this are packed before they are copied. */
+#define ROW_MAX (UINT64_C(64) << 10)
+#define PACK_BYTES (UINT64_C(1) << 20)
+
+/* One line of bytes --------------------------------------------------------------------------- */
+
+/* Between device and host, by what the program says it is. */
+CUresult copy_to_device(CUdeviceptr to, const void *from, size_t bytes, struct stream *stream)
+{
+    CUresult r = memory_check(to, bytes);
+
+    if (r == CUDA_SUCCESS && bytes > 0) {
+        r = from ? result_of(
+                       vgpu_copy_to_async(cuda.session, to, from, bytes, stream->object.handle))
+                 : CUDA_ERROR_INVALID_VALUE;
+    }
+    return r;
+}
+
+CUresult copy_from_device(void *to, CUdeviceptr from, size_t bytes, struct stream *stream)
+{
+    CUresult r = memory_check(from, bytes);
+
+    if (r == CUDA_SUCCESS && bytes > 0) {
+        r = to ? result_of(
+                     vgpu_copy_from_async(cuda.session, to, from, bytes, stream->object.handle))
+               : CUDA_ERROR_INVALID_VALUE;
+    }
+    return r;
+}
+
+CUresult copy_on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream)
+{
+    CUresult r = memory_check(to, bytes);
+
+    if (r == CUDA_SUCCESS) {
+        r = memory_check(from, bytes);
+    }
+    if (r == CUDA_SUCCESS && bytes > 0) {
+        r = result_of(vgpu_copy_on_device(cuda.session, to, from, bytes, stream->object.handle));
+    }
+    return r;
+}
+
+static CUresult wait_for_stream(const struct stream *stream)
+{
+    return result_of(vgpu_stream_sync(cuda.session, stream->object.handle));
+}
+
+/* By what the addresses are. */
+CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream)
+{
+    const bool to_gpu = memory_is_device(to), from_gpu = memory_is_device(from);
+    CUresult r;
+
+    if (bytes == 0) {
+        return CUDA_SUCCESS;
+    }
+    if (to_gpu && from_gpu) {
+        return copy_on_device(to, from, bytes, stream);
+    }
+    if (to_gpu) {
+        return copy_to_device(to, (const void *)(uintptr_t)from, bytes, stream);
+    }
+    if (from_gpu) {
+        return copy_from_device((void *)(uintptr_t)to, from, bytes, stream);
+    }
+    r = wait_for_stream(stream);
+    if (r == CUDA_SUCCESS) {
+        memmove((void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes);
+    }
+    return r;
+}
+
+CUresult and_wait(CUresult r, const struct stream *stream)
+{
+    return r == CUDA_SUCCESS ? wait_for_stream(stream) : r;
+}
+
+CUresult captured_line(CUDA_MEMCPY3D copy, struct stream *stream)
+{
+    struct work work;
+
+    return capture_add(stream->object.handle, work_copy(&copy, &work), &work);
+}
+
+/* Bytes that the program's own memory is done with before they are where they go, as CUDA has it.
+ */
+#define STAGED_BYTES (UINT64_C(64) << 10)
+
+CUresult guest_cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes,
+                               struct stream *default_stream)
+{
+    const bool staged = bytes <= STAGED_BYTES && !vgpu_is_pinned(cuda.session, from);
+    const CUresult r = copy_to_device(to, from, bytes, default_stream);
+
+    return staged ? r : and_wait(r, default_stream);
+}
+
+CUresult guest_cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes,
+                               struct stream *default_stream)
+{
+    const CUresult r = copy_from_device(to, from, bytes, default_stream);
+
+    return vgpu_is_pinned(cuda.session, to) ? and_wait(r, default_stream) : r;
+}
+
+static CUresult check_contexts(CUcontext to, CUcontext from)
+{
+    return context_find(to) && context_find(from) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult copy_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
+                      CUcontext from_context, size_t bytes, struct stream *stream)
+{
+    const CUresult r = check_contexts(to_context, from_context);
+
+    return r == CUDA_SUCCESS ? copy_on_device(to, from, bytes, stream) : r;
+}
+
+CUresult captured_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
+                          CUcontext from_context, size_t bytes, struct stream *stream)
+{
+    const CUresult r = check_contexts(to_context, from_context);
+
+    return r == CUDA_SUCCESS
+               ? captured_line(
+                     copy_line(CU_MEMORYTYPE_DEVICE, to, CU_MEMORYTYPE_DEVICE, from, bytes), stream)
+               : r;
+}
+
+/* Rows ---------------------------------------------------------------------------------------- */
+
+static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, struct stream *stream)
+{
+    const struct vgpu_cmd_copy body = {
+        .to = box->to.address,
+        .from = box->from.address,
+        .bytes = box->width,
+        .stream = stream->object.handle,
+        .kind = kind,
+        .box = 1,
+    };
+    const struct vgpu_copy_box rest = {
+        .to_pitch = box->to.pitch,
+        .to_rows = box->to.rows,
+        .from_pitch = box->from.pitch,
+        .from_rows = box->from.rows,
+        .height = box->height,
+        .depth = box->depth,
+    };
+
+    return result_of(ring_copy(cuda.session, &body, &rest, sizeof(rest)));
+}
+
+static CUresult host_rows(const struct box *box, struct stream *stream)
+{
+    const CUresult r = wait_for_stream(stream);
+
+    for (uint64_t slice = 0; r == CUDA_SUCCESS && slice < box->depth; slice++) {
+        for (uint64_t row = 0; row < box->height; row++) {
+            memmove((void *)(uintptr_t)row_address(&box->to, slice, row),
+                    (const void *)(uintptr_t)row_address(&box->from, slice, row), box->width);
+        }
+    }
+    return r;
+}
+
+/* Rows that are long enough to be copied one by one. */
+static CUresult long_rows(const struct box *box, struct stream *stream)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    for (uint64_t slice = 0; r == CUDA_SUCCESS && slice < box->depth; slice++) {
+        for (uint64_t row = 0; r == CUDA_SUCCESS && row < box->height; row++) {
+            const uint64_t to = row_address(&box->to, slice, row);
+            const uint64_t from = row_address(&box->from, slice, row);
+
+            r = box->to.host
+                    ? copy_from_device((void *)(uintptr_t)to, from, box->width, stream)
+                    : copy_to_device(to, (const void *)(uintptr_t)from, box->width, stream);
+        }
+    }
+    return r;
+}
+
+/* Some rows of a slice, through a piece of the arena where they lie behind each other. */
+static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row, uint64_t rows,
+                            uint8_t *pack, struct stream *stream)
+{
+    const struct side packed = {true, (uint64_t)(uintptr_t)pack, box->width, rows};
+    struct box part = {.width = box->width, .height = rows, .depth = 1};
+    CUresult r;
+
+    if (box->to.host) {
+        part.to = packed;
+        part.from = (struct side){false, row_address(&box->from, slice, row), box->from.pitch,
+                                  rows};
+        r = post_rows(&part, VGPU_COPY_FROM_DEVICE, stream);
+    } else {
+        for (uint64_t i = 0; i < rows; i++) {
+            memcpy(pack + i * box->width,
+                   (const void *)(uintptr_t)row_address(&box->from, slice, row + i), box->width);
+        }
+        part.from = packed;
+        part.to = (struct side){false, row_address(&box->to, slice, row), box->to.pitch, rows};
+        r = post_rows(&part, VGPU_COPY_TO_DEVICE, stream);
+    }
+    if (r == CUDA_SUCCESS) {
+        r = wait_for_stream(stream);
+    }
+    for (uint64_t i = 0; box->to.host && r == CUDA_SUCCESS && i < rows; i++) {
+        memcpy((void *)(uintptr_t)row_address(&box->to, slice, row + i), pack + i * box->width,
+               box->width);
+    }
+    return r;
+}
+
+static CUresult short_rows(const struct box *box, struct stream *stream)
+{
+    const uint64_t all = box->height * box->width, most = PACK_BYTES / box->width;
+    CUresult r = CUDA_SUCCESS;
+    void *pack = memory_pinned(all < PACK_BYTES ? all : PACK_BYTES);
+
+    if (!pack) {
+        return long_rows(box, stream);
+    }
+    for (uint64_t slice = 0; r == CUDA_SUCCESS && slice < box->depth; slice++) {
+        for (uint64_t row = 0; r == CUDA_SUCCESS && row < box->height; row += most) {
+            const uint64_t left = box->height - row;
+
+            r = packed_rows(box, slice, row, left < most ? left : most, pack, stream);
+        }
+    }
+    vgpu_pinned_free(cuda.session, pack);
+    return r;
+}
+
+/* A box whose sides are checked. */
+static CUresult copy_box(const struct box *box, struct stream *stream)
+{
+    if (is_empty(box)) {
+        return CUDA_SUCCESS;
+    }
+    if (box->to.host && box->from.host) {
+        return host_rows(box, stream);
+    }
+    if (!box->to.host && !box->from.host) {
+        return post_rows(box, VGPU_COPY_ON_DEVICE, stream);
+    }
+    if (is_pinned(box, box->to.host ? &box->to : &box->from)) {
+        return post_rows(box, box->to.host ? VGPU_COPY_FROM_DEVICE : VGPU_COPY_TO_DEVICE, stream);
+    }
+    return box->width < ROW_MAX ? short_rows(box, stream) : long_rows(box, stream);
+}
+
+CUresult copy_rows(CUDA_MEMCPY3D copy, struct stream *stream)
+{
+    struct box box;
+    const CUresult r = make_box(&copy, &box);
+
+    return r == CUDA_SUCCESS ? copy_box(&box, stream) : r;
+}
+
+/* It has contexts where the ordinary copy has something reserved. */
+static CUresult without_contexts(const CUDA_MEMCPY3D_PEER *copy, CUDA_MEMCPY3D *same)
+{
+    static_assert(sizeof(*same) == sizeof(*copy), "the same but for that");
+    memcpy(same, copy, sizeof(*same));
+    same->reserved0 = NULL;
+    same->reserved1 = NULL;
+    return check_contexts(copy->dstContext, copy->srcContext);
+}
+
+CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, struct stream *stream)
+{
+    CUDA_MEMCPY3D same;
+    const CUresult r = without_contexts(copy, &same);
+
+    return r == CUDA_SUCCESS ? copy_rows(same, stream) : r;
+}
+
+CUresult captured_rows_between(const CUDA_MEMCPY3D_PEER *copy, struct stream *stream)
+{
+    CUDA_MEMCPY3D same;
+    const CUresult r = without_contexts(copy, &same);
+
+    return r == CUDA_SUCCESS ? captured_line(same, stream) : r;
+}

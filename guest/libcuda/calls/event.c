@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* Events. */
+
+#include <stdlib.h>
+
+#include "guest/libcuda/calls/families.h"
+#include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/capture.h"
+#include "guest/libcuda/model/context.h"
+#include "guest/libcuda/model/event.h"
+#include "guest/libcuda/model/mempool.h"
+#include "guest/libcuda/model/stream.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/session.h"
+
+CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
+{
+    const unsigned known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
+    struct event *made;
+    uint64_t handle = 0;
+    CUresult r;
+
+    if ((flags & ~known) != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (flags & CU_EVENT_INTERPROCESS) {
+        return flags & CU_EVENT_DISABLE_TIMING ? REFUSE("cuEventCreate for several processes")
+                                               : CUDA_ERROR_INVALID_VALUE;
+    }
+    made = calloc(1, sizeof(*made));
+    if (!made) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    r = result_of(vgpu_event_create(
+        cuda.session, flags & CU_EVENT_DISABLE_TIMING ? VGPU_EVENT_NO_TIMING : 0, &handle));
+    if (r == CUDA_SUCCESS && !object_add(&made->object, handle, context_current())) {
+        vgpu_event_destroy(cuda.session, handle);
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (r != CUDA_SUCCESS) {
+        free(made);
+        return r;
+    }
+    *event = (CUevent)(uintptr_t)handle;
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuEventDestroy_v2(CUevent event)
+{
+    struct event *known = object_find(HANDLE_EVENT, (uint64_t)(uintptr_t)event);
+    CUresult r;
+
+    if (!known) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    capture_unmark(known->object.handle);
+    r = result_of(vgpu_event_destroy(cuda.session, known->object.handle));
+    object_drop(&known->object);
+    return r;
+}
+
+CUresult guest_cuEventRecord(CUevent event, struct stream *stream)
+{
+    uint64_t recorded;
+    struct record record;
+    CUresult r = event_find(event, &recorded);
+
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    capture_unmark(recorded);
+    record = (struct record){stream->object.handle, pool_position()};
+    r = result_of(vgpu_event_record(cuda.session, recorded, stream->object.handle));
+    if (r == CUDA_SUCCESS && record.position != 0) {
+        set_record(recorded, record);
+    }
+    return r;
+}
+
+CUresult captured_record(CUevent event, struct stream *stream)
+{
+    uint64_t recorded;
+    const CUresult r = event_find(event, &recorded);
+
+    return r == CUDA_SUCCESS ? capture_record(stream->object.handle, recorded) : r;
+}
+
+CUresult captured_record_with(CUevent event, struct stream *stream, unsigned flags)
+{
+    if (flags == CU_EVENT_RECORD_EXTERNAL) {
+        return REFUSE("cuEventRecordWithFlags as a node of a graph");
+    }
+    return flags == CU_EVENT_RECORD_DEFAULT ? captured_record(event, stream)
+                                            : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult guest_cuEventRecordWithFlags(CUevent event, struct stream *stream, unsigned int flags)
+{
+    return flags == CU_EVENT_RECORD_DEFAULT ? guest_cuEventRecord(event, stream)
+                                            : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult guest_cuStreamWaitEvent(struct stream *stream, CUevent event, unsigned int flags)
+{
+    uint64_t waited;
+    CUresult r = event_find(event, &waited);
+
+    if (flags != CU_EVENT_WAIT_DEFAULT) {
+        return flags == CU_EVENT_WAIT_EXTERNAL ? REFUSE("cuStreamWaitEvent as a node of a graph")
+                                               : CUDA_ERROR_INVALID_VALUE;
+    }
+    if (r == CUDA_SUCCESS &&
+        capture_waits(stream->object.handle, stream_waits_for_default(stream), waited, &r)) {
+        return r;
+    }
+    if (r == CUDA_SUCCESS) {
+        r = stream_allows(stream);
+    }
+    return r == CUDA_SUCCESS
+               ? result_of(vgpu_stream_wait(cuda.session, stream->object.handle, waited))
+               : r;
+}
+
+CUresult guest_cuEventQuery(CUevent event)
+{
+    struct record record;
+    uint64_t handle;
+    CUresult r = event_recorded(event, &handle);
+
+    if (r == CUDA_SUCCESS) {
+        r = capture_allows();
+    }
+    record = get_record(handle);
+    return r == CUDA_SUCCESS
+               ? event_passed(record, result_of(vgpu_event_query(cuda.session, handle)))
+               : r;
+}
+
+CUresult guest_cuEventSynchronize(CUevent event)
+{
+    struct record record;
+    uint64_t handle;
+    const CUresult r = event_recorded(event, &handle);
+
+    record = get_record(handle);
+    return r == CUDA_SUCCESS
+               ? event_passed(record, result_of(vgpu_event_sync(cuda.session, handle)))
+               : r;
+}
+
+CUresult guest_cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
+{
+    uint64_t first, last;
+    CUresult r = event_recorded(start, &first);
+
+    if (r == CUDA_SUCCESS) {
+        r = event_recorded(end, &last);
+    }
+    return r == CUDA_SUCCESS
+               ? result_of(vgpu_event_elapsed(cuda.session, first, last, milliseconds))
+               : r;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* Fills: of one line of elements, and of rows of them. */
+#include "guest/libcuda/calls/families.h"
+#include "guest/libcuda/model/box.h"
+#include "guest/libcuda/model/memory.h"
+#include "guest/libcuda/model/stream.h"
+#include "guest/libcuda/model/work.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/ring-calls.h"
+
+CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t count,
+                   struct stream *stream)
+{
+    uint64_t bytes;
+    CUresult r;
+
+    if (to % element != 0 || __builtin_mul_overflow(count, element, &bytes)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = memory_check(to, bytes);
+    return r == CUDA_SUCCESS && count > 0 ? result_of(vgpu_fill(cuda.session, to, value, element,
+                                                                count, stream->object.handle))
+                                          : r;
+}
+
+CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
+                   size_t height, struct stream *stream)
+{
+    const CUresult r = check_fill(&(CUDA_MEMSET_NODE_PARAMS){
+        .dst = to, .pitch = pitch, .elementSize = element, .width = width, .height = height});
+
+    return r == CUDA_SUCCESS && width > 0 && height > 0
+               ? result_of(ring_fill(cuda.session, to, width, stream->object.handle, value, element,
+                                     height > 1 ? pitch : 0, height))
+               : r;
+}
+
+CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
+                       size_t height, struct stream *stream)
+{
+    const CUDA_MEMSET_NODE_PARAMS fill = {.dst = to,
+                                          .pitch = pitch,
+                                          .value = value,
+                                          .elementSize = element,
+                                          .width = width,
+                                          .height = height};
+    struct work work;
+
+    return capture_add(stream->object.handle, work_fill(&fill, &work), &work);
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* How the library begins and ends, and what it says of itself. */
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/shared.h"
+#include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/device.h"
+#include "guest/libcuda/state/reserve.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libcuda/wire/wire-calls.h"
+#include "guest/libvgpu/session.h"
+
+#define VGPU_DEFAULT_SHM (UINT64_C(256) << 20)
+
+static pthread_mutex_t life_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* A number from the environment, or what there is without it. */
+static uint64_t setting_number(const char *variable, uint64_t otherwise)
+{
+    const char *text = getenv(variable);
+
+    return text && text[0] != '\0' ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* Whether the environment says what it may: nothing, or one of these. */
+static bool check_choice(const char *variable, const char *const *choices, unsigned count,
+                         unsigned *choice)
+{
+    const char *text = getenv(variable);
+
+    for (unsigned i = 0; text && text[0] != '\0' && i < count; i++) {
+        if (strcmp(text, choices[i]) == 0) {
+            *choice = i;
+            return true;
+        }
+    }
+    return !text || text[0] == '\0';
+}
+
+/* Whether a variable of the environment is a number, where it is there. */
+static bool check_number(const char *variable)
+{
+    const char *text = getenv(variable);
+    char *end = NULL;
+
+    if (!text || text[0] == '\0') {
+        return true;
+    }
+    strtoull(text, &end, 0);
+    return *end == '\0' && text[0] != '-';
+}
+
+/* Says which variable is not what it may be; NULL: all are. */
+static const char *wrong_variable(unsigned *priority)
+{
+    static const char *const priorities[] = {"low", "medium", "high"};
+    const char *pool = getenv("VGPU_POOL");
+
+    if (!check_number("VGPU_VM_ID") || !check_number("VGPU_SHM_MIB") ||
+        !check_number("VGPU_ARENA_MIB")) {
+        return "VGPU_VM_ID, VGPU_SHM_MIB and VGPU_ARENA_MIB are numbers";
+    }
+    if (!check_choice("VGPU_PRIORITY", priorities, 3, priority)) {
+        return "VGPU_PRIORITY is low, medium or high";
+    }
+    return pool && pool[0] != '\0' && pool[1] != '\0' ? "VGPU_POOL is one letter" : NULL;
+}
+
+/* How a process on the host itself reaches the mediator: VGPU_HOST is its socket. */
+static struct vgpu_host_options host_options(const char *socket, unsigned priority)
+{
+    const char *pool = getenv("VGPU_POOL");
+    const char *letter = pool && pool[0] != '\0' ? pool : "A";
+
+    return (struct vgpu_host_options){
+        .socket = socket,
+        .vm_id = (uint32_t)setting_number("VGPU_VM_ID", 1000000u + (uint32_t)getpid()),
+        .pool = letter[0],
+        .priority = (enum vgpu_priority)priority,
+        .shm_size = setting_number("VGPU_SHM_MIB", VGPU_DEFAULT_SHM >> 20) << 20,
+    };
+}
+
+static int open_session(unsigned priority)
+{
+    const char *socket = getenv("VGPU_HOST");
+    const struct vgpu_host_options host = host_options(socket, priority);
+    const bool on_host = socket && socket[0] != '\0';
+    const struct vgpu_session_options options = {
+        .address = getenv("VGPU_ADDRESS"),
+        .host = on_host ? &host : NULL,
+        .arena_size = setting_number("VGPU_ARENA_MIB", on_host ? (host.shm_size >> 20) / 2 : 0)
+                      << 20,
+    };
+
+    return vgpu_session_open(&options, &cuda.session);
+}
+
+/* Asks for all that does not change. */
+static CUresult say_hello(void)
+{
+    CUresult r;
+
+    cuda.host_revision = 1;
+    r = call_hello(API_REVISION, &cuda.host_revision, &cuda.driver_version, &cuda.total_memory,
+                   cuda.name);
+    cuda.name[sizeof(cuda.name) - 1] = '\0';
+    if (r == CUDA_SUCCESS) {
+        r = call_device_identity(&cuda.uuid, cuda.pci_bus_id);
+        cuda.pci_bus_id[sizeof(cuda.pci_bus_id) - 1] = '\0';
+    }
+    return r == CUDA_SUCCESS ? call_device_attributes(cuda.attributes, ATTRIBUTES) : r;
+}
+
+/* What is said of an open that failed: a reason that a program's own message will not have. */
+static CUresult no_device(const char *why)
+{
+    if (getenv("VGPU_HOST") || getenv("VGPU_ADDRESS") || getenv("VGPU_VERBOSE")) {
+        fprintf(stderr, "libcuda (vGPU): no device: %s\n", why);
+    }
+    return CUDA_ERROR_NO_DEVICE;
+}
+
+static void child_of_fork(void)
+{
+    if (cuda.life == CUDA_RUNNING) {
+        cuda.life = CUDA_FORKED;
+    }
+}
+
+static CUresult begin_session(void)
+{
+    unsigned priority = VGPU_PRIORITY_MEDIUM;
+    const char *wrong = wrong_variable(&priority);
+    int r;
+
+    if (wrong) {
+        return no_device(wrong);
+    }
+    r = open_session(priority);
+
+    if (r != VGPU_OK) {
+        return no_device(vgpu_last_message());
+    }
+    if (say_hello() != CUDA_SUCCESS) {
+        vgpu_session_close(cuda.session);
+        cuda.session = NULL;
+        return no_device("the host's mediator is older than this library and does not know CUDA "
+                         "calls");
+    }
+    pthread_atfork(NULL, NULL, child_of_fork);
+    device_tell_truth();
+    shared_store_release(&cuda.life, CUDA_RUNNING);
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuInit(unsigned int flags)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    if (flags != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    pthread_mutex_lock(&life_mutex);
+    if (cuda.life == CUDA_NOT_YET) {
+        r = begin_session();
+    } else {
+        r = enter_init();
+    }
+    pthread_mutex_unlock(&life_mutex);
+    return r;
+}
+
+/* At exit, and when the library is unloaded. Threads that are still in a call find it ended. */
+__attribute__((destructor)) static void end_session(void)
+{
+    if (shared_load_acquire(&cuda.life) == CUDA_RUNNING) {
+        shared_store_release(&cuda.life, CUDA_ENDED);
+        session_hang_up(cuda.session);
+        reservations_end();
+    }
+}
+
+CUresult guest_cuDriverGetVersion(int *version)
+{
+    *version = CUDA_VERSION;
+    if (shared_load_acquire(&cuda.life) == CUDA_RUNNING && cuda.driver_version != 0 &&
+        cuda.driver_version < CUDA_VERSION) {
+        *version = cuda.driver_version;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult guest_cuGetErrorName(CUresult error, const char **name)
+{
+    const struct cuda_error *known = find_error(error);
+
+    *name = known ? known->name : NULL;
+    return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult guest_cuGetErrorString(CUresult error, const char **text)
+{
+    const struct cuda_error *known = find_error(error);
+
+    *text = known ? known->text : NULL;
+    return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}

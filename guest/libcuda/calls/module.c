@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* Modules and libraries, functions and kernels. */
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include "guest/libcuda/calls/families.h"
+#include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/device.h"
+#include "guest/libcuda/model/memory.h"
+#include "guest/libcuda/model/module.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libcuda/wire/wire-calls.h"
+
+/* Modules ------------------------------------------------------------------------------------- */
+
+CUresult guest_cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule module,
+                                    const char *name)
+{
+    const struct module *known = module_find(module);
+    CUdeviceptr found = 0;
+    size_t size = 0;
+    CUresult r;
+
+    if ((!address && !bytes)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (!known) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    r = call_module_global(&found, &size, module, name);
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    /* Where it is known already nothing is added. */
+    memory_add((struct memory){.address = found,
+                               .bytes = size,
+                               .context = known->object.context,
+                               .owner = known->object.handle,
+                               .kind = MEMORY_GLOBAL});
+    if (address) {
+        *address = found;
+    }
+    if (bytes) {
+        *bytes = size;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult unload_module(CUmodule module)
+{
+    struct module *known = module_find(module);
+
+    return known ? module_unload(known) : CUDA_ERROR_INVALID_HANDLE;
+}
+
+/* Functions ----------------------------------------------------------------------------------- */
+
+CUresult guest_cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function)
+{
+    struct function *known = function_find(function);
+
+    return known ? function_attribute(known, attribute, value) : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult guest_cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value)
+{
+    struct function *known = function_find(function);
+
+    return known ? function_set_attribute(known, attribute, value) : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult guest_cuFuncGetParamInfo(CUfunction function, size_t index, size_t *offset, size_t *size)
+{
+    const struct function *known = function_find(function);
+
+    if (!known) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    if (known->count == ~0u) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    if (!offset || index >= known->count) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *offset = known->parameters[index].offset;
+    if (size) {
+        *size = known->parameters[index].size;
+    }
+    return CUDA_SUCCESS;
+}
+
+/* Libraries and kernels ----------------------------------------------------------------------- */
+
+/* There is no managed memory, so no library has any. */
+CUresult guest_cuLibraryGetManaged(CUdeviceptr *address, size_t *bytes, CUlibrary library,
+                                   const char *name)
+{
+    (void)address;
+    (void)bytes;
+    (void)name;
+    return module_find((CUmodule)library) ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult guest_cuKernelGetAttribute(int *value, CUfunction_attribute attribute, CUkernel kernel,
+                                    CUdevice device)
+{
+    return device_valid(device) ? guest_cuFuncGetAttribute(value, attribute, (CUfunction)kernel)
+                                : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult guest_cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel kernel,
+                                    CUdevice device)
+{
+    return device_valid(device) ? guest_cuFuncSetAttribute((CUfunction)kernel, attribute, value)
+                                : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult guest_cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdevice device)
+{
+    return device_valid(device) ? call_cuFuncSetCacheConfig((CUfunction)kernel, config)
+                                : CUDA_ERROR_INVALID_DEVICE;
+}

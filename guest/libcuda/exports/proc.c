@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* How programs find functions by name, see proc.h. */
+#include "guest/libcuda/exports/proc.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "guest/libcuda/calls/guest-calls.h"
+
+/* The first entry of a name, or NULL. */
+static const struct entry *find_entry(const struct entries *all, const char *name)
+{
+    unsigned low = 0, high = all->count;
+
+    while (low < high) {
+        const unsigned middle = (low + high) / 2;
+
+        if (strcmp(all->entry[middle].name, name) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < all->count && strcmp(all->entry[low].name, name) == 0 ? &all->entry[low] : NULL;
+}
+
+/* The newest function of a name that a version of CUDA has. */
+static void *find_proc(const struct entries *all, const struct entry *entry, int version, bool own)
+{
+    const char *name = entry->name;
+    void *found = NULL;
+
+    for (; entry < all->entry + all->count && strcmp(entry->name, name) == 0; entry++) {
+        if (entry->version <= version) {
+            found = own && entry->own_version != 0 && entry->own_version <= version
+                        ? entry->own
+                        : entry->function;
+        }
+    }
+    return found;
+}
+
+CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int version,
+                                   cuuint64_t flags, CUdriverProcAddressQueryResult *status,
+                                   CUstream default_stream, const struct entries *all)
+{
+    const bool own = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0 ||
+                     (flags == CU_GET_PROC_ADDRESS_DEFAULT &&
+                      default_stream == CU_STREAM_PER_THREAD);
+    CUdriverProcAddressQueryResult found = CU_GET_PROC_ADDRESS_SUCCESS;
+    const struct entry *entry;
+
+    if (version < 0 ||
+        (flags & ~(cuuint64_t)(CU_GET_PROC_ADDRESS_LEGACY_STREAM |
+                               CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)) != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    entry = find_entry(all, symbol);
+    *function = entry ? find_proc(all, entry, version, own) : NULL;
+    if (!*function) {
+        found = entry ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
+                      : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    }
+    if (status) {
+        *status = found;
+    }
+    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
+{
+    static int said;
+
+    (void)id;
+    if (table) {
+        *table = NULL;
+    }
+    if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) == 0) {
+        fputs("libcuda (vGPU): NVIDIA's runtime library (cudart), which asks for "
+              "cuGetExportTable, is not served yet\n",
+              stderr);
+    }
+    return CUDA_ERROR_INVALID_VALUE;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/* Copies and fills in rows, see box.h. */
+#include "guest/libcuda/model/box.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest/libcuda/model/memory.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/session.h"
+
+uint64_t row_address(const struct side *side, uint64_t slice, uint64_t row)
+{
+    return side->address + (slice * side->rows + row) * side->pitch;
+}
+
+/* From the first byte of a side to its last. */
+uint64_t side_extent(const struct box *box, const struct side *side)
+{
+    return ((box->depth - 1) * side->rows + box->height - 1) * side->pitch + box->width;
+}
+
+/* Whether the GPU reaches all of a host's side. */
+bool is_pinned(const struct box *box, const struct side *side)
+{
+    const void *first = (const void *)(uintptr_t)side->address;
+    const void *last = (const uint8_t *)first + side_extent(box, side) - 1;
+
+    return vgpu_is_pinned(cuda.session, first) && vgpu_is_pinned(cuda.session, last);
+}
+
+/* Whether sizes and addresses of a side go together. */
+static CUresult check_side(const struct box *box, struct side *side)
+{
+    uint64_t rows, bytes;
+
+    if (side->pitch == 0) {
+        side->pitch = box->width;
+    }
+    if (side->rows == 0) {
+        side->rows = box->height;
+    }
+    if (side->pitch < box->width || side->rows < box->height ||
+        __builtin_mul_overflow(side->rows, box->depth, &rows) ||
+        __builtin_mul_overflow(side->pitch, rows, &bytes) || bytes > INT64_MAX) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return side->host ? CUDA_SUCCESS : memory_check(side->address, side_extent(box, side));
+}
+
+bool is_empty(const struct box *box)
+{
+    return box->width == 0 || box->height == 0 || box->depth == 0;
+}
+
+/* What a program says of a side. */
+struct place {
+    CUmemorytype type;
+    const void *host;
+    CUdeviceptr device;
+    uint64_t x, y, z, pitch, rows;
+};
+
+static CUresult make_side(const struct place *place, struct side *side)
+{
+    uint64_t base = place->device;
+
+    switch (place->type) {
+    case CU_MEMORYTYPE_HOST:
+        side->host = true;
+        base = (uint64_t)(uintptr_t)place->host;
+        break;
+    case CU_MEMORYTYPE_DEVICE:
+        side->host = false;
+        break;
+    case CU_MEMORYTYPE_UNIFIED:
+        side->host = !memory_is_device(base);
+        break;
+    case CU_MEMORYTYPE_ARRAY:
+        return REFUSE("a copy from or to an array");
+    default:
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (side->host && base == 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    side->address = base + (place->z * place->rows + place->y) * place->pitch + place->x;
+    side->pitch = place->pitch;
+    side->rows = place->rows;
+    return CUDA_SUCCESS;
+}
+
+/* What a program says as sides; those that are there are checked where anything is copied. */
+CUresult make_box(const CUDA_MEMCPY3D *copy, struct box *box)
+{
+    CUresult r;
+
+    if (copy->srcLOD != 0 || copy->dstLOD != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *box = (struct box){.width = copy->WidthInBytes, .height = copy->Height, .depth = copy->Depth};
+    r = make_side(&(struct place){.type = copy->dstMemoryType,
+                                  .host = copy->dstHost,
+                                  .device = copy->dstDevice,
+                                  .x = copy->dstXInBytes,
+                                  .y = copy->dstY,
+                                  .z = copy->dstZ,
+                                  .pitch = copy->dstPitch,
+                                  .rows = copy->dstHeight},
+                  &box->to);
+    if (r == CUDA_SUCCESS) {
+        r = make_side(&(struct place){.type = copy->srcMemoryType,
+                                      .host = copy->srcHost,
+                                      .device = copy->srcDevice,
+                                      .x = copy->srcXInBytes,
+                                      .y = copy->srcY,
+                                      .z = copy->srcZ,
+                                      .pitch = copy->srcPitch,
+                                      .rows = copy->srcHeight},
+                      &box->from);
+    }
+    if (r == CUDA_SUCCESS && !is_empty(box)) {
+        r = check_side(box, &box->to);
+    }
+    return r == CUDA_SUCCESS && !is_empty(box) ? check_side(box, &box->from) : r;
+}
+
+CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D *copy)
+{
+    return (CUDA_MEMCPY3D){
+        .srcXInBytes = copy->srcXInBytes,
+        .srcY = copy->srcY,
+        .srcMemoryType = copy->srcMemoryType,
+        .srcHost = copy->srcHost,
+        .srcDevice = copy->srcDevice,
+        .srcPitch = copy->srcPitch,
+        .dstXInBytes = copy->dstXInBytes,
+        .dstY = copy->dstY,
+        .dstMemoryType = copy->dstMemoryType,
+        .dstHost = copy->dstHost,
+        .dstDevice = copy->dstDevice,
+        .dstPitch = copy->dstPitch,
+        .WidthInBytes = copy->WidthInBytes,
+        .Height = copy->Height,
+        .Depth = 1,
+    };
+}
+
+/* Whether the rows are device memory. */
+CUresult check_fill(const CUDA_MEMSET_NODE_PARAMS *fill)
+{
+    const unsigned element = fill->elementSize;
+    const uint64_t pitch = fill->height > 1 ? fill->pitch : 0;
+    const struct box box = {.width = fill->width * element, .height = fill->height, .depth = 1};
+    const struct side side = {.address = fill->dst, .pitch = pitch, .rows = fill->height};
+
+    if ((element != 1 && element != 2 && element != 4) || fill->dst % element != 0 ||
+        pitch % element != 0 || fill->width > INT64_MAX / element ||
+        (fill->height > 1 && (pitch < box.width || pitch > INT64_MAX / fill->height))) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return is_empty(&box) ? CUDA_SUCCESS : memory_check(fill->dst, side_extent(&box, &side));
+}
+
+CUDA_MEMCPY3D copy_line(CUmemorytype to_type, uint64_t to, CUmemorytype from_type, uint64_t from,
+                        size_t bytes)
+{
+    return (CUDA_MEMCPY3D){
+        .srcMemoryType = from_type,
+        .srcHost = from_type == CU_MEMORYTYPE_HOST ? (const void *)(uintptr_t)from : NULL,
+        .srcDevice = from_type == CU_MEMORYTYPE_HOST ? 0 : from,
+        .srcPitch = bytes,
+        .srcHeight = 1,
+        .dstMemoryType = to_type,
+        .dstHost = to_type == CU_MEMORYTYPE_HOST ? (void *)(uintptr_t)to : NULL,
+        .dstDevice = to_type == CU_MEMORYTYPE_HOST ? 0 : to,
+        .dstPitch = bytes,
+        .dstHeight = 1,
+        .WidthInBytes = bytes,
+        .Height = 1,
+        .Depth = 1,
+    };
+}
+
+CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan)
+{
+    struct box box;
+    const CUresult r = make_box(copy, &box);
+
+    *plan = (struct vgpu_graph_copy){0};
+    if (r != CUDA_SUCCESS || is_empty(&box)) {
+        return r;
+    }
+    if (box.to.host && box.from.host) {
+        return REFUSE("a copy in a graph that is not the GPU's");
+    }
+    if ((box.to.host || box.from.host) && !is_pinned(&box, box.to.host ? &box.to : &box.from)) {
+        return REFUSE("a copy in a graph from or to memory that is not page-locked");
+    }
+    *plan = (struct vgpu_graph_copy){
+        .to = box.to.address,
+        .to_pitch = box.to.pitch,
+        .to_rows = box.to.rows,
+        .from = box.from.address,
+        .from_pitch = box.from.pitch,
+        .from_rows = box.from.rows,
+        .width = box.width,
+        .height = box.height,
+        .depth = box.depth,
+        .kind = box.to.host     ? VGPU_COPY_FROM_DEVICE
+                : box.from.host ? VGPU_COPY_TO_DEVICE
+                                : VGPU_COPY_ON_DEVICE,
+    };
+    return CUDA_SUCCESS;
+}
+
+CUresult fill_plan(const CUDA_MEMSET_NODE_PARAMS *fill, struct vgpu_graph_fill *plan)
+{
+    const CUresult r = check_fill(fill);
+
+    *plan = (struct vgpu_graph_fill){0};
+    if (r == CUDA_SUCCESS && fill->width > 0 && fill->height > 0) {
+        *plan = (struct vgpu_graph_fill){
+            .to = fill->dst,
+            .pitch = fill->height > 1 ? fill->pitch : fill->width * fill->elementSize,
+            .width = fill->width,
+            .height = fill->height,
+            .value = fill->value,
+            .element = fill->elementSize,
+        };
+    }
+    return r;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Copies and fills in rows, as one box of bytes with two sides: of each side it is known where it
+ * begins, how far it is to the next row, and how many rows there are to the next slice.
+ *
+ * Example: 3 rows of 100 bytes out of an image whose rows are 512 bytes long, into memory without
+ * gaps, is a box of width 100, height 3 and depth 1. Its `from` has pitch 512, its `to` pitch 100;
+ * the extent of `from` is 2 * 512 + 100 = 1,124 bytes, that of `to` 300.
+ */
+#ifndef VGPU_GUEST_LIBCUDA_MODEL_BOX_H
+#define VGPU_GUEST_LIBCUDA_MODEL_BOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api/cuda-types.h"
+#include "protocol/vgpu-graph.h"
+
+/* One side of a copy in rows. */
+struct side {
+    bool host;
+    uint64_t address;
+    uint64_t pitch; /* bytes to the next row */
+    uint64_t rows;  /* to the next slice */
+};
+
+struct box {
+    struct side to, from;
+    uint64_t width, height, depth; /* bytes, rows, slices */
+};
+
+/* Where a row begins; bytes from the first byte of a side to its last. */
+uint64_t row_address(const struct side *side, uint64_t slice, uint64_t row);
+uint64_t side_extent(const struct box *box, const struct side *side);
+
+/* Whether nothing is copied. */
+bool is_empty(const struct box *box);
+
+/* Whether the GPU reaches all of a host's side. */
+bool is_pinned(const struct box *box, const struct side *side);
+
+/* What a program says, as a box: its sides are checked where anything is copied. */
+CUresult make_box(const CUDA_MEMCPY3D *copy, struct box *box);
+
+/* A copy of one slice as one of slices. */
+CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D *copy);
+
+/* INVALID_VALUE when the rows are not device memory, or sizes do not go together. */
+CUresult check_fill(const CUDA_MEMSET_NODE_PARAMS *fill);
+
+/* NOT_SUPPORTED where a side is the program's own memory and not page-locked. */
+CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan);
+
+/* Fills nothing where a dimension is 0; *plan is then all zero. So does copy_plan(). */
+CUresult fill_plan(const CUDA_MEMSET_NODE_PARAMS *fill, struct vgpu_graph_fill *plan);
+
+/* A copy of one line of bytes. */
+CUDA_MEMCPY3D copy_line(CUmemorytype to_type, uint64_t to, CUmemorytype from_type, uint64_t from,
+                        size_t bytes);
+
+#endif

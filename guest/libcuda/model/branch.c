@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* What captures consist of, see branch.h. */
+#include "guest/libcuda/model/branch.h"
+
+#include <stdlib.h>
+
+#include "guest/libcuda/model/capture.h"
+
+uint32_t capture_streams, capture_marks;
+struct capture *captures;
+struct branch *branches;
+static struct point *points;
+
+bool ends_add(struct ends *ends, struct node *node)
+{
+    for (size_t i = 0; i < ends->count; i++) {
+        if (ends->node[i] == node) {
+            return true;
+        }
+    }
+    if (ends->count == ends->room) {
+        const size_t room = 2 * ends->room + 4;
+        struct node **more = realloc(ends->node, room * sizeof(struct node *));
+
+        if (!more) {
+            return false;
+        }
+        ends->node = more;
+        ends->room = room;
+    }
+    ends->node[ends->count++] = node;
+    return true;
+}
+
+bool ends_join(struct ends *ends, const struct ends *others)
+{
+    bool good = true;
+
+    for (size_t i = 0; good && i < others->count; i++) {
+        good = ends_add(ends, others->node[i]);
+    }
+    return good;
+}
+
+struct branch *find_branch(uint64_t stream)
+{
+    struct branch *branch = branches;
+
+    while (branch && branch->stream != stream) {
+        branch = branch->next;
+    }
+    return branch;
+}
+
+struct branch *add_branch(struct capture *capture, uint64_t stream, bool waits_for_default)
+{
+    struct branch *branch = calloc(1, sizeof(*branch));
+
+    if (branch) {
+        *branch = (struct branch){.next = branches,
+                                  .capture = capture,
+                                  .stream = stream,
+                                  .waits_for_default = waits_for_default};
+        branches = branch;
+        __atomic_fetch_add(&capture_streams, 1, __ATOMIC_RELAXED);
+    }
+    return branch;
+}
+
+static void drop_branches(const struct capture *capture)
+{
+    struct branch **place = &branches;
+
+    while (*place) {
+        struct branch *branch = *place;
+
+        if (branch->capture != capture) {
+            place = &branch->next;
+            continue;
+        }
+        *place = branch->next;
+        __atomic_fetch_sub(&capture_streams, 1, __ATOMIC_RELAXED);
+        free(branch->ends.node);
+        free(branch->told);
+        free(branch);
+    }
+}
+
+/* Ends a capture. The graph is the caller's, NULL for one that is spoilt. */
+struct graph *end_capture(struct capture *capture)
+{
+    struct graph *graph = capture->graph;
+    struct capture **place = &captures;
+
+    while (*place != capture) {
+        place = &(*place)->next;
+    }
+    *place = capture->next;
+    drop_branches(capture);
+    if (capture->spoilt) {
+        graph_free(graph);
+        graph = NULL;
+    }
+    free(capture);
+    return graph;
+}
+
+struct point **find_point(uint64_t event)
+{
+    struct point **place = &points;
+
+    while (*place && (*place)->event != event) {
+        place = &(*place)->next;
+    }
+    return place;
+}
+
+void drop_point(struct point **place)
+{
+    struct point *point = *place;
+
+    *place = point->next;
+    __atomic_fetch_sub(&capture_marks, 1, __ATOMIC_RELAXED);
+    free(point->ends.node);
+    free(point);
+}
+
+struct point *set_point(uint64_t event)
+{
+    struct point *point = *find_point(event);
+
+    if (point) {
+        point->ends.count = 0;
+        return point;
+    }
+    point = calloc(1, sizeof(*point));
+    if (point) {
+        point->event = event;
+        point->next = points;
+        points = point;
+        __atomic_fetch_add(&capture_marks, 1, __ATOMIC_RELAXED);
+    }
+    return point;
+}
+
+struct capture *find_capture(uint64_t id)
+{
+    struct capture *capture = captures;
+
+    while (capture && capture->id != id) {
+        capture = capture->next;
+    }
+    return capture;
+}

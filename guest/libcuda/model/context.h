@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts. On the host there is one, the session's; here a process may have several, and each
+ * thread its stack of them. A context owns what was made while it was current: that goes with it.
+ */
+#ifndef VGPU_GUEST_LIBCUDA_MODEL_CONTEXT_H
+#define VGPU_GUEST_LIBCUDA_MODEL_CONTEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api/cuda-types.h"
+
+struct context {
+    struct context *next, **before; /* among those that live */
+    uint64_t id;
+    unsigned flags;
+    /* Of the primary one. */
+    uint64_t retained; /* how often */
+    bool active;       /* it has been retained since it was last ended */
+};
+
+/*
+ * A context begins, with flags, and ends. It is the caller's and stays in its place in between.
+ * context_end() is false, and does nothing, where none lives at that address.
+ */
+void context_begin(struct context *context, unsigned flags);
+bool context_end(const struct context *context);
+
+/*
+ * The calling thread's stack. Only one that lives may be pushed; OUT_OF_MEMORY when the stack is
+ * full. The top may have ended since; NULL: the stack is empty.
+ */
+CUresult context_push(struct context *context);
+struct context *context_top(void);
+void context_pop(void);
+
+/* SUCCESS when the calling thread has a current context and that still lives. */
+CUresult context_check(void);
+
+/* The same, when the library is initialised besides. */
+CUresult enter_context(void);
+
+/* The calling thread's, NULL when it has none. */
+struct context *context_current(void);
+
+/* The context that a program means: NULL is the current one. NULL when there is none. */
+struct context *context_find(CUcontext context);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Events, see event.h. */
+#include "guest/libcuda/model/event.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "guest/libcuda/model/capture.h"
+#include "guest/libcuda/model/mempool.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/session.h"
+
+CUresult event_find(CUevent event, uint64_t *handle)
+{
+    *handle = (uint64_t)(uintptr_t)event;
+    return object_find(HANDLE_EVENT, *handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult event_recorded(CUevent event, uint64_t *handle)
+{
+    const CUresult r = event_find(event, handle);
+
+    return r == CUDA_SUCCESS && capture_marked(*handle) ? CUDA_ERROR_CAPTURED_EVENT : r;
+}
+
+static pthread_mutex_t records = PTHREAD_MUTEX_INITIALIZER;
+
+void set_record(uint64_t handle, struct record record)
+{
+    struct event *event = object_find(HANDLE_EVENT, handle);
+
+    pthread_mutex_lock(&records);
+    if (event) {
+        event->record = record;
+    }
+    pthread_mutex_unlock(&records);
+}
+
+struct record get_record(uint64_t handle)
+{
+    const struct event *event = object_find(HANDLE_EVENT, handle);
+    struct record record = {0};
+
+    pthread_mutex_lock(&records);
+    if (event) {
+        record = event->record;
+    }
+    pthread_mutex_unlock(&records);
+    return record;
+}
+
+CUresult event_passed(struct record record, CUresult r)
+{
+    if (r == CUDA_SUCCESS) {
+        pool_settle(record.stream, record.position);
+    }
+    return r;
+}

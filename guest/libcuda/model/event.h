@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Events, and what is known of where they were recorded. */
+#ifndef VGPU_GUEST_LIBCUDA_MODEL_EVENT_H
+#define VGPU_GUEST_LIBCUDA_MODEL_EVENT_H
+
+#include <stdint.h>
+
+#include "api/cuda-types.h"
+#include "guest/libcuda/state/object.h"
+
+/* Where an event was recorded, and pools' position then. */
+struct record {
+    uint64_t stream, position;
+};
+
+struct event {
+    struct object object;
+    struct record record;
+};
+
+/* The handle of an event; INVALID_HANDLE when there is no such event. */
+CUresult event_find(CUevent event, uint64_t *handle);
+
+/* The same for one whose time can be asked for: CAPTURED_EVENT when it was recorded in a capture.
+ */
+CUresult event_recorded(CUevent event, uint64_t *handle);
+
+/* What an event comes behind, for pools. */
+void set_record(uint64_t handle, struct record record);
+struct record get_record(uint64_t handle);
+
+/* `r` is what the host said of an event that had been recorded so: pools learn what has passed. */
+CUresult event_passed(struct record record, CUresult r);
+
+#endif

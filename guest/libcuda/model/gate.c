@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* Functions within graphs, see gate.h. */
+#include "guest/libcuda/model/gate.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "common/shared.h"
+#include "guest/libcuda/model/memory.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libcuda/wire/pinned.h"
+#include "guest/libcuda/wire/wire-calls.h"
+#include "guest/libvgpu/session.h"
+
+enum gate_word {
+    GATE_FREE = 0,
+    GATE_REACHED = 1,
+    GATE_OPEN = 2,
+};
+
+struct gate {
+    CUDA_HOST_NODE_PARAMS host;
+    uint32_t *word;  /* in the arena */
+    uint64_t passed; /* launches; the thread's */
+};
+
+struct gates {
+    pthread_mutex_t mutex; /* of what follows */
+    pthread_cond_t more;
+    struct gate *gate;
+    size_t count, room;
+    uint64_t launched;
+    bool running; /* there is a thread, which frees all this */
+    bool ending;
+};
+
+struct gates *gates_new(void)
+{
+    struct gates *g = calloc(1, sizeof(*g));
+
+    if (g) {
+        pthread_mutex_init(&g->mutex, NULL);
+        pthread_cond_init(&g->more, NULL);
+    }
+    return g;
+}
+
+static bool gates_make_room(struct gates *g)
+{
+    const size_t room = 2 * g->room + 4;
+    struct gate *more;
+
+    if (g->count < g->room) {
+        return true;
+    }
+    more = realloc(g->gate, room * sizeof(*more));
+    if (more) {
+        g->gate = more;
+        g->room = room;
+    }
+    return more != NULL;
+}
+
+bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *address)
+{
+    void *word = gates_make_room(g) ? memory_pinned(sizeof(uint32_t)) : NULL;
+
+    if (!word) {
+        return false;
+    }
+    shared_store(word, GATE_FREE);
+    g->gate[g->count++] = (struct gate){.host = *host, .word = word};
+    *address = (uint64_t)(uintptr_t)word;
+    return true;
+}
+
+static void free_gates(struct gates *g)
+{
+    for (size_t i = 0; enter_init() == CUDA_SUCCESS && i < g->count; i++) {
+        vgpu_pinned_free(cuda.session, g->gate[i].word);
+    }
+    pthread_cond_destroy(&g->more);
+    pthread_mutex_destroy(&g->mutex);
+    free(g->gate);
+    free(g);
+}
+
+/* Calls the functions of gates that are reached. Whether all have been by all launches. */
+static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < g->count; i++) {
+        struct gate *gate = &g->gate[i];
+
+        if (shared_load(gate->word) == GATE_REACHED) {
+            /* What the graph has done by then is there. */
+            shared_fence();
+            gate->host.fn(gate->host.userData);
+            shared_fence();
+            shared_store(gate->word, GATE_OPEN);
+            gate->passed++;
+            *any = true;
+        }
+        all = all && gate->passed >= launched;
+    }
+    return all;
+}
+
+/* Looks after the gates until all launches have passed them, ever more slowly. */
+static void gates_watch(struct gates *g, uint64_t launched)
+{
+    uint64_t since = clock_ns();
+    bool any = false;
+
+    while (!gates_pass(g, launched, &any) && enter_init() == CUDA_SUCCESS &&
+           shared_load(&cuda.lost) == CUDA_SUCCESS) {
+        since = any ? clock_ns() : since;
+        any = false;
+        vgpu_pause(clock_ns() - since);
+    }
+}
+
+static void *gates_serve(void *argument)
+{
+    struct gates *g = argument;
+    uint64_t done = 0;
+
+    pthread_mutex_lock(&g->mutex);
+    for (;;) {
+        if (done < g->launched) {
+            const uint64_t launched = g->launched;
+
+            pthread_mutex_unlock(&g->mutex);
+            gates_watch(g, launched);
+            pthread_mutex_lock(&g->mutex);
+            done = launched;
+        } else if (g->ending) {
+            break;
+        } else {
+            pthread_cond_wait(&g->more, &g->mutex);
+        }
+    }
+    pthread_mutex_unlock(&g->mutex);
+    free_gates(g);
+    return NULL;
+}
+
+CUresult gates_launch(struct gates *g, CUgraphExec exec, uint64_t stream)
+{
+    CUresult r;
+
+    pthread_mutex_lock(&g->mutex);
+    r = g->running ? CUDA_SUCCESS : library_thread(gates_serve, g);
+    g->running = r == CUDA_SUCCESS;
+    if (r == CUDA_SUCCESS) {
+        r = call_graph_launch(exec, stream);
+    }
+    if (r == CUDA_SUCCESS) {
+        g->launched++;
+        pthread_cond_signal(&g->more);
+    }
+    pthread_mutex_unlock(&g->mutex);
+    return r;
+}
+
+void gates_end(struct gates *g)
+{
+    bool running;
+
+    if (!g) {
+        return;
+    }
+    pthread_mutex_lock(&g->mutex);
+    running = g->running;
+    g->ending = true;
+    pthread_cond_signal(&g->more);
+    pthread_mutex_unlock(&g->mutex);
+    if (!running) {
+        free_gates(g);
+    }
+}

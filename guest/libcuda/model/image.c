@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* Images of modules, see image.h. */
+#include "guest/libcuda/model/image.h"
+
+#include <elf.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fatbin.h"
+#include "guest/libcuda/model/memory.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libcuda/wire/pinned.h"
+#include "guest/libcuda/wire/upload.h"
+#include "guest/libcuda/wire/wire-calls.h"
+#include "guest/libvgpu/session.h"
+
+/* What nvcc puts around a fatbin, as in fatbinary_section.h of CUDA's toolkit. */
+#define WRAPPER_MAGIC 0x466243b1u
+
+struct wrapper {
+    uint32_t magic, version;
+    const void *data;
+    const void *unused;
+};
+
+/* The most options with an image. */
+#define OPTIONS_MAX 32u
+#define LOG_MAX (256u << 10) /* bytes of each */
+
+/* Length --------------------------------------------------------------------------------------- */
+
+static uint64_t larger_entry(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t elf_bytes(const uint8_t *image)
+{
+    const Elf64_Ehdr *header = (const void *)image;
+    const Elf64_Shdr *sections = (const void *)(image + header->e_shoff);
+    const Elf64_Phdr *segments = (const void *)(image + header->e_phoff);
+    uint64_t bytes = sizeof(*header);
+
+    bytes = larger_entry(bytes, header->e_shoff + (uint64_t)header->e_shnum * sizeof(*sections));
+    bytes = larger_entry(bytes, header->e_phoff + (uint64_t)header->e_phnum * sizeof(*segments));
+    for (unsigned i = 0; i < header->e_shnum; i++) {
+        if (sections[i].sh_type != SHT_NOBITS) {
+            bytes = larger_entry(bytes, sections[i].sh_offset + sections[i].sh_size);
+        }
+    }
+    for (unsigned i = 0; i < header->e_phnum; i++) {
+        bytes = larger_entry(bytes, segments[i].p_offset + segments[i].p_filesz);
+    }
+    return bytes;
+}
+
+/* Whether the first bytes are these; PTX may end after any. */
+static bool begins_with(const uint8_t *image, const void *bytes, unsigned count)
+{
+    const uint8_t *wanted = bytes;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (image[i] != wanted[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The image inside nvcc's wrapper. */
+static const void *image_unwrap(const void *image)
+{
+    const uint32_t magic = WRAPPER_MAGIC;
+    struct wrapper wrapper;
+
+    if (!begins_with(image, &magic, sizeof(magic))) {
+        return image;
+    }
+    memcpy(&wrapper, image, sizeof(wrapper));
+    return wrapper.data;
+}
+
+uint64_t image_bytes(const void *image)
+{
+    const uint32_t fatbin = FATBIN_MAGIC;
+
+    if (begins_with(image, ELFMAG, SELFMAG)) {
+        return elf_bytes(image);
+    }
+    if (begins_with(image, &fatbin, sizeof(fatbin))) {
+        const struct fatbin_header *header = image;
+
+        return header->header_bytes + header->bytes;
+    }
+    return strlen(image);
+}
+
+CUresult image_read(const char *path, void **image)
+{
+    FILE *file = fopen(path, "rbe");
+    CUresult r = CUDA_ERROR_FILE_NOT_FOUND;
+    long bytes = -1;
+    char *text;
+
+    if (!file) {
+        return r;
+    }
+    if (fseek(file, 0, SEEK_END) == 0) {
+        bytes = ftell(file);
+    }
+    text = bytes >= 0 ? calloc(1, (size_t)bytes + 1) : NULL;
+    if (!text) {
+        r = bytes >= 0 ? CUDA_ERROR_OUT_OF_MEMORY : r;
+    } else if (fseek(file, 0, SEEK_SET) == 0 &&
+               fread(text, 1, (size_t)bytes, file) == (size_t)bytes) {
+        *image = text;
+        text = NULL;
+        r = CUDA_SUCCESS;
+    }
+    free(text);
+    fclose(file);
+    return r;
+}
+
+/* Options -------------------------------------------------------------------------------------- */
+
+/* Options as they go to the host, and what is wanted back. */
+struct options {
+    CUjit_option plain[OPTIONS_MAX];
+    uint64_t values[OPTIONS_MAX];
+    unsigned count;
+    char *info, *error;
+    unsigned info_bytes, error_bytes;
+    void **wall_time, **info_used, **error_used; /* where the program wants them; NULL: not */
+};
+
+/* The same as unsigned bytes, at most what a log may have. */
+static unsigned log_bytes(const void *value)
+{
+    const uint32_t bytes = (uint32_t)(uintptr_t)value;
+
+    return bytes < LOG_MAX ? bytes : LOG_MAX;
+}
+
+static CUresult sort_option(struct options *o, CUjit_option option, void **value)
+{
+    switch (option) {
+    case CU_JIT_WALL_TIME:
+        o->wall_time = value;
+        return CUDA_SUCCESS;
+    case CU_JIT_INFO_LOG_BUFFER:
+        o->info = *value;
+        return CUDA_SUCCESS;
+    case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
+        o->info_used = value;
+        o->info_bytes = log_bytes(*value);
+        return CUDA_SUCCESS;
+    case CU_JIT_ERROR_LOG_BUFFER:
+        o->error = *value;
+        return CUDA_SUCCESS;
+    case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
+        o->error_used = value;
+        o->error_bytes = log_bytes(*value);
+        return CUDA_SUCCESS;
+    case CU_JIT_GLOBAL_SYMBOL_NAMES:
+    case CU_JIT_GLOBAL_SYMBOL_ADDRESSES:
+    case CU_JIT_REFERENCED_KERNEL_NAMES:
+    case CU_JIT_REFERENCED_VARIABLE_NAMES:
+        return REFUSE("an option of the compiler that names symbols");
+    default:
+        if ((unsigned)option >= CU_JIT_NUM_OPTIONS || o->count == OPTIONS_MAX) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        o->plain[o->count] = option;
+        o->values[o->count++] = (uint64_t)(uintptr_t)*value;
+        return CUDA_SUCCESS;
+    }
+}
+
+static CUresult sort_options(const struct image_options *given, struct options *o)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    if (given && given->count > 0 && (!given->options || !given->values)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    for (unsigned i = 0; r == CUDA_SUCCESS && given && i < given->count; i++) {
+        r = sort_option(o, given->options[i], &given->values[i]);
+    }
+    o->info_bytes = o->info ? o->info_bytes : 0;
+    o->error_bytes = o->error ? o->error_bytes : 0;
+    return r;
+}
+
+static void give_back(const struct options *o, float wall_time, uint32_t info, uint32_t error)
+{
+    if (o->wall_time) {
+        memcpy(o->wall_time, &wall_time, sizeof(wall_time));
+    }
+    if (o->info_used) {
+        *o->info_used = (void *)(uintptr_t)info;
+    }
+    if (o->error_used) {
+        *o->error_used = (void *)(uintptr_t)error;
+    }
+}
+
+/* Loading -------------------------------------------------------------------------------------- */
+
+CUresult image_load(const void *image, const struct image_options *options, CUmodule *module)
+{
+    const void *inner = image_unwrap(image);
+    struct options o = {.count = 0};
+    CUresult result = CUDA_SUCCESS, r = sort_options(options, &o);
+    uint32_t info = 0, error = 0;
+    float wall_time = 0;
+
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    upload_lock();
+    r = upload_send(inner, image_bytes(inner));
+    if (r == CUDA_SUCCESS) {
+        r = call_image_load(module, &result, &wall_time, &info, &error, o.info, o.error,
+                            o.info_bytes, o.error_bytes, o.plain, o.values, o.count);
+    }
+    upload_unlock();
+    if (r == CUDA_SUCCESS) {
+        give_back(&o, wall_time, info, error);
+        r = result == CUDA_ERROR_NOT_SUPPORTED &&
+                    cuda.attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR] == 0
+                ? REFUSE("a module of the program's, on a host without a GPU,")
+                : result;
+    }
+    return r;
+}

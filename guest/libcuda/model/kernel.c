@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* Kernels on their way to the host, see kernel.h. */
+#include "guest/libcuda/model/kernel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/shared.h"
+#include "guest/libcuda/model/module.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/session.h"
+
+/* Parameters ---------------------------------------------------------------------------------- */
+
+/* From pointers to each of them. */
+static CUresult gather_params(const struct function *function, void *const *params, uint8_t *bytes)
+{
+    if (function->count == ~0u) {
+        return REFUSE("kernelParams, with a driver on the host before CUDA 12.4");
+    }
+    memset(bytes, 0, function->bytes);
+    for (uint32_t i = 0; i < function->count; i++) {
+        if (!params[i]) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        memcpy(bytes + function->parameters[i].offset, params[i], function->parameters[i].size);
+    }
+    return CUDA_SUCCESS;
+}
+
+/* From the buffer that `extra` tells of. */
+static CUresult from_extra(void *const *extra, const uint8_t **bytes, uint32_t *count)
+{
+    const void *buffer = NULL;
+    const size_t *size = NULL;
+
+    while (*extra != CU_LAUNCH_PARAM_END) {
+        if (extra[0] == CU_LAUNCH_PARAM_BUFFER_POINTER) {
+            buffer = extra[1];
+        } else if (extra[0] == CU_LAUNCH_PARAM_BUFFER_SIZE) {
+            size = extra[1];
+        } else {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        extra += 2;
+    }
+    if (!buffer || !size || *size > VGPU_PARAMS_MAX) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *bytes = buffer;
+    *count = (uint32_t)*size;
+    return CUDA_SUCCESS;
+}
+
+/*
+ * The parameters' bytes, in `room` or where the program has them. Of a buffer that is longer than
+ * the kernel wants, what it wants.
+ */
+static CUresult find_params(const struct function *function, void *const *params,
+                            void *const *extra, uint8_t *room, const uint8_t **bytes,
+                            uint32_t *count)
+{
+    CUresult r;
+
+    if (params && extra) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (extra) {
+        r = from_extra(extra, bytes, count);
+        if (r == CUDA_SUCCESS && function->count != ~0u) {
+            if (*count < function->bytes) {
+                return CUDA_ERROR_INVALID_VALUE;
+            }
+            *count = function->bytes;
+        }
+        return r;
+    }
+    *bytes = room;
+    *count = function->bytes;
+    if (!params) {
+        return function->bytes == 0 && function->count != ~0u ? CUDA_SUCCESS
+                                                              : CUDA_ERROR_INVALID_VALUE;
+    }
+    return gather_params(function, params, room);
+}
+
+/* What CUDA says of a shape at once ----------------------------------------------------------- */
+
+static CUresult check_shared(struct function *function, unsigned shared_bytes)
+{
+    int most = 0;
+    CUresult r;
+
+    if (shared_bytes == 0) {
+        return CUDA_SUCCESS;
+    }
+    r = function_attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, &most);
+    return r == CUDA_SUCCESS && shared_bytes > (unsigned)most ? CUDA_ERROR_INVALID_VALUE : r;
+}
+
+static CUresult check_shape(struct function *function, const struct shape *shape)
+{
+    const int *limits = cuda.attributes;
+    uint64_t threads = 1;
+
+    for (int i = 0; i < 3; i++) {
+        if (shape->grid[i] == 0 || shape->block[i] == 0 ||
+            shape->grid[i] > (unsigned)limits[CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X + i] ||
+            shape->block[i] > (unsigned)limits[CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X + i]) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        threads *= shape->block[i];
+    }
+    if (threads > (unsigned)limits[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK]) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (threads > function->max_threads) {
+        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    }
+    return check_shared(function, shape->shared_bytes);
+}
+
+/* Launches ------------------------------------------------------------------------------------ */
+
+/* Posts it; what goes wrong with a launch is told by the next call that synchronises. */
+static CUresult launch_post(const struct launch *l, const struct function *function,
+                            uint64_t stream, const uint8_t *params, uint32_t bytes)
+{
+    struct {
+        struct vgpu_cmd_launch launch;
+        CUlaunchAttribute attributes[VGPU_ATTRIBUTES_MAX];
+    } body;
+    const struct shape *shape = &l->shape;
+    const size_t attribute_bytes = l->attribute_count * sizeof(body.attributes[0]);
+
+    static_assert(offsetof(__typeof__(body), attributes) == sizeof(body.launch),
+                  "no padding between");
+    if (l->attribute_count > VGPU_ATTRIBUTES_MAX) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    body.launch = (struct vgpu_cmd_launch){
+        .function = function->object.handle,
+        .stream = stream,
+        .grid = {shape->grid[0], shape->grid[1], shape->grid[2]},
+        .block = {shape->block[0], shape->block[1], shape->block[2]},
+        .shared_bytes = shape->shared_bytes,
+        .param_bytes = bytes,
+        .attributes = l->attribute_count,
+    };
+    if (attribute_bytes > 0) {
+        memcpy(body.attributes, l->attributes, attribute_bytes);
+    }
+    return result_of(session_post(
+        cuda.session,
+        &(struct command){.opcode = VGPU_CMD_LAUNCH,
+                          .body = &body,
+                          .body_bytes = (uint32_t)(sizeof(body.launch) + attribute_bytes),
+                          .rest = params,
+                          .rest_bytes = bytes}));
+}
+
+/* The function that is launched, when its shape is one that the GPU has. */
+static CUresult check_launch(const struct launch *l, struct function **function)
+{
+    *function = function_find(l->function);
+    if (!*function) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    return shared_load(&cuda.lost) != CUDA_SUCCESS ? (CUresult)shared_load(&cuda.lost)
+                                                   : check_shape(*function, &l->shape);
+}
+
+CUresult launch_kernel(const struct launch *l, uint64_t stream)
+{
+    struct function *function;
+    uint8_t room[VGPU_PARAMS_MAX];
+    const uint8_t *bytes = NULL;
+    uint32_t byte_count = 0;
+    CUresult r = check_launch(l, &function);
+
+    if (r == CUDA_SUCCESS) {
+        r = find_params(function, l->params, l->extra, room, &bytes, &byte_count);
+    }
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    return launch_post(l, function, stream, bytes, byte_count);
+}
+
+/* Launches for later -------------------------------------------------------------------------- */
+
+void kernel_free(struct kernel_work *work)
+{
+    free(work->attributes);
+    free(work->params);
+    free(work->param_list);
+}
+
+/* Copies of what a launch points to, for a function whose parameters may be known. */
+static CUresult keep_params(struct kernel_work *work, const struct function *function,
+                            const CUlaunchAttribute *attributes, const uint8_t *params)
+{
+    const uint32_t listed = function->count == ~0u ? 0 : function->count;
+    const size_t attribute_bytes = work->attribute_count * sizeof(*attributes);
+
+    work->attributes = malloc(attribute_bytes + 1);
+    work->params = malloc(work->param_bytes + 1);
+    work->param_list = calloc(listed + 1, sizeof(void *));
+    if (!work->attributes || !work->params || !work->param_list) {
+        kernel_free(work);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (attribute_bytes > 0) {
+        memcpy(work->attributes, attributes, attribute_bytes);
+    }
+    memcpy(work->params, params, work->param_bytes);
+    for (uint32_t i = 0; i < listed; i++) {
+        work->param_list[i] = work->params + function->parameters[i].offset;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult kernel_make(const struct launch *l, struct kernel_work *work)
+{
+    struct function *function;
+    uint8_t room[VGPU_PARAMS_MAX];
+    const uint8_t *bytes = NULL;
+    uint32_t byte_count = 0;
+    CUresult r = check_launch(l, &function);
+
+    if (r == CUDA_SUCCESS) {
+        r = find_params(function, l->params, l->extra, room, &bytes, &byte_count);
+    }
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    *work = (struct kernel_work){.function = l->function,
+                                 .shape = l->shape,
+                                 .attribute_count = l->attribute_count,
+                                 .param_bytes = byte_count};
+    return keep_params(work, function, l->attributes, bytes);
+}
+
+CUresult kernel_copy(const struct kernel_work *from, struct kernel_work *work)
+{
+    const struct function *function = function_find(from->function);
+
+    *work = *from;
+    return function ? keep_params(work, function, from->attributes, from->params)
+                    : CUDA_ERROR_INVALID_HANDLE;
+}

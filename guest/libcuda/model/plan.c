@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/* Graphs as the wire has them, see plan.h. */
+#include "guest/libcuda/model/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest/libcuda/model/graph.h"
+#include "guest/libcuda/model/image.h"
+#include "guest/libcuda/wire/upload.h"
+#include "guest/libcuda/wire/wire-calls.h"
+
+/* What goes to the host, `bytes` of it, in `room`. */
+struct writer {
+    uint8_t *encoding;
+    size_t bytes, room;
+    uint32_t nodes;
+    struct gates *gates;
+    CUresult error; /* the first one */
+};
+
+/* Room for so many bytes and the padding behind them, all zero; NULL when memory is short. */
+static void *plan_reserve(struct writer *w, size_t bytes)
+{
+    const size_t padded = (bytes + 7) & ~(size_t)7;
+    void *place;
+
+    if (!w->encoding || w->bytes + padded > w->room) {
+        const size_t room = 2 * w->room + padded + 4096;
+        uint8_t *more = realloc(w->encoding, room);
+
+        if (!more) {
+            w->error = CUDA_ERROR_OUT_OF_MEMORY;
+            return NULL;
+        }
+        w->encoding = more;
+        w->room = room;
+    }
+    place = w->encoding + w->bytes;
+    memset(place, 0, padded);
+    w->bytes += padded;
+    return place;
+}
+
+static void plan_append(struct writer *w, const void *bytes, size_t count)
+{
+    void *place = count > 0 ? plan_reserve(w, count) : NULL;
+
+    if (place) {
+        memcpy(place, bytes, count);
+    }
+}
+
+/* Nodes that another follows, by their numbers. */
+struct numbers {
+    uint32_t *number;
+    size_t count, room;
+};
+
+static void add_number(struct writer *w, struct numbers *numbers, uint32_t number)
+{
+    if (numbers->count == numbers->room) {
+        const size_t room = 2 * numbers->room + 8;
+        uint32_t *more = realloc(numbers->number, room * sizeof(*more));
+
+        if (!more) {
+            w->error = CUDA_ERROR_OUT_OF_MEMORY;
+            return;
+        }
+        numbers->number = more;
+        numbers->room = room;
+    }
+    numbers->number[numbers->count++] = number;
+}
+
+static void write_kernel(struct writer *w, const struct kernel_work *work)
+{
+    const struct vgpu_cmd_launch kernel = {
+        .function = (uint64_t)(uintptr_t)work->function,
+        .grid = {work->shape.grid[0], work->shape.grid[1], work->shape.grid[2]},
+        .block = {work->shape.block[0], work->shape.block[1], work->shape.block[2]},
+        .shared_bytes = work->shape.shared_bytes,
+        .param_bytes = work->param_bytes,
+        .attributes = work->attribute_count,
+    };
+
+    plan_append(w, &kernel, sizeof(kernel));
+    plan_append(w, work->attributes, work->attribute_count * sizeof(*work->attributes));
+    plan_append(w, work->params, work->param_bytes);
+}
+
+static void write_gate(struct writer *w, const CUDA_HOST_NODE_PARAMS *host)
+{
+    struct vgpu_graph_gate gate = {0};
+
+    if (!w->gates) {
+        w->gates = gates_new();
+    }
+    if (!w->gates || !gates_add(w->gates, host, &gate.address)) {
+        w->error = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    plan_append(w, &gate, sizeof(gate));
+}
+
+/* What the host has of a node; a copy or fill of nothing is nothing. */
+static enum vgpu_graph_kind kind_of(const struct node *node)
+{
+    if (node->disabled) {
+        return VGPU_GRAPH_NOTHING;
+    }
+    switch (node->work.type) {
+    case CU_GRAPH_NODE_TYPE_KERNEL:
+        return VGPU_GRAPH_KERNEL;
+    case CU_GRAPH_NODE_TYPE_MEMCPY:
+        return node->work.copy.plan.width > 0 ? VGPU_GRAPH_COPY : VGPU_GRAPH_NOTHING;
+    case CU_GRAPH_NODE_TYPE_MEMSET:
+        return node->work.fill.plan.width > 0 ? VGPU_GRAPH_FILL : VGPU_GRAPH_NOTHING;
+    case CU_GRAPH_NODE_TYPE_HOST:
+        return VGPU_GRAPH_GATE;
+    default:
+        return VGPU_GRAPH_NOTHING;
+    }
+}
+
+/* Writes a node, and returns its number. */
+static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_graph_kind kind,
+                           const struct numbers *follows)
+{
+    const size_t start = w->bytes;
+    struct vgpu_graph_node head = {.kind = (uint32_t)kind, .follows = (uint32_t)follows->count};
+
+    plan_append(w, &head, sizeof(head));
+    plan_append(w, follows->number, follows->count * sizeof(*follows->number));
+    switch (kind) {
+    case VGPU_GRAPH_KERNEL:
+        write_kernel(w, &node->work.kernel);
+        break;
+    case VGPU_GRAPH_COPY:
+        plan_append(w, &node->work.copy.plan, sizeof(node->work.copy.plan));
+        break;
+    case VGPU_GRAPH_FILL:
+        plan_append(w, &node->work.fill.plan, sizeof(node->work.fill.plan));
+        break;
+    case VGPU_GRAPH_GATE:
+        write_gate(w, &node->work.host);
+        break;
+    default:
+        break;
+    }
+    if (w->error == CUDA_SUCCESS) {
+        head.bytes = (uint32_t)(w->bytes - start);
+        memcpy(w->encoding + start, &head, sizeof(head));
+    }
+    return w->nodes++;
+}
+
+static void write_graph(struct writer *w, struct graph *graph, const struct numbers *before);
+
+/* The nodes of a graph within another, and one behind all of them. */
+static uint32_t write_child(struct writer *w, struct graph *graph, const struct numbers *before)
+{
+    struct numbers ends = {0};
+    uint32_t number;
+
+    write_graph(w, graph, before);
+    for (const struct node *node = graph->first; node; node = node->next) {
+        if (node->followers == 0) {
+            add_number(w, &ends, node->number);
+        }
+    }
+    number = write_node(w, NULL, VGPU_GRAPH_NOTHING, graph->first ? &ends : before);
+    free(ends.number);
+    return number;
+}
+
+/* The nodes of a graph; those that follow none follow what is `before` it. */
+static void write_graph(struct writer *w, struct graph *graph, const struct numbers *before)
+{
+    struct node **order = NULL;
+
+    w->error = graph_order(graph, &order);
+    for (size_t i = 0; w->error == CUDA_SUCCESS && i < graph->count; i++) {
+        struct node *node = order[i];
+        struct numbers follows = {0};
+
+        for (size_t k = 0; k < node->follow_count; k++) {
+            add_number(w, &follows, node->follows[k]->number);
+        }
+        if (w->error == CUDA_SUCCESS) {
+            const struct numbers *behind = node->follow_count > 0 ? &follows : before;
+
+            node->number = node->work.type == CU_GRAPH_NODE_TYPE_GRAPH && !node->disabled
+                               ? write_child(w, node->work.child, behind)
+                               : write_node(w, node, kind_of(node), behind);
+        }
+        free(follows.number);
+    }
+    free(order);
+}
+
+CUresult plan_send(struct graph *graph, CUgraphExec *handle, struct gates **gates)
+{
+    static const struct numbers nothing;
+    struct writer w = {.error = CUDA_SUCCESS};
+    CUresult r;
+
+    write_graph(&w, graph, &nothing);
+    r = w.error;
+    if (r == CUDA_SUCCESS) {
+        upload_lock();
+        r = w.bytes > 0 ? upload_send(w.encoding, w.bytes) : CUDA_SUCCESS;
+        if (r == CUDA_SUCCESS) {
+            r = *handle ? call_graph_update(*handle, w.nodes) : call_graph_make(handle, w.nodes);
+        }
+        upload_unlock();
+    }
+    free(w.encoding);
+    if (r != CUDA_SUCCESS) {
+        gates_end(w.gates);
+        return r;
+    }
+    *gates = w.gates;
+    return CUDA_SUCCESS;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Work of nodes, from what programs say; see work.h. */
+#include "guest/libcuda/model/work.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "guest/libcuda/model/context.h"
+#include "guest/libcuda/state/state.h"
+
+CUDA_KERNEL_NODE_PARAMS kernel_params(const CUDA_KERNEL_NODE_PARAMS_v1 *params)
+{
+    CUDA_KERNEL_NODE_PARAMS all = {0};
+
+    static_assert(offsetof(CUDA_KERNEL_NODE_PARAMS, kern) == sizeof(*params),
+                  "the same up to there");
+    memcpy(&all, params, sizeof(*params));
+    return all;
+}
+
+CUresult work_kernel(const CUDA_KERNEL_NODE_PARAMS *params, struct work *work)
+{
+    const struct launch launch = {
+        /* A kernel is a function here. */
+        .function = params->func ? params->func : (CUfunction)params->kern,
+        .shape = {{params->gridDimX, params->gridDimY, params->gridDimZ},
+                  {params->blockDimX, params->blockDimY, params->blockDimZ},
+                  params->sharedMemBytes},
+        .params = params->kernelParams,
+        .extra = params->extra,
+    };
+
+    if (!params->func && params->ctx && !context_find(params->ctx)) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    work->type = CU_GRAPH_NODE_TYPE_KERNEL;
+    return kernel_make(&launch, &work->kernel);
+}
+
+CUresult work_copy(const CUDA_MEMCPY3D *copy, struct work *work)
+{
+    work->type = CU_GRAPH_NODE_TYPE_MEMCPY;
+    work->copy.said = *copy;
+    return copy_plan(copy, &work->copy.plan);
+}
+
+CUresult work_fill(const CUDA_MEMSET_NODE_PARAMS *params, struct work *work)
+{
+    work->type = CU_GRAPH_NODE_TYPE_MEMSET;
+    work->fill.said = *params;
+    return fill_plan(params, &work->fill.plan);
+}
+
+CUresult work_host(const CUDA_HOST_NODE_PARAMS *params, struct work *work)
+{
+    work->type = CU_GRAPH_NODE_TYPE_HOST;
+    work->host = *params;
+    return params->fn ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* A copy of the graph becomes the node's. */
+CUresult work_child(CUgraph graph, struct work *work)
+{
+    const struct graph *known = graph_find(graph);
+
+    if (!known) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    work->type = CU_GRAPH_NODE_TYPE_GRAPH;
+    work->child = graph_copy(known);
+    if (!work->child) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    work->child->inner = true;
+    return CUDA_SUCCESS;
+}
+
+CUresult work_of(const CUgraphNodeParams *params, struct work *work)
+{
+    switch (params->type) {
+    case CU_GRAPH_NODE_TYPE_KERNEL:
+        return work_kernel(&params->kernel, work);
+    case CU_GRAPH_NODE_TYPE_MEMCPY:
+        return work_copy(&params->memcpy.copyParams, work);
+    case CU_GRAPH_NODE_TYPE_MEMSET:
+        return work_fill(&(CUDA_MEMSET_NODE_PARAMS){.dst = params->memset.dst,
+                                                    .pitch = params->memset.pitch,
+                                                    .value = params->memset.value,
+                                                    .elementSize = params->memset.elementSize,
+                                                    .width = params->memset.width,
+                                                    .height = params->memset.height},
+                         work);
+    case CU_GRAPH_NODE_TYPE_HOST:
+        return work_host(&params->host, work);
+    case CU_GRAPH_NODE_TYPE_GRAPH:
+        return work_child(params->graph.graph, work);
+    case CU_GRAPH_NODE_TYPE_EMPTY:
+        work->type = CU_GRAPH_NODE_TYPE_EMPTY;
+        return CUDA_SUCCESS;
+    default:
+        return REFUSE("a node of a graph that is no kernel, copy, fill, function or graph");
+    }
+}

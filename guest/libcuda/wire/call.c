@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls over the wire, see call.h. */
+#include "guest/libcuda/wire/call.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "guest/libcuda/state/object.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/session.h"
+
+#define WORD 8u
+
+void call_in(struct call *call, const void *bytes, uint64_t count)
+{
+    assert(call->in_count < CALL_PARTS);
+    call->in[call->in_count++] = (struct call_part){bytes, count};
+}
+
+void call_back(struct call *call, void *bytes, uint64_t count)
+{
+    assert(call->back_count < CALL_PARTS);
+    call->back[call->back_count++] = (struct call_result){bytes, count};
+}
+
+CUresult call_handle(enum handle_type type, const void *object, uint64_t *handle)
+{
+    *handle = (uint64_t)(uintptr_t)object;
+    return object_find(type, *handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+static uint64_t call_padded(uint64_t bytes)
+{
+    return (bytes + WORD - 1) & ~(uint64_t)(WORD - 1);
+}
+
+/* Bytes of all arguments, or more than a command can have. */
+static uint64_t in_bytes(const struct call *call)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < call->in_count; i++) {
+        if (call->in[i].count > VGPU_COMMAND_MAX) {
+            return VGPU_COMMAND_MAX;
+        }
+        bytes += call_padded(call->in[i].count);
+    }
+    return bytes;
+}
+
+static uint64_t back_bytes(const struct call *call)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < call->back_count; i++) {
+        if (call->back[i].count > VGPU_REPLY_MAX) {
+            return VGPU_REPLY_MAX + 1;
+        }
+        bytes += call_padded(call->back[i].count);
+    }
+    return bytes;
+}
+
+/* Gathers the arguments behind each other. */
+static void call_gather(const struct call *call, uint8_t *to)
+{
+    for (unsigned i = 0; i < call->in_count; i++) {
+        const struct call_part *part = &call->in[i];
+
+        if (part->count > 0) {
+            memcpy(to, part->bytes, part->count);
+        }
+        memset(to + part->count, 0, call_padded(part->count) - part->count);
+        to += call_padded(part->count);
+    }
+}
+
+/* Hands the results out. */
+static void call_scatter(const struct call *call, const uint8_t *from)
+{
+    for (unsigned i = 0; i < call->back_count; i++) {
+        if (call->back[i].count > 0) {
+            memcpy(call->back[i].bytes, from, call->back[i].count);
+        }
+        from += call_padded(call->back[i].count);
+    }
+}
+
+/* With results that do not fit a slot: they come through a piece of the arena. */
+static CUresult run_with_reply(const struct call *call, struct vgpu_cmd_call *body,
+                               struct command *command, uint64_t bytes)
+{
+    struct vgpu_session *s = cuda.session;
+    void *reply = NULL;
+    CUresult r;
+
+    if (bytes > VGPU_REPLY_MAX) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (vgpu_pinned_alloc(s, bytes, &reply) != VGPU_OK || !vgpu_is_pinned(s, reply)) {
+        vgpu_pinned_free(s, reply);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    body->reply = (uint64_t)(uintptr_t)reply;
+    body->reply_bytes = (uint32_t)bytes;
+    r = result_of(session_call(s, command, NULL, 0));
+    if (r == CUDA_SUCCESS) {
+        call_scatter(call, reply);
+    }
+    vgpu_pinned_free(s, reply);
+    return r;
+}
+
+CUresult call_run(struct call *call)
+{
+    const uint64_t bytes = in_bytes(call), back = back_bytes(call);
+    struct vgpu_cmd_call body = {.call = call->id, .bytes = (uint32_t)bytes};
+    uint8_t in[VGPU_COMMAND_MAX];
+    _Alignas(8) uint8_t out[VGPU_PAYLOAD_MAX];
+    struct command command = {
+        .opcode = VGPU_CMD_CALL,
+        .body = &body,
+        .body_bytes = sizeof(body),
+        .rest = in,
+        .rest_bytes = (uint32_t)bytes,
+    };
+    CUresult r;
+
+    if (call->since > cuda.host_revision) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    if (bytes > VGPU_COMMAND_MAX - sizeof(struct vgpu_command) - sizeof(body)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    call_gather(call, in);
+    if (call->post) {
+        return result_of(session_post(cuda.session, &command));
+    }
+    if (back > sizeof(out)) {
+        return run_with_reply(call, &body, &command, back);
+    }
+    r = result_of(session_call(cuda.session, &command, out, (uint32_t)back));
+    if (r == CUDA_SUCCESS) {
+        call_scatter(call, out);
+    }
+    return r;
+}
