@@ -27,6 +27,7 @@ OUTPUTS = {
     "libcuda.map": ("../guest/libcuda", "emit_guest", "version_script"),
     "api-calls.h": ("../worker", "emit_host", "header"),
     "api-calls.c": ("../worker", "emit_host", "source"),
+    "cuda-forwarded.h": ("../worker", "emit_host", "cuda_header"),
     "cuda-calls.c": ("../worker", "emit_host", "cuda_source"),
     "command-rules.h": ("../worker", "emit_commands", "header"),
     "command-rules.c": ("../worker", "emit_commands", "source"),

@@ -34,8 +34,7 @@ def header(spec):
             f"/* What a backend serves; NULL: NOT_SUPPORTED. */\nstruct gpu_calls {{\n{served}}};\n\n"
             f"/* Written by hand. */\n{hand}\n/* On the cuda backend. */\n"
             "extern const struct gpu_calls cuda_calls;\n"
-            "/* Looks up what the driver, loaded as this library, has of it. */\n"
-            f"void cuda_calls_load(void *library);\n{backend}\n#endif\n")
+            f"{backend}\n#endif\n")
 
 
 def take(a):
@@ -148,30 +147,27 @@ def cuda_function(call):
     given = ", ".join(driver_argument(call, a) for a in call.arguments)
     unused = "" if "(gpu, " in given else "    (void)gpu;\n"
     return (f"static enum vgpu_gpu_error cuda_{call.name}({host_parameters(call, 'struct gpu *gpu')})"
-            f"\n{{\n{unused}    return driver.{call.name} ? driver.{call.name}"
+            f"\n{{\n{unused}    return cu.{call.name} ? cu.{call.name}"
             f"({given}) : VGPU_GPU_NOT_SUPPORTED;\n}}\n")
 
 
+def cuda_header(spec):
+    """What is looked up in the driver for them: a group of worker/backend-cuda/cuda-api.h."""
+    rows = "".join(f' \\\n    X({c.name}, "{c.name}", ({join(", ", map(parameter, c.arguments))}))'
+                   for c in by_driver(spec))
+    return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
+            "#ifndef VGPU_WORKER_CUDA_FORWARDED_H\n#define VGPU_WORKER_CUDA_FORWARDED_H\n\n"
+            '#include "api/cuda-types.h"\n\n'
+            "/* member, symbol, parameters */\n"
+            f"#define CUDA_FORWARDED_CALLS(X){rows}\n\n#endif\n")
+
+
 def cuda_source(spec):
-    pointers = "".join(
-        f"    CUresult (*{c.name})({join(', ', map(parameter, c.arguments))});\n"
-        for c in by_driver(spec))
-    symbols = "".join(f'        {{"{c.name}", offsetof(struct driver_calls, {c.name})}},\n'
-                      for c in by_driver(spec))
     functions = "\n".join(cuda_function(c) for c in by_driver(spec))
     table = "".join(f"    .{c.name} = cuda_{c.name},\n" for c in members(spec))
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
-            '#include "worker/api-calls.h"\n\n#include <dlfcn.h>\n#include <string.h>\n\n'
+            '#include "worker/api-calls.h"\n#include "worker/backend-cuda/cuda-driver.h"\n'
             '#include "worker/backend-cuda/raw.h"\n\n'
-            "/* Of the driver; NULL where it lacks one. */\n"
-            f"static struct driver_calls {{\n{pointers}}} driver;\n\n"
-            "void cuda_calls_load(void *library)\n{\n"
-            "    static const struct {\n        const char *symbol;\n        size_t offset;\n"
-            f"    }} symbols[] = {{\n{symbols}    }};\n\n"
-            "    for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {\n"
-            "        void *address = dlsym(library, symbols[i].symbol);\n\n"
-            "        memcpy((char *)&driver + symbols[i].offset, &address, sizeof(address));\n"
-            "    }\n}\n\n"
             f"{functions}\nconst struct gpu_calls cuda_calls = {{\n{table}}};\n")
 
 

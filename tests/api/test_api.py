@@ -21,9 +21,9 @@ import vgputest as v  # noqa: E402
 from emit_headers import mapped  # noqa: E402
 from specification import API, TOP, api_files, generate  # noqa: E402
 
-GOLDENS = ("wire-calls.c", "wire-calls.h", "guest-calls.h", "exports.c", "api-calls.c", "api-calls.h", "cuda-calls.c", "libcuda.map",
-           "wire.txt", "coverage.md", "handle-types.h", "cuda-errors.h", "cuda.h", "wire",
-           "errors", "commands")
+GOLDENS = ("wire-calls.c", "wire-calls.h", "guest-calls.h", "exports.c", "api-calls.c",
+           "api-calls.h", "cuda-forwarded.h", "cuda-calls.c", "libcuda.map", "wire.txt",
+           "coverage.md", "handle-types.h", "cuda-errors.h", "cuda.h", "wire", "errors", "commands")
 
 PROTOCOL = os.path.join(TOP, "protocol")
 

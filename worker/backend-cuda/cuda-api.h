@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The part of the CUDA driver API that the cuda backend calls for itself, loaded at run time: the
- * same worker runs where there is no driver. What it hands on for guests is generated from api/.
+ * All of the CUDA driver API that the cuda backend calls, in one table that is loaded at run time:
+ * the same worker runs where there is no driver. The part that is handed on for guests is generated
+ * from api/ (cuda-forwarded.h).
  */
 #ifndef VGPU_WORKER_BACKEND_CUDA_CUDA_API_H
 #define VGPU_WORKER_BACKEND_CUDA_CUDA_API_H
 
+#include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "api/cuda-types.h"
+#include "worker/cuda-forwarded.h"
 
-/* member, symbol with the version that has this signature, parameters */
+/* member, symbol with the version that has this signature, parameters; every driver has these */
 #define CUDA_CALLS(X)                                                                              \
     X(Init, "cuInit", (unsigned flags))                                                            \
     X(DriverGetVersion, "cuDriverGetVersion", (int *version))                                      \
@@ -22,6 +27,7 @@
       (int *value, CUdevice_attribute attribute, CUdevice device))                                 \
     X(DeviceTotalMem, "cuDeviceTotalMem_v2", (size_t * bytes, CUdevice device))                    \
     X(DevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))  \
+    X(CtxGetCurrent, "cuCtxGetCurrent", (CUcontext * context))                                     \
     X(CtxSetCurrent, "cuCtxSetCurrent", (CUcontext context))                                       \
     X(CtxSetLimit, "cuCtxSetLimit", (CUlimit limit, size_t value))                                 \
     X(CtxGetDevice, "cuCtxGetDevice", (CUdevice * device))                                         \
@@ -86,20 +92,118 @@
        unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,                 \
        void **parameters, void **extra))
 
+/* What single functions want: from CUDA 12.4, 11.8, 11.7, 11.8, and 11.0. */
+#define CUDA_NEWER_CALLS(X)                                                                        \
+    X(FuncGetParamInfo, "cuFuncGetParamInfo",                                                      \
+      (CUfunction function, size_t index, size_t * offset, size_t * size))                         \
+    X(LaunchKernelEx, "cuLaunchKernelEx",                                                          \
+      (const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra))        \
+    X(OccupancyMaxPotentialClusterSize, "cuOccupancyMaxPotentialClusterSize",                      \
+      (int *size, CUfunction function, const CUlaunchConfig *config))                              \
+    X(OccupancyMaxActiveClusters, "cuOccupancyMaxActiveClusters",                                  \
+      (int *clusters, CUfunction function, const CUlaunchConfig *config))                          \
+    X(StreamSetAttribute, "cuStreamSetAttribute",                                                  \
+      (CUstream stream, CUstreamAttrID attribute, const CUstreamAttrValue *value))
+
+/*
+ * As NVIDIA's documentation has it, for nodes that write and wait for words. Nothing of this comes
+ * from the guest, so it is not in api/cuda-types.h.
+ */
+enum mem_op {
+    MEM_OP_WAIT_VALUE_32 = 1,
+    MEM_OP_WRITE_VALUE_32 = 2,
+};
+#define MEM_OP_WAIT_EQUAL 1u
+
+struct mem_op_params {
+    enum mem_op operation;
+    CUdeviceptr address;
+    uint64_t value;
+    unsigned flags;
+    uint64_t pad[2];
+};
+static_assert(sizeof(struct mem_op_params) == 48, "CUstreamBatchMemOpParams");
+
+struct mem_op_node {
+    CUcontext context;
+    unsigned count;
+    struct mem_op_params *params;
+    unsigned flags;
+};
+
+/* What graphs are made with. */
+#define CUDA_GRAPH_CALLS(X)                                                                        \
+    X(GraphCreate, "cuGraphCreate", (CUgraph * graph, unsigned flags))                             \
+    X(GraphDestroy, "cuGraphDestroy", (CUgraph graph))                                             \
+    X(GraphAddKernelNode, "cuGraphAddKernelNode",                                                  \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const CUDA_KERNEL_NODE_PARAMS_v1 *params))                                                  \
+    X(GraphKernelNodeSetAttribute, "cuGraphKernelNodeSetAttribute",                                \
+      (CUgraphNode node, CUlaunchAttributeID id, const CUlaunchAttributeValue *value))             \
+    X(GraphAddMemcpyNode, "cuGraphAddMemcpyNode",                                                  \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const CUDA_MEMCPY3D *copy, CUcontext context))                                              \
+    X(GraphAddMemsetNode, "cuGraphAddMemsetNode",                                                  \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const CUDA_MEMSET_NODE_PARAMS *fill, CUcontext context))                                    \
+    X(GraphAddEmptyNode, "cuGraphAddEmptyNode",                                                    \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count))               \
+    X(GraphAddBatchMemOpNode, "cuGraphAddBatchMemOpNode",                                          \
+      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
+       const struct mem_op_node *params))                                                          \
+    X(GraphInstantiateWithFlags, "cuGraphInstantiateWithFlags",                                    \
+      (CUgraphExec * exec, CUgraph graph, unsigned long long flags))                               \
+    X(GraphExecUpdate, "cuGraphExecUpdate_v2",                                                     \
+      (CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo * info))                       \
+    X(GraphExecDestroy, "cuGraphExecDestroy", (CUgraphExec exec))                                  \
+    X(GraphLaunch, "cuGraphLaunch", (CUgraphExec exec, CUstream stream))
+
+/* Addresses and memory apart from each other. */
+#define CUDA_MAPPING_CALLS(X)                                                                      \
+    X(MemAddressReserve, "cuMemAddressReserve",                                                    \
+      (CUdeviceptr * address, size_t bytes, size_t alignment, CUdeviceptr wanted,                  \
+       unsigned long long flags))                                                                  \
+    X(MemAddressFree, "cuMemAddressFree", (CUdeviceptr address, size_t bytes))                     \
+    X(MemCreate, "cuMemCreate",                                                                    \
+      (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *prop,       \
+       unsigned long long flags))                                                                  \
+    X(MemRelease, "cuMemRelease", (CUmemGenericAllocationHandle handle))                           \
+    X(MemMap, "cuMemMap",                                                                          \
+      (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,      \
+       unsigned long long flags))                                                                  \
+    X(MemUnmap, "cuMemUnmap", (CUdeviceptr address, size_t bytes))                                 \
+    X(MemSetAccess, "cuMemSetAccess",                                                              \
+      (CUdeviceptr address, size_t bytes, const CUmemAccessDesc *access, size_t count))            \
+    X(MemGetAllocationGranularity, "cuMemGetAllocationGranularity",                                \
+      (size_t * granularity, const CUmemAllocationProp *prop,                                      \
+       CUmemAllocationGranularity_flags option))
+
+/* Calls go together: a driver that lacks one of a group is not asked for the others. */
+enum cuda_group {
+    CUDA_NEEDED, /* without which there is no GPU */
+    CUDA_NEWER,  /* each is asked for before it is used */
+    CUDA_GRAPHS,
+    CUDA_MAPPING,
+    CUDA_FORWARDED, /* what is handed on for guests; each is asked for before it is used */
+    CUDA_GROUPS,
+};
+
+/* group, list of X(member, symbol, parameters) */
+#define CUDA_TABLE(G)                                                                              \
+    G(CUDA_NEEDED, CUDA_CALLS)                                                                     \
+    G(CUDA_NEWER, CUDA_NEWER_CALLS)                                                                \
+    G(CUDA_GRAPHS, CUDA_GRAPH_CALLS)                                                               \
+    G(CUDA_MAPPING, CUDA_MAPPING_CALLS)                                                            \
+    G(CUDA_FORWARDED, CUDA_FORWARDED_CALLS)
+
+/* The driver's functions; NULL: it lacks one. */
 struct cuda_api {
 #define CUDA_MEMBER(member, symbol, parameters) CUresult(*member) parameters;
-    CUDA_CALLS(CUDA_MEMBER)
+#define CUDA_MEMBERS(group, list) list(CUDA_MEMBER)
+    CUDA_TABLE(CUDA_MEMBERS)
+#undef CUDA_MEMBERS
 #undef CUDA_MEMBER
-    /* NULL with older drivers: from CUDA 12.4, 11.8, 11.7, 11.8, and 11.0. */
-    CUresult (*FuncGetParamInfo)(CUfunction function, size_t index, size_t *offset, size_t *size);
-    CUresult (*LaunchKernelEx)(const CUlaunchConfig *config, CUfunction function, void **parameters,
-                               void **extra);
-    CUresult (*OccupancyMaxPotentialClusterSize)(int *size, CUfunction function,
-                                                 const CUlaunchConfig *config);
-    CUresult (*OccupancyMaxActiveClusters)(int *clusters, CUfunction function,
-                                           const CUlaunchConfig *config);
-    CUresult (*StreamSetAttribute)(CUstream stream, CUstreamAttrID attribute,
-                                   const CUstreamAttrValue *value);
+    bool lacks[CUDA_GROUPS]; /* at least one of a group */
 };
 
 #endif

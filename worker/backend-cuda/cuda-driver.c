@@ -3,8 +3,8 @@
  * NVIDIA's driver: loading it, and the device's context. See cuda-driver.h.
  *
  * The driver is looked up at run time, so that one worker serves hosts with and without it. The
- * calls of one table have to be there; newer ones are looked up too, and are NULL where a driver
- * lacks them, which is asked before they are used. All of it happens while files can still be
+ * calls of one group have to be there (cuda-api.h); newer ones are NULL where a driver lacks them,
+ * which is asked before they are used. All of it happens while files can still be
  * opened: later the worker is isolated, and the driver must have found what it needs.
  */
 #include "worker/backend-cuda/cuda-driver.h"
@@ -16,8 +16,6 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "worker/api-calls.h"
-#include "worker/backend-cuda/raw.h"
 
 /* The compiler for PTX, which the driver loads when it first needs it. */
 #define JIT_LIBRARY "libnvidia-ptxjitcompiler.so.1"
@@ -25,33 +23,46 @@
 struct cuda_api cu;
 static bool cu_loaded;
 
-/* Addresses are copied as bytes: C has no conversion from an object's pointer to a function's. */
-bool cuda_look_up(void *library, void *table, const struct cuda_symbol *symbols, size_t count)
+/* A function of the driver's, and where in struct cuda_api its address goes; bytes. */
+struct cuda_symbol {
+    const char *name;
+    size_t offset;
+};
+
+#define CUDA_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct cuda_api, member)},
+#define CUDA_SYMBOLS(group, list)                                                                  \
+    static const struct cuda_symbol symbols_##group[] = {list(CUDA_SYMBOL)};
+CUDA_TABLE(CUDA_SYMBOLS)
+
+static const struct {
+    const struct cuda_symbol *symbol;
+    size_t count;
+} groups[CUDA_GROUPS] = {
+#define CUDA_GROUP(group, list)                                                                    \
+    [group] = {symbols_##group, sizeof(symbols_##group) / sizeof(struct cuda_symbol)},
+    CUDA_TABLE(CUDA_GROUP)};
+
+/*
+ * Looks all functions up. Returns the name of a needed one that is not there, or NULL. Addresses
+ * are copied as bytes: C has no conversion from an object's pointer to a function's.
+ */
+static const char *look_up(void *library)
 {
-    bool all = true;
+    const char *missing = NULL;
 
-    for (size_t i = 0; i < count; i++) {
-        void *address = dlsym(library, symbols[i].name);
+    for (int group = 0; group < CUDA_GROUPS; group++) {
+        for (size_t i = 0; i < groups[group].count; i++) {
+            const struct cuda_symbol *symbol = &groups[group].symbol[i];
+            void *address = dlsym(library, symbol->name);
 
-        memcpy((char *)table + symbols[i].offset, &address, sizeof(address));
-        all = all && address;
+            memcpy((char *)&cu + symbol->offset, &address, sizeof(address));
+            cu.lacks[group] = cu.lacks[group] || !address;
+            if (!address && group == CUDA_NEEDED) {
+                missing = symbol->name;
+            }
+        }
     }
-    return all;
-}
-
-/* What is not in every release. */
-static void load_optional(void *library)
-{
-    static const struct cuda_symbol calls[] = {
-        {"cuFuncGetParamInfo", offsetof(struct cuda_api, FuncGetParamInfo)},
-        {"cuLaunchKernelEx", offsetof(struct cuda_api, LaunchKernelEx)},
-        {"cuOccupancyMaxPotentialClusterSize",
-         offsetof(struct cuda_api, OccupancyMaxPotentialClusterSize)},
-        {"cuOccupancyMaxActiveClusters", offsetof(struct cuda_api, OccupancyMaxActiveClusters)},
-        {"cuStreamSetAttribute", offsetof(struct cuda_api, StreamSetAttribute)},
-    };
-
-    cuda_look_up(library, &cu, calls, sizeof(calls) / sizeof(calls[0]));
+    return missing;
 }
 
 /*
@@ -60,14 +71,7 @@ static void load_optional(void *library)
  */
 static int load_driver(char *why, size_t why_size)
 {
-    static const struct {
-        const char *symbol;
-        size_t offset;
-    } calls[] = {
-#define CUDA_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct cuda_api, member)},
-        CUDA_CALLS(CUDA_SYMBOL)
-#undef CUDA_SYMBOL
-    };
+    const char *missing;
     void *library;
 
     if (cu_loaded) {
@@ -78,19 +82,11 @@ static int load_driver(char *why, size_t why_size)
         snprintf(why, why_size, "no NVIDIA driver: %s", dlerror());
         return -ENODEV;
     }
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        void *address = dlsym(library, calls[i].symbol);
-
-        if (!address) {
-            snprintf(why, why_size, "the NVIDIA driver is too old: it lacks %s", calls[i].symbol);
-            return -ENODEV;
-        }
-        memcpy((char *)&cu + calls[i].offset, &address, sizeof(address));
+    missing = look_up(library);
+    if (missing) {
+        snprintf(why, why_size, "the NVIDIA driver is too old: it lacks %s", missing);
+        return -ENODEV;
     }
-    load_optional(library);
-    cuda_calls_load(library);
-    cuda_graph_load(library);
-    cuda_mapping_load(library);
     /*
      * Here, since a worker cannot open files once it is isolated. It need not be there: without it
      * PTX cannot be compiled, and all else works.

@@ -42,13 +42,4 @@ int cuda_failed(CUresult error, const char *what);
         }                                                                                          \
     } while (0)
 
-/* A call of the driver's, and where in a table its address goes. */
-struct cuda_symbol {
-    const char *name;
-    size_t offset; /* bytes */
-};
-
-/* Looks up calls in the loaded driver, NULL for those that it lacks. Whether it has them all. */
-bool cuda_look_up(void *library, void *table, const struct cuda_symbol *symbols, size_t count);
-
 #endif

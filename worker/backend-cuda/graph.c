@@ -20,82 +20,11 @@
 #include "worker/backend-cuda/raw.h"
 #include "worker/gpu.h"
 
-/*
- * As NVIDIA's documentation has it, for nodes that write and wait for words. Nothing of this comes
- * from the guest, so it is not in api/cuda-types.h.
- */
-enum mem_op {
-    MEM_OP_WAIT_VALUE_32 = 1,
-    MEM_OP_WRITE_VALUE_32 = 2,
-};
-#define MEM_OP_WAIT_EQUAL 1u
 #define GATE_OPS 3u
-
-struct mem_op_params {
-    enum mem_op operation;
-    CUdeviceptr address;
-    uint64_t value;
-    unsigned flags;
-    uint64_t pad[2];
-};
-static_assert(sizeof(struct mem_op_params) == 48, "CUstreamBatchMemOpParams");
-
-struct mem_op_node {
-    CUcontext context;
-    unsigned count;
-    struct mem_op_params *params;
-    unsigned flags;
-};
-
-/* member, symbol, parameters */
-#define GRAPH_CALLS(X)                                                                             \
-    X(Create, "cuGraphCreate", (CUgraph * graph, unsigned flags))                                  \
-    X(Destroy, "cuGraphDestroy", (CUgraph graph))                                                  \
-    X(AddKernelNode, "cuGraphAddKernelNode",                                                       \
-      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
-       const CUDA_KERNEL_NODE_PARAMS_v1 *params))                                                  \
-    X(KernelNodeSetAttribute, "cuGraphKernelNodeSetAttribute",                                     \
-      (CUgraphNode node, CUlaunchAttributeID id, const CUlaunchAttributeValue *value))             \
-    X(AddMemcpyNode, "cuGraphAddMemcpyNode",                                                       \
-      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
-       const CUDA_MEMCPY3D *copy, CUcontext context))                                              \
-    X(AddMemsetNode, "cuGraphAddMemsetNode",                                                       \
-      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
-       const CUDA_MEMSET_NODE_PARAMS *fill, CUcontext context))                                    \
-    X(AddEmptyNode, "cuGraphAddEmptyNode",                                                         \
-      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count))               \
-    X(AddBatchMemOpNode, "cuGraphAddBatchMemOpNode",                                               \
-      (CUgraphNode * node, CUgraph graph, const CUgraphNode *follows, size_t count,                \
-       const struct mem_op_node *params))                                                          \
-    X(InstantiateWithFlags, "cuGraphInstantiateWithFlags",                                         \
-      (CUgraphExec * exec, CUgraph graph, unsigned long long flags))                               \
-    X(ExecUpdate, "cuGraphExecUpdate_v2",                                                          \
-      (CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo * info))                       \
-    X(ExecDestroy, "cuGraphExecDestroy", (CUgraphExec exec))                                       \
-    X(Launch, "cuGraphLaunch", (CUgraphExec exec, CUstream stream))                                \
-    X(CtxGetCurrent, "cuCtxGetCurrent", (CUcontext * context))
-
-static struct graph_api {
-#define GRAPH_MEMBER(member, symbol, parameters) CUresult(*member) parameters;
-    GRAPH_CALLS(GRAPH_MEMBER)
-#undef GRAPH_MEMBER
-    bool complete; /* the driver has them all */
-} api;
 
 struct gpu_graph {
     CUgraphExec exec;
 };
-
-void cuda_graph_load(void *library)
-{
-    static const struct cuda_symbol calls[] = {
-#define GRAPH_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct graph_api, member)},
-        GRAPH_CALLS(GRAPH_SYMBOL)
-#undef GRAPH_SYMBOL
-    };
-
-    api.complete = cuda_look_up(library, &api, calls, sizeof(calls) / sizeof(calls[0]));
-}
 
 /* Nodes -------------------------------------------------------------------------------------- */
 
@@ -136,11 +65,11 @@ static CUresult add_kernel(const struct place *place, const struct gpu_graph_nod
         return CUDA_ERROR_INVALID_VALUE;
     }
     params.extra = bytes > 0 ? extra : NULL;
-    error = api.AddKernelNode(made, place->graph, place->follows, place->count, &params);
+    error = cu.GraphAddKernelNode(made, place->graph, place->follows, place->count, &params);
     for (uint32_t i = 0; error == CUDA_SUCCESS && i < launch->attribute_count; i++) {
         if (launch->attributes[i].id != CU_LAUNCH_ATTRIBUTE_IGNORE) {
-            error = api.KernelNodeSetAttribute(*made, launch->attributes[i].id,
-                                               &launch->attributes[i].value);
+            error = cu.GraphKernelNodeSetAttribute(*made, launch->attributes[i].id,
+                                                   &launch->attributes[i].value);
         }
     }
     return error;
@@ -169,8 +98,8 @@ static CUresult add_copy(const struct place *place, const struct vgpu_graph_copy
         .Depth = copy->depth,
     };
 
-    return api.AddMemcpyNode(made, place->graph, place->follows, place->count, &params,
-                             place->context);
+    return cu.GraphAddMemcpyNode(made, place->graph, place->follows, place->count, &params,
+                                 place->context);
 }
 
 /* A fill of one row may have any pitch, as above. */
@@ -186,8 +115,8 @@ static CUresult add_fill(const struct place *place, const struct vgpu_graph_fill
         .height = fill->height,
     };
 
-    return api.AddMemsetNode(made, place->graph, place->follows, place->count, &params,
-                             place->context);
+    return cu.GraphAddMemsetNode(made, place->graph, place->follows, place->count, &params,
+                                 place->context);
 }
 
 /*
@@ -206,7 +135,7 @@ static CUresult add_gate(const struct place *place, uint64_t address, CUgraphNod
     };
     const struct mem_op_node params = {.context = place->context, .count = GATE_OPS, .params = ops};
 
-    return api.AddBatchMemOpNode(made, place->graph, place->follows, place->count, &params);
+    return cu.GraphAddBatchMemOpNode(made, place->graph, place->follows, place->count, &params);
 }
 
 static CUresult add_node(const struct place *place, const struct gpu_graph_node *node,
@@ -222,7 +151,7 @@ static CUresult add_node(const struct place *place, const struct gpu_graph_node 
     case VGPU_GRAPH_GATE:
         return add_gate(place, node->gate, made);
     default:
-        return api.AddEmptyNode(made, place->graph, place->follows, place->count);
+        return cu.GraphAddEmptyNode(made, place->graph, place->follows, place->count);
     }
 }
 
@@ -258,17 +187,18 @@ static CUresult make_executable(struct gpu *gpu, const struct gpu_graph_node *no
                                 CUgraph *graph)
 {
     struct place place = {.gpu = gpu};
-    CUresult error = api.complete ? api.CtxGetCurrent(&place.context) : CUDA_ERROR_NOT_SUPPORTED;
+    CUresult error = !cu.lacks[CUDA_GRAPHS] ? cu.CtxGetCurrent(&place.context)
+                                            : CUDA_ERROR_NOT_SUPPORTED;
 
     if (error == CUDA_SUCCESS) {
-        error = api.Create(&place.graph, 0);
+        error = cu.GraphCreate(&place.graph, 0);
     }
     if (error != CUDA_SUCCESS) {
         return error;
     }
     error = add_nodes(&place, nodes, count);
     if (error != CUDA_SUCCESS) {
-        api.Destroy(place.graph);
+        cu.GraphDestroy(place.graph);
         return error;
     }
     *graph = place.graph;
@@ -285,8 +215,8 @@ enum vgpu_gpu_error cuda_graph_make(struct gpu *gpu, const struct gpu_graph_node
     CUresult error = made ? make_executable(gpu, nodes, count, &plan) : CUDA_ERROR_OUT_OF_MEMORY;
 
     if (error == CUDA_SUCCESS) {
-        error = api.InstantiateWithFlags(&made->exec, plan, 0);
-        api.Destroy(plan);
+        error = cu.GraphInstantiateWithFlags(&made->exec, plan, 0);
+        cu.GraphDestroy(plan);
     }
     if (error != CUDA_SUCCESS) {
         free(made);
@@ -311,14 +241,14 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
      * Why it was refused is in `info`; whatever it was, a new one does. Only when that is there
      * does the old one go, so that a failure leaves the graph as it was.
      */
-    if (api.ExecUpdate(graph->exec, plan, &info) != CUDA_SUCCESS) {
-        error = api.InstantiateWithFlags(&exec, plan, 0);
+    if (cu.GraphExecUpdate(graph->exec, plan, &info) != CUDA_SUCCESS) {
+        error = cu.GraphInstantiateWithFlags(&exec, plan, 0);
         if (error == CUDA_SUCCESS) {
-            api.ExecDestroy(graph->exec);
+            cu.GraphExecDestroy(graph->exec);
             graph->exec = exec;
         }
     }
-    api.Destroy(plan);
+    cu.GraphDestroy(plan);
     return (enum vgpu_gpu_error)error;
 }
 
@@ -326,12 +256,12 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
 enum vgpu_gpu_error cuda_graph_launch(struct gpu *gpu, struct gpu_graph *graph,
                                       struct gpu_stream *stream)
 {
-    return (enum vgpu_gpu_error)api.Launch(graph->exec, cuda_submit(gpu, stream));
+    return (enum vgpu_gpu_error)cu.GraphLaunch(graph->exec, cuda_submit(gpu, stream));
 }
 
 void cuda_graph_destroy(struct gpu *gpu, struct gpu_graph *graph)
 {
     (void)gpu;
-    api.ExecDestroy(graph->exec);
+    cu.GraphExecDestroy(graph->exec);
     free(graph);
 }

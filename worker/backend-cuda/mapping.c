@@ -14,51 +14,12 @@
 #include "worker/backend-cuda/cuda-driver.h"
 #include "worker/backend-cuda/raw.h"
 
-/* member, symbol, parameters */
-#define MAPPING_CALLS(X)                                                                           \
-    X(AddressReserve, "cuMemAddressReserve",                                                       \
-      (CUdeviceptr * address, size_t bytes, size_t alignment, CUdeviceptr wanted,                  \
-       unsigned long long flags))                                                                  \
-    X(AddressFree, "cuMemAddressFree", (CUdeviceptr address, size_t bytes))                        \
-    X(Create, "cuMemCreate",                                                                       \
-      (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *prop,       \
-       unsigned long long flags))                                                                  \
-    X(Release, "cuMemRelease", (CUmemGenericAllocationHandle handle))                              \
-    X(Map, "cuMemMap",                                                                             \
-      (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,      \
-       unsigned long long flags))                                                                  \
-    X(Unmap, "cuMemUnmap", (CUdeviceptr address, size_t bytes))                                    \
-    X(SetAccess, "cuMemSetAccess",                                                                 \
-      (CUdeviceptr address, size_t bytes, const CUmemAccessDesc *access, size_t count))            \
-    X(GetAllocationGranularity, "cuMemGetAllocationGranularity",                                   \
-      (size_t * granularity, const CUmemAllocationProp *prop,                                      \
-       CUmemAllocationGranularity_flags option))                                                   \
-    X(CtxGetDevice, "cuCtxGetDevice", (CUdevice * device))
-
-static struct mapping_api {
-#define MAPPING_MEMBER(member, symbol, parameters) CUresult(*member) parameters;
-    MAPPING_CALLS(MAPPING_MEMBER)
-#undef MAPPING_MEMBER
-    bool complete; /* the driver has them all */
-} api;
-
-void cuda_mapping_load(void *library)
-{
-    static const struct cuda_symbol calls[] = {
-#define MAPPING_SYMBOL(member, symbol, parameters) {symbol, offsetof(struct mapping_api, member)},
-        MAPPING_CALLS(MAPPING_SYMBOL)
-#undef MAPPING_SYMBOL
-    };
-
-    api.complete = cuda_look_up(library, &api, calls, sizeof(calls) / sizeof(calls[0]));
-}
-
 /* The device's own memory, for this process alone. */
 static CUresult own_memory(CUmemAllocationProp *prop)
 {
     *prop = (CUmemAllocationProp){.type = CU_MEM_ALLOCATION_TYPE_PINNED,
                                   .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE}};
-    return api.complete ? api.CtxGetDevice(&prop->location.id) : CUDA_ERROR_NOT_SUPPORTED;
+    return !cu.lacks[CUDA_MAPPING] ? cu.CtxGetDevice(&prop->location.id) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 /* `wanted` is a wish: the driver may choose other addresses, and the guest looks which it got. */
@@ -66,8 +27,9 @@ enum vgpu_gpu_error cuda_range_reserve(struct gpu *gpu, uint64_t bytes, uint64_t
                                        uint64_t wanted, uint64_t *address)
 {
     CUdeviceptr made = 0;
-    const CUresult error = api.complete ? api.AddressReserve(&made, bytes, alignment, wanted, 0)
-                                        : CUDA_ERROR_NOT_SUPPORTED;
+    const CUresult error = !cu.lacks[CUDA_MAPPING]
+                               ? cu.MemAddressReserve(&made, bytes, alignment, wanted, 0)
+                               : CUDA_ERROR_NOT_SUPPORTED;
 
     (void)gpu;
     *address = made;
@@ -77,7 +39,7 @@ enum vgpu_gpu_error cuda_range_reserve(struct gpu *gpu, uint64_t bytes, uint64_t
 enum vgpu_gpu_error cuda_range_free(struct gpu *gpu, uint64_t address, uint64_t bytes)
 {
     (void)gpu;
-    return api.complete ? api.AddressFree(address, bytes) : CUDA_ERROR_NOT_SUPPORTED;
+    return !cu.lacks[CUDA_MAPPING] ? cu.MemAddressFree(address, bytes) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 enum vgpu_gpu_error cuda_memory_create(struct gpu *gpu, uint64_t bytes, uint32_t compression,
@@ -91,7 +53,7 @@ enum vgpu_gpu_error cuda_memory_create(struct gpu *gpu, uint64_t bytes, uint32_t
     /* At most 255: api-memory.c has looked. */
     prop.allocFlags.compressionType = (unsigned char)compression;
     if (error == CUDA_SUCCESS) {
-        error = api.Create(&handle, bytes, &prop, 0);
+        error = cu.MemCreate(&handle, bytes, &prop, 0);
     }
     *memory = handle;
     return error;
@@ -100,20 +62,20 @@ enum vgpu_gpu_error cuda_memory_create(struct gpu *gpu, uint64_t bytes, uint32_t
 enum vgpu_gpu_error cuda_memory_release(struct gpu *gpu, uint64_t memory)
 {
     (void)gpu;
-    return api.Release(memory);
+    return cu.MemRelease(memory);
 }
 
 enum vgpu_gpu_error cuda_memory_map(struct gpu *gpu, uint64_t address, uint64_t bytes,
                                     uint64_t memory)
 {
     (void)gpu;
-    return api.Map(address, bytes, 0, memory, 0);
+    return cu.MemMap(address, bytes, 0, memory, 0);
 }
 
 enum vgpu_gpu_error cuda_memory_unmap(struct gpu *gpu, uint64_t address, uint64_t bytes)
 {
     (void)gpu;
-    return api.Unmap(address, bytes);
+    return cu.MemUnmap(address, bytes);
 }
 
 /* Access of this device alone; `flags` say which: none, to read, or to read and write. */
@@ -126,7 +88,7 @@ enum vgpu_gpu_error cuda_memory_access(struct gpu *gpu, CUdeviceptr address, siz
 
     (void)gpu;
     if (error == CUDA_SUCCESS) {
-        error = api.SetAccess(address, bytes, &access, 1);
+        error = cu.MemSetAccess(address, bytes, &access, 1);
     }
     return error;
 }
@@ -138,10 +100,10 @@ enum vgpu_gpu_error cuda_memory_granularity(struct gpu *gpu, size_t *least, size
 
     (void)gpu;
     if (error == CUDA_SUCCESS) {
-        error = api.GetAllocationGranularity(least, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+        error = cu.MemGetAllocationGranularity(least, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
     }
     if (error == CUDA_SUCCESS) {
-        error = api.GetAllocationGranularity(best, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
+        error = cu.MemGetAllocationGranularity(best, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
     }
     return error;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What NVIDIA's driver knows a session's objects by, for the calls that api/ hands on to it. */
+/*
+ * What the files of this folder have for each other: how NVIDIA's driver knows a session's objects,
+ * and their shares of gpu.h's operations, which that header explains.
+ */
 #ifndef VGPU_WORKER_BACKEND_CUDA_RAW_H
 #define VGPU_WORKER_BACKEND_CUDA_RAW_H
 
@@ -15,8 +18,62 @@ CUmodule cuda_raw_module(struct gpu *gpu, const struct gpu_module *module);
 /* Whether so many bytes of parameters are the function's; they become as many as it wants. */
 bool cuda_params_fit(const struct gpu_function *function, size_t *bytes);
 
-/* graph.c: what it has of gpu.h, and what it looks up in the driver. */
-void cuda_graph_load(void *library);
+/* Whether nothing is on the GPU that is not known to be done. */
+bool cuda_is_idle(struct gpu *gpu);
+
+/* What a session computes on, without operations yet; NULL when memory is short. */
+struct gpu *cuda_gpu_new(void);
+void cuda_gpu_free(struct gpu *gpu);
+
+/* stream.c */
+enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags, int32_t priority,
+                                       struct gpu_stream **stream);
+void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream);
+enum vgpu_gpu_error cuda_stream_poll(struct gpu *gpu, struct gpu_stream *stream);
+enum vgpu_gpu_error cuda_stream_wait(struct gpu *gpu, struct gpu_stream *stream,
+                                     struct gpu_event *event);
+enum vgpu_gpu_error cuda_event_create(struct gpu *gpu, uint32_t flags, struct gpu_event **event);
+void cuda_event_destroy(struct gpu *gpu, struct gpu_event *event);
+enum vgpu_gpu_error cuda_event_record(struct gpu *gpu, struct gpu_event *event,
+                                      struct gpu_stream *stream);
+enum vgpu_gpu_error cuda_event_fence(struct gpu *gpu, struct gpu_event *event,
+                                     struct gpu_fence *fence);
+enum vgpu_gpu_error cuda_event_query(struct gpu *gpu, struct gpu_event *event);
+enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event *start,
+                                       struct gpu_event *end, float *milliseconds);
+enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream, struct gpu_fence *fence);
+enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fence *fence);
+void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence);
+
+/* transfer.c */
+enum vgpu_gpu_error cuda_mem_info(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total);
+enum vgpu_gpu_error cuda_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *address);
+enum vgpu_gpu_error cuda_mem_free(struct gpu *gpu, uint64_t address);
+enum vgpu_gpu_error cuda_copy(struct gpu *gpu, const struct gpu_copy *copy,
+                              struct gpu_stream *stream);
+enum vgpu_gpu_error cuda_fill(struct gpu *gpu, const struct gpu_fill *fill,
+                              struct gpu_stream *stream);
+enum vgpu_gpu_error cuda_copy_rows(struct gpu *gpu, const struct gpu_rows *rows,
+                                   struct gpu_stream *stream);
+enum vgpu_gpu_error cuda_fill_rows(struct gpu *gpu, const struct gpu_fill_rows *fill,
+                                   struct gpu_stream *stream);
+
+/* module.c */
+enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
+                                     struct gpu_compile *compile, struct gpu_module **module);
+enum vgpu_gpu_error cuda_module_builtin(struct gpu *gpu, struct gpu_module **module);
+enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module *module);
+enum vgpu_gpu_error cuda_function_get(struct gpu *gpu, struct gpu_module *module, const char *name,
+                                      struct gpu_function **function,
+                                      struct vgpu_result_function *info);
+enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_function *function,
+                                        uint64_t index, struct vgpu_result_param *param);
+enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
+                                const struct gpu_launch *launch, struct gpu_stream *stream);
+uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
+                          const struct vgpu_cmd_launch *shape);
+
+/* graph.c */
 enum vgpu_gpu_error cuda_graph_make(struct gpu *gpu, const struct gpu_graph_node *nodes,
                                     uint32_t count, struct gpu_graph **graph);
 enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
@@ -25,8 +82,7 @@ enum vgpu_gpu_error cuda_graph_launch(struct gpu *gpu, struct gpu_graph *graph,
                                       struct gpu_stream *stream);
 void cuda_graph_destroy(struct gpu *gpu, struct gpu_graph *graph);
 
-/* mapping.c, likewise. */
-void cuda_mapping_load(void *library);
+/* mapping.c */
 enum vgpu_gpu_error cuda_range_reserve(struct gpu *gpu, uint64_t bytes, uint64_t alignment,
                                        uint64_t wanted, uint64_t *address);
 enum vgpu_gpu_error cuda_range_free(struct gpu *gpu, uint64_t address, uint64_t bytes);

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/* Modules, functions and launches on the cuda backend. */
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "worker/backend-cuda/cuda-driver.h"
+#include "worker/backend-cuda/raw.h"
+#include "worker/gpu.h"
+#include "worker/module-image.h"
+#include "worker/predict.h"
+
+struct gpu_module {
+    CUmodule handle;
+    struct gpu_function *functions;
+};
+
+struct gpu_function {
+    struct gpu_function *next;
+    CUfunction handle;
+    uint32_t params;      /* ~0: unknown */
+    uint32_t param_bytes; /* of all, where known */
+};
+
+/* Modules ------------------------------------------------------------------------------------- */
+
+/* The most options that a compilation may have, and those that are added here. */
+#define OPTIONS_MAX 32u
+#define OPTIONS_OWN 5u
+
+/* Options as the driver wants them. */
+struct options {
+    CUjit_option option[OPTIONS_MAX + OPTIONS_OWN];
+    void *value[OPTIONS_MAX + OPTIONS_OWN];
+    unsigned count;
+};
+
+/*
+ * There is room: compile_image() has compared the number. Values are numbers as well as pointers,
+ * as the driver wants them.
+ */
+static void add_option(struct options *options, CUjit_option option, uint64_t value)
+{
+    options->option[options->count] = option;
+    options->value[options->count++] = (void *)(uintptr_t)value;
+}
+
+/* Adds a log; returns where the driver will say how much of it there is, ~0 without one. */
+static unsigned add_log(struct options *options, CUjit_option buffer, CUjit_option size, char *log,
+                        uint32_t bytes)
+{
+    if (bytes == 0) {
+        return ~0u;
+    }
+    add_option(options, buffer, (uint64_t)(uintptr_t)log);
+    add_option(options, size, bytes);
+    return options->count - 1;
+}
+
+static uint32_t value_of(const struct options *options, unsigned index)
+{
+    return index == ~0u ? 0 : (uint32_t)(uintptr_t)options->value[index];
+}
+
+/*
+ * The guest's options have numbers for values alone, which host_image_load() has seen to. Options
+ * that are pointers are added here, to the worker's own memory.
+ */
+static CUresult compile_image(CUmodule *module, const void *image, struct gpu_compile *compile)
+{
+    struct options options = {.count = 0};
+    unsigned info, errors;
+    CUresult error;
+    uint32_t time;
+
+    if (compile->count > OPTIONS_MAX) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    add_option(&options, CU_JIT_WALL_TIME, 0);
+    info = add_log(&options, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES,
+                   compile->info_log, compile->info_bytes);
+    errors = add_log(&options, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+                     compile->error_log, compile->error_bytes);
+    for (uint32_t i = 0; i < compile->count; i++) {
+        add_option(&options, compile->options[i], compile->values[i]);
+    }
+    error = cu.ModuleLoadDataEx(module, image, options.count, options.option, options.value);
+    /*
+     * The driver leaves in the values how much of each log it has used, and in the first one a
+     * float, in the lower half of what was a pointer's place.
+     */
+    time = value_of(&options, 0);
+    memcpy(&compile->wall_time, &time, sizeof(time));
+    compile->info_used = value_of(&options, info);
+    compile->error_used = value_of(&options, errors);
+    return error;
+}
+
+static enum vgpu_gpu_error load_image(const void *image, struct gpu_compile *compile,
+                                      struct gpu_module **module)
+{
+    struct gpu_module *made = calloc(1, sizeof(*made));
+    CUresult error;
+
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = compile ? compile_image(&made->handle, image, compile)
+                    : cu.ModuleLoadData(&made->handle, image);
+    if (error != CUDA_SUCCESS) {
+        free(made);
+        return error;
+    }
+    *module = made;
+    return VGPU_GPU_SUCCESS;
+}
+
+enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
+                                     struct gpu_compile *compile, struct gpu_module **module)
+{
+    (void)gpu;
+    return image_check(image, bytes) ? load_image(image, compile, module) : VGPU_GPU_INVALID_IMAGE;
+}
+
+enum vgpu_gpu_error cuda_module_builtin(struct gpu *gpu, struct gpu_module **module)
+{
+    (void)gpu;
+    return load_image(cuda_kernels_ptx, NULL, module);
+}
+
+/*
+ * The functions go in any case. If the driver refuses, the context is lost; and the session's
+ * handles for them are gone already.
+ */
+enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module *module)
+{
+    const CUresult error = cu.ModuleUnload(module->handle);
+
+    (void)gpu;
+    while (module->functions) {
+        struct gpu_function *function = module->functions;
+
+        module->functions = function->next;
+        free(function);
+    }
+    free(module);
+    return error;
+}
+
+/* Functions ----------------------------------------------------------------------------------- */
+
+/*
+ * Counts the parameters and their bytes, where the driver can tell. It tells how many there are by
+ * failing at the first that is not there.
+ */
+static void read_params(struct gpu_function *function)
+{
+    size_t offset = 0, size = 0;
+
+    function->params = ~0u;
+    if (!cu.FuncGetParamInfo) {
+        return;
+    }
+    function->params = 0;
+    while (cu.FuncGetParamInfo(function->handle, function->params, &offset, &size) ==
+           CUDA_SUCCESS) {
+        function->params++;
+        function->param_bytes = (uint32_t)(offset + size);
+    }
+}
+
+enum vgpu_gpu_error cuda_function_get(struct gpu *gpu, struct gpu_module *module, const char *name,
+                                      struct gpu_function **function,
+                                      struct vgpu_result_function *info)
+{
+    struct gpu_function *made = calloc(1, sizeof(*made));
+    CUresult error;
+    int threads = 0;
+
+    (void)gpu;
+    if (!made) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    error = cu.ModuleGetFunction(&made->handle, module->handle, name);
+    if (error == CUDA_SUCCESS) {
+        error = cu.FuncGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
+                                    made->handle);
+    }
+    if (error != CUDA_SUCCESS) {
+        free(made);
+        return error;
+    }
+    /*
+     * CUDA has one function for a name, however often it is asked for. Here too: handles_find()
+     * goes by the pointer, so a program that asks again and again gets no new handles.
+     */
+    info->max_threads = (uint32_t)threads;
+    *function = module->functions;
+    while (*function && (*function)->handle != made->handle) {
+        *function = (*function)->next;
+    }
+    if (*function) {
+        free(made);
+    } else {
+        read_params(made);
+        made->next = module->functions;
+        module->functions = made;
+        *function = made;
+    }
+    info->params = (*function)->params;
+    return VGPU_GPU_SUCCESS;
+}
+
+enum vgpu_gpu_error cuda_function_param(struct gpu *gpu, struct gpu_function *function,
+                                        uint64_t index, struct vgpu_result_param *param)
+{
+    size_t offset = 0, size = 0;
+    CUresult error;
+
+    (void)gpu;
+    if (!cu.FuncGetParamInfo) {
+        return VGPU_GPU_NOT_SUPPORTED;
+    }
+    if (index >= function->params) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    error = cu.FuncGetParamInfo(function->handle, index, &offset, &size);
+    *param = (struct vgpu_result_param){.offset = offset, .size = size};
+    return error;
+}
+
+/*
+ * With too few bytes the driver would read on behind them, into this process's memory. Where it
+ * cannot tell how many a function has, the guest's number has to do.
+ */
+bool cuda_params_fit(const struct gpu_function *function, size_t *bytes)
+{
+    if (function->params == ~0u) {
+        return true;
+    }
+    if (!gpu_params_fit(*bytes, function->param_bytes)) {
+        return false;
+    }
+    *bytes = function->param_bytes;
+    return true;
+}
+
+/* Launches ------------------------------------------------------------------------------------ */
+
+static enum vgpu_gpu_error launch_with_attributes(struct gpu *gpu, struct gpu_function *function,
+                                                  const struct gpu_launch *launch,
+                                                  struct gpu_stream *stream, void **extra)
+{
+    const struct vgpu_cmd_launch *shape = launch->shape;
+    const CUlaunchConfig config = {
+        .gridDimX = shape->grid[0],
+        .gridDimY = shape->grid[1],
+        .gridDimZ = shape->grid[2],
+        .blockDimX = shape->block[0],
+        .blockDimY = shape->block[1],
+        .blockDimZ = shape->block[2],
+        .sharedMemBytes = shape->shared_bytes,
+        /* Nothing may be counted as submitted that will not be. */
+        .hStream = cu.LaunchKernelEx ? cuda_submit(gpu, stream) : NULL,
+        .attrs = (CUlaunchAttribute *)(uintptr_t)launch->attributes,
+        .numAttrs = launch->attribute_count,
+    };
+
+    return cu.LaunchKernelEx ? cu.LaunchKernelEx(&config, function->handle, NULL, extra)
+                             : VGPU_GPU_NOT_SUPPORTED;
+}
+
+enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
+                                const struct gpu_launch *launch, struct gpu_stream *stream)
+{
+    const struct vgpu_cmd_launch *shape = launch->shape;
+    size_t bytes = launch->param_bytes;
+    void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)launch->params,
+                     CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+
+    /* The driver takes the buffer's size on trust. */
+    if (!cuda_params_fit(function, &bytes)) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    if (launch->attribute_count > 0) {
+        return launch_with_attributes(gpu, function, launch, stream, bytes > 0 ? extra : NULL);
+    }
+    return cu.LaunchKernel(function->handle, shape->grid[0], shape->grid[1], shape->grid[2],
+                           shape->block[0], shape->block[1], shape->block[2], shape->shared_bytes,
+                           cuda_submit(gpu, stream), NULL, bytes > 0 ? extra : NULL);
+}
+
+/*
+ * The blocks of the launch against those that the GPU can have at a time. By floating point, since
+ * the product of three dimensions may not fit 64 bits. What the driver cannot tell fills the GPU.
+ */
+uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
+                          const struct vgpu_cmd_launch *shape)
+{
+    const double blocks = (double)shape->grid[0] * shape->grid[1] * shape->grid[2];
+    const uint64_t threads = (uint64_t)shape->block[0] * shape->block[1] * shape->block[2];
+    double part;
+    int each = 0;
+
+    if (threads > INT_MAX ||
+        cu.OccupancyMaxActiveBlocksPerMultiprocessor(&each, function->handle, (int)threads,
+                                                     shape->shared_bytes) != CUDA_SUCCESS ||
+        each <= 0) {
+        return PREDICT_WHOLE;
+    }
+    part = blocks * PREDICT_WHOLE / ((double)each * gpu->info.processors);
+    return part >= PREDICT_WHOLE ? PREDICT_WHOLE : part < 1 ? 1 : (uint32_t)part;
+}
+
+CUfunction cuda_raw_function(struct gpu *gpu, const struct gpu_function *function)
+{
+    (void)gpu;
+    return function->handle;
+}
+
+CUmodule cuda_raw_module(struct gpu *gpu, const struct gpu_module *module)
+{
+    (void)gpu;
+    return module->handle;
+}
