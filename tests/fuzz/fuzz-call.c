@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 
 #include "common/clock.h"
+#include "tests/unit/gpu-check.h"
 #include "tests/unit/guest-side.h"
 #include "worker/api-calls.h"
 #include "worker/ring-session.h"
@@ -482,6 +483,7 @@ static void start(struct vgpu_account_page *account)
         .turn = {{VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}, {VGPU_TURN_OPEN}},
     };
     demand(cpu_gpu_open(&arena, MEMORY, &gpu) == 0);
+    gpu_check(gpu);
     ring_session_init(
         &session,
         &(struct ring_session_needs){

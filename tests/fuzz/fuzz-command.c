@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "tests/fuzz/command-bodies.h"
+#include "tests/unit/gpu-check.h"
 #include "tests/unit/guest-side.h"
 #include "worker/ring-session.h"
 
@@ -187,6 +188,7 @@ static void start(struct vgpu_turn_page *page, struct vgpu_account_page *account
     if (cpu_gpu_open(&arena, MEMORY, &gpu) < 0) {
         abort();
     }
+    gpu_check(gpu);
     ring_session_init(
         &session,
         &(struct ring_session_needs){

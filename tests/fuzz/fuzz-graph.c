@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 
 #include "common/shared.h"
+#include "tests/unit/gpu-check.h"
 #include "worker/api-calls.h"
 #include "worker/exec-graph.h"
 
@@ -57,6 +58,7 @@ static void start(void)
 
     memset(arena.address, 0, ARENA);
     demand(cpu_gpu_open(&arena, MEMORY, &gpu) == 0);
+    gpu_check(gpu);
     demand(gpu->ops->mem_alloc(gpu, ALLOCATED, &address) == VGPU_GPU_SUCCESS);
     demand(gpu->ops->stream_create(gpu, 0, 0, &stream) == VGPU_GPU_SUCCESS);
     demand(gpu->ops->module_builtin(gpu, &module) == VGPU_GPU_SUCCESS);

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include "tests/unit/gpu-check.h"
 #include "worker/ring-session.h"
 
 #define ARENA (64u << 10)
@@ -71,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (cpu_gpu_open(&arena, MEMORY, &gpu) < 0) {
         abort();
     }
+    gpu_check(gpu);
     fill_ring(head, data + 5, size - 5);
     ring_session_init(&session, &(struct ring_session_needs){.queue = queue,
                                                              .irq = irq,

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/unit/gpu-check.h"
 #include "tests/unit/unit.h"
 #include "worker/predict.h"
 
@@ -468,7 +469,7 @@ int fixture_set_up_cpu(void **state)
         return -1;
     }
     arena = (struct gpu_arena){.address = fixture.arena, .size = FIXTURE_ARENA};
-    return cpu_gpu_open(&arena, CPU_MEMORY, &gpu) < 0 ? -1 : start(gpu);
+    return cpu_gpu_open(&arena, CPU_MEMORY, &gpu) < 0 ? -1 : start(gpu_check(gpu));
 }
 
 /* Destroys what the guest has left, as closing a real GPU would. */

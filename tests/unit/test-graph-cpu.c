@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/shared.h"
+#include "tests/unit/gpu-check.h"
 #include "tests/unit/graph-fixture.h"
 
 #define MEMORY 4096u
@@ -29,7 +30,7 @@ static int set_up(void **state)
         return -1;
     }
     alarm(120); /* ends a test that hangs */
-    graphs.needs.gpu = gpu;
+    graphs.needs.gpu = gpu_check(gpu);
     gpu->ops->module_builtin(gpu, &module);
     gpu->ops->function_get(gpu, module, "vadd", &vadd, &info);
     graphs.function = handles_add(&graphs.handles, HANDLE_FUNCTION, vadd, 1);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "tests/unit/gpu-check.h"
 #include "tests/unit/guest-side.h"
 #include "tests/unit/unit.h"
 #include "worker/ring-session.h"
@@ -183,6 +184,7 @@ static void one_session(int irq, unsigned *seed, struct tally *tally)
     memset(queue, 0, sizeof(*queue));
     memset(&session, 0, sizeof(session));
     assert_int_equal(cpu_gpu_open(&arena, MEMORY, &gpu), 0);
+    gpu_check(gpu);
     ring_session_init(&session, &(struct ring_session_needs){.queue = queue,
                                                              .irq = irq,
                                                              .gpu = gpu,
