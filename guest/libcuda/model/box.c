@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies and fills in rows, see box.h. */
+/*
+ * Copies and fills in rows, see box.h.
+ *
+ * Everything is checked here, in bytes, before it goes to the host: CUDA answers INVALID_VALUE at
+ * once for sizes and addresses that cannot be, while the host's answer to posted work would only
+ * come with the next call that synchronises. Sums are kept from overflowing first, so that a box
+ * near the end of the address space is not taken for a small one.
+ */
 #include "guest/libcuda/model/box.h"
 
 #include <stdlib.h>
@@ -14,13 +21,16 @@ uint64_t row_address(const struct side *side, uint64_t slice, uint64_t row)
     return side->address + (slice * side->rows + row) * side->pitch;
 }
 
-/* From the first byte of a side to its last. */
+/*
+ * The last row counts with its width and not its pitch: a box in the last column of an image does
+ * not reach beyond the image. Not for an empty box, whose counts would wrap.
+ */
 uint64_t side_extent(const struct box *box, const struct side *side)
 {
     return ((box->depth - 1) * side->rows + box->height - 1) * side->pitch + box->width;
 }
 
-/* Whether the GPU reaches all of a host's side. */
+/* Both ends are enough: the session's part of the arena is one piece. */
 bool is_pinned(const struct box *box, const struct side *side)
 {
     const void *first = (const void *)(uintptr_t)side->address;
@@ -29,7 +39,11 @@ bool is_pinned(const struct box *box, const struct side *side)
     return vgpu_is_pinned(cuda.session, first) && vgpu_is_pinned(cuda.session, last);
 }
 
-/* Whether sizes and addresses of a side go together. */
+/*
+ * Whether sizes and addresses of a side go together. A pitch of 0 means rows without gaps, a height
+ * of 0 slices without gaps. The program's own memory is not checked: nothing tells what of it is
+ * there, and CUDA does not either.
+ */
 static CUresult check_side(const struct box *box, struct side *side)
 {
     uint64_t rows, bytes;
@@ -53,7 +67,7 @@ bool is_empty(const struct box *box)
     return box->width == 0 || box->height == 0 || box->depth == 0;
 }
 
-/* What a program says of a side. */
+/* One side as the program has it. `x` is in bytes, `y` in rows, `z` in slices. */
 struct place {
     CUmemorytype type;
     const void *host;
@@ -74,6 +88,10 @@ static CUresult make_side(const struct place *place, struct side *side)
         side->host = false;
         break;
     case CU_MEMORYTYPE_UNIFIED:
+        /*
+         * By the address. One that nobody has allocated is taken for the program's own, as with
+         * CUDA, where any memory of a process may be copied.
+         */
         side->host = !memory_is_device(base);
         break;
     case CU_MEMORYTYPE_ARRAY:
@@ -90,7 +108,10 @@ static CUresult make_side(const struct place *place, struct side *side)
     return CUDA_SUCCESS;
 }
 
-/* What a program says as sides; those that are there are checked where anything is copied. */
+/*
+ * Types of memory are checked in any case, addresses only where something is copied: an empty copy
+ * may have any.
+ */
 CUresult make_box(const CUDA_MEMCPY3D *copy, struct box *box)
 {
     CUresult r;
@@ -125,6 +146,7 @@ CUresult make_box(const CUDA_MEMCPY3D *copy, struct box *box)
     return r == CUDA_SUCCESS && !is_empty(box) ? check_side(box, &box->from) : r;
 }
 
+/* Heights of slices stay 0, for as many rows as are copied. */
 CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D *copy)
 {
     return (CUDA_MEMCPY3D){
@@ -146,7 +168,10 @@ CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D *copy)
     };
 }
 
-/* Whether the rows are device memory. */
+/*
+ * Whether the rows are device memory. The pitch of a single row is of no matter, and programs leave
+ * it unset. Every row has to begin at a multiple of its elements, hence so has the pitch.
+ */
 CUresult check_fill(const CUDA_MEMSET_NODE_PARAMS *fill)
 {
     const unsigned element = fill->elementSize;
@@ -162,6 +187,10 @@ CUresult check_fill(const CUDA_MEMSET_NODE_PARAMS *fill)
     return is_empty(&box) ? CUDA_SUCCESS : memory_check(fill->dst, side_extent(&box, &side));
 }
 
+/*
+ * A graph has one kind of copy only, and programs that ask for a captured cuMemcpyAsync() get it in
+ * this form, as from CUDA. UNIFIED addresses go where device addresses do.
+ */
 CUDA_MEMCPY3D copy_line(CUmemorytype to_type, uint64_t to, CUmemorytype from_type, uint64_t from,
                         size_t bytes)
 {
@@ -182,6 +211,11 @@ CUDA_MEMCPY3D copy_line(CUmemorytype to_type, uint64_t to, CUmemorytype from_typ
     };
 }
 
+/*
+ * Memory that is not page-locked would have to be copied into the arena at each launch, at the
+ * moment when the graph comes to the node: no thread of this process is there then. So it is
+ * refused.
+ */
 CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan)
 {
     struct box box;
@@ -214,6 +248,7 @@ CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan)
     return CUDA_SUCCESS;
 }
 
+/* For one row the program's pitch may be unset, or anything: the host gets the row's length. */
 CUresult fill_plan(const CUDA_MEMSET_NODE_PARAMS *fill, struct vgpu_graph_fill *plan)
 {
     const CUresult r = check_fill(fill);

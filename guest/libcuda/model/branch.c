@@ -1,16 +1,29 @@
 /* SPDX-License-Identifier: MIT */
-/* What captures consist of, see branch.h. */
+/*
+ * Captures, their branches and their points; see branch.h. Lists are short, a handful of streams
+ * and events, so they are searched from the front.
+ *
+ * Ends point to nodes, and nothing tells them when a node goes. CUDA forbids a program to destroy
+ * the graph of a capture or nodes of it before the capture ends. Branches go with their capture.
+ * Points stay behind, since the program still has the events; they name their capture by an
+ * identity that is not used again, and the nodes of one whose capture is gone are not looked at.
+ */
 #include "guest/libcuda/model/branch.h"
 
 #include <stdlib.h>
 
 #include "guest/libcuda/model/capture.h"
 
+/* Atomic, since capture.h reads them without the mutex. All other state is under it. */
 uint32_t capture_streams, capture_marks;
 struct capture *captures;
 struct branch *branches;
 static struct point *points;
 
+/*
+ * A node is there once at most: graph_add() refuses one that would follow another twice. Two
+ * branches often have an end in common, the node at which they parted.
+ */
 bool ends_add(struct ends *ends, struct node *node)
 {
     for (size_t i = 0; i < ends->count; i++) {
@@ -52,6 +65,10 @@ struct branch *find_branch(uint64_t stream)
     return branch;
 }
 
+/*
+ * The counter goes up last. A thread that reads it too early goes on as without a capture, which is
+ * one of the orders in which two threads' calls may happen.
+ */
 struct branch *add_branch(struct capture *capture, uint64_t stream, bool waits_for_default)
 {
     struct branch *branch = calloc(1, sizeof(*branch));
@@ -86,7 +103,10 @@ static void drop_branches(const struct capture *capture)
     }
 }
 
-/* Ends a capture. The graph is the caller's, NULL for one that is spoilt. */
+/*
+ * A spoilt capture has no graph for the program: CUDA gives NULL. The graph is freed here and not
+ * when the capture was spoilt, because the ends of its branches point to nodes until then.
+ */
 struct graph *end_capture(struct capture *capture)
 {
     struct graph *graph = capture->graph;
@@ -130,6 +150,7 @@ struct point *set_point(uint64_t event)
     struct point *point = *find_point(event);
 
     if (point) {
+        /* Recorded again: what it stood for before is forgotten. */
         point->ends.count = 0;
         return point;
     }

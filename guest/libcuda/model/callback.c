@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Callbacks. For each the stream records an event and then waits until the word has counted to
- * this callback. The thread waits for the event, calls the function, and counts. It asks for the
- * event again and again, ever more slowly, since a wait for it would take one of the session's
- * slots; and it takes no error that is the program's to see.
+ * Callbacks. For each the stream records an event and then waits until the word has counted to this
+ * callback. The thread waits for the event, calls the function, and counts. It asks for the event
+ * again and again, ever more slowly, since a wait for it would take one of the session's 64 slots
+ * for as long as the stream runs; and a question for an event, unlike a wait, takes no error that
+ * is the program's to see.
+ *
+ * Example: the third callback of a stream. The host gets "record event E3" and "wait until the word
+ * is at least 3". The GPU comes to E3 and stands still at the word, which is 2. The thread sees E3,
+ * calls the function, writes 3, and the stream goes on.
+ *
+ * There is one thread for each stream with callbacks, so that a slow function holds up no other
+ * stream.
  */
 #include "guest/libcuda/model/callback.h"
 
@@ -22,6 +30,7 @@
 /* CUDA's condition: at least, by the sign of the difference. */
 #define WAIT_AT_LEAST 0u
 
+/* One callback that has been posted and not called yet. */
 struct waiting {
     struct waiting *next;
     struct callback callback;
@@ -41,7 +50,11 @@ struct callbacks {
     bool ending;
 };
 
-/* Waits until the stream is where it was when the event was recorded. */
+/*
+ * Waits until the stream is where it was when the event was recorded. The result is that of the
+ * work before it, which callbacks with a status are told. Without the mutex: it may take as long as
+ * the stream's work.
+ */
 static CUresult wait_for_event(uint64_t event)
 {
     const uint64_t start = clock_ns();
@@ -60,9 +73,17 @@ static void callbacks_run(struct callbacks *c, struct waiting *waiting)
     const struct callback *callback = &waiting->callback;
     const CUresult r = wait_for_event(waiting->event);
 
+    /*
+     * After the end of the session the program's functions and their data may be unloaded, and the
+     * word's memory is not the arena's any more.
+     */
     if (waiting->last || enter_init() != CUDA_SUCCESS) {
         return;
     }
+    /*
+     * cuStreamAddCallback() has its function called in any case, with the error; cuLaunchHostFunc()
+     * has it only called when all before it went well.
+     */
     if (callback->with_status) {
         callback->with_status(waiting->stream, r, callback->argument);
     } else if (r == CUDA_SUCCESS) {
@@ -73,6 +94,11 @@ static void callbacks_run(struct callbacks *c, struct waiting *waiting)
     shared_store(c->word, waiting->number);
 }
 
+/*
+ * The stream's thread. Callbacks that are in the list when the stream is destroyed are still
+ * called: CUDA lets the work of a destroyed stream end. The thread owns *c from then on and frees
+ * it.
+ */
 static void *callbacks_serve(void *argument)
 {
     struct callbacks *c = argument;
@@ -86,6 +112,7 @@ static void *callbacks_serve(void *argument)
             continue;
         }
         c->first = waiting->next;
+        /* `last` pointed into the one that is taken, which is freed below. */
         if (!c->first) {
             c->last = &c->first;
         }
@@ -95,6 +122,7 @@ static void *callbacks_serve(void *argument)
         pthread_mutex_lock(&c->mutex);
     }
     pthread_mutex_unlock(&c->mutex);
+    /* The last event has happened, so no wait of the GPU looks at the word any more. */
     if (enter_init() == CUDA_SUCCESS) {
         vgpu_pinned_free(cuda.session, c->word);
     }
@@ -104,6 +132,10 @@ static void *callbacks_serve(void *argument)
     return NULL;
 }
 
+/*
+ * The word lies in the arena because the GPU polls it: it has to be the same memory, at the same
+ * address, for the driver on the host and for this process.
+ */
 CUresult callbacks_begin(uint64_t stream_handle, struct callbacks **callbacks)
 {
     struct callbacks *c = calloc(1, sizeof(*c));
@@ -128,6 +160,7 @@ CUresult callbacks_begin(uint64_t stream_handle, struct callbacks **callbacks)
     return CUDA_SUCCESS;
 }
 
+/* Made before the mutex is taken: to make an event is a call to the host and back. */
 static struct waiting *make_waiting(void)
 {
     struct waiting *waiting = calloc(1, sizeof(*waiting));
@@ -140,7 +173,11 @@ static struct waiting *make_waiting(void)
     return waiting;
 }
 
-/* Posts the event, and where there is a callback that the stream waits. */
+/*
+ * Posts the event, and where there is a callback that the stream waits. Numbers wrap at 2^32;
+ * AT_LEAST compares by the sign of the difference, so it holds across that. Neither of the two has
+ * an answer, so the program's thread goes on at once.
+ */
 static CUresult callbacks_post(struct callbacks *c, const struct waiting *waiting)
 {
     const CUresult r = result_of(vgpu_event_record(cuda.session, waiting->event, c->stream));
@@ -186,6 +223,12 @@ CUresult callbacks_add(struct callbacks *c, CUstream stream, struct callback cal
     return r;
 }
 
+/*
+ * The event without a callback tells the thread when the GPU has left the last wait behind. It may
+ * give the word back then, and not before: the next owner of these bytes would let the stream go
+ * on, or hold it for ever. When there is no memory for the event the word goes when the last
+ * function has returned.
+ */
 void callbacks_end(struct callbacks *c)
 {
     struct waiting *waiting = make_waiting();

@@ -25,7 +25,7 @@ bool capture_has(uint64_t stream)
     return has;
 }
 
-/* The default stream is asked about: spoils captures of streams that wait for it. */
+/* It would depend on captured work: spoils captures of streams that wait for it. With the mutex. */
 static CUresult refuse_default(void)
 {
     CUresult r = CUDA_SUCCESS;
@@ -102,7 +102,7 @@ void capture_drop(uint64_t stream)
 
 /* Work ---------------------------------------------------------------------------------------- */
 
-/* With the mutex. */
+/* The node follows all ends of the branch, and is its only end then. With the mutex. */
 static CUresult add_to(struct branch *branch, const struct work *work)
 {
     struct node *node = NULL;
@@ -177,7 +177,7 @@ CUresult capture_record(uint64_t stream, uint64_t event)
     return r;
 }
 
-/* A captured stream waits for an event. With the mutex. */
+/* No edge leads to what is in no capture (ISOLATION), or in another (MERGE). With the mutex. */
 static CUresult branch_waits(struct branch *branch, const struct point *point)
 {
     CUresult r = CUDA_SUCCESS;
@@ -196,7 +196,7 @@ static CUresult branch_waits(struct branch *branch, const struct point *point)
     return r;
 }
 
-/* Another stream comes in. With the mutex. */
+/* Another stream comes in; the default one stands for all work, and cannot. With the mutex. */
 static CUresult join_capture(uint64_t stream, bool waits_for_default, const struct point *point)
 {
     struct capture *capture = find_capture(point->capture);
@@ -307,7 +307,7 @@ CUresult capture_begin(uint64_t stream, bool waits_for_default, CUstreamCaptureM
     return r;
 }
 
-/* Whether all that was captured comes before what the first stream would do next. */
+/* Whether all nodes that nothing follows are among the ends of the first stream's branch. */
 static bool is_joined(const struct branch *branch)
 {
     const struct graph *graph = branch->capture->graph;
@@ -322,7 +322,7 @@ static bool is_joined(const struct branch *branch)
     return ends == 0;
 }
 
-/* With the mutex. */
+/* In the wrong stream it is spoilt and goes on; in the wrong thread it ends. With the mutex. */
 static CUresult end_in(struct branch *branch, struct graph **graph)
 {
     struct capture *capture = branch ? branch->capture : NULL;
@@ -361,7 +361,7 @@ CUresult capture_end(uint64_t stream, struct graph **graph)
     return r;
 }
 
-/* What the next node will follow, as programs have nodes. With the mutex. */
+/* In an array that the branch keeps: the program only looks at it. With the mutex. */
 static CUresult tell_ends(struct branch *branch, struct capture_info *info)
 {
     CUgraphNode *told = realloc(branch->told, (branch->ends.count + 1) * sizeof(*told));
@@ -405,7 +405,7 @@ CUresult capture_ask(uint64_t stream, struct capture_info *info)
     return r;
 }
 
-/* With the mutex. */
+/* All are checked before one is taken: a wrong one changes nothing. With the mutex. */
 static CUresult update_dependencies(struct branch *branch, const CUgraphNode *nodes, size_t count,
                                     bool set)
 {

@@ -3,9 +3,16 @@
  * Capturing streams: what a program submits to them becomes nodes of a graph instead. The host has
  * no part in it.
  *
- * A capture begins in one stream. Another comes in by waiting for an event that was recorded in
- * one of its streams, and has to come back in the same way before it ends. Each stream of it has
- * the nodes that the next one will follow.
+ * A capture begins in one stream. Another comes in by waiting for an event that was recorded in one
+ * of its streams, and has to come back in the same way before it ends. Each stream of it has the
+ * nodes that the next one will follow.
+ *
+ * A capture that went wrong is spoilt. It goes on, since CUDA leaves such a stream as it is until
+ * cuStreamEndCapture() is called there, and answers STREAM_CAPTURE_INVALIDATED meanwhile.
+ *
+ * A program that captures nothing does not pay for it at each launch: the counters below are looked
+ * at first, without a lock. A thread that has begun a capture sees its own count; another one has
+ * to synchronise with it in any case, to know that the stream is captured.
  */
 #ifndef VGPU_GUEST_LIBCUDA_MODEL_CAPTURE_H
 #define VGPU_GUEST_LIBCUDA_MODEL_CAPTURE_H
@@ -38,7 +45,9 @@ CUresult capture_refuses(uint64_t stream);
 
 /*
  * For calls that work on all streams, or may: refused while there is a capture that does not allow
- * them to this thread.
+ * them to this thread. Both modes count, that of the capture and that of the thread. A RELAXED
+ * thread may call everything. Otherwise its own captures forbid it, unless they are RELAXED; and
+ * where the thread's mode is GLOBAL, so do GLOBAL captures of other threads.
  */
 CUresult capture_refuses_all(void);
 static inline CUresult capture_allows(void)
@@ -52,7 +61,11 @@ static inline CUresult capture_allows(void)
  */
 CUresult capture_begin(uint64_t stream, bool waits_for_default, CUstreamCaptureMode mode);
 
-/* Ends it in the stream where it began. *graph is the caller's; NULL where the capture failed. */
+/*
+ * Ends it in the stream where it began, and unless it is RELAXED in that thread. *graph is the
+ * caller's; NULL where the capture failed. Captured work has to be joined: with a kernel A in the
+ * first stream and B in another, the ends of the first have to be {A, B}, not {A}.
+ */
 CUresult capture_end(uint64_t stream, struct graph **graph);
 
 /* What there is to say of a stream; all but the status only while its capture is active. */
@@ -77,18 +90,28 @@ CUstreamCaptureMode capture_exchange_mode(CUstreamCaptureMode mode);
 void capture_spoil(uint64_t stream);
 
 /*
- * Adds work to a captured stream. `r` is how making it went: NOT_SUPPORTED spoils the capture, and
- * any error is returned as it is. What the work has becomes the graph's, or is freed.
+ * Adds work to a captured stream. `r` is how making it went: NOT_SUPPORTED spoils the capture,
+ * since a graph without that work would be another one. Any error is returned as it is. What the
+ * work has becomes the graph's, or is freed.
  */
 CUresult capture_add(uint64_t stream, CUresult r, struct work *work);
 
-/* Records an event in a captured stream. */
+/*
+ * Records an event in a captured stream. The host is not told: the event stands for what the stream
+ * has captured so far.
+ */
 CUresult capture_record(uint64_t stream, uint64_t event);
 
-/* Whether waiting in a stream for an event is the capture's matter, and how that went. */
+/*
+ * Whether waiting in a stream for an event is the capture's matter, and how that went. If it is
+ * not, the host does the waiting. An event may outlast the capture in which it was recorded.
+ */
 bool capture_waits(uint64_t stream, bool waits_for_default, uint64_t event, CUresult *result);
 
-/* Whether an event was last recorded in a captured stream; it no longer was. */
+/*
+ * Whether an event was last recorded in a captured stream; it no longer was. The host knows only of
+ * older records of such an event, so it must not be asked.
+ */
 bool capture_marked(uint64_t event);
 void capture_unmark(uint64_t event);
 

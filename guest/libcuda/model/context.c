@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Contexts and threads' stacks of them, see context.h. */
+/*
+ * Contexts and threads' stacks of them, see context.h.
+ *
+ * A CUcontext is an address, and a program may hold one whose context has ended, or have it on the
+ * stack of another thread. So a context is looked for among those that live before anything is read
+ * from it. That would be a lock for every call of CUDA's. Instead a thread remembers the count of
+ * ended contexts at which it last found its top one alive: as long as none has ended since, it
+ * still lives.
+ *
+ * Example: the count is 7, thread A has checked its context then. Thread B destroys another
+ * context: 8. A's next call looks once, finds its own alive, and remembers 8.
+ */
 #include "guest/libcuda/model/context.h"
 
 #include <pthread.h>
@@ -9,7 +20,11 @@
 /* How deep a thread's stack of contexts may be. */
 #define STACK_MAX 256u
 
-/* What the calling thread has current; identities tell an address that was used again. */
+/*
+ * What the calling thread has current. Identities tell an address that was used again: malloc may
+ * put the next context where one was that has ended, and the thread must not find itself with that
+ * one.
+ */
 struct stack {
     struct {
         struct context *context;
@@ -30,7 +45,10 @@ static uint64_t changes = 1; /* counts contexts that have ended; also read witho
 void context_begin(struct context *context, unsigned flags)
 {
     pthread_mutex_lock(&mutex);
-    /* The primary one is the same when it comes back. */
+    /*
+     * The primary one is the same when it comes back, as CUDA has it: threads that had it current
+     * before cuDevicePrimaryCtxReset() have it again.
+     */
     context->id = context->id != 0 ? context->id : ++last_id;
     context->flags = flags;
     context->next = contexts;
@@ -42,7 +60,10 @@ void context_begin(struct context *context, unsigned flags)
     pthread_mutex_unlock(&mutex);
 }
 
-/* With the mutex. */
+/*
+ * Compares addresses before it looks at what is there. An id of 0 is any: programs name a context
+ * by its address alone. With the mutex.
+ */
 static bool context_lives(const struct context *wanted, uint64_t id)
 {
     const struct context *context = contexts;
@@ -64,6 +85,10 @@ bool context_end(const struct context *context)
         if (context->next) {
             context->next->before = context->before;
         }
+        /*
+         * Pairs with the load in context_check(): a thread that sees the new count looks under the
+         * mutex, and does not find the context any more.
+         */
         __atomic_fetch_add(&changes, 1, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&mutex);
@@ -91,6 +116,10 @@ struct context *context_current(void)
     return context_check() == CUDA_SUCCESS ? stack.place[stack.count - 1].context : NULL;
 }
 
+/*
+ * The count is read before the list is looked at. One that ends in between is noticed at the next
+ * call; that call and this were in a race anyway.
+ */
 CUresult context_check(void)
 {
     const uint64_t now = __atomic_load_n(&changes, __ATOMIC_ACQUIRE);
@@ -106,6 +135,7 @@ CUresult context_check(void)
     found = context_lives(stack.place[stack.count - 1].context, stack.place[stack.count - 1].id);
     pthread_mutex_unlock(&mutex);
     if (!found) {
+        /* CUDA leaves a destroyed context current, and answers so until the thread sets another. */
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     }
     stack.checked = now;
@@ -123,6 +153,7 @@ CUresult context_push(struct context *context)
     return CUDA_SUCCESS;
 }
 
+/* Not looked for: cuCtxPopCurrent() gives a destroyed one back too. */
 struct context *context_top(void)
 {
     return stack.count == 0 ? NULL : stack.place[stack.count - 1].context;

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What the device can do, see device.h. */
+/*
+ * What the device can do, see device.h.
+ *
+ * The attributes are those of the host's GPU, asked for once by cuInit(). A program that reads
+ * there that it may share memory with another process, say, goes that way and fails later with
+ * NOT_SUPPORTED. Told 0, it takes the way that works. So an attribute goes into this list when its
+ * calls are refused (api/refused.api), and out of it when they are served.
+ */
 #include "guest/libcuda/model/device.h"
 
 #include <limits.h>
@@ -45,6 +52,10 @@ static const CUdevice_attribute not_served[] = {
 void device_tell_truth(void)
 {
     for (unsigned i = 0; i < sizeof(not_served) / sizeof(not_served[0]); i++) {
+        /*
+         * One that the host's driver does not know stays unknown: INVALID_VALUE is the answer to
+         * that.
+         */
         if (cuda.attributes[not_served[i]] != INT_MIN) {
             cuda.attributes[not_served[i]] = 0;
         }

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Events, see event.h. */
+/*
+ * Events, see event.h.
+ *
+ * Beside its handle an event has a note for pools: the stream in which it was recorded, and how
+ * many blocks had been freed then. When the event is found to have happened, blocks that were freed
+ * in that stream up to then are free for every stream. The notes are under one mutex for all
+ * events, since two words are to be read as a pair; it is held for a copy and nothing else.
+ */
 #include "guest/libcuda/model/event.h"
 
 #include <pthread.h>
@@ -49,6 +56,10 @@ struct record get_record(uint64_t handle)
     return record;
 }
 
+/*
+ * NOT_READY and errors say nothing of the stream. A record of {0, 0} settles nothing: positions of
+ * freed blocks begin at 1.
+ */
 CUresult event_passed(struct record record, CUresult r)
 {
     if (r == CUDA_SUCCESS) {

@@ -21,7 +21,9 @@ struct event {
 /* The handle of an event; INVALID_HANDLE when there is no such event. */
 CUresult event_find(CUevent event, uint64_t *handle);
 
-/* The same for one whose time can be asked for: CAPTURED_EVENT when it was recorded in a capture.
+/*
+ * The same for one that the host can be asked for: CAPTURED_EVENT when it was recorded in a capture
+ * last, of which the host knows nothing.
  */
 CUresult event_recorded(CUevent event, uint64_t *handle);
 

@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Executable graphs, see exec.h. */
+/*
+ * Executable graphs, see exec.h.
+ *
+ * The program's handle is the worker's, as for streams; what lies behind it here is a copy of the
+ * graph, so that nodes can be changed one by one and the graph be sent again as a whole. That
+ * happens at the next launch, not at each change: programs change many nodes and then launch once.
+ *
+ * There is a mutex for each, though CUDA asks programs to synchronise these themselves: next to a
+ * launch it costs nothing, and without it two launches at once would send the same change twice. It
+ * is held while the host is waited for. What is taken behind it: gates, upload, tables.
+ */
 #include "guest/libcuda/model/exec.h"
 
 #include <pthread.h>
@@ -11,9 +21,13 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
 
+/* All four flags of cuGraphInstantiateWithFlags() that CUDA 13.0 has. */
 #define FLAGS_MAX 15u
 
-/* A graph of its own that lasts as long as the program has it. */
+/*
+ * A graph of its own that lasts as long as the program has it: the program may change or destroy
+ * the one it was made from at once.
+ */
 CUresult exec_instantiate(CUgraphExec *exec, CUgraph graph, unsigned long long flags)
 {
     const struct graph *known = graph_find(graph);
@@ -24,6 +38,7 @@ CUresult exec_instantiate(CUgraphExec *exec, CUgraph graph, unsigned long long f
     if (!exec || !known || flags > FLAGS_MAX) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    /* Launches by kernels would not come through the worker, where the scheduler counts them. */
     if (flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH) {
         return REFUSE("a graph that kernels launch");
     }
@@ -48,12 +63,16 @@ CUresult exec_instantiate(CUgraphExec *exec, CUgraph graph, unsigned long long f
         return r;
     }
     pthread_mutex_init(&made->mutex, NULL);
+    /* The host has the graph already. cuGraphExecGetFlags() leaves that flag out too. */
     made->flags = flags & ~(unsigned long long)CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD;
     *exec = handle;
     return CUDA_SUCCESS;
 }
 
-/* Of what was launched, functions are still called. */
+/*
+ * A launch that is under way goes on, as CUDA promises: the call to the host is posted behind it,
+ * and gates_end() leaves the thread until the functions of all launches were called.
+ */
 CUresult exec_destroy(struct exec *exec)
 {
     const CUgraphExec handle = (CUgraphExec)(uintptr_t)exec->object.handle;
@@ -85,6 +104,11 @@ static CUresult exec_renew(struct exec *exec)
     if (!exec->changed) {
         return CUDA_SUCCESS;
     }
+    /*
+     * On the host this waits in the ring behind launches that were posted before. Those go on with
+     * the old nodes, and with the old gates, whose thread ends by itself. When it fails the host
+     * still has the old nodes, and `changed` stays set.
+     */
     r = plan_send(exec->graph, &handle, &gates);
     if (r == CUDA_SUCCESS) {
         gates_end(exec->gates);
@@ -128,7 +152,12 @@ static CUgraphExecUpdateResult exec_compare(const struct node *old, const struct
     return CU_GRAPH_EXEC_UPDATE_SUCCESS;
 }
 
-/* Compares two graphs; *node is the first of the new one that differs. */
+/*
+ * Compares two graphs; *node is the first of the new one that differs. Nodes are paired by the
+ * order in which they were added. A program that updates a graph captures it anew in the same way,
+ * so the orders are the same. Predecessors are then compared by their places: pointers differ
+ * between the two graphs in any case. `place` of both graphs' nodes is used.
+ */
 static CUgraphExecUpdateResult compare_graphs(const struct graph *old, const struct graph *new,
                                               struct node **node)
 {
@@ -149,13 +178,19 @@ static CUgraphExecUpdateResult compare_graphs(const struct graph *old, const str
         result = exec_compare(a, b);
         *node = result == CU_GRAPH_EXEC_UPDATE_SUCCESS ? NULL : b;
         if (result == CU_GRAPH_EXEC_UPDATE_SUCCESS && a->work.type == CU_GRAPH_NODE_TYPE_GRAPH) {
+            /* Places of the child's nodes are its own, so those of this graph stay right. */
             result = compare_graphs(a->work.child, b->work.child, node);
         }
     }
     return result;
 }
 
-/* Nodes are known by those of the first graph, and stay enabled or not as they were. */
+/*
+ * Nodes are known by those of the first graph, and stay enabled or not as they were. CUDA has
+ * cuGraphExecKernelNodeSetParams() and its like take nodes of the graph that was instantiated,
+ * after an update too. So the new copy gets the old ids, not those of the graph that it is a copy
+ * of.
+ */
 static void exec_take_over(const struct graph *old, struct graph *new)
 {
     const struct node *before = old->first;
@@ -169,7 +204,10 @@ static void exec_take_over(const struct graph *old, struct graph *new)
     }
 }
 
-/* Takes another graph, which compares well, for an executable one. */
+/*
+ * Takes another graph, which compares well. It goes to the host at once, unlike single changes, so
+ * that cuGraphExecUpdate() returns what the host says of it. With the mutex.
+ */
 static CUresult take_graph(struct exec *exec, const struct graph *graph)
 {
     struct graph *copy = graph_copy(graph), *before = exec->graph;
@@ -213,6 +251,11 @@ struct node *own_node(const struct exec *exec, CUgraphNode node)
     return exec && known ? graph_twin(exec->graph, known) : NULL;
 }
 
+/*
+ * `r` is how making the work went, which callers hand on to keep them to one line. The work is
+ * freed here or becomes the node's, in every case in which it was made. CUDA lets a node keep its
+ * type only.
+ */
 CUresult exec_change_node(struct exec *exec, CUgraphNode node, CUresult r, struct work *work)
 {
     struct node *own;
@@ -236,6 +279,7 @@ CUresult exec_change_node(struct exec *exec, CUgraphNode node, CUresult r, struc
 void exec_enable(struct exec *exec, struct node *own, bool enabled)
 {
     pthread_mutex_lock(&exec->mutex);
+    /* Only when it is not so already: a needless change would send the whole graph again. */
     exec->changed = exec->changed || own->disabled == enabled;
     own->disabled = !enabled;
     pthread_mutex_unlock(&exec->mutex);

@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Functions within graphs, see gate.h. */
+/*
+ * Functions within graphs, see gate.h.
+ *
+ * One word is enough for each function of a graph, however often that is launched: CUDA lets a
+ * launch of an executable graph begin only when the one before it has ended, also in another
+ * stream. So the word is at 0 again when the next launch comes there. The host writes 1 and 0, the
+ * thread here only 2, each waits for the other; in a worker these are a write, a wait and a write
+ * (worker/backend-cuda/graph.c).
+ *
+ * A graph's thread starts at its first launch and lives as long as the graph. It looks at all gates
+ * in turn, so functions of one graph are called one after another, never two at once.
+ */
 #include "guest/libcuda/model/gate.h"
 
 #include <pthread.h>
@@ -62,6 +73,7 @@ static bool gates_make_room(struct gates *g)
     return more != NULL;
 }
 
+/* No mutex: the graph is being written for the host, nobody else knows it yet. */
 bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *address)
 {
     void *word = gates_make_room(g) ? memory_pinned(sizeof(uint32_t)) : NULL;
@@ -75,6 +87,7 @@ bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *add
     return true;
 }
 
+/* After the session's end the arena is gone, and the words with it. */
 static void free_gates(struct gates *g)
 {
     for (size_t i = 0; enter_init() == CUDA_SUCCESS && i < g->count; i++) {
@@ -86,7 +99,11 @@ static void free_gates(struct gates *g)
     free(g);
 }
 
-/* Calls the functions of gates that are reached. Whether all have been by all launches. */
+/*
+ * Calls the functions of gates that are reached. Whether all have been passed by all launches. A
+ * gate counts for itself how often: those of a launch are reached one by one, maybe while others of
+ * the launch before are still to come.
+ */
 static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
 {
     bool all = true;
@@ -99,6 +116,7 @@ static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
             shared_fence();
             gate->host.fn(gate->host.userData);
             shared_fence();
+            /* What the function has written is there before the GPU sees the word and goes on. */
             shared_store(gate->word, GATE_OPEN);
             gate->passed++;
             *any = true;
@@ -108,7 +126,12 @@ static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
     return all;
 }
 
-/* Looks after the gates until all launches have passed them, ever more slowly. */
+/*
+ * Looks after the gates until all launches have passed them, ever more slowly: a pause is a
+ * sixteenth of the time since something happened last. It gives up when the session ends or the
+ * context is lost, since no gate will be reached then. Without the mutex, which a launch needs:
+ * functions may take long, and may launch other graphs.
+ */
 static void gates_watch(struct gates *g, uint64_t launched)
 {
     uint64_t since = clock_ns();
@@ -122,6 +145,10 @@ static void gates_watch(struct gates *g, uint64_t launched)
     }
 }
 
+/*
+ * `launched` is read once for each round. A launch that comes meanwhile starts another round, in
+ * which gates that it has passed already are counted: they are not looked for again.
+ */
 static void *gates_serve(void *argument)
 {
     struct gates *g = argument;
@@ -147,6 +174,11 @@ static void *gates_serve(void *argument)
     return NULL;
 }
 
+/*
+ * The thread is there before the launch: a graph that stands at a gate without anybody to open it
+ * would hold its stream for good. The mutex is held over the post, so that `launched` never runs
+ * behind what the host has been sent and gates_end() comes before or after the whole.
+ */
 CUresult gates_launch(struct gates *g, CUgraphExec exec, uint64_t stream)
 {
     CUresult r;
@@ -177,6 +209,7 @@ void gates_end(struct gates *g)
     g->ending = true;
     pthread_cond_signal(&g->more);
     pthread_mutex_unlock(&g->mutex);
+    /* Nothing was ever launched, so nobody looks at the words. Otherwise the thread frees all. */
     if (!running) {
         free_gates(g);
     }

@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Graphs and what follows what in them, see graph.h. */
+/*
+ * Graphs and what follows what in them, see graph.h.
+ *
+ * Nodes are a list in the order of adding, which is the order in which CUDA lists them. An edge is
+ * kept at its end alone: `follows` of a node has those before it, and those only count their
+ * `followers`. Which nodes follow one is worked out where it is asked for.
+ *
+ * No lock: CUDA does not synchronise graph objects, programs have to. Only handles and ids are
+ * shared among graphs of several threads; these are taken under a mutex, or atomically.
+ */
 #include "guest/libcuda/model/graph.h"
 
 #include <stdlib.h>
@@ -45,6 +54,7 @@ struct graph *graph_new(void)
     return graph;
 }
 
+/* Copies, fills and functions have nothing of their own: what they point to is the program's. */
 void work_free(struct work *work)
 {
     if (work->type == CU_GRAPH_NODE_TYPE_KERNEL) {
@@ -74,6 +84,10 @@ void graph_free(struct graph *graph)
     free(graph);
 }
 
+/*
+ * Rings are not looked for here: that would be a walk through the graph for each edge. CUDA too
+ * finds them when the graph is made executable, see graph_order().
+ */
 CUresult node_follow(struct node *node, struct node *before)
 {
     if (node->follow_count == node->follow_room) {
@@ -91,6 +105,10 @@ CUresult node_follow(struct node *node, struct node *before)
     return CUDA_SUCCESS;
 }
 
+/*
+ * Keeps the order of the others, in which CUDA lists them. Does nothing where there is no such
+ * edge, on which graph_remove() relies.
+ */
 void stop_following(struct node *node, struct node *before)
 {
     size_t kept = 0;
@@ -114,6 +132,10 @@ bool node_follows(const struct node *node, const struct node *before)
     return false;
 }
 
+/*
+ * What a list of dependencies may not have: a node that is gone, one of another graph, or one
+ * twice.
+ */
 static CUresult follow_all(struct node *node, struct node *const *before, size_t count)
 {
     CUresult r = CUDA_SUCCESS;
@@ -130,6 +152,10 @@ static CUresult follow_all(struct node *node, struct node *const *before, size_t
 CUresult graph_add(struct graph *graph, const struct work *work, struct node *const *follows,
                    size_t count, struct node **node)
 {
+    /*
+     * Beside handles, since a copy of a node is another node with a handle of its own, and has to
+     * be found as the copy (cuGraphNodeFindInClone(), own_node()). 0 is none.
+     */
     static uint64_t last_id;
     struct node *made = calloc(1, sizeof(*made));
     CUresult r;
@@ -142,6 +168,7 @@ CUresult graph_add(struct graph *graph, const struct work *work, struct node *co
     r = made->handle != 0 ? follow_all(made, follows, count) : CUDA_ERROR_OUT_OF_MEMORY;
     if (r != CUDA_SUCCESS) {
         local_drop(made->handle);
+        /* Those it follows have counted it already. */
         while (made->follow_count > 0) {
             stop_following(made, made->follows[0]);
         }
@@ -158,7 +185,11 @@ CUresult graph_add(struct graph *graph, const struct work *work, struct node *co
     return CUDA_SUCCESS;
 }
 
-/* What a kernel's launch has of attributes stays: they are not among its parameters. */
+/*
+ * What a kernel's launch has of attributes stays: CUDA sets them by calls of their own and they are
+ * not among a node's parameters. They change places, so that work_free() frees those of the new
+ * work.
+ */
 void node_change(struct node *node, struct work *work)
 {
     if (work->type == CU_GRAPH_NODE_TYPE_KERNEL) {
@@ -172,6 +203,10 @@ void node_change(struct node *node, struct work *work)
     node->work = *work;
 }
 
+/*
+ * Deep: the program may free or change the graph that it has, and the copy stays as it was. On an
+ * error nothing is left that would have to be freed.
+ */
 static CUresult copy_work(const struct work *from, struct work *work)
 {
     *work = *from;
@@ -188,7 +223,11 @@ static CUresult copy_work(const struct work *from, struct work *work)
     return CUDA_SUCCESS;
 }
 
-/* Copies the nodes, and notes for each in `number` which one its copy is. */
+/*
+ * Copies the nodes without their edges, and notes in each one's `place` where its copy is. Edges
+ * come when all are copied: a node may follow one that was added later, by
+ * cuGraphAddDependencies().
+ */
 static CUresult copy_nodes(struct graph *copy, const struct graph *graph, struct node **copies)
 {
     CUresult r = CUDA_SUCCESS;
@@ -213,6 +252,10 @@ static CUresult copy_nodes(struct graph *copy, const struct graph *graph, struct
     return r;
 }
 
+/*
+ * One more place than there are nodes: calloc() of nothing may return NULL for an empty graph,
+ * which would look like a lack of memory.
+ */
 struct graph *graph_copy(const struct graph *graph)
 {
     struct node **copies = calloc(graph->count + 1, sizeof(struct node *));
@@ -252,10 +295,15 @@ void graph_remove(struct node *node)
         place = &(*place)->next;
     }
     *place = node->next;
+    /* Otherwise the next node that is added would be hung on freed memory. */
     if (graph->last == &node->next) {
         graph->last = place;
     }
     graph->count--;
+    /*
+     * CUDA removes the edges of a node with it. Those that followed it do not follow its
+     * predecessors instead.
+     */
     for (struct node *other = graph->first; other; other = other->next) {
         stop_following(other, node);
     }
@@ -273,6 +321,15 @@ struct followers {
     struct node **nodes;
 };
 
+/*
+ * All edges turned round, in one array, by counting: time and memory grow with nodes and edges, not
+ * with their product.
+ *
+ * Counts are kept two places further, sums then one. Example: A has two followers and B one. The
+ * counts {0, 0, 2, 1} become the sums {0, 0, 2, 3}. As nodes are put in, starts[place + 1] moves
+ * from the begin of a node's list to its end, which is the begin of the next: {0, 2, 3, 3}. So A
+ * has nodes 0 and 1, and B has 2.
+ */
 static bool find_followers(struct graph *graph, struct followers *f)
 {
     size_t edges = 0, sum = 0;
@@ -305,6 +362,12 @@ static bool find_followers(struct graph *graph, struct followers *f)
     return true;
 }
 
+/*
+ * Kahn's way: `left` counts those before a node that are not in the order yet; a node comes in when
+ * none is left. Nodes of a ring never come in, so fewer than all means that there is one. Roots
+ * come first, and otherwise the order of adding decides, so that the same graph always gives the
+ * same numbers: graph_update() on the host relies on these.
+ */
 CUresult graph_order(struct graph *graph, struct node ***order)
 {
     struct node **done = calloc(graph->count + 1, sizeof(struct node *));

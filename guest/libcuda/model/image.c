@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Images of modules, see image.h. */
+/*
+ * Images of modules, see image.h: how long one is, what options say, and how it gets to the host.
+ *
+ * cuModuleLoadData() has no length. NVIDIA's driver reads as far as an image says that it goes, and
+ * so does this. The program is trusted with its own memory: a wrong header makes it crash, as it
+ * would with NVIDIA's. The host checks what it gets.
+ */
 #include "guest/libcuda/model/image.h"
 
 #include <elf.h>
@@ -16,7 +22,10 @@
 #include "guest/libcuda/wire/wire-calls.h"
 #include "guest/libvgpu/session.h"
 
-/* What nvcc puts around a fatbin, as in fatbinary_section.h of CUDA's toolkit. */
+/*
+ * Around a fatbin nvcc puts a wrapper, as in fatbinary_section.h of CUDA's toolkit. Programs may
+ * pass its address; the data is behind a pointer, which means nothing to the host.
+ */
 #define WRAPPER_MAGIC 0x466243b1u
 
 struct wrapper {
@@ -25,7 +34,10 @@ struct wrapper {
     const void *unused;
 };
 
-/* The most options with an image. */
+/*
+ * The most options that go to the host. CUDA 13.0 has 35, of which 9 stay here or are refused: with
+ * more than these, one would be there twice.
+ */
 #define OPTIONS_MAX 32u
 #define LOG_MAX (256u << 10) /* bytes of each */
 
@@ -36,6 +48,10 @@ static uint64_t larger_entry(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/*
+ * An ELF file has no length of its own: it ends with whatever lies last, a section, a segment, or
+ * one of the two tables. Sections without bytes in the file (NOBITS) only have addresses.
+ */
 static uint64_t elf_bytes(const uint8_t *image)
 {
     const Elf64_Ehdr *header = (const void *)image;
@@ -56,7 +72,10 @@ static uint64_t elf_bytes(const uint8_t *image)
     return bytes;
 }
 
-/* Whether the first bytes are these; PTX may end after any. */
+/*
+ * Whether the first bytes are these. Byte by byte, and no further than they agree: PTX is text that
+ * may end after any, and what is behind it may not be readable.
+ */
 static bool begins_with(const uint8_t *image, const void *bytes, unsigned count)
 {
     const uint8_t *wanted = bytes;
@@ -94,6 +113,7 @@ uint64_t image_bytes(const void *image)
 
         return header->header_bytes + header->bytes;
     }
+    /* PTX is text with a NUL behind it. */
     return strlen(image);
 }
 
@@ -110,6 +130,7 @@ CUresult image_read(const char *path, void **image)
     if (fseek(file, 0, SEEK_END) == 0) {
         bytes = ftell(file);
     }
+    /* The NUL behind it is for PTX, which is a text in memory and has none in a file. */
     text = bytes >= 0 ? calloc(1, (size_t)bytes + 1) : NULL;
     if (!text) {
         r = bytes >= 0 ? CUDA_ERROR_OUT_OF_MEMORY : r;
@@ -126,7 +147,10 @@ CUresult image_read(const char *path, void **image)
 
 /* Options -------------------------------------------------------------------------------------- */
 
-/* Options as they go to the host, and what is wanted back. */
+/*
+ * Options as they go to the host, and where results are wanted. CUDA has numbers in the place of
+ * pointers in `values`, and writes results back to the same place.
+ */
 struct options {
     CUjit_option plain[OPTIONS_MAX];
     uint64_t values[OPTIONS_MAX];
@@ -136,7 +160,10 @@ struct options {
     void **wall_time, **info_used, **error_used; /* where the program wants them; NULL: not */
 };
 
-/* The same as unsigned bytes, at most what a log may have. */
+/*
+ * What a program has as the size of a log, cut to LOG_MAX: both logs have to fit into one answer,
+ * of at most VGPU_REPLY_MAX bytes.
+ */
 static unsigned log_bytes(const void *value)
 {
     const uint32_t bytes = (uint32_t)(uintptr_t)value;
@@ -189,11 +216,19 @@ static CUresult sort_options(const struct image_options *given, struct options *
     for (unsigned i = 0; r == CUDA_SUCCESS && given && i < given->count; i++) {
         r = sort_option(o, given->options[i], &given->values[i]);
     }
+    /*
+     * A size without a buffer: nothing is wanted then. Sizes may come before buffers, so this is
+     * last.
+     */
     o->info_bytes = o->info ? o->info_bytes : 0;
     o->error_bytes = o->error ? o->error_bytes : 0;
     return r;
 }
 
+/*
+ * As CUDA does it: the time, in milliseconds, is a float in the first bytes of the option's value,
+ * a log's size a number in it.
+ */
 static void give_back(const struct options *o, float wall_time, uint32_t info, uint32_t error)
 {
     if (o->wall_time) {
@@ -209,6 +244,13 @@ static void give_back(const struct options *o, float wall_time, uint32_t info, u
 
 /* Loading -------------------------------------------------------------------------------------- */
 
+/*
+ * There are two results. `r` says whether the call itself got through; `result` is that of the
+ * driver's compiler. With an image that does not compile the call succeeds all the same, because
+ * the logs, which say why, only come back with a call that does.
+ *
+ * The upload is locked over both, so that no other thread's image takes the place of this one.
+ */
 CUresult image_load(const void *image, const struct image_options *options, CUmodule *module)
 {
     const void *inner = image_unwrap(image);
@@ -229,6 +271,10 @@ CUresult image_load(const void *image, const struct image_options *options, CUmo
     upload_unlock();
     if (r == CUDA_SUCCESS) {
         give_back(&o, wall_time, info, error);
+        /*
+         * Without a GPU on the host (its compute capability is 0.0 then) only the built-in module
+         * works.
+         */
         r = result == CUDA_ERROR_NOT_SUPPORTED &&
                     cuda.attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR] == 0
                 ? REFUSE("a module of the program's, on a host without a GPU,")

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernels on their way to the host, see kernel.h. */
+/*
+ * Kernels on their way to the host, see kernel.h.
+ *
+ * This is the path that has to be short: a launch is written to the ring and nobody waits for an
+ * answer. All that is needed to check it, a function's parameters and limits, was asked for when
+ * the function was found, or is kept after the first time. Parameters are copied straight from the
+ * program into the ring, by way of the stack, without malloc.
+ */
 #include "guest/libcuda/model/kernel.h"
 
 #include <stdlib.h>
@@ -12,7 +19,11 @@
 
 /* Parameters ---------------------------------------------------------------------------------- */
 
-/* From pointers to each of them. */
+/*
+ * From pointers to each of them. Gaps between parameters are 0, so that no bytes of this stack go
+ * to the host. Without offsets from the driver (cuFuncGetParamInfo() is of CUDA 12.4) nothing says
+ * how much is behind a pointer.
+ */
 static CUresult gather_params(const struct function *function, void *const *params, uint8_t *bytes)
 {
     if (function->count == ~0u) {
@@ -28,7 +39,10 @@ static CUresult gather_params(const struct function *function, void *const *para
     return CUDA_SUCCESS;
 }
 
-/* From the buffer that `extra` tells of. */
+/*
+ * From the buffer that `extra` tells of: pairs of a key and a value, in any order, up to END. The
+ * value of the size is a pointer to it.
+ */
 static CUresult from_extra(void *const *extra, const uint8_t **bytes, uint32_t *count)
 {
     const void *buffer = NULL;
@@ -68,6 +82,7 @@ static CUresult find_params(const struct function *function, void *const *params
     if (extra) {
         r = from_extra(extra, bytes, count);
         if (r == CUDA_SUCCESS && function->count != ~0u) {
+            /* A shorter buffer would have the kernel read beyond it. */
             if (*count < function->bytes) {
                 return CUDA_ERROR_INVALID_VALUE;
             }
@@ -78,6 +93,10 @@ static CUresult find_params(const struct function *function, void *const *params
     *bytes = room;
     *count = function->bytes;
     if (!params) {
+        /*
+         * Only a kernel without parameters may go without both; and it has to be known that it has
+         * none.
+         */
         return function->bytes == 0 && function->count != ~0u ? CUDA_SUCCESS
                                                               : CUDA_ERROR_INVALID_VALUE;
     }
@@ -86,6 +105,10 @@ static CUresult find_params(const struct function *function, void *const *params
 
 /* What CUDA says of a shape at once ----------------------------------------------------------- */
 
+/*
+ * Only dynamic shared memory, in bytes. How much a kernel may have depends on its own static part,
+ * and on cuFuncSetAttribute(), so it is asked of the function and not of the device.
+ */
 static CUresult check_shared(struct function *function, unsigned shared_bytes)
 {
     int most = 0;
@@ -98,6 +121,11 @@ static CUresult check_shared(struct function *function, unsigned shared_bytes)
     return r == CUDA_SUCCESS && shared_bytes > (unsigned)most ? CUDA_ERROR_INVALID_VALUE : r;
 }
 
+/*
+ * CUDA refuses such a launch at once; the host would only report it later, when nobody knows which
+ * launch it was. The attributes for X, Y and Z are consecutive numbers. Dimensions are compared
+ * before they are multiplied, so that the product cannot overflow.
+ */
 static CUresult check_shape(struct function *function, const struct shape *shape)
 {
     const int *limits = cuda.attributes;
@@ -114,6 +142,7 @@ static CUresult check_shape(struct function *function, const struct shape *shape
     if (threads > (unsigned)limits[CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK]) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    /* The GPU could run so many, but not with as many registers as this kernel uses. */
     if (threads > function->max_threads) {
         return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     }
@@ -122,7 +151,11 @@ static CUresult check_shape(struct function *function, const struct shape *shape
 
 /* Launches ------------------------------------------------------------------------------------ */
 
-/* Posts it; what goes wrong with a launch is told by the next call that synchronises. */
+/*
+ * Posts it; what goes wrong with a launch is told by the next call that synchronises. The
+ * attributes lie directly behind the structure, so both are one body, and parameters follow from
+ * where they are.
+ */
 static CUresult launch_post(const struct launch *l, const struct function *function,
                             uint64_t stream, const uint8_t *params, uint32_t bytes)
 {
@@ -159,7 +192,10 @@ static CUresult launch_post(const struct launch *l, const struct function *funct
                           .rest_bytes = bytes}));
 }
 
-/* The function that is launched, when its shape is one that the GPU has. */
+/*
+ * The function that is launched, when its shape is one that the GPU has. A lost context is told
+ * here: a posted command has no answer, and the program would go on launching into the void.
+ */
 static CUresult check_launch(const struct launch *l, struct function **function)
 {
     *function = function_find(l->function);
@@ -196,7 +232,12 @@ void kernel_free(struct kernel_work *work)
     free(work->param_list);
 }
 
-/* Copies of what a launch points to, for a function whose parameters may be known. */
+/*
+ * Copies of what a launch points to: CUDA has parameters read when a node is added, so the program
+ * may reuse its memory. `param_list` is for cuGraphKernelNodeGetParams(), which hands out pointers
+ * that stay good as long as the node is not changed. It is empty where parameters are not known.
+ * Each allocation has a byte more, since one of 0 bytes may be NULL.
+ */
 static CUresult keep_params(struct kernel_work *work, const struct function *function,
                             const CUlaunchAttribute *attributes, const uint8_t *params)
 {
@@ -220,6 +261,7 @@ static CUresult keep_params(struct kernel_work *work, const struct function *fun
     return CUDA_SUCCESS;
 }
 
+/* Checked now, as CUDA does when the node is added, and not again at each launch of the graph. */
 CUresult kernel_make(const struct launch *l, struct kernel_work *work)
 {
     struct function *function;
@@ -241,6 +283,7 @@ CUresult kernel_make(const struct launch *l, struct kernel_work *work)
     return keep_params(work, function, l->attributes, bytes);
 }
 
+/* The function's module may have been unloaded since, and its list of parameters with it. */
 CUresult kernel_copy(const struct kernel_work *from, struct kernel_work *work)
 {
     const struct function *function = function_find(from->function);

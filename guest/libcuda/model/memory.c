@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What addresses mean, see memory.h. */
+/*
+ * What addresses mean, see memory.h.
+ *
+ * All areas are in one array, ascending, so that one is found in some steps: each copy and fill
+ * asks. Adding one moves those behind it, which is cheap next to the call to the host that
+ * allocates it. The mutex is held for a look at the table and nothing else; areas are handed out as
+ * copies, since one may go as soon as it is released.
+ */
 #include "guest/libcuda/model/memory.h"
 
 #include <pthread.h>
@@ -15,7 +22,10 @@ static struct memory *areas; /* by ascending addresses; none overlap */
 static size_t area_count, piece_room;
 static uint64_t last_id;
 
-/* The first area that ends behind an address. With the mutex. */
+/*
+ * The first area that ends behind an address: the one in which it lies, if there is one, or the
+ * next. With the mutex.
+ */
 static size_t first_area_behind(uint64_t address)
 {
     size_t low = 0, high = area_count;
@@ -39,6 +49,7 @@ bool memory_add(struct memory area)
 
     pthread_mutex_lock(&mutex);
     i = first_area_behind(area.address);
+    /* Also what makes cuMemHostRegister() fail for memory that is registered in part. */
     if (i < area_count && areas[i].address < area.address + area.bytes) {
         added = false;
     } else if (area_count == piece_room) {
@@ -54,6 +65,10 @@ bool memory_add(struct memory area)
     if (added) {
         memmove(&areas[i + 1], &areas[i], (area_count++ - i) * sizeof(*areas));
         areas[i] = area;
+        /*
+         * For CU_POINTER_ATTRIBUTE_BUFFER_ID: programs that keep something for an allocation tell
+         * by it that another one has the same address now.
+         */
         areas[i].id = ++last_id;
     }
     pthread_mutex_unlock(&mutex);
@@ -87,6 +102,7 @@ void memory_drop(uint64_t address)
     pthread_mutex_unlock(&mutex);
 }
 
+/* One pass: there may be many variables. Other areas have no owner, or a handle of another type. */
 void memory_forget_module(uint64_t module)
 {
     size_t kept = 0;
@@ -116,6 +132,7 @@ bool memory_within(uint64_t address, uint64_t bytes)
 void memory_set_access(uint64_t address, uint64_t bytes, unsigned access)
 {
     pthread_mutex_lock(&mutex);
+    /* Mappings lie within the range as wholes: the caller has checked that. */
     for (size_t i = first_area_behind(address);
          i < area_count && areas[i].address < address + bytes; i++) {
         areas[i].flags = access;
@@ -130,7 +147,13 @@ bool memory_is_device(uint64_t address)
     return memory_find(address, &area) && area.kind <= MEMORY_GLOBAL;
 }
 
-/* How many bytes there are from an address on, at least `bytes` or all; mapped areas in a row. */
+/*
+ * How many bytes there are from an address on, at least `bytes` or all. Allocations that happen to
+ * be neighbours are not one: a copy across their border is an error with CUDA. Mappings are, since
+ * programs put them side by side to let an array grow. Memory in the arena counts as well: the GPU
+ * has it at the same address. Registered memory does not, the GPU does not reach that. With the
+ * mutex.
+ */
 static uint64_t bytes_from(uint64_t address, uint64_t bytes)
 {
     uint64_t at = address;
@@ -160,6 +183,7 @@ CUresult memory_check(uint64_t address, uint64_t bytes)
     return good ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* One at a time, because what follows for it may wait for the host. */
 bool memory_take(const struct context *context, struct memory *area)
 {
     bool found;
@@ -181,6 +205,12 @@ bool memory_take(const struct context *context, struct memory *area)
 /* How often another place is asked for when the program has something of its own there. */
 #define PLACES 8
 
+/*
+ * The host chooses addresses in its own process, where those of this one may be free. An allocation
+ * in such a place is kept until another was made, as the driver would give the same place again,
+ * and only then freed. After PLACES attempts the last one has to do: it works, as addresses that
+ * are device memory are looked up here before they are taken for the program's own.
+ */
 CUresult memory_allocate(uint64_t bytes, uint64_t *address)
 {
     uint64_t taken[PLACES];

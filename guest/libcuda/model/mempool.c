@@ -38,7 +38,7 @@ static struct pool *pool_find(CUmemoryPool wanted)
 
 /* Blocks -------------------------------------------------------------------------------------- */
 
-/* The smallest block that a stream may have; NULL when there is none. */
+/* The smallest block that a stream may have, so that large ones last; NULL when there is none. */
 static struct block *find_block(const struct pool *pool, uint64_t bytes, uint64_t stream)
 {
     struct block *best = NULL;
@@ -81,6 +81,7 @@ static bool is_over_limit(const struct pool *pool, uint64_t bytes)
 
 static struct block *reuse_chunk(struct pool *pool, uint64_t bytes)
 {
+    /* A spare one may be up to twice as large, and counts as a whole. */
     struct chunk *chunk = is_over_limit(pool, 2 * bytes) ? NULL : spare_take(bytes);
 
     if (!chunk) {
@@ -167,7 +168,7 @@ static void end_if_unused(struct pool *pool)
     free(pool);
 }
 
-/* Calls something for all pools; the next one is known before, since it may end. */
+/* Calls something for all pools; the next one is known before, since it may end. With the mutex. */
 static void for_all(void (*act)(struct pool *pool, uint64_t stream, uint64_t position),
                     uint64_t stream, uint64_t position)
 {
@@ -209,6 +210,7 @@ uint64_t pool_position(void)
     return __atomic_load_n(&last_position, __ATOMIC_RELAXED);
 }
 
+/* Each wait comes here: without freed blocks it costs a look at a counter. */
 void pool_settle(uint64_t stream, uint64_t position)
 {
     if (__atomic_load_n(&unsettled_blocks, __ATOMIC_RELAXED) == 0) {
@@ -254,6 +256,7 @@ bool pool_give_up(void)
     const uint64_t position = pool_position();
     bool any;
 
+    /* Before the mutex: others may allocate meanwhile. What they free has a later position. */
     if (vgpu_session_sync(cuda.session) != VGPU_OK) {
         return false;
     }

@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Modules and functions, see module.h; how images get to the host is in image.c. */
+/*
+ * Modules and functions, see module.h; how images get to the host is in image.c.
+ *
+ * A function is asked for once, with all that its launches need: how many threads a block may have,
+ * where its parameters lie. The host is not asked again, so a launch needs no answer from it.
+ *
+ * The mutex is held while the host is asked, so that two threads that look for the same function do
+ * not add it twice. Launches do not take it: they find functions by their handles. Modules are
+ * loaded without it, which may take seconds.
+ */
 #include "guest/libcuda/model/module.h"
 
 #include <limits.h>
@@ -33,6 +42,7 @@ CUresult module_load(CUmodule *module, const void *image, const struct image_opt
     }
     r = image_load(image, options, &handle);
     if (r == CUDA_SUCCESS && !object_add(&made->object, (uint64_t)(uintptr_t)handle, context)) {
+        /* The program has no handle, so nobody else would. */
         vgpu_module_unload(cuda.session, (uint64_t)(uintptr_t)handle);
         r = CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -44,6 +54,7 @@ CUresult module_load(CUmodule *module, const void *image, const struct image_opt
     return CUDA_SUCCESS;
 }
 
+/* The path is one in the guest: the file is read here, and the host gets its bytes. */
 CUresult module_load_file(CUmodule *module, const char *path, const struct image_options *options,
                           struct context *context)
 {
@@ -67,11 +78,15 @@ static void free_function(struct function *function)
     object_drop(&function->object);
 }
 
+/*
+ * Variables are forgotten first: their addresses may be somebody's right after the host has
+ * unloaded the module, and the table has room for one area in a place. Functions go with their
+ * module on the host too, where it waits for the work that uses them.
+ */
 CUresult module_unload(struct module *module)
 {
     CUresult r;
 
-    /* First: its variables' addresses may be somebody's right after. */
     memory_forget_module(module->object.handle);
     r = result_of(vgpu_module_unload(cuda.session, module->object.handle));
     while (module->functions) {
@@ -95,7 +110,12 @@ void module_release(const struct context *context)
 
 /* Functions ----------------------------------------------------------------------------------- */
 
-/* Asks where the parameters lie. */
+/*
+ * Asks where the parameters lie. An answer has room for some (VGPU_RESULT_PARAMS), so it is asked
+ * from the first unknown one on until all are known; each answer has one at least. What the host
+ * says is checked: launches copy by these numbers into a buffer of VGPU_PARAMS_MAX bytes. A kernel
+ * has at most one parameter for each byte.
+ */
 static CUresult read_parameters(struct function *function)
 {
     const uint32_t count = function->count;
@@ -139,7 +159,10 @@ static CUresult read_parameters(struct function *function)
     return CUDA_SUCCESS;
 }
 
-/* Asks the host for a function. With the mutex. */
+/*
+ * Asks the host for a function. With the mutex. The function has its module's context, and goes
+ * with the module before that ends.
+ */
 static CUresult module_function(struct module *module, const char *name, struct function **function)
 {
     const size_t length = strlen(name);
@@ -206,7 +229,11 @@ CUresult module_get_function(struct module *module, const char *name, CUfunction
     return r;
 }
 
-/* Attributes that cuFuncSetAttribute() and nobody else changes are kept. */
+/*
+ * Attributes that cuFuncSetAttribute() and nobody else changes are kept, all at once: one question
+ * for the first launch with dynamic shared memory, none for those that follow. With an error *value
+ * is an old one or 0, which no caller looks at.
+ */
 CUresult function_attribute(struct function *function, CUfunction_attribute attribute, int *value)
 {
     int values[CU_FUNC_ATTRIBUTE_MAX];

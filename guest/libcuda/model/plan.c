@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Graphs as the wire has them, see plan.h. */
+/*
+ * Graphs as the wire has them, see plan.h and protocol/vgpu-graph.h.
+ *
+ * The encoding is written node by node behind each other, each with the numbers of those that it
+ * follows. These are lower than its own, so the host can check and make one after another. It is
+ * one piece of memory that grows, and structures in it are addressed by offsets, as realloc() may
+ * move it.
+ *
+ * An error does not stop the writing at once: it is noted in the writer, what follows writes
+ * nothing or something useless, and nothing is sent. That spares a check behind each of the many
+ * small steps.
+ */
 #include "guest/libcuda/model/plan.h"
 
 #include <stdlib.h>
@@ -10,7 +21,10 @@
 #include "guest/libcuda/wire/upload.h"
 #include "guest/libcuda/wire/wire-calls.h"
 
-/* What goes to the host, `bytes` of it, in `room`. */
+/*
+ * What goes to the host, `bytes` of it, in `room`. `nodes` counts what is written, child graphs'
+ * nodes and joins included, and is the number of the next one.
+ */
 struct writer {
     uint8_t *encoding;
     size_t bytes, room;
@@ -19,7 +33,11 @@ struct writer {
     CUresult error; /* the first one */
 };
 
-/* Room for so many bytes and the padding behind them, all zero; NULL when memory is short. */
+/*
+ * Room for so many bytes and the padding behind them, all zero; NULL when memory is short. Zero,
+ * since padding goes to the host, and reserved fields have to be 0. All begins at multiples of 8,
+ * which is what the host's decoder relies on to read structures in place.
+ */
 static void *plan_reserve(struct writer *w, size_t bytes)
 {
     const size_t padded = (bytes + 7) & ~(size_t)7;
@@ -73,6 +91,10 @@ static void add_number(struct writer *w, struct numbers *numbers, uint32_t numbe
     numbers->number[numbers->count++] = number;
 }
 
+/*
+ * As in a launch by itself, but with no stream: which one it is, is known when the graph is
+ * launched.
+ */
 static void write_kernel(struct writer *w, const struct kernel_work *work)
 {
     const struct vgpu_cmd_launch kernel = {
@@ -89,6 +111,10 @@ static void write_kernel(struct writer *w, const struct kernel_work *work)
     plan_append(w, work->params, work->param_bytes);
 }
 
+/*
+ * The host gets a word's address, not the function's. Most graphs have no functions, so gates are
+ * made with the first one.
+ */
 static void write_gate(struct writer *w, const CUDA_HOST_NODE_PARAMS *host)
 {
     struct vgpu_graph_gate gate = {0};
@@ -102,7 +128,11 @@ static void write_gate(struct writer *w, const CUDA_HOST_NODE_PARAMS *host)
     plan_append(w, &gate, sizeof(gate));
 }
 
-/* What the host has of a node; a copy or fill of nothing is nothing. */
+/*
+ * How the host has a node. A copy or fill of nothing is nothing: the host refuses those as nodes.
+ * So is one that is disabled, which keeps its place in the order. Of a child graph that is disabled
+ * nothing is left but this.
+ */
 static enum vgpu_graph_kind kind_of(const struct node *node)
 {
     if (node->disabled) {
@@ -122,7 +152,10 @@ static enum vgpu_graph_kind kind_of(const struct node *node)
     }
 }
 
-/* Writes a node, and returns its number. */
+/*
+ * Writes a node, and returns its number. Its length is known when all of it is there, so the head
+ * is written again at the end, at its offset: the place may have moved.
+ */
 static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_graph_kind kind,
                            const struct numbers *follows)
 {
@@ -156,7 +189,12 @@ static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_
 
 static void write_graph(struct writer *w, struct graph *graph, const struct numbers *before);
 
-/* The nodes of a graph within another, and one behind all of them. */
+/*
+ * The nodes of a graph within another, and one behind all of them. The wire has no graphs within
+ * graphs. Example: A, then a child with B and C side by side, then D. It becomes A; B and C, which
+ * follow A; a join J, which follows B and C; D, which follows J. Without J each follower of the
+ * child would need an edge to every end of it.
+ */
 static uint32_t write_child(struct writer *w, struct graph *graph, const struct numbers *before)
 {
     struct numbers ends = {0};
@@ -173,7 +211,10 @@ static uint32_t write_child(struct writer *w, struct graph *graph, const struct 
     return number;
 }
 
-/* The nodes of a graph; those that follow none follow what is `before` it. */
+/*
+ * The nodes of a graph; those that follow none follow the nodes that come `before` the graph.
+ * Children are as deep as the program has nested them, and so is the recursion.
+ */
 static void write_graph(struct writer *w, struct graph *graph, const struct numbers *before)
 {
     struct node **order = NULL;
@@ -198,6 +239,11 @@ static void write_graph(struct writer *w, struct graph *graph, const struct numb
     free(order);
 }
 
+/*
+ * The upload and the call that takes it are under one lock: the host keeps one upload for a
+ * session. All that can be done before is done before, so that others wait for the transfer only.
+ * An empty graph has no bytes to bring over.
+ */
 CUresult plan_send(struct graph *graph, CUgraphExec *handle, struct gates **gates)
 {
     static const struct numbers nothing;

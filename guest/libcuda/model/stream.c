@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Streams, see stream.h. */
+/*
+ * Streams, see stream.h.
+ *
+ * A stream is the host's; here are its flags, for captures and questions, and its callbacks. The
+ * default stream has the handle 0 on the wire and belongs to no context. Streams of threads are
+ * made when first used, by CU_STREAM_PER_THREAD or by a program that was compiled for them, and go
+ * with their threads.
+ */
 #include "guest/libcuda/model/stream.h"
 
 #include <pthread.h>
@@ -21,7 +28,11 @@ static pthread_once_t own_once = PTHREAD_ONCE_INIT;
 static pthread_key_t own_key;
 static __thread struct stream *own;
 
-/* Priorities that there are not become the nearest that there is. */
+/*
+ * CUDA takes any priority, and brings it into its range. Lower numbers come first: `greatest` is
+ * the lowest number, -5 say, and `least` is 0. The range does not change and is asked for once; two
+ * threads that do so at the same time get the same. Most programs have 0, which needs no question.
+ */
 static CUresult clamp_priority(int *priority)
 {
     static int least, greatest, known;
@@ -67,6 +78,11 @@ CUresult stream_make(unsigned flags, int priority, struct context *context, stru
     return CUDA_SUCCESS;
 }
 
+/*
+ * In this order: a capture must not keep a handle that may come back for another stream; callbacks
+ * still need the stream for their last event; the host finishes what the stream has and then
+ * forgets it. The object goes last, so that nobody finds it half gone under its handle.
+ */
 CUresult stream_drop(struct stream *stream)
 {
     CUresult r;
@@ -82,6 +98,7 @@ CUresult stream_drop(struct stream *stream)
     return r;
 }
 
+/* Called by the C library when a thread ends. At the end of the process the session may be gone. */
 static void drop_own(void *stream)
 {
     own = NULL;
@@ -90,12 +107,20 @@ static void drop_own(void *stream)
     }
 }
 
+/*
+ * A thread that ends after the library was unloaded would call drop_own() where there is no code.
+ */
 static void make_own_key(void)
 {
     library_stays();
     pthread_key_create(&own_key, drop_own);
 }
 
+/*
+ * It belongs to no context: the thread may make several contexts current in turn, and all are one
+ * on the host. `own` is looked at first, as the key costs a call; the key is there for its
+ * destructor.
+ */
 static CUresult find_named_stream(struct stream **stream)
 {
     CUresult r = CUDA_SUCCESS;
@@ -138,6 +163,7 @@ CUcontext stream_context(const struct stream *stream)
     return (CUcontext)(stream->object.context ? stream->object.context : context_current());
 }
 
+/* NULL, LEGACY and PER_THREAD are no handles of objects, so they are not found. */
 CUresult stream_destroy(CUstream wanted)
 {
     struct stream *known = object_find(HANDLE_STREAM, (uint64_t)(uintptr_t)wanted);
@@ -145,6 +171,11 @@ CUresult stream_destroy(CUstream wanted)
     return known && known != own ? stream_drop(known) : CUDA_ERROR_INVALID_HANDLE;
 }
 
+/*
+ * One mutex for all streams: it is held when the first callback of a stream starts its thread, and
+ * otherwise for a moment. The default stream has its own callbacks too, which last as long as the
+ * process.
+ */
 CUresult stream_add_callback(struct stream *stream, CUstream wanted, struct callback callback)
 {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Work of nodes, from what programs say; see work.h. */
+/*
+ * Work of nodes, from the parameters that programs give; see work.h.
+ *
+ * A copy or a fill is kept twice: as the program said it, which cuGraph...GetParams() gives back,
+ * and as the plan that goes to the host. The plan is made when the node is added, since CUDA checks
+ * parameters then, and what an address means may have changed when the graph is launched.
+ */
 #include "guest/libcuda/model/work.h"
 
 #include <assert.h>
@@ -8,6 +14,7 @@
 #include "guest/libcuda/model/context.h"
 #include "guest/libcuda/state/state.h"
 
+/* The newer structure begins as the old one does, and has a kernel and a context behind that. */
 CUDA_KERNEL_NODE_PARAMS kernel_params(const CUDA_KERNEL_NODE_PARAMS_v1 *params)
 {
     CUDA_KERNEL_NODE_PARAMS all = {0};
@@ -21,7 +28,10 @@ CUDA_KERNEL_NODE_PARAMS kernel_params(const CUDA_KERNEL_NODE_PARAMS_v1 *params)
 CUresult work_kernel(const CUDA_KERNEL_NODE_PARAMS *params, struct work *work)
 {
     const struct launch launch = {
-        /* A kernel is a function here. */
+        /*
+         * CUDA has a function or a kernel here, one of the two. A kernel is a function in this
+         * library.
+         */
         .function = params->func ? params->func : (CUfunction)params->kern,
         .shape = {{params->gridDimX, params->gridDimY, params->gridDimZ},
                   {params->blockDimX, params->blockDimY, params->blockDimZ},
@@ -30,6 +40,7 @@ CUresult work_kernel(const CUDA_KERNEL_NODE_PARAMS *params, struct work *work)
         .extra = params->extra,
     };
 
+    /* The context counts with a kernel only: a function has one already. */
     if (!params->func && params->ctx && !context_find(params->ctx)) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
@@ -58,7 +69,11 @@ CUresult work_host(const CUDA_HOST_NODE_PARAMS *params, struct work *work)
     return params->fn ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-/* A copy of the graph becomes the node's. */
+/*
+ * A copy of the graph becomes the node's, as CUDA clones it: later changes to the program's graph
+ * do not matter. It is `inner`: the program may get a handle of it and change its nodes, but not
+ * destroy it.
+ */
 CUresult work_child(CUgraph graph, struct work *work)
 {
     const struct graph *known = graph_find(graph);
@@ -75,6 +90,7 @@ CUresult work_child(CUgraph graph, struct work *work)
     return CUDA_SUCCESS;
 }
 
+/* The one structure of CUDA 12 for all types. Those that are refused have no form on the wire. */
 CUresult work_of(const CUgraphNodeParams *params, struct work *work)
 {
     switch (params->type) {
