@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Capturing streams, as programs begin, watch and end it. */
+/*
+ * Capturing streams, as programs begin, watch and end it: arguments are checked here,
+ * model/capture.c does the rest. The streams come here found but not refused (`stream asks` in
+ * api/graph.api): a captured one is just what these calls are about.
+ */
 
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/calls/guest-calls.h"
@@ -11,6 +15,9 @@ CUresult guest_cuStreamBeginCapture_v2(struct stream *stream, CUstreamCaptureMod
     if (mode > CU_STREAM_CAPTURE_MODE_RELAXED) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    /*
+     * The legacy default stream stands for the whole context, and CUDA does not let it be captured.
+     */
     if (stream->object.handle == 0) {
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     }
@@ -22,6 +29,7 @@ CUresult guest_cuStreamEndCapture(struct stream *stream, CUgraph *graph)
     struct graph *made = NULL;
     const CUresult r = capture_end(stream->object.handle, &made);
 
+    /* NULL when the capture failed, also where it was this call that ended it. */
     *graph = graph_handle(made);
     return r;
 }
@@ -43,6 +51,10 @@ CUresult guest_cuStreamGetCaptureInfo_v3(struct stream *stream, CUstreamCaptureS
     const CUresult r = capture_ask(stream->object.handle, &info);
 
     *status = info.status;
+    /*
+     * CUDA writes the other results only while the capture is good; the id of one that is spoilt
+     * stays untold.
+     */
     if (r != CUDA_SUCCESS || info.status != CU_STREAM_CAPTURE_STATUS_ACTIVE) {
         return r;
     }
@@ -64,6 +76,7 @@ CUresult guest_cuStreamGetCaptureInfo_v3(struct stream *stream, CUstreamCaptureS
     return CUDA_SUCCESS;
 }
 
+/* There are two flags, ADD (0) and SET (1), and they exclude each other. */
 CUresult guest_cuStreamUpdateCaptureDependencies(struct stream *stream, CUgraphNode *nodes,
                                                  size_t count, unsigned int flags)
 {
@@ -84,6 +97,10 @@ CUresult guest_cuStreamUpdateCaptureDependencies_v2(struct stream *stream, CUgra
                              : r;
 }
 
+/*
+ * Libraries set their thread's mode around a call that is not safe while capturing, and set it back
+ * by the same call: the old mode comes back in the place of the new one.
+ */
 CUresult guest_cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
 {
     if (*mode > CU_STREAM_CAPTURE_MODE_RELAXED) {

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contexts, as programs make, choose and end them; and what goes with a context when it ends. The
- * primary one is retained and released by those who use it, and comes back as the same.
+ * Contexts, as programs make, choose and end them; and what goes with a context when it ends.
+ *
+ * The primary one is retained and released by those who use it, and comes back as the same. It is a
+ * static structure, so its address never belongs to another context.
+ *
+ * `life` is held while the primary context ends, which waits for the GPU: a thread that retains it
+ * meanwhile gets it when all is gone that it had. `mutex` is only held for its fields, so that
+ * cuDevicePrimaryCtxGetState() need not wait. Whoever takes both takes `life` first.
  */
 
 #include <pthread.h>
@@ -26,6 +32,10 @@ static struct context primary;
 
 /* What a context has -------------------------------------------------------------------------- */
 
+/*
+ * Always the first that is left, as dropping one takes it out of the table. Work of the streams is
+ * done: the caller has waited.
+ */
 static void stream_release(const struct context *context)
 {
     struct object *object;
@@ -40,6 +50,10 @@ static void stream_release(const struct context *context)
     }
 }
 
+/*
+ * Variables went with their modules; registered memory is the program's, and only the note of it
+ * goes.
+ */
 static void free_area(const struct memory *area)
 {
     if (area->kind == MEMORY_DEVICE) {
@@ -51,7 +65,12 @@ static void free_area(const struct memory *area)
     }
 }
 
-/* Gives back what a context has. It is ended already, so that nothing is added. */
+/*
+ * Gives back what a context has. It is ended already, so that nothing is added. Graphs come before
+ * the modules whose kernels they launch, callbacks, which go with their streams, before the memory
+ * that their functions may use. Errors are not looked at: what could not be given back goes with
+ * the session's worker.
+ */
 static void context_release(const struct context *context)
 {
     struct memory area;
@@ -67,6 +86,7 @@ static void context_release(const struct context *context)
 
 /* The thread's stack -------------------------------------------------------------------------- */
 
+/* NULL is not the current one here: CUDA wants a context. */
 CUresult guest_cuCtxPushCurrent_v2(CUcontext context)
 {
     struct context *known = context ? context_find(context) : NULL;
@@ -95,6 +115,9 @@ CUresult guest_cuCtxSetCurrent(CUcontext context)
     if (context && !known) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
+    /*
+     * It replaces the top of the stack, and with NULL only takes it away. An empty stack stays so.
+     */
     if (context_top()) {
         context_pop();
     }
@@ -103,6 +126,10 @@ CUresult guest_cuCtxSetCurrent(CUcontext context)
 
 /* The primary one ----------------------------------------------------------------------------- */
 
+/*
+ * It may be inactive though it is retained, after cuDevicePrimaryCtxReset(): the next one that
+ * retains it brings it back.
+ */
 CUresult guest_cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
     if (!device_valid(device)) {
@@ -121,7 +148,10 @@ CUresult guest_cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     return CUDA_SUCCESS;
 }
 
-/* Ends the primary context, if it is there. With `life`. */
+/*
+ * Ends the primary context, if it is there. It is no longer found before anything of it is freed,
+ * so that other threads' calls fail and do not use it half gone. With `life`.
+ */
 static void end_primary(void)
 {
     bool was;
@@ -167,6 +197,10 @@ CUresult guest_cuDevicePrimaryCtxReset_v2(CUdevice device)
     return CUDA_SUCCESS;
 }
 
+/*
+ * Of the ways to wait (SPIN, YIELD, BLOCKING_SYNC) a program may choose one at most. None of them
+ * changes anything here: how a session waits is libvgpu's matter.
+ */
 static bool flags_valid(unsigned flags)
 {
     const unsigned schedule = flags & CU_CTX_SCHED_MASK;
@@ -176,6 +210,7 @@ static bool flags_valid(unsigned flags)
            (schedule & (schedule - 1)) == 0;
 }
 
+/* Also while it is active; the context has the new flags at once then. */
 CUresult guest_cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags)
 {
     if (!device_valid(device)) {
@@ -204,6 +239,10 @@ CUresult guest_cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, 
 
 /* Others -------------------------------------------------------------------------------------- */
 
+/*
+ * The host is not told: a second context there would share the GPU with the first in the driver's
+ * own time slices, past the scheduler.
+ */
 CUresult guest_cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
 {
     struct context *made;
@@ -229,6 +268,7 @@ CUresult guest_cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice d
     return CUDA_SUCCESS;
 }
 
+/* A part of the GPU's multiprocessors for a context would need a context of its own on the host. */
 CUresult guest_cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *affinity, int count,
                               unsigned int flags, CUdevice device)
 {
@@ -249,6 +289,11 @@ CUresult guest_cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, uns
                   : guest_cuCtxCreate_v2(context, flags, device);
 }
 
+/*
+ * context_end() finds out whether the address is a context before anything there is read, and lets
+ * one of several threads that destroy it at once do so. Other threads that have it current find it
+ * destroyed at their next call. The primary one is not the program's to destroy.
+ */
 CUresult guest_cuCtxDestroy_v2(CUcontext context)
 {
     struct context *known = (struct context *)context;
@@ -264,7 +309,10 @@ CUresult guest_cuCtxDestroy_v2(CUcontext context)
     return CUDA_SUCCESS;
 }
 
-/* From before there were push and pop: a count of those who use it. */
+/*
+ * From before there were push and pop, and deprecated: a count of those who use it, which is not
+ * kept here. cuCtxDestroy() is what ends a context.
+ */
 CUresult guest_cuCtxAttach(CUcontext *context, unsigned int flags)
 {
     if (!context || flags != 0) {
@@ -298,6 +346,11 @@ CUresult guest_cuCtxSetFlags(unsigned int flags)
     return CUDA_SUCCESS;
 }
 
+/*
+ * All streams of the process are waited for, those of its other contexts included: on the host they
+ * are one. That is more than CUDA promises, and never less. The position is read first: blocks that
+ * other threads free meanwhile are not covered by this wait.
+ */
 CUresult guest_cuCtxSynchronize(void)
 {
     const uint64_t position = pool_position();
@@ -312,6 +365,7 @@ CUresult guest_cuCtxSynchronize(void)
     return r;
 }
 
+/* Each context has all multiprocessors. */
 CUresult guest_cuCtxGetExecAffinity(CUexecAffinityParam *affinity, CUexecAffinityType type)
 {
     if (type != CU_EXEC_AFFINITY_TYPE_SM_COUNT) {
@@ -323,6 +377,10 @@ CUresult guest_cuCtxGetExecAffinity(CUexecAffinityParam *affinity, CUexecAffinit
     return CUDA_SUCCESS;
 }
 
+/*
+ * Contexts of one device reach each other's memory anyway, and CUDA calls peer access between them
+ * unsupported. With itself it is an invalid context.
+ */
 CUresult guest_cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags)
 {
     if (flags != 0) {

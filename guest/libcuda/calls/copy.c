@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies. One from or to the program's own memory is done with that memory when the
- * function returns, asynchronous or not, unless the memory is page-locked: then it is posted. */
+/*
+ * Copies. One from or to the program's own memory is done with that memory when the function
+ * returns, asynchronous or not, unless the memory is page-locked: then it is posted, and the GPU's
+ * copy engines work on it directly. CUDA promises no more for memory that is not page-locked.
+ *
+ * Entries of api/memory.api lead here. Those of calls that CUDA calls synchronous wait behind the
+ * copy with and_wait(), where it is not done by itself.
+ */
 
 #include <assert.h>
 #include <string.h>
@@ -17,13 +23,20 @@
 #include "guest/libcuda/wire/pinned.h"
 #include "guest/libvgpu/ring-calls.h"
 
-/* Rows shorter than this are packed before they are copied. */
+/*
+ * Rows shorter than this many bytes are packed before they are copied: each row by itself is a
+ * command, and for short ones that takes longer than to copy them once more here. PACK_BYTES is how
+ * much is packed at a time.
+ */
 #define ROW_MAX (UINT64_C(64) << 10)
 #define PACK_BYTES (UINT64_C(1) << 20)
 
 /* One line of bytes --------------------------------------------------------------------------- */
 
-/* Between device and host, by what the program says it is. */
+/*
+ * Between device and host, as the name of the call says: the host's side is not looked up. A copy
+ * of 0 bytes is checked by nobody and does nothing, also with NULL.
+ */
 CUresult copy_to_device(CUdeviceptr to, const void *from, size_t bytes, struct stream *stream)
 {
     CUresult r = memory_check(to, bytes);
@@ -66,7 +79,11 @@ static CUresult wait_for_stream(const struct stream *stream)
     return result_of(vgpu_stream_sync(cuda.session, stream->object.handle));
 }
 
-/* By what the addresses are. */
+/*
+ * By the addresses themselves: what is not device memory is the program's own. Where both sides
+ * are, no GPU is needed; but the copy has its place in the stream, so that is waited for and the
+ * processor copies. cuMemcpyAsync() between two places of host memory is synchronous with CUDA too.
+ */
 CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream)
 {
     const bool to_gpu = memory_is_device(to), from_gpu = memory_is_device(from);
@@ -103,7 +120,9 @@ CUresult captured_line(CUDA_MEMCPY3D copy, struct stream *stream)
     return capture_add(stream->object.handle, work_copy(&copy, &work), &work);
 }
 
-/* Bytes that the program's own memory is done with before they are where they go, as CUDA has it.
+/*
+ * Bytes up to which cuMemcpyHtoD() from memory that is not page-locked returns when it has a copy
+ * of them, before they are where they go. CUDA documents this limit.
  */
 #define STAGED_BYTES (UINT64_C(64) << 10)
 
@@ -116,6 +135,7 @@ CUresult guest_cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes,
     return staged ? r : and_wait(r, default_stream);
 }
 
+/* Into memory that is not pinned the copy goes through stages, and has waited by itself. */
 CUresult guest_cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes,
                                struct stream *default_stream)
 {
@@ -124,6 +144,7 @@ CUresult guest_cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes,
     return vgpu_is_pinned(cuda.session, to) ? and_wait(r, default_stream) : r;
 }
 
+/* All contexts are one on the host, so they only have to be there. */
 static CUresult check_contexts(CUcontext to, CUcontext from)
 {
     return context_find(to) && context_find(from) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
@@ -150,6 +171,7 @@ CUresult captured_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from
 
 /* Rows ---------------------------------------------------------------------------------------- */
 
+/* One command for all rows. The host's side lies in the arena, as a whole. */
 static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, struct stream *stream)
 {
     const struct vgpu_cmd_copy body = {
@@ -172,6 +194,7 @@ static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, struc
     return result_of(ring_copy(cuda.session, &body, &rest, sizeof(rest)));
 }
 
+/* Behind all that the stream has, as in copy_any(). memmove(), since sides may overlap in a row. */
 static CUresult host_rows(const struct box *box, struct stream *stream)
 {
     const CUresult r = wait_for_stream(stream);
@@ -203,7 +226,11 @@ static CUresult long_rows(const struct box *box, struct stream *stream)
     return r;
 }
 
-/* Some rows of a slice, through a piece of the arena where they lie behind each other. */
+/*
+ * Some rows of a slice, through a piece of the arena where they lie behind each other. To the
+ * device they are packed first, from it unpacked afterwards; in between the stream is waited for,
+ * since the same piece serves the next rows.
+ */
 static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row, uint64_t rows,
                             uint8_t *pack, struct stream *stream)
 {
@@ -235,6 +262,10 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
     return r;
 }
 
+/*
+ * `most` is at least 16, as rows are shorter than 64 KiB, so there is always some progress. Without
+ * room in the arena rows go one by one: slower, but done.
+ */
 static CUresult short_rows(const struct box *box, struct stream *stream)
 {
     const uint64_t all = box->height * box->width, most = PACK_BYTES / box->width;
@@ -255,7 +286,7 @@ static CUresult short_rows(const struct box *box, struct stream *stream)
     return r;
 }
 
-/* A box whose sides are checked. */
+/* A box whose sides are checked, by the fastest way that its sides allow. */
 static CUresult copy_box(const struct box *box, struct stream *stream)
 {
     if (is_empty(box)) {
@@ -281,7 +312,10 @@ CUresult copy_rows(CUDA_MEMCPY3D copy, struct stream *stream)
     return r == CUDA_SUCCESS ? copy_box(&box, stream) : r;
 }
 
-/* It has contexts where the ordinary copy has something reserved. */
+/*
+ * The structure for copies between contexts is that of the ordinary copy, with contexts where that
+ * one has two reserved fields.
+ */
 static CUresult without_contexts(const CUDA_MEMCPY3D_PEER *copy, CUDA_MEMCPY3D *same)
 {
     static_assert(sizeof(*same) == sizeof(*copy), "the same but for that");

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The device. All that is asked here is answered without the host. */
+/*
+ * The device. All that is asked here is answered without the host, from what cuInit() has asked
+ * for: programs read dozens of attributes when they start.
+ */
 
 #include <limits.h>
 #include <stdio.h>
@@ -18,7 +21,7 @@ CUresult guest_cuDeviceGet(CUdevice *device, int ordinal)
     return CUDA_SUCCESS;
 }
 
-/* Copies a text that is cut where there is no room for it. */
+/* Copies a text that is cut where there is no room for it, with its NUL in any case. */
 static CUresult give_text(char *to, int length, const char *text, CUdevice device)
 {
     if (!to || length <= 0) {
@@ -41,6 +44,10 @@ CUresult guest_cuDeviceGetPCIBusId(char *id, int length, CUdevice device)
     return give_text(id, length, cuda.pci_bus_id, device);
 }
 
+/*
+ * CUDA takes [domain]:[bus]:[device].[function], the same without the function, and without the
+ * domain. All numbers are hexadecimal. They are compared as numbers: "0000:01:00.0" is "0:1:0.0".
+ */
 CUresult guest_cuDeviceGetByPCIBusId(CUdevice *device, const char *id)
 {
     unsigned domain = 0, bus, slot, function = 0, own[4];
@@ -48,6 +55,7 @@ CUresult guest_cuDeviceGetByPCIBusId(CUdevice *device, const char *id)
     int fields;
 
     fields = sscanf(id, form, &domain, &bus, &slot, &function);
+    /* Two numbers and a dot: the first form has taken the bus for a domain. */
     if (fields < 3) {
         domain = 0;
         if (sscanf(id, "%x:%x.%x", &bus, &slot, &function) < 2) {
@@ -62,7 +70,7 @@ CUresult guest_cuDeviceGetByPCIBusId(CUdevice *device, const char *id)
     return CUDA_SUCCESS;
 }
 
-/* Of Windows. */
+/* A locally unique identifier is something of Windows. */
 CUresult guest_cuDeviceGetLuid(char *luid, unsigned int *node_mask, CUdevice device)
 {
     (void)luid;
@@ -72,6 +80,7 @@ CUresult guest_cuDeviceGetLuid(char *luid, unsigned int *node_mask, CUdevice dev
 
 CUresult guest_cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
+    /* A negative one is too large as an unsigned number. */
     if ((unsigned)attribute >= ATTRIBUTES || cuda.attributes[attribute] == INT_MIN) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -82,6 +91,7 @@ CUresult guest_cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CU
     return CUDA_SUCCESS;
 }
 
+/* The old structure that attributes have replaced; all of it is among them. */
 CUresult guest_cuDeviceGetProperties(CUdevprop *properties, CUdevice device)
 {
     const int *a = cuda.attributes;
@@ -128,6 +138,7 @@ CUresult guest_cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer)
     return CUDA_SUCCESS;
 }
 
+/* See guest_cuCtxCreate_v3(). */
 CUresult guest_cuDeviceGetExecAffinitySupport(int *supported, CUexecAffinityType type,
                                               CUdevice device)
 {

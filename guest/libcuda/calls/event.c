@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Events. */
+/*
+ * Events. They are the host's. Here it is decided whether one is a capture's, and what pools learn
+ * from it (model/event.c).
+ */
 
 #include <stdlib.h>
 
@@ -23,6 +26,7 @@ CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
     if ((flags & ~known) != 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    /* CUDA has it only without timing; with timing it is a mistake of the program's. */
     if (flags & CU_EVENT_INTERPROCESS) {
         return flags & CU_EVENT_DISABLE_TIMING ? REFUSE("cuEventCreate for several processes")
                                                : CUDA_ERROR_INVALID_VALUE;
@@ -31,6 +35,10 @@ CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
     if (!made) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    /*
+     * BLOCKING_SYNC says how to wait and is of no matter to the host: libvgpu polls first and then
+     * sleeps.
+     */
     r = result_of(vgpu_event_create(
         cuda.session, flags & CU_EVENT_DISABLE_TIMING ? VGPU_EVENT_NO_TIMING : 0, &handle));
     if (r == CUDA_SUCCESS && !object_add(&made->object, handle, context_current())) {
@@ -45,6 +53,10 @@ CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
     return CUDA_SUCCESS;
 }
 
+/*
+ * A capture that uses the event goes on: edges were drawn when the event was waited for. On the
+ * host what was posted with it is still done.
+ */
 CUresult guest_cuEventDestroy_v2(CUevent event)
 {
     struct event *known = object_find(HANDLE_EVENT, (uint64_t)(uintptr_t)event);
@@ -59,6 +71,11 @@ CUresult guest_cuEventDestroy_v2(CUevent event)
     return r;
 }
 
+/*
+ * From now on it stands for work of the host's, so it is no capture's any more. The position is
+ * read before the event is posted: all blocks that were freed by then are freed before it in the
+ * stream. Without any (0) nothing has to be noted.
+ */
 CUresult guest_cuEventRecord(CUevent event, struct stream *stream)
 {
     uint64_t recorded;
@@ -85,6 +102,10 @@ CUresult captured_record(CUevent event, struct stream *stream)
     return r == CUDA_SUCCESS ? capture_record(stream->object.handle, recorded) : r;
 }
 
+/*
+ * EXTERNAL asks for a node that records the event at each launch, instead of an edge of the
+ * capture. The wire has no such node.
+ */
 CUresult captured_record_with(CUevent event, struct stream *stream, unsigned flags)
 {
     if (flags == CU_EVENT_RECORD_EXTERNAL) {
@@ -100,6 +121,10 @@ CUresult guest_cuEventRecordWithFlags(CUevent event, struct stream *stream, unsi
                                             : CUDA_ERROR_INVALID_VALUE;
 }
 
+/*
+ * Captures come first: a wait can bring a stream into one, though the stream is not captured yet.
+ * The host has an event that was never recorded count as one that has happened, like CUDA.
+ */
 CUresult guest_cuStreamWaitEvent(struct stream *stream, CUevent event, unsigned int flags)
 {
     uint64_t waited;
@@ -121,6 +146,10 @@ CUresult guest_cuStreamWaitEvent(struct stream *stream, CUevent event, unsigned 
                : r;
 }
 
+/*
+ * The note of the event is read before the host is asked, so that it is never newer than the record
+ * that the answer is about. Asking is not safe beside a capture of this thread, as CUDA has it.
+ */
 CUresult guest_cuEventQuery(CUevent event)
 {
     struct record record;
@@ -148,6 +177,10 @@ CUresult guest_cuEventSynchronize(CUevent event)
                : r;
 }
 
+/*
+ * In milliseconds; NOT_READY while one of them has not happened, INVALID_HANDLE for one without
+ * timing.
+ */
 CUresult guest_cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
 {
     uint64_t first, last;

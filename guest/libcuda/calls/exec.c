@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Executable graphs, as programs make, launch and change them. */
+/*
+ * Executable graphs, as programs make, launch and change them. The calls differ in how they name
+ * what they change; model/exec.c changes it.
+ *
+ * `work` is made and handed on in one expression: exec_change_node() gets the result of making it,
+ * and where that is an error does not look at it.
+ */
 
 #include "guest/libcuda/model/exec.h"
 #include "guest/libcuda/calls/families.h"
@@ -11,6 +17,10 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
 
+/*
+ * Before CUDA 12 there were a node and a text for errors. The host does not tell which node was
+ * wrong.
+ */
 CUresult guest_cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, CUgraphNode *error_node,
                                   char *log, size_t log_bytes)
 {
@@ -23,6 +33,7 @@ CUresult guest_cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, CUgraphNode 
     return exec_instantiate(exec, graph, 0);
 }
 
+/* UPLOAD needs a stream to upload in, which only the call with a structure of parameters has. */
 CUresult guest_cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph,
                                            unsigned long long flags)
 {
@@ -60,6 +71,7 @@ CUresult guest_cuGraphUpload(CUgraphExec exec, struct stream *stream)
 
 /* Updates ------------------------------------------------------------------------------------- */
 
+/* errorNode is of the new graph, which is the one that the program still has a handle for. */
 CUresult guest_cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph,
                                     CUgraphExecUpdateResultInfo *info)
 {
@@ -101,6 +113,7 @@ CUresult change_launched_kernel(CUgraphExec exec, CUgraphNode node, CUDA_KERNEL_
                  : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* The context only has to be there, or be NULL for the current one: all are one on the host. */
 CUresult guest_cuGraphExecMemcpyNodeSetParams(CUgraphExec exec, CUgraphNode node,
                                               const CUDA_MEMCPY3D *copy, CUcontext context)
 {
@@ -148,7 +161,10 @@ CUresult guest_cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node,
                  : CUDA_ERROR_INVALID_VALUE;
 }
 
-/* Whether a node can be switched off at all. */
+/*
+ * CUDA lets kernels, copies and fills be switched off, and no other nodes. The rest of the graph
+ * goes on as if the node did nothing.
+ */
 static bool has_switch(const struct node *node)
 {
     return node && (node->work.type == CU_GRAPH_NODE_TYPE_KERNEL ||

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Fills: of one line of elements, and of rows of them. */
+/*
+ * Fills: of one line of elements, and of rows of them. They are posted. CUDA lets synchronous ones
+ * of device memory return early as well, so nothing here waits.
+ */
 #include "guest/libcuda/calls/families.h"
 #include "guest/libcuda/model/box.h"
 #include "guest/libcuda/model/memory.h"
@@ -8,6 +11,10 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/ring-calls.h"
 
+/*
+ * The address has to be a multiple of the element, and the memory has to be there, or CUDA says
+ * INVALID_VALUE at once. With no elements only the alignment counts.
+ */
 CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t count,
                    struct stream *stream)
 {
@@ -23,6 +30,7 @@ CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t coun
                                           : r;
 }
 
+/* `width` is in elements and `pitch` in bytes, as CUDA has them. */
 CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
                    size_t height, struct stream *stream)
 {
@@ -35,6 +43,7 @@ CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned elemen
                : r;
 }
 
+/* A line is one row: the entries in api/memory.api give it height 1 and pitch 0. */
 CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
                        size_t height, struct stream *stream)
 {

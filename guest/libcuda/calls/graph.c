@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Graphs and their edges, as programs make and read them. */
+/*
+ * Graphs and their edges, as programs make and read them. Handles are looked up before anything
+ * else: one that is gone is INVALID_VALUE, and nobody looks at memory behind it.
+ */
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +27,7 @@ CUresult guest_cuGraphDestroy(CUgraph graph)
 {
     struct graph *known = graph_find(graph);
 
+    /* A graph that belongs to a node goes with the node. */
     if (!known || known->inner) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -48,6 +52,7 @@ CUresult guest_cuGraphNodeFindInClone(CUgraphNode *node, CUgraphNode original, C
     const struct graph *graph = graph_find(clone);
     struct node *twin = known && graph ? graph_twin(graph, known) : NULL;
 
+    /* A copy has the id of its original, so the original's own graph is found out by comparing. */
     if (!node || !twin || twin == known) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -68,7 +73,11 @@ CUresult guest_cuGraphDestroyNode(CUgraphNode node)
 
 /* Lists --------------------------------------------------------------------------------------- */
 
-/* Gives as many as there is room for; with NULL how many there are. */
+/*
+ * CUDA has all lists asked for in two steps: with NULL for how many there are, then with room for
+ * so many. More than there is room for is left out; what is left of the room becomes NULL. `second`
+ * is for edges, which have two nodes each.
+ */
 struct list {
     CUgraphNode *nodes, *second;
     size_t room, count;
@@ -100,6 +109,7 @@ static CUresult give_list(const struct list *list, CUgraphEdgeData *edges, size_
             list->second[i] = NULL;
         }
     }
+    /* No edge has data, and all zero is how CUDA says that. */
     if (edges) {
         memset(edges, 0, given * sizeof(*edges));
     }
@@ -143,6 +153,7 @@ CUresult guest_cuGraphGetEdges_v2(CUgraph graph, CUgraphNode *from, CUgraphNode 
     const struct graph *known = graph_find(graph);
     struct list list = {.nodes = from, .second = to, .room = count ? *count : 0};
 
+    /* Both ends are asked for or neither. */
     if (!known || !count || !from != !to) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -169,6 +180,7 @@ CUresult guest_cuGraphNodeGetDependencies_v2(CUgraphNode node, CUgraphNode *node
     return give_list(&list, edges, count);
 }
 
+/* Edges are kept at their ends, so all nodes are looked through. */
 CUresult guest_cuGraphNodeGetDependentNodes_v2(CUgraphNode node, CUgraphNode *nodes,
                                                CUgraphEdgeData *edges, size_t *count)
 {
@@ -188,7 +200,10 @@ CUresult guest_cuGraphNodeGetDependentNodes_v2(CUgraphNode node, CUgraphNode *no
 
 /* Edges --------------------------------------------------------------------------------------- */
 
-/* Nothing is changed where one of them is wrong. */
+/*
+ * Nothing is changed where one of them is wrong. `there`: the edges have to exist, or must not. A
+ * pair that is in the list twice passes, as the graph is looked at before the first is added.
+ */
 static CUresult check_pairs(const struct graph *graph, const CUgraphNode *from,
                             const CUgraphNode *to, size_t count, bool there)
 {
@@ -206,6 +221,7 @@ static CUresult check_pairs(const struct graph *graph, const CUgraphNode *from,
     return CUDA_SUCCESS;
 }
 
+/* A ring is found when the graph is made executable. Only a lack of memory stops this half way. */
 CUresult guest_cuGraphAddDependencies_v2(CUgraph graph, const CUgraphNode *from,
                                          const CUgraphNode *to, const CUgraphEdgeData *edges,
                                          size_t count)

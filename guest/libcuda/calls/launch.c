@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Launches of kernels and of functions of the program's. */
+/*
+ * Launches of kernels and of functions of the program's. cuLaunchKernel() is the call that programs
+ * make most often: what it adds to model/kernel.c is a look at whether its stream is captured.
+ */
 
 #include <limits.h>
 
@@ -22,6 +25,7 @@ static CUresult launch_in(const struct launch *launch, const struct stream *stre
     if (stream_captured(stream)) {
         return capture_add(stream->object.handle, kernel_make(launch, &work.kernel), &work);
     }
+    /* The default stream is refused while streams are captured that wait for it. */
     r = stream_allows(stream);
     return r == CUDA_SUCCESS ? launch_kernel(launch, stream->object.handle) : r;
 }
@@ -41,7 +45,12 @@ CUresult guest_cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned
         stream);
 }
 
-/* Whether all blocks fit the GPU at once, as those of a cooperative launch must. */
+/*
+ * Whether all blocks fit the GPU at once, as those of a cooperative launch must: they wait for each
+ * other, and blocks that do not run yet would be waited for in vain. CUDA tells that at once, so
+ * the host is asked, which makes this launch slower than others. The products cannot overflow with
+ * sizes that the GPU has, and others are refused by the launch itself afterwards.
+ */
 static CUresult check_cooperative(CUfunction function, const struct shape *shape)
 {
     const uint64_t blocks = (uint64_t)shape->grid[0] * shape->grid[1] * shape->grid[2];
@@ -62,6 +71,10 @@ static CUresult check_cooperative(CUfunction function, const struct shape *shape
     return r;
 }
 
+/*
+ * Attributes go to the host as their bytes. Some hold a handle of an event, or ask for a node's
+ * handle, which mean nothing there; these are refused.
+ */
 static CUresult check_attributes(const CUlaunchConfig *config, CUfunction function,
                                  const struct shape *shape)
 {
@@ -108,11 +121,16 @@ CUresult guest_cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction functio
     };
     r = check_attributes(config, function, &l.shape);
     if (r == CUDA_SUCCESS) {
+        /*
+         * The stream is in a structure, so the exported function could not find it: it hands over
+         * which default stream its variant means.
+         */
         r = stream_find(config->hStream ? config->hStream : default_stream, &stream);
     }
     return r == CUDA_SUCCESS ? launch_in(&l, stream) : r;
 }
 
+/* An attribute of a launch says the same as this older call. */
 CUresult guest_cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x,
                                          unsigned int grid_y, unsigned int grid_z,
                                          unsigned int block_x, unsigned int block_y,
@@ -145,12 +163,17 @@ CUresult captured_host(CUhostFn function, void *argument, struct stream *stream)
     return capture_add(stream->object.handle, work_host(&host, &work), &work);
 }
 
+/* cuLaunchHostFunc() functions get no stream, so none is kept. */
 CUresult guest_cuLaunchHostFunc(struct stream *stream, CUhostFn function, void *argument)
 {
     return stream_add_callback(stream, NULL,
                                (struct callback){.function = function, .argument = argument});
 }
 
+/*
+ * The callback is told its stream as the program calls it, CU_STREAM_PER_THREAD say, hence this
+ * call gets what the program passed. CUDA does not let it be captured.
+ */
 CUresult guest_cuStreamAddCallback(CUstream stream, CUstreamCallback callback, void *argument,
                                    unsigned int flags)
 {

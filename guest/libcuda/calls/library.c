@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* How the library begins and ends, and what it says of itself. */
+/*
+ * How the library begins and ends, and what it says of itself.
+ *
+ * cuInit() opens the session, in a guest by the PCI device, and with VGPU_HOST by the mediator's
+ * socket on the host itself. It may be called again and by several threads. A failed one leaves the
+ * library as it was, so a later one may succeed, when the mediator has been started say.
+ *
+ * The session ends with the process, or when the library is unloaded; nothing ends it before. A
+ * child of fork() cannot use the session of its parent: calls there answer NOT_INITIALIZED, as with
+ * CUDA.
+ */
 
 #include <pthread.h>
 #include <stdio.h>
@@ -17,6 +27,9 @@
 
 #define VGPU_DEFAULT_SHM (UINT64_C(256) << 20)
 
+/*
+ * Held while the session is opened, which may take a fraction of a second: the others wait for it.
+ */
 static pthread_mutex_t life_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* A number from the environment, or what there is without it. */
@@ -42,7 +55,10 @@ static bool check_choice(const char *variable, const char *const *choices, unsig
     return !text || text[0] == '\0';
 }
 
-/* Whether a variable of the environment is a number, where it is there. */
+/*
+ * Whether a variable of the environment is a number, where it is there: decimal, or with 0x or 0 in
+ * front. strtoull() takes a minus sign for a very large number.
+ */
 static bool check_number(const char *variable)
 {
     const char *text = getenv(variable);
@@ -55,7 +71,10 @@ static bool check_number(const char *variable)
     return *end == '\0' && text[0] != '-';
 }
 
-/* Says which variable is not what it may be; NULL: all are. */
+/*
+ * Says which variable is not as it may be; NULL: all are. A typing error is an error and no
+ * default: a program with the wrong priority would be hard to find out.
+ */
 static const char *wrong_variable(unsigned *priority)
 {
     static const char *const priorities[] = {"low", "medium", "high"};
@@ -71,7 +90,11 @@ static const char *wrong_variable(unsigned *priority)
     return pool && pool[0] != '\0' && pool[1] != '\0' ? "VGPU_POOL is one letter" : NULL;
 }
 
-/* How a process on the host itself reaches the mediator: VGPU_HOST is its socket. */
+/*
+ * How a process on the host itself reaches the mediator: VGPU_HOST is its socket. It is a VM of its
+ * own there, whose number must not be that of another one that is attached. Without a setting it is
+ * a million and the process's id. VGPU_SHM_MIB is in MiB, 256 without it.
+ */
 static struct vgpu_host_options host_options(const char *socket, unsigned priority)
 {
     const char *pool = getenv("VGPU_POOL");
@@ -86,6 +109,11 @@ static struct vgpu_host_options host_options(const char *socket, unsigned priori
     };
 }
 
+/*
+ * On the host the process has all the shared memory to itself, and takes half of it. In a guest
+ * others may come, and 0 lets libvgpu take its share of the free part. VGPU_ARENA_MIB says how many
+ * MiB instead.
+ */
 static int open_session(unsigned priority)
 {
     const char *socket = getenv("VGPU_HOST");
@@ -101,7 +129,11 @@ static int open_session(unsigned priority)
     return vgpu_session_open(&options, &cuda.session);
 }
 
-/* Asks for all that does not change. */
+/*
+ * Asks for all that does not change, in three calls instead of one for each question of the
+ * program's. Revision 1 is assumed for the first call itself: without that it would not be sent.
+ * Texts are the host's, so they are ended here.
+ */
 static CUresult say_hello(void)
 {
     CUresult r;
@@ -117,7 +149,11 @@ static CUresult say_hello(void)
     return r == CUDA_SUCCESS ? call_device_attributes(cuda.attributes, ATTRIBUTES) : r;
 }
 
-/* What is said of an open that failed: a reason that a program's own message will not have. */
+/*
+ * The reason why an open failed, which the program's own message will not have. Only where somebody
+ * has set something up for this library: a program that tries CUDA and goes on without it has to
+ * stay quiet.
+ */
 static CUresult no_device(const char *why)
 {
     if (getenv("VGPU_HOST") || getenv("VGPU_ADDRESS") || getenv("VGPU_VERBOSE")) {
@@ -126,6 +162,7 @@ static CUresult no_device(const char *why)
     return CUDA_ERROR_NO_DEVICE;
 }
 
+/* Runs in the child, in its one thread, so no lock is needed. Locks may be held for ever there. */
 static void child_of_fork(void)
 {
     if (cuda.life == CUDA_RUNNING) {
@@ -155,6 +192,7 @@ static CUresult begin_session(void)
     }
     pthread_atfork(NULL, NULL, child_of_fork);
     device_tell_truth();
+    /* Last: a thread that reads RUNNING reads all else that was stored before, see enter_init(). */
     shared_store_release(&cuda.life, CUDA_RUNNING);
     return CUDA_SUCCESS;
 }
@@ -176,7 +214,11 @@ CUresult guest_cuInit(unsigned int flags)
     return r;
 }
 
-/* At exit, and when the library is unloaded. Threads that are still in a call find it ended. */
+/*
+ * At exit, and when the library is unloaded. Threads that are still in a call find it ended:
+ * nothing that they may use is freed. The mediator ends the worker, and the driver frees what the
+ * session had. Without a lock, since such a thread might hold it.
+ */
 __attribute__((destructor)) static void end_session(void)
 {
     if (shared_load_acquire(&cuda.life) == CUDA_RUNNING) {
@@ -186,6 +228,11 @@ __attribute__((destructor)) static void end_session(void)
     }
 }
 
+/*
+ * 1000 times the major and 10 times the minor number; allowed before cuInit(). No newer than this
+ * library, whose functions it stands for, and no newer than the host's driver, which has to do the
+ * work.
+ */
 CUresult guest_cuDriverGetVersion(int *version)
 {
     *version = CUDA_VERSION;

@@ -76,7 +76,7 @@ static struct allocation *find_handle(CUmemGenericAllocationHandle handle)
     return allocation && allocation->handles > 0 ? allocation : NULL;
 }
 
-/* With the mutex. */
+/* CUDA lets a program release its handle while the memory is mapped. With the mutex. */
 static CUresult drop_if_unused(struct allocation *allocation)
 {
     const CUallocation handle = (CUallocation)(uintptr_t)allocation->object.handle;
@@ -101,7 +101,7 @@ static CUresult check_prop(const CUmemAllocationProp *prop)
         prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
         return REFUSE("cuMemCreate of memory that is not the device's");
     }
-    /* Programs ask for descriptors in advance; to have one is refused. */
+    /* Programs ask for descriptors in advance and may never need one; to export one is refused. */
     if (prop->requestedHandleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) {
         return REFUSE("cuMemCreate for several processes");
     }
@@ -165,6 +165,7 @@ CUresult guest_cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t al
     return CUDA_SUCCESS;
 }
 
+/* They stay reserved in this process: the host may give them to the next range. */
 CUresult guest_cuMemAddressFree(CUdeviceptr address, size_t bytes)
 {
     CUresult r = CUDA_ERROR_INVALID_VALUE;
@@ -327,7 +328,7 @@ CUresult guest_cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
     return r;
 }
 
-/* Whether just whole mappings lie in a row from one address to another. */
+/* Whether just whole mappings lie in a row: CUDA splits none when it unmaps. */
 static bool are_mappings(uint64_t address, uint64_t bytes)
 {
     const uint64_t end = address + bytes;

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Device memory, and memory of the program's that the GPU reaches. */
+/*
+ * Device memory, and memory of the program's that the GPU reaches.
+ *
+ * Each allocation is the host's, and is noted in the table of model/memory.c, by which all other
+ * calls know what an address is. Allocating and freeing may wait for the GPU, and CUDA forbids that
+ * beside captures that do not allow it (capture_allows()).
+ */
 
 #include <stdio.h>
 
@@ -23,6 +29,10 @@ CUresult guest_cuMemGetInfo_v2(size_t *available, size_t *total)
     CUresult r;
 
     r = result_of(vgpu_mem_info(cuda.session, &free_bytes, &all));
+    /*
+     * Spare chunks are the host's to free only when the GPU does nothing; a program that asks how
+     * much there is left can have them at once, as pool_give_up() waits for that.
+     */
     *available = free_bytes + spare_bytes();
     *total = all;
     return r;
@@ -58,6 +68,10 @@ CUresult guest_cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
     return CUDA_SUCCESS;
 }
 
+/*
+ * CUDA chooses a pitch by the size of elements, which is 4, 8 or 16. PITCH is a multiple of all
+ * three, so the size is checked and not used. `row < width`: it has wrapped.
+ */
 CUresult guest_cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width, size_t height,
                                   unsigned int element)
 {
@@ -77,7 +91,10 @@ CUresult guest_cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t wi
     return r;
 }
 
-/* The host's worker cannot have this process's page faults. */
+/*
+ * Managed memory moves when the processor touches it, by page faults of this process. These are the
+ * guest kernel's, and the driver on the host never sees them.
+ */
 CUresult guest_cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned int flags)
 {
     (void)address;
@@ -94,6 +111,7 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     if (address == 0) {
         return CUDA_SUCCESS;
     }
+    /* Only where an allocation begins: CUDA frees by its base address and not by one within. */
     if (!memory_find(address, &area) || area.address != address ||
         (area.kind != MEMORY_DEVICE && area.kind != MEMORY_POOLED)) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -102,8 +120,9 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    /* First, so that who gets the address next is not forgotten. */
+    /* First, so that the next owner of the address is not forgotten. */
     memory_drop(address);
+    /* cuMemFree() of such memory synchronises, so no stream uses the block and any may have it. */
     if (area.kind == MEMORY_POOLED) {
         r = result_of(vgpu_session_sync(cuda.session));
         pool_return(&area);
@@ -112,6 +131,7 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     return result_of(vgpu_mem_free(cuda.session, address));
 }
 
+/* Registered memory has no device address here, see below. */
 CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)
 {
     struct memory area;
@@ -130,6 +150,11 @@ CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdevic
 
 /* The program's own --------------------------------------------------------------------------- */
 
+/*
+ * Memory of the arena: it is mapped at the same address in the worker, and registered with the
+ * driver there, so one pointer serves this process and the GPU. All of it is portable and mapped,
+ * whatever the flags. WRITECOMBINED only asks for speed, and is ignored.
+ */
 CUresult guest_cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
 {
     struct vgpu_session *s = cuda.session;
@@ -175,13 +200,17 @@ CUresult guest_cuMemFreeHost(void *memory)
     if (!find_program_area(memory, MEMORY_HOST, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    /* Something may still use it. */
+    /*
+     * Something may still use it: a posted copy, or a kernel. The arena would hand the bytes to
+     * another.
+     */
     r = result_of(vgpu_session_sync(cuda.session));
     memory_drop(area.address);
     vgpu_pinned_free(cuda.session, memory);
     return r;
 }
 
+/* The same address; also for one in the middle of an allocation. */
 CUresult guest_cuMemHostGetDevicePointer_v2(CUdeviceptr *address, void *memory, unsigned int flags)
 {
     struct memory area;
@@ -207,7 +236,12 @@ CUresult guest_cuMemHostGetFlags(unsigned int *flags, void *memory)
     return CUDA_SUCCESS;
 }
 
-/* Copies from and to it go through the arena, as from and to any other. */
+/*
+ * The host's driver cannot reach this process's own pages. So registering is only noted: copies
+ * from and to such memory go through the arena, as from and to any other, and are done with it when
+ * they return. That is slower than with CUDA and otherwise right. Kernels could not use the memory,
+ * so to ask for its device pointer is refused.
+ */
 CUresult guest_cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags)
 {
     const uint64_t address = (uint64_t)(uintptr_t)memory;

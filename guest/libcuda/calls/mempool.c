@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Pools of device memory. */
+/*
+ * Pools of device memory, as programs use them; model/mempool.c has them. There is one device, so
+ * calls that name one, or a place for memory, can only mean that.
+ */
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +17,9 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/session.h"
 
+/*
+ * CUDA makes nodes of these that allocate at each launch of the graph. The wire has no such nodes.
+ */
 CUresult captured_memory(const struct stream *stream)
 {
     capture_spoil(stream->object.handle);
@@ -37,6 +43,10 @@ CUresult guest_cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmem
     return r;
 }
 
+/*
+ * Memory of cuMemAlloc() may be freed here as well. The host frees it behind all work of the
+ * session, and this call waits for that: more than the stream's order asks for.
+ */
 CUresult guest_cuMemFreeAsync(CUdeviceptr address, struct stream *stream)
 {
     struct memory area;
@@ -45,7 +55,10 @@ CUresult guest_cuMemFreeAsync(CUdeviceptr address, struct stream *stream)
         (area.kind != MEMORY_POOLED && area.kind != MEMORY_DEVICE)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    /* First, so that who gets the address next is not forgotten. */
+    /*
+     * First, so that the next owner of the address is not forgotten: once it is in the pool another
+     * thread may get it.
+     */
     memory_drop(address);
     if (area.kind == MEMORY_DEVICE) {
         return result_of(vgpu_mem_free(cuda.session, address));
@@ -120,13 +133,17 @@ CUresult guest_cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
     if (r != CUDA_SUCCESS) {
         return r;
     }
+    /* Of the size nothing is taken yet: the first allocation gets the first chunk. */
     *pool = pool_new(props->maxSize);
     return *pool ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 /* Attributes ---------------------------------------------------------------------------------- */
 
-/* With the mutex. */
+/*
+ * Three are of type int, which follow each other, all others 64 bits wide; a program passes a
+ * pointer to the one or the other. With the mutex.
+ */
 static CUresult get_attribute(const struct pool *pool, CUmemPool_attribute attribute, void *value)
 {
     uint64_t bytes;
@@ -184,7 +201,11 @@ static CUresult reset_peak(uint64_t *peak, uint64_t now, const void *value)
     return CUDA_SUCCESS;
 }
 
-/* With the mutex. */
+/*
+ * The flags for reuse are kept and nothing depends on them: they allow CUDA to find free blocks in
+ * more ways, and do not demand it. A lower threshold takes effect when blocks settle the next time.
+ * With the mutex.
+ */
 static CUresult set_attribute(struct pool *pool, CUmemPool_attribute attribute, const void *value)
 {
     switch (attribute) {
@@ -217,6 +238,7 @@ CUresult guest_cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr
     return r;
 }
 
+/* pool_unlock() in any case: pool_lock() takes the lock also where it finds no pool. */
 static bool is_pool(CUmemoryPool pool)
 {
     bool found;

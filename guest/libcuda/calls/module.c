@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Modules and libraries, functions and kernels. */
+/*
+ * Modules and libraries, functions and kernels. CUDA 12 has libraries, whose kernels are loaded for
+ * each context where they are used. All contexts are one on the host, so a library is a module
+ * here, which belongs to no context, and a kernel is one of its functions: handles are the same.
+ */
 
 #include <limits.h>
 #include <stdlib.h>
@@ -22,6 +26,7 @@ CUresult guest_cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodul
     size_t size = 0;
     CUresult r;
 
+    /* A program may ask for the address or the size alone. */
     if ((!address && !bytes)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -32,7 +37,10 @@ CUresult guest_cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodul
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    /* Where it is known already nothing is added. */
+    /*
+     * The area is noted, so that copies from and to the variable are taken for what they are. Where
+     * it is known already nothing is added.
+     */
     memory_add((struct memory){.address = found,
                                .bytes = size,
                                .context = known->object.context,
@@ -70,6 +78,7 @@ CUresult guest_cuFuncSetAttribute(CUfunction function, CUfunction_attribute attr
     return known ? function_set_attribute(known, attribute, value) : CUDA_ERROR_INVALID_HANDLE;
 }
 
+/* Answered without the host, from what launches need anyway. */
 CUresult guest_cuFuncGetParamInfo(CUfunction function, size_t index, size_t *offset, size_t *size)
 {
     const struct function *known = function_find(function);

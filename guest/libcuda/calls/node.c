@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The nodes of a graph: how programs add them, ask for what they do, and change it. */
+/*
+ * The nodes of a graph: how programs add them, ask for what they do, and change it.
+ *
+ * To add one takes three steps in each call: the list of those it follows is checked, the work is
+ * made of the parameters, and both go into the graph. An error of one step is handed to the next,
+ * which then does nothing, so that a call returns the first.
+ */
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +19,10 @@
 
 /* Adding -------------------------------------------------------------------------------------- */
 
+/*
+ * Before the work is made, which may take memory and ask the host. Whether the nodes are of this
+ * graph and in the list once is found out when the node is added.
+ */
 static CUresult check_new(const CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
                           size_t count)
 {
@@ -38,7 +48,10 @@ static struct node **find_nodes(const CUgraphNode *list, size_t count)
     return nodes;
 }
 
-/* Adds the work when it was made, `r`. */
+/*
+ * Adds the work when it was made, `r`. It becomes the node's, or is freed; *work is a copy whose
+ * pointers may still be read then, but no longer freed.
+ */
 static CUresult graph_add_node(CUresult r, struct work *work, CUgraphNode *node, CUgraph graph,
                                const CUgraphNode *follows, size_t count)
 {
@@ -139,6 +152,7 @@ CUresult guest_cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNod
         r = work_of(params, &work);
     }
     r = graph_add_node(r, &work, node, graph, follows, count);
+    /* CUDA tells the program here which clone of its graph the node has got. */
     if (r == CUDA_SUCCESS && work.type == CU_GRAPH_NODE_TYPE_GRAPH) {
         params->graph.graph = graph_handle(work.child);
     }
@@ -156,6 +170,7 @@ CUresult guest_cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph, const CUgraph
 
 /* Asking, and changing ------------------------------------------------------------------------ */
 
+/* To ask a node for parameters of another type is INVALID_VALUE. */
 static struct node *find_of(CUgraphNode node, CUgraphNodeType type)
 {
     struct node *known = node_find(node);
@@ -163,7 +178,10 @@ static struct node *find_of(CUgraphNode node, CUgraphNodeType type)
     return known && known->work.type == type ? known : NULL;
 }
 
-/* Puts work that was made, `r`, in place of the node's. */
+/*
+ * Puts work that was made, `r`, in place of the node's. Executable graphs that were made of this
+ * one before have copies and stay as they are.
+ */
 static CUresult change_node(CUresult r, struct node *node, struct work *work)
 {
     if (r == CUDA_SUCCESS) {
@@ -189,6 +207,10 @@ CUresult guest_cuGraphKernelNodeGetParams_v2(CUgraphNode node, CUDA_KERNEL_NODE_
         .blockDimY = kernel->shape.block[1],
         .blockDimZ = kernel->shape.block[2],
         .sharedMemBytes = kernel->shape.shared_bytes,
+        /*
+         * Pointers into the node's own copy, good until the node is changed or gone. CUDA has them
+         * so too.
+         */
         .kernelParams = kernel->param_list,
     };
     return CUDA_SUCCESS;
@@ -272,6 +294,9 @@ CUresult guest_cuGraphHostNodeSetParams(CUgraphNode node, const CUDA_HOST_NODE_P
     return known ? change_node(work_host(params, &work), known, &work) : CUDA_ERROR_INVALID_VALUE;
 }
 
+/*
+ * The node's own graph and no copy of it: what a program changes there changes what the node does.
+ */
 CUresult guest_cuGraphChildGraphNodeGetGraph(CUgraphNode node, CUgraph *graph)
 {
     const struct node *known = find_of(node, CU_GRAPH_NODE_TYPE_GRAPH);
@@ -283,6 +308,7 @@ CUresult guest_cuGraphChildGraphNodeGetGraph(CUgraphNode node, CUgraph *graph)
     return CUDA_SUCCESS;
 }
 
+/* A node keeps its type, so the type in the structure has to be that. */
 CUresult guest_cuGraphNodeSetParams(CUgraphNode node, CUgraphNodeParams *params)
 {
     struct node *known = params ? find_of(node, params->type) : NULL;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* How many blocks of a kernel fit the GPU. */
+/*
+ * How many blocks of a kernel fit the GPU. How many fit one multiprocessor the host's driver says,
+ * for a function and a block size; what CUDA's library makes of that is worked out here.
+ */
 
 #include <limits.h>
 
@@ -11,7 +14,10 @@
 
 /*
  * The block size with which most threads are on the GPU; of several the largest. Sizes are whole
- * warps, but for a limit that is none.
+ * warps, but for a limit that is none: with a limit of 100 and warps of 32, they are 100, 96, 64
+ * and 32. Each size is a question to the host, at most 32 of them with blocks of 1,024 threads.
+ *
+ * `shared_of` is the program's, and says how much dynamic shared memory a block of a size needs.
  */
 CUresult guest_cuOccupancyMaxPotentialBlockSizeWithFlags(int *min_grid, int *block_size,
                                                          CUfunction function,
@@ -34,6 +40,7 @@ CUresult guest_cuOccupancyMaxPotentialBlockSizeWithFlags(int *min_grid, int *blo
 
         r = call_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
             &blocks, function, size, shared_of ? shared_of(size) : shared_bytes, flags);
+        /* Larger sizes come first, so of equally good ones the first stays. */
         if (blocks * size > most) {
             most = blocks * size;
             best_blocks = blocks;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What a pointer is. */
+/*
+ * What a pointer is: answered from the table of areas, without the host. Programs ask this often,
+ * to tell device memory from their own.
+ */
 
 #include <string.h>
 
@@ -37,6 +40,11 @@ static size_t attribute_bytes(CUpointer_attribute attribute)
     }
 }
 
+/*
+ * All values are made as 64 bits; of those with 4 bytes the caller copies the low ones, which come
+ * first on the machines that this runs on. What is not named here is 0: not managed, device 0, no
+ * handles to export.
+ */
 static CUresult pointer_attribute(const struct memory *area, CUpointer_attribute attribute,
                                   uint64_t address, uint64_t *value)
 {
@@ -50,15 +58,18 @@ static CUresult pointer_attribute(const struct memory *area, CUpointer_attribute
         break;
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
         *value = address;
+        /* The GPU does not reach memory that was only registered. */
         return area->kind == MEMORY_REGISTERED ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
         *value = address;
+        /* And this process does not reach the device's. */
         return area->kind < MEMORY_HOST ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
         *value = area->id;
         break;
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+        /* Of mapped memory it is the reserved range, which may hold several mappings. */
         *value = area->range_bytes > 0 ? area->range : area->address;
         break;
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
@@ -102,7 +113,11 @@ CUresult guest_cuPointerGetAttribute(void *data, CUpointer_attribute attribute, 
     return r;
 }
 
-/* Attributes that a pointer does not have are 0. */
+/*
+ * Attributes that a pointer does not have are 0. Unlike the call for one attribute this takes any
+ * pointer: programs use it to find out whether one is CUDA's, by its type (0: it is not) or its
+ * device (-2: it has none).
+ */
 CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attributes,
                                       void **data, CUdeviceptr address)
 {
@@ -130,7 +145,10 @@ CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *a
     return CUDA_SUCCESS;
 }
 
-/* Synchronous copies always are, so there is nothing to set. */
+/*
+ * SYNC_MEMOPS asks that synchronous copies of this memory always are. They are here, so there is
+ * nothing to set. CUDA lets no other attribute be set.
+ */
 CUresult guest_cuPointerSetAttribute(const void *value, CUpointer_attribute attribute,
                                      CUdeviceptr address)
 {

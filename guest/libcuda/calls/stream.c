@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Streams. */
+/*
+ * Streams: made, asked, and waited for. The exported functions find the stream, and refuse a
+ * captured one where CUDA does, before they come here.
+ *
+ * Whoever waits for a stream tells the pools. The position is read before the wait: a block that
+ * another thread frees in the stream meanwhile has a later one, and may be freed behind the work
+ * that was waited for.
+ */
 
 #include "guest/libcuda/model/stream.h"
 #include "guest/libcuda/calls/guest-calls.h"
@@ -23,6 +30,7 @@ CUresult guest_cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, 
     return r;
 }
 
+/* There are no green contexts, which have a part of the GPU for themselves. */
 CUresult guest_cuStreamGetCtx_v2(struct stream *stream, CUcontext *context, CUgreenCtx *green)
 {
     if (green) {
@@ -32,7 +40,10 @@ CUresult guest_cuStreamGetCtx_v2(struct stream *stream, CUcontext *context, CUgr
     return CUDA_SUCCESS;
 }
 
-/* What a wait for a stream has found; pools learn that all before `position` is done. */
+/*
+ * Gives on the result of a wait for a stream; after a good one pools learn that all before
+ * `position` is done.
+ */
 static CUresult stream_passed(const struct stream *stream, uint64_t position, CUresult r)
 {
     if (r == CUDA_SUCCESS) {
@@ -49,6 +60,7 @@ CUresult guest_cuStreamSynchronize(struct stream *stream)
                          result_of(vgpu_stream_sync(cuda.session, stream->object.handle)));
 }
 
+/* NOT_READY is no error: it does not stay, and is not told by the next call. */
 CUresult guest_cuStreamQuery(struct stream *stream)
 {
     const uint64_t position = pool_position();
