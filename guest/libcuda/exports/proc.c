@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* How programs find functions by name, see proc.h. */
+/*
+ * How programs find functions by name, see proc.h.
+ *
+ * cuGetProcAddress() is given a name without its version, "cuMemAlloc" say, and the version of CUDA
+ * that the program was made for, 12040 for 12.4. It gets the newest function of that name which
+ * that version has: cuMemAlloc_v2 there, since 3.2. So a program keeps the functions that it was
+ * compiled for when the library gets newer.
+ */
 #include "guest/libcuda/exports/proc.h"
 
 #include <stdbool.h>
@@ -8,7 +15,7 @@
 
 #include "guest/libcuda/calls/guest-calls.h"
 
-/* The first entry of a name, or NULL. */
+/* The first entry of a name, or NULL. Names are sorted as strcmp() has it (emit_guest.py). */
 static const struct entry *find_entry(const struct entries *all, const char *name)
 {
     unsigned low = 0, high = all->count;
@@ -25,7 +32,11 @@ static const struct entry *find_entry(const struct entries *all, const char *nam
     return low < all->count && strcmp(all->entry[low].name, name) == 0 ? &all->entry[low] : NULL;
 }
 
-/* The newest function of a name that a version of CUDA has. */
+/*
+ * The newest function of a name that a version of CUDA has. Versions ascend, so the last that is
+ * not too new stays. `own`: the variant whose default stream is the thread's own, where there is
+ * one; it may have come with a later version than the function.
+ */
 static void *find_proc(const struct entries *all, const struct entry *entry, int version, bool own)
 {
     const char *name = entry->name;
@@ -41,6 +52,10 @@ static void *find_proc(const struct entries *all, const struct entry *entry, int
     return found;
 }
 
+/*
+ * Flags say which default stream the program wants. Without any it is the stream of the function
+ * that was called: cuGetProcAddress_v2_ptsz() hands out variants with the thread's own.
+ */
 CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int version,
                                    cuuint64_t flags, CUdriverProcAddressQueryResult *status,
                                    CUstream default_stream, const struct entries *all)
@@ -68,6 +83,9 @@ CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int vers
     return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
+/*
+ * NVIDIA's own libraries get undocumented tables of functions here, by their ids. There are none.
+ */
 CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
 {
     static int said;

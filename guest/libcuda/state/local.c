@@ -28,7 +28,10 @@ static struct place *places;
 static uint32_t place_count, place_room;
 static uint32_t first_free = NO_PLACE;
 
-/* A free place, or NO_PLACE when memory is short. With the mutex. */
+/*
+ * A free place, or NO_PLACE when memory is short. The last that was given back comes first, so the
+ * table stays small; the generation tells its handles apart. With the mutex.
+ */
 static uint32_t claim_place(void)
 {
     uint32_t index = first_free;
@@ -51,7 +54,11 @@ static uint32_t claim_place(void)
     return place_count++;
 }
 
-/* The place of a handle that is in use, NULL when it is not. With the mutex. */
+/*
+ * The place of a handle that is in use, NULL when it is not. Any number may come here: a place
+ * beyond all, a generation that has passed, or the address of something else that a program has
+ * cast. With the mutex.
+ */
 static struct place *place_behind(uint64_t handle)
 {
     const uint64_t index = (handle & UINT32_MAX) - 1; /* of 0 beyond all */
@@ -73,6 +80,10 @@ uint64_t local_add(enum local_type type, void *thing)
     if (index != NO_PLACE) {
         places[index].thing = thing;
         places[index].type = type;
+        /*
+         * The type is at least 1, so no handle is 0, and none is an address of this process: these
+         * end below bit 56.
+         */
         handle = (uint64_t)type << 56 | (uint64_t)places[index].generation << 32 | (index + 1);
     }
     pthread_mutex_unlock(&mutex);
@@ -84,6 +95,7 @@ void *local_find(enum local_type type, uint64_t handle)
     const struct place *place;
     void *thing = NULL;
 
+    /* Without the lock: NULL is asked for often. */
     if (handle >> 56 != (uint64_t)type) {
         return NULL;
     }

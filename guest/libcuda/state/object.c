@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Objects by their handles, see object.h. */
+/*
+ * Objects by their handles, see object.h.
+ *
+ * The worker gives its handles indexes that are small and are used again, so a table by index is
+ * dense. Two steps, chunks that are made when needed and never freed, let it grow while other
+ * threads look into it without a lock. 64 chunks of 1,024 are as many handles as a session may have
+ * on the host.
+ *
+ * All objects are in one list besides, to find those of a context when it ends.
+ */
 #include "guest/libcuda/state/object.h"
 
 #include <pthread.h>
@@ -24,6 +33,7 @@ static struct object **object_place(uint64_t handle)
     if (index >= CHUNK * CHUNKS) {
         return NULL;
     }
+    /* Pairs with the release in make_place(): who sees the chunk sees that it is empty. */
     chunk = __atomic_load_n(&chunks[index / CHUNK], __ATOMIC_ACQUIRE);
     return chunk ? &chunk[index % CHUNK] : NULL;
 }
@@ -45,6 +55,11 @@ static struct object **make_place(uint64_t handle)
     return object_place(handle);
 }
 
+/*
+ * The place may still hold an object that was destroyed on the host and is about to be dropped here
+ * by another thread: the host has given its index to this one already. It is overwritten, and
+ * object_drop() leaves the place alone then.
+ */
 bool object_add(struct object *object, uint64_t handle, struct context *context)
 {
     struct object **place;
@@ -71,6 +86,10 @@ void *object_find(enum handle_type type, uint64_t handle)
     struct object **place = object_place(handle);
     struct object *object = place ? __atomic_load_n(place, __ATOMIC_ACQUIRE) : NULL;
 
+    /*
+     * The whole handle is compared, its generation too: an index alone may be that of a later
+     * object.
+     */
     return object && object->handle == handle && vgpu_handle_type(handle) == (uint32_t)type ? object
                                                                                             : NULL;
 }
@@ -81,6 +100,7 @@ void object_drop(struct object *object)
 
     pthread_mutex_lock(&mutex);
     place = object_place(object->handle);
+    /* Otherwise a newer object has the place, see object_add(). */
     if (place && *place == object) {
         __atomic_store_n(place, NULL, __ATOMIC_RELEASE);
     }
@@ -92,6 +112,7 @@ void object_drop(struct object *object)
     free(object);
 }
 
+/* From the front, for each one: contexts end rarely, and what is found is dropped next. */
 void *object_of(const struct context *context, enum handle_type type)
 {
     struct object *object;

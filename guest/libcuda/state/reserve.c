@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Reserved addresses, see reserve.h. Whole blocks are, as drivers allocate device memory. */
+/*
+ * Reserved addresses, see reserve.h.
+ *
+ * Whole blocks of 2 MiB are reserved, as drivers allocate device memory in such: small allocations
+ * in one block are one reservation. It is a mapping without access and without memory behind it
+ * (PROT_NONE, NORESERVE), so it costs addresses only. It is kept when the device memory is freed,
+ * since the driver gives the same addresses again and again, and asking costs a system call.
+ *
+ * What is reserved is a list of runs of blocks, ascending; neighbours are not joined.
+ */
 #include "guest/libcuda/state/reserve.h"
 
 #include <errno.h>
@@ -23,7 +32,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows
 static struct run *runs;
 static size_t run_count, run_room;
 
-/* The first run that ends behind a block. */
+/* The first run that ends behind a block: the one that has it, or the next. With the mutex. */
 static size_t find_reserved(uint64_t block)
 {
     size_t low = 0, high = run_count;
@@ -40,7 +49,9 @@ static size_t find_reserved(uint64_t block)
     return low;
 }
 
-/* Remembers blocks at a place of the list. Without memory for that they are reserved all the same.
+/*
+ * Remembers blocks at a place of the list. Without memory for that they are reserved all the same;
+ * the next who asks for them finds them taken, and asks the host for another place. With the mutex.
  */
 static void add_run(size_t place, uint64_t first, uint64_t end)
 {
@@ -60,7 +71,11 @@ static void add_run(size_t place, uint64_t first, uint64_t end)
     runs[place] = (struct run){first, end};
 }
 
-/* Blocks that are not reserved yet. A process that may not have so many addresses goes without. */
+/*
+ * Blocks that are not reserved yet. FIXED_NOREPLACE fails with EEXIST where something is mapped,
+ * instead of replacing it. For any other error, a limit of the process say, it goes without: device
+ * memory is usable all the same, only the program may get the address once more from mmap().
+ */
 static bool reserve_blocks(uint64_t first, uint64_t end)
 {
     void *wanted = (void *)(uintptr_t)(first << BLOCK_BITS);
@@ -71,6 +86,7 @@ static bool reserve_blocks(uint64_t first, uint64_t end)
     if (got == MAP_FAILED) {
         return errno != EEXIST;
     }
+    /* An old kernel has taken the address for a wish, which it did not grant: so it is in use. */
     if (got != wanted) {
         munmap(got, bytes);
         return false;
@@ -80,6 +96,7 @@ static bool reserve_blocks(uint64_t first, uint64_t end)
 
 bool reserve_addresses(uint64_t address, uint64_t bytes)
 {
+    /* Rounded up, `address` down: blocks that are used in part are reserved whole. */
     const uint64_t end = (address + bytes + (UINT64_C(1) << BLOCK_BITS) - 1) >> BLOCK_BITS;
     uint64_t block = address >> BLOCK_BITS;
     bool good = true;
@@ -90,10 +107,12 @@ bool reserve_addresses(uint64_t address, uint64_t bytes)
         const bool known = place < run_count && runs[place].first <= block;
         uint64_t next = end;
 
+        /* Goes on behind what is reserved already. */
         if (known) {
             block = runs[place].end;
             continue;
         }
+        /* Up to the next run, which is reserved already. */
         if (place < run_count && runs[place].first < end) {
             next = runs[place].first;
         }

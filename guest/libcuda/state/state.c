@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The state of the library in a process, see state.h. */
+/*
+ * The state of the library in a process, see state.h.
+ *
+ * Nearly all calls of CUDA's begin with enter_init(), so that is one load: what cuInit() stored
+ * before it said RUNNING is seen by whoever reads RUNNING.
+ */
 #include "guest/libcuda/state/state.h"
 
 #include <dlfcn.h>
@@ -12,6 +17,9 @@
 
 struct cuda cuda;
 
+/*
+ * The child of fork() is as one that has never called cuInit(), as with CUDA: no call works there.
+ */
 CUresult enter_init(void)
 {
     switch (shared_load_acquire(&cuda.life)) {
@@ -24,6 +32,10 @@ CUresult enter_init(void)
     }
 }
 
+/*
+ * From api/errors.api, with CUDA's numbers. A list that is searched from the front does: it is only
+ * looked at when something failed.
+ */
 static const struct cuda_error errors[] = {
 #define ERROR(value, name, text, sticky)                                                           \
     {VGPU_GPU_##name, (value) == 0 ? "CUDA_SUCCESS" : "CUDA_ERROR_" #name, text, sticky},
@@ -48,7 +60,10 @@ static bool is_sticky(CUresult error)
     return known && known->sticky;
 }
 
-/* What a session that is gone means to a program. */
+/*
+ * How the end of a session looks to a program: as the error of CUDA's that comes nearest. A worker
+ * that was killed for a kernel that took too long is what CUDA calls a launch timeout.
+ */
 static CUresult library_ended(void)
 {
     switch (vgpu_session_end(cuda.session)) {
@@ -61,6 +76,13 @@ static CUresult library_ended(void)
     }
 }
 
+/*
+ * Results of libvgpu above 0 are CUDA's numbers already, those below 0 its own. VGPU_SYSTEM is a
+ * failed system call, nearly always for lack of memory.
+ *
+ * A sticky error is noted once, the first one, and a line is written for the user: the program's
+ * own message will only have CUDA's text, which says nothing of a VM.
+ */
 CUresult result_of(int result)
 {
     CUresult error = (CUresult)result;
@@ -77,6 +99,7 @@ CUresult result_of(int result)
     } else if (result < 0) {
         error = CUDA_ERROR_UNKNOWN;
     }
+    /* Two threads may both get here and write the line twice; that does no harm. */
     if (is_sticky(error) && shared_load(&cuda.lost) == CUDA_SUCCESS) {
         shared_store(&cuda.lost, error);
         /* Not at the process's own end, which threads in a call see too. */
@@ -91,6 +114,10 @@ CUresult result_of(int result)
     return error;
 }
 
+/*
+ * dlopen() of the library itself with NODELETE: dlclose() by the program then leaves it mapped.
+ * There is no other way to ask for that at run time. Where it fails nothing is lost but this.
+ */
 void library_stays(void)
 {
     Dl_info own;
@@ -108,6 +135,11 @@ CUresult library_thread(void *(*run)(void *argument), void *argument)
     int r;
 
     library_stays();
+    /*
+     * A thread begins with the mask of the one that starts it. A signal of the program's could be
+     * delivered to any thread that lets it in, and its handler would run on a thread that the
+     * program does not know.
+     */
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -118,6 +150,10 @@ CUresult library_thread(void *(*run)(void *argument), void *argument)
     return r == 0 ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
 }
 
+/*
+ * Once for each place, since programs try such calls again and again. The line tells the user why
+ * the program goes another way, or gives up.
+ */
 CUresult refuse(const char *name, int *said)
 {
     if (__atomic_exchange_n(said, 1, __ATOMIC_RELAXED) == 0) {

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls over the wire, see call.h. */
+/*
+ * Calls over the wire, see call.h; api/README.md has the encoding.
+ *
+ * A call is one command of the ring. Arguments are gathered on the stack and copied to the ring
+ * from there; results come in the command's slot, or by way of a piece of the arena where they are
+ * longer. All parts begin at multiples of 8 bytes, on either side.
+ */
 #include "guest/libcuda/wire/call.h"
 
 #include <assert.h>
@@ -23,6 +29,10 @@ void call_back(struct call *call, void *bytes, uint64_t count)
     call->back[call->back_count++] = (struct call_result){bytes, count};
 }
 
+/*
+ * The program's pointer is the worker's handle. It is looked up here so that a wrong one is
+ * answered at once and in CUDA's words; the worker looks it up again, since it believes nobody.
+ */
 CUresult call_handle(enum handle_type type, const void *object, uint64_t *handle)
 {
     *handle = (uint64_t)(uintptr_t)object;
@@ -34,7 +44,10 @@ static uint64_t call_padded(uint64_t bytes)
     return (bytes + WORD - 1) & ~(uint64_t)(WORD - 1);
 }
 
-/* Bytes of all arguments, or more than a command can have. */
+/*
+ * Bytes of all arguments, or more than a command can have. Each count is compared before it is
+ * added: programs pass counts, and the sum must not wrap.
+ */
 static uint64_t in_bytes(const struct call *call)
 {
     uint64_t bytes = 0;
@@ -48,6 +61,7 @@ static uint64_t in_bytes(const struct call *call)
     return bytes;
 }
 
+/* The same for results, of which there may be VGPU_REPLY_MAX bytes. */
 static uint64_t back_bytes(const struct call *call)
 {
     uint64_t bytes = 0;
@@ -61,7 +75,10 @@ static uint64_t back_bytes(const struct call *call)
     return bytes;
 }
 
-/* Gathers the arguments behind each other. */
+/*
+ * Gathers the arguments behind each other. Padding is 0, so that nothing else of the stack goes
+ * out.
+ */
 static void call_gather(const struct call *call, uint8_t *to)
 {
     for (unsigned i = 0; i < call->in_count; i++) {
@@ -86,7 +103,11 @@ static void call_scatter(const struct call *call, const uint8_t *from)
     }
 }
 
-/* With results that do not fit a slot: they come through a piece of the arena. */
+/*
+ * With results that do not fit a slot: they come through a piece of the arena. It is given back
+ * when the answer is there, or the session has ended, so the worker does not write there any more.
+ * Memory that libvgpu gives outside of a full arena will not do: the worker cannot reach it.
+ */
 static CUresult run_with_reply(const struct call *call, struct vgpu_cmd_call *body,
                                struct command *command, uint64_t bytes)
 {
@@ -126,6 +147,10 @@ CUresult call_run(struct call *call)
     };
     CUresult r;
 
+    /*
+     * A host of an older version would take the id for an unknown call, with the same answer: this
+     * saves the way there.
+     */
     if (call->since > cuda.host_revision) {
         return CUDA_ERROR_NOT_SUPPORTED;
     }
@@ -133,6 +158,7 @@ CUresult call_run(struct call *call)
         return CUDA_ERROR_INVALID_VALUE;
     }
     call_gather(call, in);
+    /* No results: what goes wrong is told by the next call that synchronises. */
     if (call->post) {
         return result_of(session_post(cuda.session, &command));
     }

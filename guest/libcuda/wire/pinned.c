@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory in the arena, see pinned.h. */
+/*
+ * Memory in the arena, see pinned.h. When the arena is full libvgpu gives ordinary memory, for
+ * copies that get slower then but work. Here it is for the GPU or the worker to reach, so that is
+ * given back.
+ */
 #include "guest/libcuda/wire/pinned.h"
 
 #include "guest/libcuda/state/state.h"

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Bytes that go to the host in one piece, see upload.h. */
+/*
+ * Bytes that go to the host in one piece, see upload.h.
+ *
+ * The arena may have less room than an image has bytes, some hundred MiB for a large library. So it
+ * goes in chunks, one after another through the same piece, and the worker puts them together in
+ * memory of its own. Each write is answered when the worker has copied the chunk: the piece may be
+ * filled again then.
+ */
 #include "guest/libcuda/wire/upload.h"
 
 #include <pthread.h>
@@ -13,6 +20,7 @@
 /* Bytes in which it goes over. */
 #define CHUNK_BYTES (UINT64_C(1) << 20)
 
+/* Held by callers from upload_send() until the call that takes the upload is answered. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 void upload_lock(void)
@@ -25,7 +33,7 @@ void upload_unlock(void)
     pthread_mutex_unlock(&mutex);
 }
 
-/* Through a chunk of the arena. */
+/* An upload that breaks off is no matter: the next one begins anew, and frees what is there. */
 CUresult upload_send(const void *image, uint64_t bytes)
 {
     const uint64_t chunk = bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES;
