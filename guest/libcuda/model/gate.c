@@ -100,9 +100,8 @@ static void free_gates(struct gates *g)
 }
 
 /*
- * Calls the functions of gates that are reached. Whether all have been passed by all launches. A
- * gate counts for itself how often: those of a launch are reached one by one, maybe while others of
- * the launch before are still to come.
+ * Calls the functions of gates that are reached. Whether all have been passed by all launches. Each
+ * gate counts for itself: gates of a launch are reached in an order that this side does not know.
  */
 static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
 {
@@ -115,8 +114,8 @@ static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
             /* What the graph has done by then is there. */
             shared_fence();
             gate->host.fn(gate->host.userData);
-            shared_fence();
             /* What the function has written is there before the GPU sees the word and goes on. */
+            shared_fence();
             shared_store(gate->word, GATE_OPEN);
             gate->passed++;
             *any = true;
@@ -130,7 +129,7 @@ static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
  * Looks after the gates until all launches have passed them, ever more slowly: a pause is a
  * sixteenth of the time since something happened last. It gives up when the session ends or the
  * context is lost, since no gate will be reached then. Without the mutex, which a launch needs:
- * functions may take long, and may launch other graphs.
+ * functions may take long.
  */
 static void gates_watch(struct gates *g, uint64_t launched)
 {

@@ -365,8 +365,8 @@ static bool find_followers(struct graph *graph, struct followers *f)
 /*
  * Kahn's way: `left` counts those before a node that are not in the order yet; a node comes in when
  * none is left. Nodes of a ring never come in, so fewer than all means that there is one. Roots
- * come first, and otherwise the order of adding decides, so that the same graph always gives the
- * same numbers: graph_update() on the host relies on these.
+ * come first, and otherwise the order of adding decides, so that the same graph always gets the
+ * same numbers. The driver's update on the host then finds like nodes in the same places.
  */
 CUresult graph_order(struct graph *graph, struct node ***order)
 {

@@ -6,8 +6,8 @@
  * where its parameters lie. The host is not asked again, so a launch needs no answer from it.
  *
  * The mutex is held while the host is asked, so that two threads that look for the same function do
- * not add it twice. Launches do not take it: they find functions by their handles. Modules are
- * loaded without it, which may take seconds.
+ * not add it twice. Launches take it for a moment, and only with dynamic shared memory: they find
+ * functions by their handles. Modules are loaded without it, which may take seconds.
  */
 #include "guest/libcuda/model/module.h"
 
