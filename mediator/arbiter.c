@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Who may use an engine of a GPU now, see arbiter.h. */
+/*
+ * The arbiter's decisions. arbiter.h has the rules, an example with numbers, and the states of a
+ * member with the edges between them.
+ *
+ * Every call that changes something does three things in this order. arbiter_settle() charges the
+ * time up to now, by what each member was until now. Then one thing changes. Then arbiter_advance()
+ * moves the turn on as far as it can go. If the change came first, the wrong member would pay for
+ * the time.
+ */
 #include "mediator/arbiter.h"
 
 #include <errno.h>
@@ -8,19 +16,19 @@
 #include "common/clock.h"
 #include "common/shared.h"
 
-/* How long before the end of a slice the next is alerted. */
+/* The next one is alerted so long before a slice ends. */
 #define ALERT_NS UINT64_C(250000)
 /* The end moves a little with each charge; without this there would be a tick for each move. */
 #define ALERT_SLACK_NS UINT64_C(50000)
-/* How far ahead the end of a turn may be known: more is a mistake or a lie. */
+/* A YIELD may name a time so far ahead; a later one is a mistake or a lie. */
 #define AHEAD_MAX_NS NS_PER_S
-/* A band that has not been starved for this long is lent nothing. */
+/* A band is lent nothing until it has been starved for this long. */
 #define CREDIT_NS NS_PER_S
-/* Nor is it looked at sooner than this whether somebody holds others up for too long. */
+/* The limit is looked at again no sooner than this: time that holds nobody up does not count. */
 #define LIMIT_STEP_NS UINT64_C(1000000)
-/* A band may pay as it earns, and come no nearer: it is looked at again no sooner than this. */
+/* So is a band's credit: a band that pays as fast as it earns never gets there. */
 #define CREDIT_STEP_NS UINT64_C(100000)
-/* The most that a band owes for what it was lent, in times of what it earns in CREDIT_NS. */
+/* The most that a band owes for lent turns, in times of what it earns in CREDIT_NS: a minute. */
 #define CREDIT_MIN (-60)
 
 static struct arbiter_member *member_of(struct list_entry *entry)
@@ -48,13 +56,20 @@ static bool anybody_waits(const struct arbiter *a)
     return false;
 }
 
+/*
+ * Whether the member has had all the patience that there is. Once late it stays so until its turn
+ * ends: forget_dues() moves `due_ns`, and it is not to be waited for a second time.
+ */
 static bool is_overdue(const struct arbiter *a, const struct arbiter_member *member,
                        uint64_t now_ns)
 {
     return member->late || (member->due_ns != 0 && now_ns >= member->due_ns + a->rules.patience_ns);
 }
 
-/* Whether those who drain hold anybody up. */
+/*
+ * Whether those who drain hold anybody up: one that waits, or current, which has work and gets only
+ * a part of the engine for it. An OPEN word says that current has none.
+ */
 static bool in_the_way(const struct arbiter *a)
 {
     return anybody_waits(a) ||
@@ -69,7 +84,7 @@ static void set_late(struct arbiter_member *member, bool late)
     }
 }
 
-/* Marks those who drain for longer than anybody has patience. */
+/* Marks the draining members that nobody waits for any more; arbiter_pick() goes by that. */
 static void mark_late(struct arbiter *a, uint64_t now_ns)
 {
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
@@ -77,7 +92,11 @@ static void mark_late(struct arbiter *a, uint64_t now_ns)
     }
 }
 
-/* Patience and the limit start again; but those who are overdue are not waited for again. */
+/*
+ * To be called while nobody is held up: patience starts anew, since the time that went by harmed
+ * nobody. Those who are late stay late. What counts against the limit is in `held_up_ns`, and
+ * stays.
+ */
 static void forget_dues(struct arbiter *a, uint64_t now_ns)
 {
     mark_late(a, now_ns);
@@ -93,7 +112,10 @@ static uint64_t virtual_of(uint64_t ns, uint32_t weight)
     return ns * ARBITER_WEIGHT / weight;
 }
 
-/* An account that waits, to its place; mostly near the end. */
+/*
+ * Puts an account that waits in its place. Mostly that is near the end, where the search begins:
+ * its virtual time has just grown. arbiter_pick() and advance_band() rely on the order.
+ */
 static void list_account(struct arbiter *a, struct arbiter_account *account)
 {
     struct list_entry *head = &a->band[account->priority].accounts;
@@ -113,8 +135,10 @@ static bool account_active(const struct arbiter_account *account)
 }
 
 /*
- * First come, first served, among those who are not ahead by more than a slice. An account with
- * work there that others are served beside gets no more. NULL when there is nobody.
+ * The next member of a band: the first to ask, among the accounts that are ahead of the one
+ * furthest behind by a slice at most. Accounts are in the order of their times, so the first that
+ * may be served sets the limit. An account with a late member gets no more: a VM whose kernel does
+ * not end would otherwise fill the engine with more of them. NULL when there is nobody.
  */
 static struct arbiter_member *arbiter_pick(const struct arbiter *a, unsigned band)
 {
@@ -160,7 +184,12 @@ static int served_band(const struct arbiter *a)
     return served;
 }
 
-/* Who is next: of the highest band that waits, or of one that has earned it. */
+/*
+ * Who is next: a member of the highest band that waits, or of a lower one that has earned it. A
+ * lent turn comes first, since the higher band would be preferred each time. The band with the most
+ * credit is lent it. A band is lent nothing that it would get anyway, as the highest that waits
+ * with nothing above it being served.
+ */
 static struct choice arbiter_choose(struct arbiter *a)
 {
     const int served = served_band(a);
@@ -168,6 +197,7 @@ static struct choice arbiter_choose(struct arbiter *a)
     int64_t credit = -1;
 
     if (a->lending) {
+        /* Current was stopped for this. Without a member there any more the promise is off. */
         lent.member = arbiter_pick(a, a->lend_to);
         a->lending = lent.member != NULL;
     }
@@ -191,19 +221,26 @@ static struct choice arbiter_choose(struct arbiter *a)
 
 /* Time ------------------------------------------------------------------------------------ */
 
-/* What a band has earned when it has been served all it may have for a second. */
+/* What a band earns in CREDIT_NS. It starts with as much debt, and so waits for that long first. */
 static int64_t full_credit(const struct arbiter *a)
 {
     return (int64_t)(CREDIT_NS * a->rules.least_share);
 }
 
-/* For `part` ns of use. */
+/*
+ * Charges a member's account and band for `part` ns of use. The account may wait at the same time,
+ * for another of its members: then it moves in the list. The price has a limit so that it fits 64
+ * bits.
+ */
 static void arbiter_charge(struct arbiter *a, struct arbiter_member *member, uint64_t part)
 {
     struct arbiter_account *account = member->account;
     struct arbiter_band *band = &a->band[account->priority];
     const int64_t price = (int64_t)(part < CREDIT_NS ? part : CREDIT_NS) * ARBITER_LEAST_ONE;
-    /* A turn that was lent is paid for in full, any other with what is left. */
+    /*
+     * A lent turn is paid for in full: a piece of 3 ms at 1 % costs 300 ms of waiting. Any other
+     * costs the same, but at most takes the credit back to where it began.
+     */
     const int64_t floor = member->lent ? CREDIT_MIN * full_credit(a) : -full_credit(a);
 
     account->used_ns += part;
@@ -211,7 +248,7 @@ static void arbiter_charge(struct arbiter *a, struct arbiter_member *member, uin
     if (list_contains(&account->entry)) {
         list_account(a, account);
     }
-    if (band->credit > floor && !member->late) { /* else one takes what is the band's */
+    if (band->credit > floor && !member->late) { /* one late member must not use up the band's */
         band->credit = band->credit - price > floor ? band->credit - price : floor;
     }
 }
@@ -226,7 +263,12 @@ static unsigned count_drainers(const struct arbiter *a)
     return count;
 }
 
-/* Whoever may have work on the engine pays, in equal parts, for the engine slices between them. */
+/*
+ * Charges `ns` to all that may have work on the engine, in equal parts, since the engine's own time
+ * slicing parts it so. What a worker says of its use does not matter: it may lie. Current pays from
+ * `from_ns` on, and while it has not left its word OPEN; arbiter_settle() sees to it that no
+ * stretch of time lies on both sides of `from_ns`.
+ */
 static void charge_users(struct arbiter *a, uint64_t ns)
 {
     const bool in_use = a->current && a->current->from_ns < a->charged_ns &&
@@ -255,7 +297,12 @@ static bool band_active(const struct arbiter *a, unsigned band)
     return false;
 }
 
-/* The band's time: that of whoever is furthest behind of those who want something. */
+/*
+ * Moves the band's time on, at which an account starts that comes back. While members compete, it
+ * is the time of the account furthest behind: one that comes back is then neither ahead nor behind.
+ * While nobody competes, it goes on with the clock, and so debts end. It never goes back, or a VM
+ * could gain by leaving and coming back.
+ */
 static void advance_band(struct arbiter *a, unsigned band, bool contended, uint64_t ns)
 {
     struct arbiter_band *b = &a->band[band];
@@ -284,7 +331,10 @@ static void advance_band(struct arbiter *a, unsigned band, bool contended, uint6
     }
 }
 
-/* Bands that wait while a higher one is served earn their least share. */
+/*
+ * Bands that wait while a higher one is served earn their least share of the time, up to 0: nobody
+ * can save up for several turns in a row.
+ */
 static void arbiter_earn(struct arbiter *a, uint64_t ns)
 {
     const int served = served_band(a);
@@ -297,6 +347,7 @@ static void arbiter_earn(struct arbiter *a, uint64_t ns)
     }
 }
 
+/* Charges and earns for the time up to `now_ns`, in which nothing has changed. */
 static void settle_until(struct arbiter *a, uint64_t now_ns)
 {
     const uint64_t from_ns = a->charged_ns;
@@ -326,7 +377,7 @@ static void settle_until(struct arbiter *a, uint64_t now_ns)
     }
 }
 
-/* Brings all accounts up to now. To be called before anything changes. */
+/* Brings all accounts up to now, in two steps where current may submit only from some time on. */
 static void arbiter_settle(struct arbiter *a, uint64_t now_ns)
 {
     if (a->current && a->current->from_ns < now_ns) {
@@ -338,8 +389,10 @@ static void arbiter_settle(struct arbiter *a, uint64_t now_ns)
 /* Turns ----------------------------------------------------------------------------------- */
 
 /*
- * Stores a state in the word of a worker that is using its turn, and returns it. Returns OPEN when
- * it did not use it, and now has it no more, and CLOSED when it has just ended that.
+ * Stores a state in the word of a worker that is using its turn, and returns that state. The worker
+ * changes the word too, so each change is a compare-and-swap: of a recall and a start only one can
+ * win. Returns OPEN when the worker was not using its turn, and has lost it now, and CLOSED when it
+ * has ended the turn: then nothing was stored, for only a grant may open a CLOSED word.
  */
 static enum vgpu_turn set_word(struct arbiter_member *member, enum vgpu_turn state)
 {
@@ -361,7 +414,10 @@ static enum vgpu_turn set_word(struct arbiter_member *member, enum vgpu_turn sta
     }
 }
 
-/* The member has no turn any more. */
+/*
+ * The member has no turn any more. Edges: CURRENT or DRAINING to IDLE. `asked` stays: the worker
+ * may still owe its KEPT, and must not ask before it has sent that.
+ */
 static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
 {
     if (a->current == member) {
@@ -380,7 +436,11 @@ static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
     member->due_ns = 0;
 }
 
-/* Current becomes one that drains, and is due from now on if it was not before. */
+/*
+ * Current has to end its work. Edge: CURRENT to DRAINING; the caller has stopped it or found its
+ * word CLOSED, so it submits no more. It is due from now on, or since its slice has ended: the time
+ * past that counts against the limit, and one that is past its patience already is late at once.
+ */
 static void arbiter_drain(struct arbiter *a, uint64_t now_ns)
 {
     struct arbiter_member *member = a->current;
@@ -395,7 +455,12 @@ static void arbiter_drain(struct arbiter *a, uint64_t now_ns)
     set_late(member, is_overdue(a, member, now_ns));
 }
 
-/* Until when current may submit, with `next` of its band waiting. */
+/*
+ * Until when current may submit, with `next` of its band waiting: for a slice, or for as long as it
+ * takes to catch up with `next`. So a VM of more weight gets longer turns and not more of them:
+ * each hand-over costs the GPU some 200 us. Beside members that drain it pays for a part of its
+ * time only, and so needs more time to catch up.
+ */
 static uint64_t arbiter_slice_end(const struct arbiter *a, const struct arbiter_member *next,
                                   uint64_t now_ns)
 {
@@ -404,19 +469,24 @@ static uint64_t arbiter_slice_end(const struct arbiter *a, const struct arbiter_
     uint64_t end = current->granted_ns + a->rules.slice_ns;
 
     if (account->virtual_ns < next->account->virtual_ns) {
-        /* It would be next itself if it had asked again by then. */
+        /* It is behind, and so the next turn would be due to it as well. */
         const uint64_t behind = (next->account->virtual_ns - account->virtual_ns) *
                                 account->weight / ARBITER_WEIGHT * (1 + count_drainers(a));
 
         end = now_ns + behind > end ? now_ns + behind : end;
     }
     if (end < now_ns) {
+        /* It is over. A due time that is past stays, or each call would renew its patience. */
         end = current->due_ns != 0 && current->due_ns < now_ns ? current->due_ns : now_ns;
     }
     return end;
 }
 
-/* From when on a member of this band may submit: when those who have yielded are through. */
+/*
+ * From when on a member of this band may submit: when the work of those who have yielded is about
+ * to end, by their own word. Lies are worth no more than silence: nobody waits past patience, nor
+ * for a lower band.
+ */
 static uint64_t start_of(const struct arbiter *a, enum vgpu_priority band, uint64_t now_ns)
 {
     uint64_t from = now_ns;
@@ -435,6 +505,11 @@ static uint64_t start_of(const struct arbiter *a, enum vgpu_priority band, uint6
     return from;
 }
 
+/*
+ * Makes the chosen member current. Edge: WAITING to CURRENT; there is no current, and may_join()
+ * was asked. A member that shares is due at once: the next round of arbiter_advance() finds who
+ * waits, and extends that to the end of its slice. For a lent turn it stays: one piece of work.
+ */
 static void arbiter_grant(struct arbiter *a, struct choice next, uint64_t now_ns)
 {
     struct arbiter_member *member = next.member;
@@ -460,13 +535,17 @@ static void arbiter_grant(struct arbiter *a, struct choice next, uint64_t now_ns
     } else if (anybody_waits(a)) {
         state = VGPU_TURN_WANTED;
     }
+    /* Partner: turn_state() in worker/turn.h. With the state the worker has to see both times. */
     shared_store64(&member->word->from_ns, member->from_ns);
     shared_store64(&member->word->until_ns, next.lent ? 0 : member->from_ns + a->rules.slice_ns);
     shared_store_release(&member->word->state, state);
     member->granted(member);
 }
 
-/* Somebody has ended sooner than expected: who was to wait for that need not any more. */
+/*
+ * A member has ended. If it did so sooner than it had said, current need not wait for it any
+ * longer, and is woken: it may sleep until the time that it was told at first.
+ */
 static void arbiter_hurry(struct arbiter *a, uint64_t now_ns)
 {
     struct arbiter_member *current = a->current;
@@ -483,7 +562,10 @@ static void arbiter_hurry(struct arbiter *a, uint64_t now_ns)
     }
 }
 
-/* The slice of current is about to end: whoever is next is to be awake by then. */
+/*
+ * The slice of current is about to end: the next member is to be awake by then, or the engine would
+ * be without work for as long as a wake-up takes. Once for each turn.
+ */
 static void arbiter_alert(struct arbiter *a, uint64_t now_ns)
 {
     struct arbiter_member *current = a->current;
@@ -499,7 +581,12 @@ static void arbiter_alert(struct arbiter *a, uint64_t now_ns)
     }
 }
 
-/* Whether `next` may have work on the engine beside those who drain. */
+/*
+ * Whether `next` may have work on the engine beside those who drain. Beside lower bands it may: a
+ * higher one starts at once. Of its own band or a higher one only a single member may drain, and
+ * that one has to be about to end, so that the others have the engine to themselves but for a
+ * moment. Those who are late do not count.
+ */
 static bool may_join(const struct arbiter *a, const struct choice *next, uint64_t now_ns)
 {
     const unsigned band = next->member->account->priority;
@@ -520,7 +607,10 @@ static bool may_join(const struct arbiter *a, const struct choice *next, uint64_
     return true;
 }
 
-/* What current's word is to be with `next` waiting. */
+/*
+ * What current's word is to be with `next` waiting. A lent turn is stopped for no band, unless it
+ * is overdue: its one piece of work was paid for by waiting.
+ */
 static enum vgpu_turn word_for(const struct arbiter *a, const struct choice *next, uint64_t now_ns)
 {
     const struct arbiter_member *current = a->current;
@@ -538,7 +628,7 @@ static enum vgpu_turn word_for(const struct arbiter *a, const struct choice *nex
                                                                          : VGPU_TURN_WANTED;
 }
 
-/* Has current make room for `next`. False when that takes its time. */
+/* Tells current to make room for `next`. True when there is no current any more. */
 static bool make_room_above(struct arbiter *a, const struct choice *next, uint64_t now_ns)
 {
     struct arbiter_member *current = a->current;
@@ -555,7 +645,7 @@ static bool make_room_above(struct arbiter *a, const struct choice *next, uint64
         arbiter_retire(a, current);
         return true;
     case VGPU_TURN_STOPPED:
-        /* The credit was seen now; by the time of the grant the higher band may wait again. */
+        /* The turn stays promised, though the higher band may wait again before the grant. */
         a->lending = next->lent;
         a->lend_to = next->member->account->priority;
         arbiter_drain(a, now_ns);
@@ -569,7 +659,11 @@ static bool make_room_above(struct arbiter *a, const struct choice *next, uint64
     }
 }
 
-/* With nobody waiting, whoever was stopped may go on, unless it is overdue. */
+/*
+ * With nobody waiting, a member that was stopped may go on. Edge: DRAINING to CURRENT, if it has
+ * not closed its word and is not late. Without this it would have to end its turn and ask for
+ * another.
+ */
 static void go_on(struct arbiter *a, uint64_t now_ns)
 {
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
@@ -589,7 +683,10 @@ static void go_on(struct arbiter *a, uint64_t now_ns)
     }
 }
 
-/* Moves the turn on as far as it can go now. */
+/*
+ * Moves the turn on as far as it can go now. Each round finds the next member anew, since what the
+ * last round did may have changed the choice: a current that was stopped for a lent turn, say.
+ */
 static void arbiter_advance(struct arbiter *a, uint64_t now_ns)
 {
     mark_late(a, now_ns);
@@ -620,6 +717,7 @@ static void arbiter_advance(struct arbiter *a, uint64_t now_ns)
     }
 }
 
+/* Records a turn that was asked for, once: by its KEPT or by its DONE. */
 static void arbiter_remember(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
 {
     struct turn_history *history = a->history;
@@ -656,6 +754,7 @@ void arbiter_init(struct arbiter *a, uint32_t gpu, uint32_t engine, struct turn_
     }
 }
 
+/* The state becomes IDLE. The word may be left from the worker before, in the same page. */
 void arbiter_join(struct arbiter *a, struct arbiter_member *member)
 {
     struct arbiter_account *account = member->account;
@@ -676,6 +775,7 @@ void arbiter_join(struct arbiter *a, struct arbiter_member *member)
     shared_store(&member->word->state, VGPU_TURN_CLOSED);
 }
 
+/* Edges: any state to IDLE. A worker that was killed may hold a turn, or stand in the queue. */
 void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
 {
     struct arbiter *a = member->arbiter;
@@ -699,6 +799,7 @@ void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
     arbiter_advance(a, now_ns);
 }
 
+/* Edge: IDLE to WAITING. */
 int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
 {
     struct arbiter *a = member->arbiter;
@@ -710,9 +811,11 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
     }
     arbiter_settle(a, now_ns);
     band = &a->band[account->priority];
+    /* It has been away. Time that it did not use is not saved up. */
     if (!account_active(account) && account->virtual_ns < band->virtual_ns) {
         account->virtual_ns = band->virtual_ns;
     }
+    /* Before the member waits itself: those who drain have held nobody up until now. */
     if (!in_the_way(a)) {
         forget_dues(a, now_ns);
     }
@@ -726,7 +829,10 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
     return 0;
 }
 
-/* Whether the worker may say that its turn ends: it has one, and has closed its word. */
+/*
+ * Whether the worker may say that its turn ends: it has one, and has closed its word. With any
+ * other word it could go on submitting beside the next one. Partner: the worker's swap in turn.c.
+ */
 static bool ends_turn(const struct arbiter_member *member)
 {
     return member->arbiter &&
@@ -810,6 +916,7 @@ void arbiter_pause(struct arbiter *a, uint64_t now_ns)
     }
 }
 
+/* All that was stopped for the pause has held others up meanwhile, which was not its own fault. */
 void arbiter_resume(struct arbiter *a, uint64_t now_ns)
 {
     arbiter_settle(a, now_ns);
@@ -821,7 +928,10 @@ void arbiter_resume(struct arbiter *a, uint64_t now_ns)
     arbiter_advance(a, now_ns);
 }
 
-/* When a band that waits will have earned a turn; 0: never, or already. */
+/*
+ * When a band that waits will have earned a turn; 0: never, or already. `charged_ns` is the time
+ * that `credit` is of.
+ */
 static uint64_t credit_deadline(const struct arbiter *a, int band)
 {
     const int64_t credit = a->band[band].credit;
@@ -833,7 +943,7 @@ static uint64_t credit_deadline(const struct arbiter *a, int band)
     return a->charged_ns + (uint64_t)-credit / a->rules.least_share + CREDIT_STEP_NS;
 }
 
-/* When a member will have held others up for as long as it may. */
+/* When a member will have held others up for as long as it may, if it does so from now on. */
 static uint64_t limit_deadline(const struct arbiter *a, const struct arbiter_member *member)
 {
     const uint64_t left = a->rules.limit_ns > member->held_up_ns
@@ -853,6 +963,7 @@ uint64_t arbiter_deadline(const struct arbiter *a)
     if (anybody_waits(a) && a->current && a->current->due_ns != 0) {
         deadline = a->current->due_ns + a->rules.patience_ns;
         if (!a->current->alerted_next) {
+            /* 1 is long past and so means now; 0 would mean never. */
             deadline = a->current->due_ns > ALERT_NS ? a->current->due_ns - ALERT_NS : 1;
         }
     }

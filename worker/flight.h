@@ -24,7 +24,35 @@
  * for it; it does for what waits for it in another stream, since nobody could tell that from a
  * kernel that takes too long.
  *
- * The clock is passed in.
+ * An example: two pieces of work in flight
+ * ----------------------------------------
+ * The window is 100 us. The turn is granted now, at 0, and others of the band wait for it: its word
+ * is SHARED, until 1000 us. The session has one stream and kernels K1, K2, ... that are predicted
+ * to take 400 us each. No switch time has been learned.
+ *
+ *      0 us   K1 finds 0 us of work before it, and is submitted. K2 would find 400, more than the
+ *             window, and waits. flight_next() says 250: K1 may end an eighth (50 us) sooner than
+ *             predicted, and K2 may come a window before that.
+ *    300 us   K1 has 100 us left, so K2 is let in. Two pieces are in flight; flight_remaining() is
+ *             500. K3 would find those 500.
+ *    400 us   K1 ends as predicted. K2 starts without a gap, and its time begins.
+ *    700 us   K2 has 100 us left, so K3 is let in. It will end at 1200: when it is down to a
+ *             window, at 1100, the slice is over, and K4 will not be let in. So turns.c yields now,
+ *             from 1150 us on: half a window before the end. The mediator grants the turn to the
+ *             next worker, whose first kernel is there when K3 ends.
+ *    800 us   K2 ends, and K3's time begins.
+ *   1200 us   K3 ends: DONE. From 1150 on each of the two sessions has had one piece in flight.
+ *
+ * Had K1 taken 2000 us instead: at 300 us K2 is let in as before. From 400 us on nothing is left of
+ * K1 by its prediction, but K2 has its 400 us, so K3 waits. At 2000 us the kind learns half of the
+ * error, and 1200 us are predicted from then on. So a prediction that is too short costs others one
+ * kernel more, and not a queue of them.
+ *
+ * With two streams, and a part of 128 of PREDICT_WHOLE (256) for each kernel: one kernel of each
+ * stream is let in at 0, since together they fill the GPU. A third, of part 64 in another stream,
+ * is let in at 300 us: then 100 us are left of both, of half the GPU each, which is a window.
+ *
+ * There is no clock here: times are passed in.
  */
 #ifndef VGPU_WORKER_FLIGHT_H
 #define VGPU_WORKER_FLIGHT_H
@@ -49,7 +77,7 @@ struct flight_piece {
     enum vgpu_engine engine;
     struct gpu_stream *stream;     /* NULL: the default one */
     uint64_t ns;                   /* predicted */
-    uint32_t part;                 /* of the engine that it fills, of PREDICT_WHOLE */
+    uint32_t part;                 /* how much of the engine it fills, of PREDICT_WHOLE */
     struct prediction *prediction; /* NULL: nothing to learn */
     bool first;                    /* of a turn: the GPU may have to turn to this process first */
     bool gate;                     /* its stream may wait for something that is not the GPU's */
@@ -104,7 +132,9 @@ void flight_init(struct flight *flight, struct gpu *gpu, struct vgpu_turn_page *
  */
 #define FLIGHT_ALONE_NS UINT64_C(5000000000)
 
-/* Whether a piece may be submitted now, by all that is in flight. */
+/*
+ * Whether a piece may be submitted now: the whole weighing, of which flight_may() is the short way.
+ */
 bool flight_weigh(const struct flight *flight, const struct flight_piece *piece, uint64_t now_ns);
 
 /* Whether a piece may be submitted now. */
@@ -121,13 +151,13 @@ static inline bool flight_may(const struct flight *flight, const struct flight_p
     return flight_weigh(flight, piece, now_ns);
 }
 
-/* It has been submitted. */
+/* Notes a piece for which flight_may() was true just now. flight.c says when to call it. */
 void flight_add(struct flight *flight, const struct flight_piece *piece, uint64_t now_ns);
 
-/* Looks what is done. Returns whether anything was. */
+/* Ends the segments that the GPU is done with. Returns whether there were any. */
 bool flight_poll(struct flight *flight, uint64_t now_ns);
 
-/* What is on the GPU now shares it with others: nothing is learned from it. */
+/* Work that is on the GPU now shares it with others, so nothing is learned from its time. */
 void flight_disturb(struct flight *flight);
 
 /* Whether the session has work on the engine, or on any. */
@@ -146,19 +176,19 @@ static inline bool flight_idle(const struct flight *flight)
     return !flight->first;
 }
 
-/* How long the engine will be busy with it, at most. */
+/* How long the engine will be busy with the session's work, at most, as predicted; in ns. */
 uint64_t flight_remaining(const struct flight *flight, enum vgpu_engine engine, uint64_t now_ns);
 
-/* In how long something is expected to end, less the window; 0: at any moment. */
+/* In how many ns the window may let more in, at the earliest; 0: at any moment. */
 uint64_t flight_next(const struct flight *flight, uint64_t now_ns);
 
 /* Whether a piece has been on the GPU for longer than the VM's terms allow. */
 bool flight_overlong(const struct flight *flight, uint64_t now_ns);
 
-/* The stream's work is done, and it goes. */
+/* The stream is about to be destroyed; its work is done. */
 void flight_forget(struct flight *flight, struct gpu_stream *stream, uint64_t now_ns);
 
-/* Gives back what it holds of the GPU. */
+/* Gives all fences back, when the session ends. */
 void flight_release(struct flight *flight);
 
 #endif

@@ -29,19 +29,19 @@ struct ledger {
     size_t count, room;
 };
 
-/* Whether the VM may have so many bytes more; then they are its own. */
+/* Takes bytes of the VM's quota, before the GPU is asked. False: there are not as many left. */
 bool ledger_reserve(struct ledger *ledger, uint64_t bytes);
 
-/* Gives reserved bytes back that the GPU did not have. */
+/* Gives reserved bytes back, where the GPU had no room for them. */
 void ledger_return(struct ledger *ledger, uint64_t bytes);
 
 /* Notes where the reserved bytes are, or returns false: no memory for that. */
 bool ledger_note(struct ledger *ledger, uint64_t address, uint64_t bytes);
 
-/* What was noted for this address is freed; nothing happens where nothing was. */
+/* The GPU has freed this address: its bytes are given back. Nothing happens if none were noted. */
 void ledger_free(struct ledger *ledger, uint64_t address);
 
-/* Reduces what a GPU has, free and in all, to what the VM may have. */
+/* Lowers the GPU's free bytes and its total to what the VM may have: the guest sees its quota. */
 void ledger_limit(const struct ledger *ledger, uint64_t *free_bytes, uint64_t *total);
 
 /* Frees the table. */

@@ -17,9 +17,9 @@
 
 struct prediction {
     uint64_t kind; /* 0: an unused place */
-    uint64_t ns;
+    uint64_t ns;   /* how long the next piece is expected to take */
     uint32_t part; /* of the GPU that it fills, of PREDICT_WHOLE, at least 1; 0: not known yet */
-    bool measured;
+    bool measured; /* false: `ns` is a guess, and the first measurement replaces it */
 };
 
 struct predictor {
@@ -44,7 +44,10 @@ static inline uint64_t predict_kind(uint64_t kind, uint64_t value)
     return kind != 0 ? kind : 1;
 }
 
-/* The place of a kind; where it is new, what was there is forgotten and `guess_ns` is predicted. */
+/*
+ * The place of a kind. For a new kind, the one that had the place is forgotten and `guess_ns` is
+ * predicted. The pointer stays valid, but the place may become another kind's: flight.c compares.
+ */
 static inline struct prediction *predict_find(struct predictor *predictor, uint64_t kind,
                                               uint64_t guess_ns)
 {
@@ -57,8 +60,8 @@ static inline struct prediction *predict_find(struct predictor *predictor, uint6
 }
 
 /*
- * A piece of the kind took so long. Rises at once, falls slowly: who is slower than expected makes
- * others wait.
+ * A piece of the kind took `ns`. The prediction rises fast and falls slowly: one that is too short
+ * makes others wait.
  */
 void predict_learn(struct prediction *prediction, uint64_t ns);
 
