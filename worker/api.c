@@ -15,8 +15,7 @@ static void api_refuse(struct api_serve *serve, enum vgpu_gpu_error error)
     }
 }
 
-/* The next `bytes` of the arguments, and the padding behind them; NULL when there are not as many.
- */
+/* Takes the next `bytes` of the arguments, and their padding; NULL when there are not as many. */
 static const void *take_bytes(struct api_serve *serve, uint64_t bytes)
 {
     const uint64_t padded = (bytes + 7) & ~UINT64_C(7);

@@ -86,8 +86,10 @@ struct command_facts {
     bool reserved_used; /* a reserved field is not 0 */
 };
 
-/* For the generated code: whether a command has so many bytes behind its header, at least; exactly,
- * but for the padding. */
+/*
+ * For the generated code: whether a command has so many bytes behind its header, at least; exactly,
+ * but for the padding.
+ */
 static inline bool command_reaches(const struct vgpu_command *header, uint64_t bytes)
 {
     return header->length - sizeof(*header) >= bytes;

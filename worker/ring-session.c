@@ -78,8 +78,7 @@ static int may_submit(struct ring_session *s, uint64_t now)
     return turns_may_submit(&s->turns, piece->engine, now);
 }
 
-/* Whether the head, which may take long without the GPU, may be carried out now. 1, 0, or -errno.
- */
+/* Whether the head, which may take long without the GPU, may be carried out now: 1, 0 or -errno. */
 static int may_take_long(struct ring_session *s)
 {
     const bool free = (s->taken.head_facts.flags & COMMAND_FREE) != 0;
@@ -170,8 +169,7 @@ static inline __attribute__((always_inline)) int take_command(struct ring_sessio
     return 1;
 }
 
-/* Keeps a command until enough of those before it are carried out. It has a slot, as all that wait.
- */
+/* Keeps a command until enough of those before it are carried out. All that wait have a slot. */
 static void park_command(struct taken *t, const struct command_facts *facts, uint64_t before)
 {
     const struct vgpu_command *header = &t->behind.header;

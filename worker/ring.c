@@ -6,7 +6,7 @@
  * copied, then checked, then believed.
  *
  * A command's form is checked here: that it lies in what was posted, in one piece, and that its
- * slot exists. Whether its opcode is known and its length right for that is commands.c's.
+ * slot exists. Whether its opcode is known, and its length right for that, is seen in command.c.
  */
 #include "worker/ring.h"
 
@@ -81,8 +81,7 @@ static void leave_ring(struct ring *ring, uint32_t length)
     shared_store_release(&ring->queue->head, ring->head);
 }
 
-/* Skips padding up to the ring's end. At its start nobody needs any, so that none follows another.
- */
+/* Skips padding up to the ring's end. At the ring's start there must be none: no two in a row. */
 static enum ring_state skip_padding(struct ring *ring, struct ring_command *command,
                                     uint32_t to_end)
 {

@@ -196,8 +196,7 @@ int vgpu_launch(struct vgpu_session *s, const struct vgpu_launch *launch, const 
     return post_kernel(s, launch, params, bytes);
 }
 
-/* With the layouts' mutex. Asks for the parameters that are not known yet, as many as come at once.
- */
+/* Asks for the parameters that are not known yet, with the layouts' mutex. */
 static int complete_layout(struct vgpu_session *s, struct layout *layout)
 {
     while (layout->known < layout->count) {

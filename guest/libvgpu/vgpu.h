@@ -91,7 +91,9 @@ int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_se
 /* Ends the session and all that it has on the GPU; NULL is allowed. No other thread may use it. */
 void vgpu_session_close(struct vgpu_session *session);
 
-/* Why a session ended, after VGPU_ENDED or LAUNCH_TIMEOUT; and the reason's name and text, static.
+/*
+ * Why a session ended, after VGPU_ENDED or LAUNCH_TIMEOUT, and the reason's name and text. Both
+ * strings are static.
  */
 enum vgpu_queue_end vgpu_session_end(const struct vgpu_session *session);
 const char *vgpu_queue_end_name(enum vgpu_queue_end end);

@@ -211,8 +211,7 @@ static void run(const struct roundtrip *call, unsigned round, unsigned entry)
     assert_int_equal(test.id, call->id);
 }
 
-/* There and back again ---------------------------------------------------------------------------
- */
+/* There and back again -------------------------------------------------------------------- */
 
 static void for_each(void (*check)(const struct roundtrip *call))
 {
@@ -337,8 +336,7 @@ static void test_unknown_handles_are_refused_by_the_guest(void **state)
     for_each(wants_its_handles);
 }
 
-/* Rules
- * -------------------------------------------------------------------------------------------- */
+/* Rules ----------------------------------------------------------------------------------- */
 
 static uint64_t sent(unsigned word)
 {
@@ -410,8 +408,7 @@ static void test_what_a_backend_lacks_is_not_supported(void **state)
     for_each(needs_the_backend);
 }
 
-/* What no guest half sends
- * ------------------------------------------------------------------------- */
+/* What no guest half sends ---------------------------------------------------------------- */
 
 /* What a call sent, to be changed. */
 struct message {
@@ -645,8 +642,7 @@ static void test_strings_without_their_nul_are_refused(void **state)
     for_each_message(has_strings);
 }
 
-/* Handles
- * ------------------------------------------------------------------------------------------ */
+/* Handles --------------------------------------------------------------------------------- */
 
 static void try_handles(struct message *message, const struct field *field)
 {

@@ -24,8 +24,7 @@ uint32_t fuzz_follow(struct input *in, uint8_t *to, uint32_t size, uint32_t most
 /* Generated. Writes the body of a command of good form, and returns its bytes. */
 uint32_t command_body(struct input *in, uint32_t opcode, uint8_t *body, uint32_t room);
 
-/* Generated: whether a command must have a slot, answers with a handle or address, may say
- * NOT_READY. */
+/* Generated: whether a command needs a slot, gives a handle or address, may say NOT_READY. */
 bool command_wants_slot(uint32_t opcode);
 bool command_gives_value(uint32_t opcode);
 bool command_asks(uint32_t opcode);

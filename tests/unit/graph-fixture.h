@@ -54,8 +54,7 @@ struct vgpu_graph_gate *encoding_gate(uint64_t address);
 struct vgpu_cmd_launch *encoding_kernel(uint64_t function, const void *params,
                                         uint32_t param_bytes);
 
-/* The first bytes of the encoding, in memory of exactly that size, where a sanitizer watches them.
- */
+/* The first bytes of the encoding, in memory of exactly that size: a sanitizer watches its end. */
 uint8_t *encoding_bytes(size_t bytes);
 
 /* What is said to those as so many nodes; the graph is freed again. And to the whole encoding. */

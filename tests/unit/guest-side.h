@@ -30,8 +30,7 @@ static inline uint32_t guest_offset(const struct guest_side *guest)
     return guest->tail % VGPU_RING_SIZE & ~(VGPU_COMMAND_ALIGN - 1);
 }
 
-/* How much of the ring a command takes now: where it does not fit before the end, PAD goes first.
- */
+/* Bytes of the ring that a command takes now, with the PAD before it if it does not fit the end. */
 static inline uint32_t guest_needs(const struct guest_side *guest, uint32_t body_bytes)
 {
     const uint32_t to_end = VGPU_RING_SIZE - guest_offset(guest);

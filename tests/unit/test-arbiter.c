@@ -396,8 +396,7 @@ static void test_equals_are_served_by_arrival(void **state)
     }
 }
 
-/* b's VM is ahead of the others' by more than a slice, so that having asked first does not help it.
- */
+/* b's VM is ahead of the others by more than a slice, so asking first does not help it. */
 static void test_who_is_ahead_by_more_than_a_slice_waits(void **state)
 {
     (void)state;
@@ -793,8 +792,7 @@ static void test_lower_band_is_not_granted_beside_who_need_not_share(void **stat
     assert_int_equal(c->grants, 0);
 }
 
-/* Pausing, changing, leaving ---------------------------------------------------------------------
- */
+/* Pausing, changing, leaving ------------------------------------------------------------------ */
 
 static void test_pause_takes_a_standing_turn(void **state)
 {

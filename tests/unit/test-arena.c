@@ -215,7 +215,9 @@ static bool pages_free(const bool *used, unsigned count, unsigned first, unsigne
     return true;
 }
 
-/* Against the simplest model: what is found is free and the first, what is not found is not there.
+/*
+ * Against the simplest model: a part that is found is free, and the first one that fits; if none is
+ * found, there is none.
  */
 static void test_random_lists(void **state)
 {

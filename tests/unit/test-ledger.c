@@ -81,8 +81,7 @@ static void test_no_limit(void **state)
     assert_int_equal(account.used, UINT64_C(1) << 50);
 }
 
-/* An administrator lowers it: nothing is taken away, and nothing more given until enough is free.
- */
+/* An administrator lowers it: nothing is taken away, and no more is given until enough is free. */
 static void test_limit_lowered_below_what_is_used(void **state)
 {
     uint64_t free_bytes = 1000000, total = 2000000;

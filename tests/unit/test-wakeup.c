@@ -53,8 +53,10 @@ static void on_alarm(int number)
     _exit(1);
 }
 
-/* How often to look before sleeping: mostly a few times, now and then for longer than it takes the
- * other side to wake up. */
+/*
+ * How often to look before sleeping: mostly a few times, now and then for longer than it takes the
+ * other side to wake up.
+ */
 static int how_long(unsigned *seed_of)
 {
     return rand_r(seed_of) % (1 << rand_r(seed_of) % 16);
