@@ -8,13 +8,14 @@
  * they belong to.
  *
  *   client                     mediator
- *   HELLO                  ->            who I am and what I would like
- *                          <-  ATTACHED  effective values; descriptors, see below
- *                          <-  REFUSED   why; the mediator then closes
- *   RESET                  ->            drop what runs
+ *   HELLO                  ->              the VM, and the pool and priority that it wants
+ *                          <-  ATTACHED    the values that it gets; descriptors, see below
+ *                          <-  REFUSED     the reason; then the mediator closes the connection
+ *   FDS                    <->  FDS        more descriptors, see below
+ *   RESET                  ->              drop the request that runs
  *                          <-  RESET_DONE
- *   QUEUE                  ->            open or close a queue; QUEUE_STATUS is the answer
- *   BYE                    ->            device unplugged; HELLO may follow
+ *   QUEUE                  ->              open or close a queue; QUEUE_STATUS is the answer
+ *   BYE                    ->              the device is unplugged; a HELLO may follow
  *
  * The descriptors, vgpu_attach_fds() of them in this order: the memfd (shared memory,
  * then the register page), the doorbell eventfds of register mode and of each queue, the
@@ -36,21 +37,21 @@
 
 #define VGPU_MSG_FDS_MAX 16u /* QEMU's character devices take no more in one message */
 
-/* Interrupt vectors of a device with so many queues. */
+/* Number of interrupt vectors of a device: register mode's, and one for each queue. */
 static inline uint32_t vgpu_attach_vectors(uint32_t queues)
 {
     return 1 + queues;
 }
 
-/* Descriptors of a device with so many queues, and the places of some. */
+/* Number of descriptors of a device with so many queues, and where some of them are in the row. */
 #define VGPU_ATTACH_FDS_MAX (3u + 2u * VGPU_MAX_QUEUES)
 #define VGPU_ATTACH_MEMFD 0u
-#define VGPU_ATTACH_DOORBELL 1u /* of register mode; that of queue N follows at 2 + N */
+#define VGPU_ATTACH_DOORBELL 1u /* of register mode; that of queue N is at 2 + N */
 static inline uint32_t vgpu_attach_fds(uint32_t queues)
 {
     return 3 + 2 * queues;
 }
-/* The interrupt of register mode; that of queue N follows. */
+/* The place of register mode's interrupt; that of queue N is N + 1 places behind it. */
 static inline uint32_t vgpu_attach_irq(uint32_t queues)
 {
     return 2 + queues;
@@ -71,47 +72,54 @@ enum vgpu_msg_type {
 #define VGPU_HELLO_HANDOVER (1u << 0) /* the descriptors come with this message */
 #define VGPU_HELLO_HOST (1u << 1)     /* a host process, not a VM */
 
+/* HELLO; written by the client. The mediator refuses any value but these. */
 struct vgpu_hello {
-    uint32_t flags;    /* VGPU_HELLO_* */
+    uint32_t flags;    /* VGPU_HELLO_*; all other bits are 0 */
     uint32_t vm_id;    /* not 0 */
-    uint32_t pool;     /* upper-case ASCII letter */
-    uint32_t priority; /* enum vgpu_priority */
-    uint32_t vectors;  /* vgpu_attach_vectors() */
-    uint32_t queues;   /* at most vgpu_queues_max() */
-    uint64_t shm_size; /* bytes, see vgpu_shm_size_valid() */
+    uint32_t pool;     /* that it wants: an upper-case ASCII letter */
+    uint32_t priority; /* that it wants: enum vgpu_priority */
+    uint32_t vectors;  /* vgpu_attach_vectors() of `queues` */
+    uint32_t queues;   /* number of queues, at most vgpu_queues_max() of `shm_size`; may be 0 */
+    uint64_t shm_size; /* bytes of BAR2, see vgpu_shm_size_valid() */
     char name[64];     /* of the VM or process, for people; NUL-terminated, may be empty */
 };
 
+/* ATTACHED; written by the mediator. Pool and priority may differ from those of the HELLO. */
 struct vgpu_attached {
     uint32_t flags;    /* 0 */
-    uint32_t vm_id;    /* as asked */
-    uint32_t pool;     /* effective */
-    uint32_t priority; /* effective */
-    uint32_t vectors;  /* as asked */
-    uint32_t queues;   /* as asked */
-    uint64_t shm_size; /* as asked */
+    uint32_t vm_id;    /* as in the HELLO */
+    uint32_t pool;     /* that it gets: an upper-case ASCII letter */
+    uint32_t priority; /* that it gets: enum vgpu_priority */
+    uint32_t vectors;  /* as in the HELLO */
+    uint32_t queues;   /* as in the HELLO */
+    uint64_t shm_size; /* as in the HELLO */
 };
 
-#define VGPU_RESET_QUEUES (1u << 0) /* the queues too: the guest itself was reset */
+/* struct vgpu_reset.flags */
+#define VGPU_RESET_QUEUES (1u << 0) /* close the queues too: the guest itself was reset */
 
+/* RESET; written by the client. */
 struct vgpu_reset {
-    uint32_t flags; /* VGPU_RESET_* */
+    uint32_t flags; /* VGPU_RESET_*; other bits are ignored */
 };
 
+/* QUEUE; written by the client. */
 struct vgpu_queue_action {
-    uint32_t queue;  /* number */
-    uint32_t action; /* VGPU_QUEUE_OPEN or VGPU_QUEUE_CLOSE */
+    uint32_t queue;  /* number, below `queues` of the HELLO */
+    uint32_t action; /* VGPU_QUEUE_OPEN or VGPU_QUEUE_CLOSE; any other is counted and ignored */
 };
 
+/* REFUSED; written by the mediator. */
 struct vgpu_refused {
-    char reason[192]; /* NUL-terminated text for the administrator */
+    char reason[192]; /* text for the administrator, NUL-terminated */
 };
 
+/* A message, of either side. RESET_DONE, BYE and FDS use no member of the union. */
 struct vgpu_msg {
     uint32_t magic;   /* VGPU_MSG_MAGIC */
-    uint32_t version; /* VGPU_VERSION of the sender; a mediator refuses another major */
+    uint32_t version; /* VGPU_VERSION of the sender; the other side refuses another major */
     uint32_t type;    /* enum vgpu_msg_type */
-    uint32_t serial;  /* the client's choice; an answer carries that of what it answers */
+    uint32_t serial;  /* any, of the client's choice; an answer repeats that of its question */
     union {
         struct vgpu_hello hello;
         struct vgpu_attached attached;

@@ -22,58 +22,65 @@
 #define VGPU_DRIVER_VERSION 1u
 #define VGPU_DRIVER_MMAP_ARENA 0x100000000ull /* bytes */
 
-/* What the device is; the registers of the same names. */
+/*
+ * INFO: what the device is. Written by the driver. From `version` to `status` they are the
+ * registers of the same names in BAR0, as they read now (vgpu-regs.h).
+ */
 struct vgpu_driver_info {
     uint32_t driver_version; /* VGPU_DRIVER_VERSION */
-    uint32_t queue;          /* that this file has */
-    uint32_t interrupts;     /* 1 when the queue has an interrupt of its own */
+    uint32_t queue;          /* number of the queue that this file has, below `queues` */
+    uint32_t interrupts;     /* 1 when the queue has an interrupt of its own, else 0 */
+    /* `queues` is the number of queues of the device, at most VGPU_MAX_QUEUES; `reserved` is 0. */
     uint32_t version, pool, priority, vm_id, features, generation, status, queues, reserved;
-    uint64_t shm_size; /* bytes */
+    uint64_t shm_size; /* bytes of BAR2 */
 };
 
-/* Takes a part of the arena, once for each open file. ENOSPC when none of the size is free. */
+/*
+ * ARENA: takes a part of the arena, once for each open file; a second time is EINVAL. ENOSPC when
+ * no part of the size is free.
+ */
 struct vgpu_driver_arena {
-    uint64_t size;   /* in: bytes, or 0 for a quarter of the largest free part; out: what it got */
+    uint64_t size;   /* in: bytes, or 0: a quarter of the largest free part; out: in whole pages */
     uint64_t offset; /* out: bytes from the start of BAR2 */
 };
 
 /*
- * Starts the session: writes the claim, opens the queue, waits until it runs or has ended.
- * EINTR on a signal, ETIMEDOUT after a minute, EIO while no mediator is there. The caller has
- * mapped the part at `address` before, and may try again with another after an end.
+ * START: starts the session. The driver writes the claim, opens the queue, and waits until it runs
+ * or has ended. EINTR on a signal, ETIMEDOUT after a minute, EIO while there is no mediator. The
+ * caller has mapped the part at `address` before. After an end it may try again with another
+ * address: a host process may have this one in use.
  */
 struct vgpu_driver_start {
-    uint64_t address; /* in: a multiple of 4096 */
-    uint32_t status;  /* out: QUEUE_STATUS */
-    uint32_t reserved;
+    uint64_t address;  /* in: where the part is mapped; a multiple of 4096, not 0 */
+    uint32_t status;   /* out: QUEUE_STATUS, as vgpu-queue.h has it */
+    uint32_t reserved; /* 0 */
 };
 
 /*
- * One request in register mode, one at a time among all files. A vector that it names must lie
- * in the file's part. EIO while there is no mediator, ETIMEDOUT after `timeout_ms`: it is
- * dropped then.
+ * REQUEST: one request in register mode; the driver runs one at a time for all files. A vector in
+ * shared memory must lie in the file's part, else EINVAL. EIO while there is no mediator. ETIMEDOUT
+ * after `timeout_ms`: the request is dropped then. ECANCELED when somebody resets the device.
  */
 struct vgpu_driver_request {
-    uint32_t length;     /* in: bytes of request, a multiple of 4 */
-    uint32_t timeout_ms; /* in */
-    uint32_t status;     /* out: STATUS, COMPLETE or ERROR */
-    uint32_t error;      /* out: ERROR */
-    uint32_t response_length;
-    uint32_t reserved;
-    uint8_t request[VGPU_REQUEST_MAX];   /* in */
-    uint8_t response[VGPU_RESPONSE_MAX]; /* out */
+    uint32_t length;                     /* in: bytes valid in `request`, a multiple of 4 */
+    uint32_t timeout_ms;                 /* in: how long to wait, in ms */
+    uint32_t status;                     /* out: VGPU_STATUS_COMPLETE or VGPU_STATUS_ERROR */
+    uint32_t error;                      /* out: enum vgpu_error; NONE unless `status` is ERROR */
+    uint32_t response_length;            /* out: bytes valid in `response`; 0 unless COMPLETE */
+    uint32_t reserved;                   /* 0 */
+    uint8_t request[VGPU_REQUEST_MAX];   /* in: as vgpu-request.h has it */
+    uint8_t response[VGPU_RESPONSE_MAX]; /* out: likewise */
 };
 
 #define VGPU_IOC_INFO _IOR('V', 0, struct vgpu_driver_info)
 #define VGPU_IOC_ARENA _IOWR('V', 1, struct vgpu_driver_arena)
 #define VGPU_IOC_START _IOWR('V', 2, struct vgpu_driver_start)
 #define VGPU_IOC_KICK _IO('V', 3)              /* writes the queue's doorbell */
-#define VGPU_IOC_STATUS _IOR('V', 4, uint32_t) /* QUEUE_STATUS */
-#define VGPU_IOC_EVENTFD _IOW('V', 5, int32_t) /* signalled at each interrupt; -1: no more */
+#define VGPU_IOC_STATUS _IOR('V', 4, uint32_t) /* reads QUEUE_STATUS */
+#define VGPU_IOC_EVENTFD _IOW('V', 5, int32_t) /* to signal at each interrupt; -1: none */
 #define VGPU_IOC_REQUEST _IOWR('V', 6, struct vgpu_driver_request)
-#define VGPU_IOC_RESET                                                                             \
-    _IO('V', 7) /* register mode's reset; needs CAP_SYS_ADMIN; ETIMEDOUT, EIO                      \
-                 */
+/* Resets register mode. EPERM without CAP_SYS_ADMIN, ETIMEDOUT, EIO. */
+#define VGPU_IOC_RESET _IO('V', 7)
 
 static_assert(sizeof(struct vgpu_driver_info) == 56, "ABI");
 static_assert(sizeof(struct vgpu_driver_arena) == 16, "ABI");

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A graph of work as it comes to the worker: what the program has captured or built is brought over
- * at once, in the chunks of an upload (api/private.api), when it is made executable.
+ * A graph of work as it comes to the worker. The guest sends all of it when the program makes the
+ * graph executable, in the chunks of an upload (api/private.api). So all fields are written by the
+ * guest, and the worker copies them before it checks them.
  *
- * It is a row of nodes. Each begins with a struct vgpu_graph_node, then come the numbers of the
- * nodes that it follows, all lower than its own, and then the structure for its kind. Everything
- * begins at a multiple of 8 bytes.
+ * It is a row of nodes, which count from 0. A node begins with a struct vgpu_graph_node. Then come
+ * the numbers of the nodes that it follows, all lower than its own, and then the structure for its
+ * kind. Each of the three begins at a multiple of 8 bytes.
+ *
+ * Addresses are of 64 bits, of the GPU or in the session's part of the arena, as CUDA has them. A
+ * value that is not allowed fails the call with INVALID_VALUE, an unknown kind with
+ * NOT_SUPPORTED, a function that there is not with INVALID_HANDLE.
  */
 #ifndef VGPU_PROTOCOL_VGPU_GRAPH_H
 #define VGPU_PROTOCOL_VGPU_GRAPH_H
@@ -19,42 +24,46 @@
 #define VGPU_GRAPH_NODES_MAX (1u << 20)
 
 enum vgpu_graph_kind {
-    VGPU_GRAPH_NOTHING = 0, /* joins what it follows; no structure */
-    VGPU_GRAPH_KERNEL = 1, /* struct vgpu_cmd_launch and what follows it; its stream is no matter */
-    VGPU_GRAPH_COPY = 2,   /* struct vgpu_graph_copy */
-    VGPU_GRAPH_FILL = 3,   /* struct vgpu_graph_fill */
-    VGPU_GRAPH_GATE = 4,   /* struct vgpu_graph_gate */
+    VGPU_GRAPH_NOTHING = 0, /* waits for the nodes that it follows; no structure */
+    VGPU_GRAPH_KERNEL = 1,  /* struct vgpu_cmd_launch and what follows it; `stream` is not used */
+    VGPU_GRAPH_COPY = 2,    /* struct vgpu_graph_copy */
+    VGPU_GRAPH_FILL = 3,    /* struct vgpu_graph_fill */
+    VGPU_GRAPH_GATE = 4,    /* struct vgpu_graph_gate */
 };
 
 struct vgpu_graph_node {
     uint32_t kind;     /* enum vgpu_graph_kind */
-    uint32_t bytes;    /* from here to the next node */
-    uint32_t follows;  /* numbers behind this, of 32 bits each */
+    uint32_t bytes;    /* from here to the next node; a multiple of 8 */
+    uint32_t follows;  /* how many numbers of 32 bits come next: at most the node's own number */
     uint32_t reserved; /* 0 */
 };
 
-/* A copy in rows and slices; as COPY with a struct vgpu_copy_box. */
+/*
+ * A copy in rows and slices, as COPY with a struct vgpu_copy_box. For each side: the address, the
+ * bytes from row to row, and the rows from slice to slice.
+ */
 struct vgpu_graph_copy {
     uint64_t to, to_pitch, to_rows;
     uint64_t from, from_pitch, from_rows;
-    uint64_t width, height, depth; /* bytes, rows, slices */
+    uint64_t width, height, depth; /* bytes of a row, rows, slices (below 2^40); none is 0 */
     uint32_t kind;                 /* enum vgpu_copy_kind */
     uint32_t reserved;             /* 0 */
 };
 
-/* A fill in rows; width in elements of 1, 2 or 4 bytes. */
+/* A fill in rows. `to` and, with several rows, `pitch` are multiples of `element`. */
 struct vgpu_graph_fill {
-    uint64_t to, pitch;
-    uint64_t width, height;
-    uint32_t value, element;
+    uint64_t to, pitch;      /* address; bytes from row to row */
+    uint64_t width, height;  /* elements of a row, rows; neither is 0 */
+    uint32_t value, element; /* its low `element` bytes count; bytes of an element: 1, 2 or 4 */
 };
 
 /*
- * The guest does something in between: when the graph comes here the word at the address, in the
- * arena, becomes 1; the graph goes on when the guest has made it 2, and it becomes 0.
+ * A place where the guest does something in the middle of a graph. A word of 32 bits in the arena
+ * stands for it: the GPU stores 1 when the graph comes here, and waits; the guest stores 2 when it
+ * is done; then the GPU stores 0 and the graph goes on.
  */
 struct vgpu_graph_gate {
-    uint64_t address; /* a multiple of 4 */
+    uint64_t address; /* of the word, in the session's part of the arena; a multiple of 4 */
 };
 
 static_assert(sizeof(struct vgpu_graph_node) == 16, "ABI");

@@ -50,9 +50,9 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 #define VGPU_REG_VERSION 0x04u         /* RO VGPU_VERSION */
 #define VGPU_REG_POOL_ID 0x08u         /* RO pool, an upper-case ASCII letter */
 #define VGPU_REG_PRIORITY 0x0Cu        /* RO enum vgpu_priority */
-#define VGPU_REG_VM_ID 0x10u           /* RO as the host set it */
+#define VGPU_REG_VM_ID 0x10u           /* RO number of the VM, as the host set it; not 0 */
 #define VGPU_REG_FEATURES 0x14u        /* RO VGPU_FEATURE_* */
-#define VGPU_REG_REQUEST_LEN 0x18u     /* RW bytes valid in the request buffer */
+#define VGPU_REG_REQUEST_LEN 0x18u     /* RW bytes valid in the request buffer, 16 to 256 */
 #define VGPU_REG_RESPONSE_LEN 0x1Cu    /* RO bytes valid in the response buffer */
 #define VGPU_REG_DOORBELL 0x20u        /* WO any write runs the request buffer */
 #define VGPU_REG_STATUS 0x24u          /* RO enum vgpu_status */
@@ -72,20 +72,20 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 #define VGPU_RESPONSE_MAX 256u /* bytes in the response buffer */
 #define VGPU_MAX_QUEUES 64u
 
-/* FEATURES. The backend bits tell what computes; neither is set before the first worker. */
+/* FEATURES. One backend bit is set once a worker has started: it computes on the CPU or a GPU. */
 #define VGPU_FEATURE_SHM (1u << 0)         /* BAR2 is backed by memory */
 #define VGPU_FEATURE_MSIX (1u << 1)        /* vector 0: register mode; 1 + N: queue N */
 #define VGPU_FEATURE_QUEUES (1u << 2)      /* NUM_QUEUES is not 0 */
 #define VGPU_FEATURE_BACKEND_CPU (1u << 8) /* no GPU: the host's CPU computes */
-#define VGPU_FEATURE_BACKEND_GPU (1u << 9)
+#define VGPU_FEATURE_BACKEND_GPU (1u << 9) /* a GPU of the host computes */
 
-/* CONTROL: writing RESET drops the running request; it reads 1 until that is done. */
+/* CONTROL: writing RESET drops the request that runs; the bit reads 1 until that is done. */
 #define VGPU_CONTROL_RESET (1u << 0)
 
 /*
- * STATUS. BUSY holds from the doorbell until the response is there, without a
- * gap: whoever rings and then reads never sees what the last request left. OFFLINE
- * takes precedence over all others.
+ * STATUS. BUSY holds from the doorbell until the response is there, without a gap: a guest that
+ * rings and then reads never sees the state of the request before. OFFLINE takes precedence over
+ * all others.
  */
 enum vgpu_status {
     VGPU_STATUS_IDLE = 0,     /* nothing was asked since reset */
@@ -95,6 +95,7 @@ enum vgpu_status {
     VGPU_STATUS_OFFLINE = 4,  /* no mediator; doorbells are ignored */
 };
 
+/* PRIORITY: the band of the scheduler; a higher one is served first. */
 enum vgpu_priority {
     VGPU_PRIORITY_LOW = 0,
     VGPU_PRIORITY_MEDIUM = 1,
@@ -125,7 +126,7 @@ enum vgpu_error {
 };
 #define VGPU_ERROR_COUNT 13u
 
-/* What the journal of the register page says of the request that was taken last. */
+/* How far the request that was taken last has come; the next worker acts by it. */
 enum vgpu_journal_state {
     VGPU_JOURNAL_EMPTY = 0,    /* none, or answered */
     VGPU_JOURNAL_ACCEPTED = 1, /* copied and valid; nothing was done for it yet */
@@ -134,14 +135,14 @@ enum vgpu_journal_state {
 };
 
 /*
- * The request in flight, kept where it outlives the worker: QEMU holds the memfd, so
- * the next worker, even the next mediator's, finds it and finishes it. Written by
- * workers alone; a worker that takes over validates it like a guest's bytes.
+ * The request in flight, kept where it outlives the worker: QEMU holds the memfd, so the next
+ * worker, even the next mediator's, finds it and finishes it. Written by workers alone; a worker
+ * that takes over validates it like a guest's bytes, for QEMU could write here too.
  */
 struct vgpu_journal {
-    uint32_t state;  /* enum vgpu_journal_state */
-    uint32_t length; /* bytes valid in request */
-    uint8_t request[VGPU_REQUEST_MAX];
+    uint32_t state;                    /* enum vgpu_journal_state; store-release after the rest */
+    uint32_t length;                   /* bytes valid in `request`, 16 to VGPU_REQUEST_MAX */
+    uint8_t request[VGPU_REQUEST_MAX]; /* the copy that was checked, as vgpu-request.h has it */
 };
 
 /*
@@ -153,20 +154,20 @@ struct vgpu_journal {
 struct vgpu_regs_page {
     uint8_t unused0[VGPU_REG_FEATURES];
     uint32_t features;     /* W: backend bits */
-    uint32_t request_len;  /* Q: bytes */
-    uint32_t response_len; /* W: bytes */
+    uint32_t request_len;  /* Q: bytes valid in `request`; any number: the worker checks it */
+    uint32_t response_len; /* W: bytes valid in `response`, at most VGPU_RESPONSE_MAX */
     uint32_t unused1;
     uint32_t status;     /* W: enum vgpu_status, never OFFLINE; store-release after the response */
-    uint32_t error;      /* W: enum vgpu_error */
+    uint32_t error;      /* W: enum vgpu_error; NONE unless `status` is ERROR */
     uint32_t generation; /* W: incremented by each worker as it starts */
     uint8_t unused2[VGPU_REG_REQUEST - 0x30];
-    uint8_t request[VGPU_REQUEST_MAX];   /* Q */
-    uint8_t response[VGPU_RESPONSE_MAX]; /* W */
+    uint8_t request[VGPU_REQUEST_MAX];   /* Q: as vgpu-request.h has it */
+    uint8_t response[VGPU_RESPONSE_MAX]; /* W: likewise */
     uint8_t unused3[VGPU_REG_QUEUE_STATUS - 0x300];
     uint32_t queue_status[VGPU_MAX_QUEUES]; /* M: see vgpu-queue.h; store-release */
     uint8_t unused6[0x800 - 0x600];
     /* From here on nothing is reachable through BAR0. */
-    uint32_t irq_wanted; /* Q: 1 when a completion shall signal the interrupt eventfd */
+    uint32_t irq_wanted; /* Q: 1: an answer signals the interrupt eventfd; 0: it does not */
     uint32_t unused4[15];
     struct vgpu_journal journal; /* W */
     uint8_t unused5[VGPU_REGS_SIZE - 0x840 - sizeof(struct vgpu_journal)];
@@ -186,7 +187,7 @@ static_assert(offsetof(struct vgpu_regs_page, queue_status) == VGPU_REG_QUEUE_ST
 static_assert(offsetof(struct vgpu_regs_page, irq_wanted) == 0x800, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, journal) == 0x840, "ABI");
 
-/* Limits of the shared memory: a power of two, because a PCI BAR is one. */
+/* Limits of the shared memory. Its size is a power of two, because that of a PCI BAR is. */
 #define VGPU_SHM_MIN (1ull << 20) /* bytes */
 #define VGPU_SHM_MAX (1ull << 36) /* bytes */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Between the mediator and its workers: inherited descriptors, messages, and the
- * turn page.
+ * Between the mediator and its workers: inherited descriptors, messages, the turn page, and the
+ * account page.
  *
  * Theory of operation
  * -------------------
@@ -19,9 +19,10 @@
  *                                                             mediator: RUNNING, nobody asks
  *   STOPPED  in use; others come first: submits no more       worker: CLOSED; mediator: as granted
  *
- * A granted worker finds RUNNING, WANTED or SHARED: it has work, it asked. Nothing may be submitted
- * before `from_ns`, when the work of the one before is about to end. Then one piece of work may
- * be in any case, unless it finds STOPPED. In SHARED more may, until `until_ns`.
+ * A grant stores RUNNING, WANTED or SHARED, for the worker has asked and so has work. It submits
+ * nothing before `from_ns`, when the work of the previous worker is about to end. After that it may
+ * submit one piece of work even if `until_ns` has passed, unless the word is STOPPED. In SHARED it
+ * may submit more until `until_ns`; in RUNNING and WANTED without such a limit.
  *
  * Changes that race are compare-and-swap, so that a recall and a start cannot both win; a word
  * that only one side may leave (CLOSED the mediator) is stored. A worker returns a turn with a
@@ -31,12 +32,11 @@
  * (RUNNING to OPEN) ends with a KEPT. By the time that a KEPT is read, the mediator may have taken
  * the turn from OPEN.
  *
- * How much of its work may be on an engine at a time is in the same page: `window_ns`. That is what
- * others wait for when they come first.
+ * The same page says how much of a worker's work may be on an engine at a time: `window_ns`. A
+ * worker of a higher band finds no more than that, and one piece of work, of each one before it.
  *
- * A worker counts as hostile once guest code ran beside it: the mediator believes
- * its messages and counters no further than this file says, and killing a worker is
- * always safe.
+ * A worker counts as hostile, since it parses what a guest writes: the mediator believes its
+ * messages and counters no further than this file says. Killing a worker is safe at any time.
  */
 #ifndef VGPU_PROTOCOL_VGPU_WORKER_H
 #define VGPU_PROTOCOL_VGPU_WORKER_H
@@ -44,13 +44,13 @@
 #include "vgpu-regs.h"
 
 /*
- * Descriptors that a worker is started with. One for register mode gets that mode's doorbell
- * and interrupt, one for a queue the queue's.
+ * Descriptors that a worker is started with. A worker for register mode gets the doorbell and the
+ * interrupt of that mode, a worker for a queue gets those of the queue.
  */
 #define VGPU_WORKER_FD_LINK 3     /* SOCK_SEQPACKET to the mediator */
 #define VGPU_WORKER_FD_MEMFD 4    /* the VM's memory and register page */
-#define VGPU_WORKER_FD_DOORBELL 5 /* eventfd */
-#define VGPU_WORKER_FD_IRQ 6      /* eventfd */
+#define VGPU_WORKER_FD_DOORBELL 5 /* eventfd; readable when the guest has rung */
+#define VGPU_WORKER_FD_IRQ 6      /* eventfd; written to interrupt the guest */
 #define VGPU_WORKER_FD_TURN 7     /* memfd of the turn page */
 #define VGPU_WORKER_FD_ACCOUNT 8  /* memfd of the VM's account page */
 
@@ -61,6 +61,7 @@ enum vgpu_engine {
 };
 #define VGPU_ENGINES 3u
 
+/* The states of a turn word; the table at the top says what each allows, and to whom. */
 enum vgpu_turn {
     VGPU_TURN_CLOSED = 0,
     VGPU_TURN_OPEN = 1,
@@ -70,50 +71,60 @@ enum vgpu_turn {
     VGPU_TURN_STOPPED = 5,
 };
 
-/* A queue's worker that ends by itself ends with this and an enum vgpu_queue_end as its exit code.
- */
+/* The exit code of a queue's worker that ends by itself: this, plus an enum vgpu_queue_end. */
 #define VGPU_WORKER_EXIT_END 64
 
-/* An engine's turn; a cache line. */
+/*
+ * An engine's turn; a cache line. Times are
+ * CLOCK_MONOTONIC in ns. The mediator may store them at any moment, and does so before it stores
+ * the state that they belong to.
+ */
 struct vgpu_turn_word {
-    uint32_t state; /* enum vgpu_turn */
-    uint32_t reserved;
-    uint64_t from_ns;  /* mediator, at any time: CLOCK_MONOTONIC; nothing is submitted before */
-    uint64_t until_ns; /* mediator, at any time: CLOCK_MONOTONIC; till then SHARED may submit */
+    uint32_t state;    /* enum vgpu_turn; mediator and worker, by compare-and-swap as above */
+    uint32_t reserved; /* 0 */
+    uint64_t from_ns;  /* mediator: nothing may be submitted before */
+    uint64_t until_ns; /* mediator: end of the slice in SHARED; 0 in a turn of one piece of work */
     uint8_t unused[40];
 };
 static_assert(sizeof(struct vgpu_turn_word) == 64, "ABI");
 
-/* What a worker has to keep to; the mediator may change it at any time. 0: no limit. */
+/*
+ * What a worker has to keep to. Written by the mediator, which may change it at any time; the
+ * worker reads it at each decision. 0 is no limit.
+ */
 struct vgpu_terms {
-    uint64_t window_ns;  /* work on an engine at a time, as predicted, beside one piece more */
-    uint64_t kernel_ns;  /* the longest piece of work; past it the worker ends, with TIMEOUT */
-    uint32_t commands;   /* pieces of work submitted and not done */
-    uint32_t doorbells;  /* that are heard in a second */
-    uint32_t interrupts; /* that are sent in a second */
-    uint32_t reserved[9];
+    uint64_t window_ns;   /* ns of work, as predicted, that may be there when a piece is added */
+    uint64_t kernel_ns;   /* ns that a piece may take; past it the worker ends, with TIMEOUT */
+    uint32_t commands;    /* pieces of work that may be submitted and not done */
+    uint32_t doorbells;   /* how many are heard in a second */
+    uint32_t interrupts;  /* how many are sent in a second */
+    uint32_t reserved[9]; /* 0 */
 };
 static_assert(sizeof(struct vgpu_terms) == 64, "ABI");
 
-/* The worker's counters since its start. It counts as hostile: they are for display. */
+/*
+ * The worker's counters since its start; written by the worker alone. Any value may stand there,
+ * since the worker counts as hostile: they are for display. `memory` is also what the mediator
+ * takes off the VM's account when the worker ends.
+ */
 struct vgpu_counters {
-    uint64_t requests;             /* answered with success or error; of a queue: commands taken */
-    uint64_t errors;               /* of those, with error */
+    uint64_t requests;             /* requests answered; of a queue: commands carried out */
+    uint64_t errors;               /* those of them that failed */
     uint64_t elements;             /* results computed in register mode */
-    uint64_t gpu_ns[VGPU_ENGINES]; /* while its work was on the engine, as its end was seen */
+    uint64_t gpu_ns[VGPU_ENGINES]; /* ns that it had work on the engine, until the end was seen */
     uint64_t turns[VGPU_ENGINES];  /* taken, with and without asking */
     uint64_t memory;               /* bytes of device memory allocated now */
-    uint64_t in_flight;            /* pieces of work submitted and not done now */
-    uint64_t doorbells;            /* heard */
-    uint64_t interrupts;           /* sent */
-    uint64_t faults;               /* errors that lost the GPU's context */
-    uint64_t reserved[2];
+    uint64_t in_flight;            /* pieces of work that are submitted now and not done */
+    uint64_t doorbells;            /* doorbells heard */
+    uint64_t interrupts;           /* interrupts sent */
+    uint64_t faults;               /* errors with which the GPU's context was lost */
+    uint64_t reserved[2];          /* 0 */
 };
 static_assert(sizeof(struct vgpu_counters) == 128, "ABI");
 
-/* One page of memory. */
+/* One page of memory, shared by the mediator and one worker; the rest of it is unused. */
 struct vgpu_turn_page {
-    struct vgpu_turn_word turn[VGPU_ENGINES];
+    struct vgpu_turn_word turn[VGPU_ENGINES]; /* by enum vgpu_engine */
     struct vgpu_terms terms;
     struct vgpu_counters counters;
 };
@@ -121,35 +132,36 @@ struct vgpu_turn_page {
 static_assert(sizeof(struct vgpu_turn_page) == 384, "ABI");
 
 /*
- * One page of memory that the workers of a VM share with the mediator: its device memory. Who
- * allocates first adds to `used`, where that stays within `limit`, then to its own claim, then
- * asks the GPU; who frees goes the other way. A worker's end is made good by the mediator.
+ * One page of memory that the workers of a VM share with the mediator: the device memory of the VM.
+ * To allocate, a worker adds to `used` if the sum stays within `limit`, then to its counter
+ * `memory`, and then asks the GPU. To free, it does the same in the opposite order. When a worker
+ * ends, the mediator takes that counter off `used`.
  */
 struct vgpu_account_page {
-    uint64_t limit; /* bytes; mediator; 0: none */
-    uint64_t used;  /* bytes; compare-and-swap */
+    uint64_t limit; /* mediator: bytes that the VM may have; 0: no limit */
+    uint64_t used;  /* workers and mediator: bytes that it has; changed by atomic operations */
 };
 #define VGPU_ACCOUNT_PAGE_SIZE 4096u
 static_assert(sizeof(struct vgpu_account_page) == 16, "ABI");
 
 enum vgpu_link_type {
-    VGPU_LINK_READY = 1, /* worker: start-up finished, what was owed is taken over */
-    VGPU_LINK_ASK = 2,   /* worker: wants the engine's turn */
-    VGPU_LINK_DONE = 3,  /* worker: the word is CLOSED and nothing runs */
-    VGPU_LINK_TURN =
-        4, /* mediator: look at the engine's word, which is, or soon will be, changed */
-    VGPU_LINK_FINISH = 5, /* mediator: finish what runs, then exit */
-    VGPU_LINK_YIELD = 6,  /* worker: the word is CLOSED, what runs will be over; DONE follows */
-    VGPU_LINK_KEPT = 7,   /* worker: a turn that was asked for is over, and still its own */
+    VGPU_LINK_READY = 1,  /* worker: it has started, and taken over what is owed to the guest */
+    VGPU_LINK_ASK = 2,    /* worker: wants the engine's turn */
+    VGPU_LINK_DONE = 3,   /* worker: its word is CLOSED and it has nothing on the engine */
+    VGPU_LINK_TURN = 4,   /* mediator: look at the engine's word; a change is there, or near */
+    VGPU_LINK_FINISH = 5, /* mediator: finish the work that runs, then exit */
+    VGPU_LINK_YIELD = 6,  /* worker: its word is CLOSED, its work is about to end; DONE follows */
+    VGPU_LINK_KEPT = 7,   /* worker: a turn that it asked for is over, and stays its own */
 };
 
+/* A message, written by the sender that its type names. */
 struct vgpu_link_msg {
-    uint32_t type;   /* enum vgpu_link_type */
-    uint32_t value;  /* READY: VGPU_FEATURE_BACKEND_*, else 0 */
-    uint32_t engine; /* ASK, DONE, TURN, YIELD, KEPT: enum vgpu_engine, else 0 */
-    uint32_t reserved;
-    uint64_t from_ns; /* YIELD: when the next may submit, CLOCK_MONOTONIC, else 0 */
-    char text[104];   /* READY: device name; NUL-terminated */
+    uint32_t type;     /* enum vgpu_link_type */
+    uint32_t value;    /* READY: VGPU_FEATURE_BACKEND_*; else 0 */
+    uint32_t engine;   /* ASK, DONE, TURN, YIELD, KEPT: enum vgpu_engine; else 0 */
+    uint32_t reserved; /* 0 */
+    uint64_t from_ns;  /* YIELD: from when on the next may submit, CLOCK_MONOTONIC in ns; else 0 */
+    char text[104];    /* READY: name of the device, NUL-terminated; else zeroes */
 };
 static_assert(sizeof(struct vgpu_link_msg) == 128, "ABI");
 
