@@ -14,8 +14,8 @@ def gpu_errors(spec):
                        for e in sorted(spec.errors))
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
             "/*\n * Results of commands and calls: value, name, text, and whether the context is lost "
-            "with it. The values\n * are those of CUDA's driver API (enum cudaError_enum in its "
-            "reference); any other may come from a\n * newer driver.\n */\n"
+            "with it. The\n * values are those of CUDA's driver API (enum cudaError_enum in its "
+            "reference); any other may come\n * from a newer driver.\n */\n"
             "#ifndef VGPU_PROTOCOL_VGPU_ERRORS_H\n#define VGPU_PROTOCOL_VGPU_ERRORS_H\n\n"
             f"/* clang-format off */\n#define VGPU_GPU_ERRORS(X) \\\n{rows}\n/* clang-format on */\n\n"
             "enum vgpu_gpu_error {\n"

@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "bench/former/vgpu-former.h"
+#include "common/clock.h"
 #include "guest/libvgpu/vgpu.h"
 
 #define ROUNDS 2000u

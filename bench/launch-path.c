@@ -52,8 +52,8 @@ static void put(uint32_t at, const void *bytes, size_t count)
 }
 
 /* Posts a command as a guest does. */
-static void post(uint16_t opcode, uint16_t slot, const void *body, size_t bytes,
-                 const void *more, size_t more_bytes)
+static void post(uint16_t opcode, uint16_t slot, const void *body, size_t bytes, const void *more,
+                 size_t more_bytes)
 {
     const uint32_t align = VGPU_COMMAND_ALIGN - 1;
     const uint32_t length = (uint32_t)(sizeof(struct vgpu_command) + bytes + more_bytes + align) &

@@ -15,6 +15,7 @@
 
 #include "common/clock.h"
 #include "common/shared.h"
+#include "common/trace.h"
 
 /* The next one is alerted so long before a slice ends. */
 #define ALERT_NS UINT64_C(250000)
@@ -539,6 +540,7 @@ static void arbiter_grant(struct arbiter *a, struct choice next, uint64_t now_ns
     shared_store64(&member->word->from_ns, member->from_ns);
     shared_store64(&member->word->until_ns, next.lent ? 0 : member->from_ns + a->rules.slice_ns);
     shared_store_release(&member->word->state, state);
+    TRACE(grant, a->gpu, a->engine, member->vm_id, member->sequence, state);
     member->granted(member);
 }
 
@@ -825,6 +827,7 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
     if (!list_contains(&account->entry)) {
         list_account(a, account);
     }
+    TRACE(ask, a->gpu, a->engine, member->vm_id);
     arbiter_advance(a, now_ns);
     return 0;
 }
@@ -853,6 +856,7 @@ int arbiter_yield(struct arbiter_member *member, uint64_t from_ns, uint64_t now_
     }
     member->yielded = true;
     member->from_ns = from_ns < now_ns + AHEAD_MAX_NS ? from_ns : now_ns + AHEAD_MAX_NS;
+    TRACE(yield, a->gpu, a->engine, member->vm_id, member->sequence);
     arbiter_advance(a, now_ns);
     return 0;
 }
@@ -867,6 +871,8 @@ int arbiter_done(struct arbiter_member *member, uint64_t now_ns)
     arbiter_settle(a, now_ns);
     arbiter_remember(a, member, now_ns);
     arbiter_retire(a, member);
+    TRACE(pass, a->gpu, a->engine, member->vm_id, member->sequence,
+          (int64_t)(now_ns - member->granted_ns));
     arbiter_hurry(a, now_ns);
     arbiter_advance(a, now_ns);
     return 0;

@@ -362,8 +362,8 @@ static void set_defaults(struct config *config)
  * Prepares the parser and a configuration that has the defaults; no section has been seen. False
  * when there is no memory, which is reported.
  */
-static bool begin_section(struct parser *p, struct config *config, config_report *report,
-                          void *context)
+static bool begin_parser(struct parser *p, struct config *config, config_report *report,
+                         void *context)
 {
     *p = (struct parser){
         .config = config,
@@ -529,7 +529,7 @@ int config_read(struct config *config, FILE *file, config_report *report, void *
 {
     struct parser p;
 
-    if (!begin_section(&p, config, report, context)) {
+    if (!begin_parser(&p, config, report, context)) {
         return p.mistakes;
     }
     if (file) {
@@ -607,7 +607,7 @@ int config_load(struct config *config, const char *name, bool optional, config_r
 {
     struct parser p;
 
-    if (!begin_section(&p, config, report, context)) {
+    if (!begin_parser(&p, config, report, context)) {
         return p.mistakes;
     }
     config_read_file(&p, name, optional);

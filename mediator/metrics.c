@@ -127,7 +127,7 @@ static unsigned metrics_connections(const struct metrics *metrics)
  * Lets the daemon do its work, in this thread. The timer is set for when the daemon wants to be
  * called again even if nothing is readable.
  */
-static void metrics_thread(struct metrics *metrics)
+static void run_daemon(struct metrics *metrics)
 {
     const unsigned before = metrics_connections(metrics);
     MHD_UNSIGNED_LONG_LONG ms = 0;
@@ -148,7 +148,7 @@ static int on_ready(sd_event_source *source, int fd, uint32_t events, void *cont
     (void)source;
     (void)fd;
     (void)events;
-    metrics_thread(context);
+    run_daemon(context);
     return 0;
 }
 
@@ -156,7 +156,7 @@ static int on_metrics_timer(sd_event_source *source, uint64_t usec, void *contex
 {
     (void)source;
     (void)usec;
-    metrics_thread(context);
+    run_daemon(context);
     return 0;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Generated from api/ by generate.py; see api/README.md. */
 /*
- * Results of commands and calls: value, name, text, and whether the context is lost with it. The values
- * are those of CUDA's driver API (enum cudaError_enum in its reference); any other may come from a
- * newer driver.
+ * Results of commands and calls: value, name, text, and whether the context is lost with it. The
+ * values are those of CUDA's driver API (enum cudaError_enum in its reference); any other may come
+ * from a newer driver.
  */
 #ifndef VGPU_PROTOCOL_VGPU_ERRORS_H
 #define VGPU_PROTOCOL_VGPU_ERRORS_H

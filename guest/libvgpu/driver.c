@@ -394,6 +394,7 @@ static const struct vgpu_port_ops polled_port_ops = {
     .start = driver_port_start,
     .status = driver_port_status,
     .kick = driver_port_kick,
+    .hang_up = driver_port_hang_up,
     .close = driver_port_close,
 };
 

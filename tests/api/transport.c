@@ -50,7 +50,7 @@ void *object_find(enum handle_type type, uint64_t handle)
     return transport.refuse_handles ? NULL : handles_get(&transport.handles, type, handle);
 }
 
-CUresult result_of(int result)
+CUresult error_of(int result)
 {
     return (CUresult)result;
 }

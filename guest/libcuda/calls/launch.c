@@ -19,10 +19,11 @@
 /* Launches a kernel in a stream, or has it captured there. */
 static CUresult launch_in(const struct launch *launch, const struct stream *stream)
 {
-    struct work work = {.type = CU_GRAPH_NODE_TYPE_KERNEL};
     CUresult r;
 
     if (stream_captured(stream)) {
+        struct work work = {.type = CU_GRAPH_NODE_TYPE_KERNEL};
+
         return capture_add(stream->object.handle, kernel_make(launch, &work.kernel), &work);
     }
     /* The default stream is refused while streams are captured that wait for it. */

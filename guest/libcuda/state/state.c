@@ -83,13 +83,10 @@ static CUresult library_ended(void)
  * A sticky error is noted once, the first one, and a line is written for the user: the program's
  * own message will only have CUDA's text, which says nothing of a VM.
  */
-CUresult result_of(int result)
+CUresult error_of(int result)
 {
     CUresult error = (CUresult)result;
 
-    if (result == VGPU_OK) {
-        return CUDA_SUCCESS;
-    }
     if (result == VGPU_ENDED) {
         error = library_ended();
     } else if (result == VGPU_BAD_ARGUMENT) {

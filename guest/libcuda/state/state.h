@@ -33,8 +33,7 @@
 #include <stdint.h>
 
 #include "api/cuda-types.h"
-
-struct vgpu_session;
+#include "guest/libvgpu/vgpu.h"
 
 /* Attributes that are asked for at once when the session is opened; CUDA 13.0 has 147. */
 #define ATTRIBUTES 160u
@@ -74,8 +73,15 @@ struct cuda_error {
 /* NULL when there is no such error. */
 const struct cuda_error *find_error(CUresult error);
 
-/* The CUresult for a result of libvgpu's; notes what loses the context. */
-CUresult result_of(int result);
+/*
+ * The CUresult for a result of libvgpu's; notes what loses the context. Success is told here: that
+ * is what nearly every call has, and each of them asks.
+ */
+CUresult error_of(int result);
+static inline CUresult result_of(int result)
+{
+    return result == VGPU_OK ? CUDA_SUCCESS : error_of(result);
+}
 
 /* From now on the library is not unloaded: threads will come back to its code. */
 void library_stays(void);
