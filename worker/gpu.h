@@ -2,7 +2,7 @@
 /*
  * What a ring session computes on: a context of its own on the GPU (backend-cuda/), or the same
  * in C where there is none (backend-cpu/). Objects are pointers that only their backend looks
- * into; commands.c has checked that they are of their type and alive.
+ * into; command.c has checked that they are of their type and alive.
  *
  * Calls come from one thread and do not wait for what the GPU has to do, but where it says so:
  * work is submitted in streams, and fences tell when it is done. Functions return VGPU_GPU_SUCCESS

@@ -1016,7 +1016,7 @@ static void test_slow_command_waits_for_its_work_when_others_are_there(void **st
 
 /* Pieces ------------------------------------------------------------------------------------- */
 
-#define COPY_PIECE (4u << 20)                /* bytes, as in commands.c */
+#define COPY_PIECE (4u << 20)                /* bytes, as in estimate.h */
 #define FILL_PIECE (64u << 20)               /* bytes */
 #define LARGE (UINT64_C(2) * COPY_PIECE + 5) /* bytes */
 
