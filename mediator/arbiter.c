@@ -421,6 +421,8 @@ static enum vgpu_turn set_word(struct arbiter_member *member, enum vgpu_turn sta
  */
 static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
 {
+    TRACE(pass, a->gpu, a->engine, member->vm_id, member->sequence,
+          (int64_t)(a->charged_ns - member->granted_ns));
     if (a->current == member) {
         a->current = NULL;
     } else {
@@ -871,8 +873,6 @@ int arbiter_done(struct arbiter_member *member, uint64_t now_ns)
     arbiter_settle(a, now_ns);
     arbiter_remember(a, member, now_ns);
     arbiter_retire(a, member);
-    TRACE(pass, a->gpu, a->engine, member->vm_id, member->sequence,
-          (int64_t)(now_ns - member->granted_ns));
     arbiter_hurry(a, now_ns);
     arbiter_advance(a, now_ns);
     return 0;

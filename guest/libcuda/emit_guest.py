@@ -32,7 +32,8 @@ def hand_parameters(call, default="CUstream "):
     if call.takes_default_stream:
         given = (given + ", " if given != "void" else "") + f"{default}{DEFAULT_STREAM}"
     if call.resolved:
-        given = re.sub(rf"\bCUstream {call.resolved}\b", f"struct stream *{call.resolved}", given)
+        kind = "struct stream *" if call.stream_use == "asks" else "uint64_t "
+        given = re.sub(rf"\bCUstream {call.resolved}\b", kind + call.resolved, given)
     return given + ", const struct entries *entries" if call.entries else given
 
 
@@ -110,11 +111,7 @@ def wire_function(call):
     body.append(f"struct call call = {{{', '.join(initial)}}};")
     body.append("CUresult r;")
     body.append("")
-    pointers = [a.name for a in call.arguments
-                if a.direction != "value" and not a.optional and not a.count]
-    pointers += [f"({a.name} || {a.count} == 0)" for a in call.arguments
-                 if a.count and not a.count.isdigit()]
-    pointers += [a.name for a in call.arguments if a.count.isdigit()]
+    pointers = needed(call)
     if pointers:
         missing = " || ".join("!" + p for p in pointers)
         body += [f"if ({missing}) {{", "    return CUDA_ERROR_INVALID_VALUE;", "}"]
@@ -145,6 +142,11 @@ def variant_name(call):
     return f"{call.name}_{call.variant}"
 
 
+# What the handle of the call's stream is called. It is taken before anything waits: the object may
+# be gone when that returns, if the program destroys the stream meanwhile.
+HANDLE = "stream_handle"
+
+
 def found(index):
     """The variable for the stream that is found as the call's first, second and so on."""
     return f"stream_{index}"
@@ -167,9 +169,11 @@ def hand_arguments(call, variant):
     return ", ".join(given + (["&exported_entries"] if call.entries else []))
 
 
-def substituted(expression, call):
-    """C in which the stream that was found stands for its name."""
-    return re.sub(rf"\b{call.resolved}\b", found(0), expression) if call.resolved else expression
+def substituted(expression, call, asks=False):
+    """C in which the stream that was found stands for its name: the object, or its handle."""
+    if not call.resolved:
+        return expression
+    return re.sub(rf"\b{call.resolved}\b", found(0) if asks else HANDLE, expression)
 
 
 def fail_unless(condition, error):
@@ -180,7 +184,7 @@ def fetch(call):
     """Checks and finds what a call asks about, and gives its one result."""
     result = next(name for c, name in call.parameters if c.endswith("*"))
     lines = [] if result in call.given else fail_unless(result, "INVALID_VALUE")
-    value = substituted(call.value, call)
+    value = substituted(call.value, call, True)
     for c, name in call.parameters:
         if c not in OBJECTS:
             continue
@@ -200,16 +204,19 @@ def hand_body(call, variant):
     lines = []
     for name in call.given:
         lines += fail_unless(name, "INVALID_VALUE")
+    asks = call.stream_use == "asks"
     if call.resolved:
         wanted = wanted_stream(call, call.resolved, variant)
-        asks = call.stream_use == "asks" or call.captured or call.value
-        lines += [f"struct stream *{found(0)};",
-                  f"r = {'stream_find' if asks else 'stream_usable'}({wanted}, &{found(0)});",
+        finds = "stream_find" if asks or call.captured or call.value else "stream_usable"
+        lines += [f"struct stream *{found(0)};", f"r = {finds}({wanted}, &{found(0)});",
                   "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
+        if call.captured or not (asks or call.value):
+            lines += [f"uint64_t {HANDLE};", f"{HANDLE} = {found(0)}->object.handle;"]
     if call.captured:
         lines += [f"if (stream_captured({found(0)})) {{",
-                  f"    return {substituted(call.captured, call)};", "}",
-                  f"r = stream_allows({found(0)});",
+                  f"    return {substituted(call.captured, call)};", "}"]
+    if call.captured and not asks:
+        lines += [f"r = stream_allows({found(0)});",
                   "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
     if call.value:
         return lines + fetch(call)
@@ -217,11 +224,25 @@ def hand_body(call, variant):
     unused = [name for name in names(call) if call.expression and
               not re.search(rf"\b{name}\b", f"{said} {call.captured} {' '.join(call.given)} "
                                              f"{call.resolved}")]
-    return [f"(void){name};" for name in unused] + lines + [f"return {substituted(said, call)};"]
+    return ([f"(void){name};" for name in unused] + lines +
+            [f"return {substituted(said, call, asks)};"])
+
+
+def needed(call):
+    """C for each pointer of a wired call that may not be NULL."""
+    pointers = [a.name for a in call.arguments
+                if a.direction != "value" and not a.optional and not a.count]
+    pointers += [f"({a.name} || {a.count} == 0)" for a in call.arguments
+                 if a.count and not a.count.isdigit()]
+    return pointers + [a.name for a in call.arguments if a.count.isdigit()]
 
 
 def wired_body(call, variant):
+    """A stream is looked at behind the pointers, since a look can spoil a capture."""
     lines, given = [], names(call)
+    if call.streams and needed(call):
+        lines += [f"if ({' || '.join('!' + p for p in needed(call))}) {{",
+                  "    return CUDA_ERROR_INVALID_VALUE;", "}"]
     for index, name in enumerate(call.streams):
         lines += [f"struct stream *{found(index)};",
                   f"r = stream_usable({wanted_stream(call, name, variant)}, &{found(index)});",
@@ -232,7 +253,7 @@ def wired_body(call, variant):
 
 def exported_function(call, symbol, variant):
     body = hand_body(call, variant) if call.hand else wired_body(call, variant)
-    declared = [line for line in body if line.startswith("struct stream *")]
+    declared = [line for line in body if line.startswith(("struct stream *", "uint64_t "))]
     body = [line for line in body if line not in declared]
     enters = call.needs != "nothing"
     if enters or declared:

@@ -302,7 +302,7 @@ def tested(call):
 def guest_stub(call):
     """In place of what is written by hand: notes what it was given."""
     passed = names(call) + (["default_stream"] if call.takes_default_stream else [])
-    noted = ", ".join(f"{n}->id" if n == call.resolved else f"(uint64_t)(uintptr_t){n}"
+    noted = ", ".join(f"{n}->id" if n == call.resolved and call.stream_use == "asks" else f"(uint64_t)(uintptr_t){n}"
                       for n in passed) or "0"
     entries = "    assert_true(entries->count > 0);\n" if call.entries else ""
     return (f"CUresult guest_{call.name}({hand_parameters(call)})\n{{\n"

@@ -27,8 +27,8 @@ CUresult stream_find(CUstream wanted, struct stream **stream)
 {
     static struct stream streams[2];
     static unsigned next;
-    const uint64_t handle = wanted == CU_STREAM_PER_THREAD ? transport.own_stream
-                                                           : (uint64_t)(uintptr_t)wanted;
+    const bool own = wanted == CU_STREAM_PER_THREAD && !transport.any_stream;
+    const uint64_t handle = own ? transport.own_stream : (uint64_t)(uintptr_t)wanted;
 
     if (!transport.any_stream &&
         (transport.refuse_handles || (handle != 0 && !object_find(HANDLE_STREAM, handle)))) {

@@ -21,7 +21,7 @@ struct transport {
     const struct gpu_calls *calls;
     uint64_t own_stream; /* behind CU_STREAM_PER_THREAD */
     bool refuse_handles; /* as if the program had passed what it does not have */
-    bool any_stream;     /* whatever the program passes is one */
+    bool any_stream;     /* whatever the program passes is a handle */
     CUresult life;       /* what entering the library answers */
 
     /* Of the last call. */

@@ -99,6 +99,8 @@ static void test_kernel_attributes(void)
     int value = 0;
 
     GOOD(cuKernelGetAttribute(&value, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, found, device));
+    RESULT(cuKernelGetAttribute(NULL, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, found, device),
+           CUDA_ERROR_INVALID_VALUE);
     EXPECT(value >= 32 && value <= attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK), "%d",
            value);
 }

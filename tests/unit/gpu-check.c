@@ -9,6 +9,7 @@
  */
 #include "tests/unit/gpu-check.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -390,6 +391,33 @@ static enum vgpu_gpu_error check_set_limit(struct gpu *gpu, CUlimit limit, uint6
 
 /* Graphs -------------------------------------------------------------------------------------- */
 
+/* From the first byte of a side to its last, in slices of rows. */
+static uint64_t slices_extent(const struct vgpu_graph_copy *copy, uint64_t pitch, uint64_t rows)
+{
+    uint64_t slice, extent;
+
+    if (copy->width == 0 || copy->height == 0 || copy->depth == 0) {
+        return 0;
+    }
+    return __builtin_mul_overflow(copy->depth - 1, rows, &slice) ||
+                   __builtin_add_overflow(slice, copy->height - 1, &slice) ||
+                   __builtin_mul_overflow(slice, pitch, &extent) ||
+                   __builtin_add_overflow(extent, copy->width, &extent)
+               ? UINT64_MAX
+               : extent;
+}
+
+static void require_copy_node(const struct vgpu_graph_copy *copy)
+{
+    const uint64_t to = slices_extent(copy, copy->to_pitch, copy->to_rows);
+    const uint64_t from = slices_extent(copy, copy->from_pitch, copy->from_rows);
+
+    REQUIRE(is_copy_kind((enum vgpu_copy_kind)copy->kind));
+    REQUIRE(to != UINT64_MAX && from != UINT64_MAX);
+    REQUIRE(copy->kind != VGPU_COPY_TO_DEVICE || in_arena(copy->from, from));
+    REQUIRE(copy->kind != VGPU_COPY_FROM_DEVICE || in_arena(copy->to, to));
+}
+
 static void require_nodes(const struct gpu_graph_node *nodes, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -404,7 +432,7 @@ static void require_nodes(const struct gpu_graph_node *nodes, uint32_t count)
             require_launch(&node->kernel.launch);
             break;
         case VGPU_GRAPH_COPY:
-            REQUIRE(is_copy_kind((enum vgpu_copy_kind)node->copy.kind));
+            require_copy_node(&node->copy);
             break;
         case VGPU_GRAPH_FILL:
             REQUIRE(node->fill.element == 1 || node->fill.element == 2 || node->fill.element == 4);
@@ -632,6 +660,8 @@ struct gpu *gpu_check(struct gpu *gpu)
     check.gpu = gpu;
     check.ops = ops;
     check.lost = gpu->lost;
+    /* What is added to the table and not here would be NULL: the number tells. */
+    static_assert(sizeof(struct gpu_ops) == 40 * sizeof(void *), "an operation is not checked");
     check.checks = (struct gpu_ops){
         .mem_info = check_mem_info,
         .mem_alloc = check_mem_alloc,

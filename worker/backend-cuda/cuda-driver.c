@@ -57,7 +57,7 @@ static const char *look_up(void *library)
 
             memcpy((char *)&cu + symbol->offset, &address, sizeof(address));
             cu.lacks[group] = cu.lacks[group] || !address;
-            if (!address && group == CUDA_NEEDED) {
+            if (!address && group == CUDA_NEEDED && !missing) {
                 missing = symbol->name;
             }
         }

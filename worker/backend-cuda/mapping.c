@@ -3,9 +3,9 @@
  * Addresses and memory apart from each other, on the cuda backend: as the driver has it.
  *
  * A guest reserves addresses, creates memory, maps the one to the other and sets who may access it.
- * Its own half of that is guest/libcuda/calls/mapping.c. What counts against the VM's memory, and when,
- * is in api-memory.c, which also lets nothing be released, mapped or unmapped but memory that was
- * created here. So these three calls need not ask whether the driver has them: it has made the
+ * Its own half of that is guest/libcuda/calls/mapping.c. What counts against the VM's memory, and
+ * when, is in api-memory.c, which also lets nothing be released, mapped or unmapped but memory that
+ * was created here. So these three calls need not ask whether the driver has them: it has made the
  * memory. The others do, since a driver may lack some of the calls, and then none is used.
  */
 

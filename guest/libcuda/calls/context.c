@@ -44,7 +44,7 @@ static void stream_release(const struct context *context)
         stream_drop((struct stream *)object);
     }
     while ((object = object_of(context, HANDLE_EVENT)) != NULL) {
-        capture_unmark(object->handle);
+        capture_drop_point(object->handle);
         vgpu_event_destroy(cuda.session, object->handle);
         object_drop(object);
     }

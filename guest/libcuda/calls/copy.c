@@ -37,31 +37,29 @@
  * Between device and host, as the name of the call says: the host's side is not looked up. A copy
  * of 0 bytes is checked by nobody and does nothing, also with NULL.
  */
-CUresult copy_to_device(CUdeviceptr to, const void *from, size_t bytes, struct stream *stream)
+CUresult copy_to_device(CUdeviceptr to, const void *from, size_t bytes, uint64_t stream)
 {
     CUresult r = memory_check(to, bytes);
 
     if (r == CUDA_SUCCESS && bytes > 0) {
-        r = from ? result_of(
-                       vgpu_copy_to_async(cuda.session, to, from, bytes, stream->object.handle))
+        r = from ? result_of(vgpu_copy_to_async(cuda.session, to, from, bytes, stream))
                  : CUDA_ERROR_INVALID_VALUE;
     }
     return r;
 }
 
-CUresult copy_from_device(void *to, CUdeviceptr from, size_t bytes, struct stream *stream)
+CUresult copy_from_device(void *to, CUdeviceptr from, size_t bytes, uint64_t stream)
 {
     CUresult r = memory_check(from, bytes);
 
     if (r == CUDA_SUCCESS && bytes > 0) {
-        r = to ? result_of(
-                     vgpu_copy_from_async(cuda.session, to, from, bytes, stream->object.handle))
+        r = to ? result_of(vgpu_copy_from_async(cuda.session, to, from, bytes, stream))
                : CUDA_ERROR_INVALID_VALUE;
     }
     return r;
 }
 
-CUresult copy_on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream)
+CUresult copy_on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, uint64_t stream)
 {
     CUresult r = memory_check(to, bytes);
 
@@ -69,14 +67,14 @@ CUresult copy_on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct s
         r = memory_check(from, bytes);
     }
     if (r == CUDA_SUCCESS && bytes > 0) {
-        r = result_of(vgpu_copy_on_device(cuda.session, to, from, bytes, stream->object.handle));
+        r = result_of(vgpu_copy_on_device(cuda.session, to, from, bytes, stream));
     }
     return r;
 }
 
-static CUresult wait_for_stream(const struct stream *stream)
+static CUresult wait_for_stream(uint64_t stream)
 {
-    return result_of(vgpu_stream_sync(cuda.session, stream->object.handle));
+    return result_of(vgpu_stream_sync(cuda.session, stream));
 }
 
 /*
@@ -84,7 +82,7 @@ static CUresult wait_for_stream(const struct stream *stream)
  * are, no GPU is needed; but the copy has its place in the stream, so that is waited for and the
  * processor copies. cuMemcpyAsync() between two places of host memory is synchronous with CUDA too.
  */
-CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream)
+CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, uint64_t stream)
 {
     const bool to_gpu = memory_is_device(to), from_gpu = memory_is_device(from);
     CUresult r;
@@ -108,16 +106,16 @@ CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream 
     return r;
 }
 
-CUresult and_wait(CUresult r, const struct stream *stream)
+CUresult and_wait(CUresult r, uint64_t stream)
 {
     return r == CUDA_SUCCESS ? wait_for_stream(stream) : r;
 }
 
-CUresult captured_line(CUDA_MEMCPY3D copy, struct stream *stream)
+CUresult captured_line(CUDA_MEMCPY3D copy, uint64_t stream)
 {
     struct work work;
 
-    return capture_add(stream->object.handle, work_copy(&copy, &work), &work);
+    return capture_add(stream, work_copy(&copy, &work), &work);
 }
 
 /*
@@ -127,7 +125,7 @@ CUresult captured_line(CUDA_MEMCPY3D copy, struct stream *stream)
 #define STAGED_BYTES (UINT64_C(64) << 10)
 
 CUresult guest_cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes,
-                               struct stream *default_stream)
+                               uint64_t default_stream)
 {
     const bool staged = bytes <= STAGED_BYTES && !vgpu_is_pinned(cuda.session, from);
     const CUresult r = copy_to_device(to, from, bytes, default_stream);
@@ -136,8 +134,7 @@ CUresult guest_cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes,
 }
 
 /* Into memory that is not pinned the copy goes through stages, and has waited by itself. */
-CUresult guest_cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes,
-                               struct stream *default_stream)
+CUresult guest_cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes, uint64_t default_stream)
 {
     const CUresult r = copy_from_device(to, from, bytes, default_stream);
 
@@ -151,7 +148,7 @@ static CUresult check_contexts(CUcontext to, CUcontext from)
 }
 
 CUresult copy_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
-                      CUcontext from_context, size_t bytes, struct stream *stream)
+                      CUcontext from_context, size_t bytes, uint64_t stream)
 {
     const CUresult r = check_contexts(to_context, from_context);
 
@@ -159,7 +156,7 @@ CUresult copy_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
 }
 
 CUresult captured_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
-                          CUcontext from_context, size_t bytes, struct stream *stream)
+                          CUcontext from_context, size_t bytes, uint64_t stream)
 {
     const CUresult r = check_contexts(to_context, from_context);
 
@@ -172,13 +169,13 @@ CUresult captured_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from
 /* Rows ---------------------------------------------------------------------------------------- */
 
 /* One command for all rows. The host's side lies in the arena, as a whole. */
-static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, struct stream *stream)
+static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, uint64_t stream)
 {
     const struct vgpu_cmd_copy body = {
         .to = box->to.address,
         .from = box->from.address,
         .bytes = box->width,
-        .stream = stream->object.handle,
+        .stream = stream,
         .kind = kind,
         .box = 1,
     };
@@ -195,7 +192,7 @@ static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, struc
 }
 
 /* Behind all that the stream has, as in copy_any(). memmove(), since sides may overlap in a row. */
-static CUresult host_rows(const struct box *box, struct stream *stream)
+static CUresult host_rows(const struct box *box, uint64_t stream)
 {
     const CUresult r = wait_for_stream(stream);
 
@@ -209,7 +206,7 @@ static CUresult host_rows(const struct box *box, struct stream *stream)
 }
 
 /* Rows that are long enough to be copied one by one. */
-static CUresult long_rows(const struct box *box, struct stream *stream)
+static CUresult long_rows(const struct box *box, uint64_t stream)
 {
     CUresult r = CUDA_SUCCESS;
 
@@ -232,7 +229,7 @@ static CUresult long_rows(const struct box *box, struct stream *stream)
  * since the same piece serves the next rows.
  */
 static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row, uint64_t rows,
-                            uint8_t *pack, struct stream *stream)
+                            uint8_t *pack, uint64_t stream)
 {
     const struct side packed = {true, (uint64_t)(uintptr_t)pack, box->width, rows};
     struct box part = {.width = box->width, .height = rows, .depth = 1};
@@ -266,7 +263,7 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
  * `most` is at least 16, as rows are shorter than 64 KiB, so there is always some progress. Without
  * room in the arena rows go one by one: slower, but done.
  */
-static CUresult short_rows(const struct box *box, struct stream *stream)
+static CUresult short_rows(const struct box *box, uint64_t stream)
 {
     const uint64_t all = box->height * box->width, most = PACK_BYTES / box->width;
     CUresult r = CUDA_SUCCESS;
@@ -287,7 +284,7 @@ static CUresult short_rows(const struct box *box, struct stream *stream)
 }
 
 /* A box whose sides are checked, by the fastest way that its sides allow. */
-static CUresult copy_box(const struct box *box, struct stream *stream)
+static CUresult copy_box(const struct box *box, uint64_t stream)
 {
     if (is_empty(box)) {
         return CUDA_SUCCESS;
@@ -304,7 +301,7 @@ static CUresult copy_box(const struct box *box, struct stream *stream)
     return box->width < ROW_MAX ? short_rows(box, stream) : long_rows(box, stream);
 }
 
-CUresult copy_rows(CUDA_MEMCPY3D copy, struct stream *stream)
+CUresult copy_rows(CUDA_MEMCPY3D copy, uint64_t stream)
 {
     struct box box;
     const CUresult r = make_box(&copy, &box);
@@ -325,7 +322,7 @@ static CUresult without_contexts(const CUDA_MEMCPY3D_PEER *copy, CUDA_MEMCPY3D *
     return check_contexts(copy->dstContext, copy->srcContext);
 }
 
-CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, struct stream *stream)
+CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream)
 {
     CUDA_MEMCPY3D same;
     const CUresult r = without_contexts(copy, &same);
@@ -333,7 +330,7 @@ CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, struct stream *stream
     return r == CUDA_SUCCESS ? copy_rows(same, stream) : r;
 }
 
-CUresult captured_rows_between(const CUDA_MEMCPY3D_PEER *copy, struct stream *stream)
+CUresult captured_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream)
 {
     CUDA_MEMCPY3D same;
     const CUresult r = without_contexts(copy, &same);

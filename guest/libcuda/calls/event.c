@@ -65,7 +65,7 @@ CUresult guest_cuEventDestroy_v2(CUevent event)
     if (!known) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
-    capture_unmark(known->object.handle);
+    capture_drop_point(known->object.handle);
     r = result_of(vgpu_event_destroy(cuda.session, known->object.handle));
     object_drop(&known->object);
     return r;
@@ -82,10 +82,13 @@ CUresult guest_cuEventRecord(CUevent event, struct stream *stream)
     struct record record;
     CUresult r = event_find(event, &recorded);
 
+    if (r == CUDA_SUCCESS) {
+        r = stream_allows(stream);
+    }
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    capture_unmark(recorded);
+    capture_drop_point(recorded);
     record = (struct record){stream->object.handle, pool_position()};
     r = result_of(vgpu_event_record(cuda.session, recorded, stream->object.handle));
     if (r == CUDA_SUCCESS && record.position != 0) {
@@ -94,19 +97,19 @@ CUresult guest_cuEventRecord(CUevent event, struct stream *stream)
     return r;
 }
 
-CUresult captured_record(CUevent event, struct stream *stream)
+CUresult captured_record(CUevent event, uint64_t stream)
 {
     uint64_t recorded;
     const CUresult r = event_find(event, &recorded);
 
-    return r == CUDA_SUCCESS ? capture_record(stream->object.handle, recorded) : r;
+    return r == CUDA_SUCCESS ? capture_record(stream, recorded) : r;
 }
 
 /*
  * EXTERNAL asks for a node that records the event at each launch, instead of an edge of the
  * capture. The wire has no such node.
  */
-CUresult captured_record_with(CUevent event, struct stream *stream, unsigned flags)
+CUresult captured_record_with(CUevent event, uint64_t stream, unsigned flags)
 {
     if (flags == CU_EVENT_RECORD_EXTERNAL) {
         return REFUSE("cuEventRecordWithFlags as a node of a graph");

@@ -58,15 +58,19 @@ CUresult guest_cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph,
 CUresult guest_cuGraphLaunch(CUgraphExec exec, struct stream *stream)
 {
     struct exec *known = exec_find(exec);
+    CUresult r;
 
-    return known ? exec_launch(known, stream->object.handle) : CUDA_ERROR_INVALID_VALUE;
+    if (!known) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = stream_allows(stream);
+    return r == CUDA_SUCCESS ? exec_launch(known, stream->object.handle) : r;
 }
 
 /* The host has it since it was made. */
 CUresult guest_cuGraphUpload(CUgraphExec exec, struct stream *stream)
 {
-    (void)stream;
-    return exec_find(exec) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return exec_find(exec) ? stream_allows(stream) : CUDA_ERROR_INVALID_VALUE;
 }
 
 /* Updates ------------------------------------------------------------------------------------- */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What entries of api/ name in their lines `is` and `captured`: a function for each family of calls
- * that differ in their arguments alone. Pointers are not NULL, and the stream is one that may be
- * used; with `captured_` in front it is one that is captured, and the work becomes a node.
+ * that differ in their arguments alone. Pointers that the entry gives are not NULL, and the stream,
+ * by its handle, is one that may be used; with `captured_` in front it is one that is captured, and
+ * the work becomes a node.
  */
 #ifndef VGPU_GUEST_LIBCUDA_CALLS_FAMILIES_H
 #define VGPU_GUEST_LIBCUDA_CALLS_FAMILIES_H
@@ -17,39 +18,38 @@ struct stream;
  * Copies of a line of bytes. copy_any() goes by what the addresses are, the others by their names.
  * One between contexts is one on the device.
  */
-CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream);
-CUresult copy_to_device(CUdeviceptr to, const void *from, size_t bytes, struct stream *stream);
-CUresult copy_from_device(void *to, CUdeviceptr from, size_t bytes, struct stream *stream);
-CUresult copy_on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, struct stream *stream);
+CUresult copy_any(CUdeviceptr to, CUdeviceptr from, size_t bytes, uint64_t stream);
+CUresult copy_to_device(CUdeviceptr to, const void *from, size_t bytes, uint64_t stream);
+CUresult copy_from_device(void *to, CUdeviceptr from, size_t bytes, uint64_t stream);
+CUresult copy_on_device(CUdeviceptr to, CUdeviceptr from, size_t bytes, uint64_t stream);
 CUresult copy_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
-                      CUcontext from_context, size_t bytes, struct stream *stream);
+                      CUcontext from_context, size_t bytes, uint64_t stream);
 CUresult captured_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
-                          CUcontext from_context, size_t bytes, struct stream *stream);
+                          CUcontext from_context, size_t bytes, uint64_t stream);
 
 /* Copies of rows; captured_line() is for both. */
-CUresult copy_rows(CUDA_MEMCPY3D copy, struct stream *stream);
-CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, struct stream *stream);
-CUresult captured_line(CUDA_MEMCPY3D copy, struct stream *stream);
-CUresult captured_rows_between(const CUDA_MEMCPY3D_PEER *copy, struct stream *stream);
+CUresult copy_rows(CUDA_MEMCPY3D copy, uint64_t stream);
+CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream);
+CUresult captured_line(CUDA_MEMCPY3D copy, uint64_t stream);
+CUresult captured_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream);
 
 /* Waits for a stream when what was submitted to it, `r`, went well. */
-CUresult and_wait(CUresult r, const struct stream *stream);
+CUresult and_wait(CUresult r, uint64_t stream);
 
 /* Fills `count` elements of 1, 2 or 4 bytes, or `height` rows of `width` of them. */
-CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t count,
-                   struct stream *stream);
+CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t count, uint64_t stream);
 CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
                    size_t height, struct stream *stream);
 CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
-                       size_t height, struct stream *stream);
+                       size_t height, uint64_t stream);
 
 /* Memory that is allocated or freed in a graph is not served, and spoils the capture. */
-CUresult captured_memory(const struct stream *stream);
+CUresult captured_memory(uint64_t stream);
 
 /* A function of the program's; an event. */
-CUresult captured_host(CUhostFn function, void *argument, struct stream *stream);
-CUresult captured_record(CUevent event, struct stream *stream);
-CUresult captured_record_with(CUevent event, struct stream *stream, unsigned flags);
+CUresult captured_host(CUhostFn function, void *argument, uint64_t stream);
+CUresult captured_record(CUevent event, uint64_t stream);
+CUresult captured_record_with(CUevent event, uint64_t stream, unsigned flags);
 
 /* What nodes of kernels do, in a graph and in an executable one. */
 CUresult add_kernel_node(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows, size_t count,

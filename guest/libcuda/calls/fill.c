@@ -15,8 +15,7 @@
  * The address has to be a multiple of the element, and the memory has to be there, or CUDA says
  * INVALID_VALUE at once. With no elements only the alignment counts.
  */
-CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t count,
-                   struct stream *stream)
+CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t count, uint64_t stream)
 {
     uint64_t bytes;
     CUresult r;
@@ -25,27 +24,30 @@ CUresult fill_line(CUdeviceptr to, unsigned value, unsigned element, size_t coun
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = memory_check(to, bytes);
-    return r == CUDA_SUCCESS && count > 0 ? result_of(vgpu_fill(cuda.session, to, value, element,
-                                                                count, stream->object.handle))
-                                          : r;
+    return r == CUDA_SUCCESS && count > 0
+               ? result_of(vgpu_fill(cuda.session, to, value, element, count, stream))
+               : r;
 }
 
 /* `width` is in elements and `pitch` in bytes, as CUDA has them. */
 CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
                    size_t height, struct stream *stream)
 {
-    const CUresult r = check_fill(&(CUDA_MEMSET_NODE_PARAMS){
+    CUresult r = check_fill(&(CUDA_MEMSET_NODE_PARAMS){
         .dst = to, .pitch = pitch, .elementSize = element, .width = width, .height = height});
 
-    return r == CUDA_SUCCESS && width > 0 && height > 0
-               ? result_of(ring_fill(cuda.session, to, width, stream->object.handle, value, element,
-                                     height > 1 ? pitch : 0, height))
-               : r;
+    if (r != CUDA_SUCCESS || width == 0 || height == 0) {
+        return r; /* nothing for the stream, which may be one that a capture waits for */
+    }
+    r = stream_allows(stream);
+    return r == CUDA_SUCCESS ? result_of(ring_fill(cuda.session, to, width, stream->object.handle,
+                                                   value, element, height > 1 ? pitch : 0, height))
+                             : r;
 }
 
 /* A line is one row: the entries in api/memory.api give it height 1 and pitch 0. */
 CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
-                       size_t height, struct stream *stream)
+                       size_t height, uint64_t stream)
 {
     const CUDA_MEMSET_NODE_PARAMS fill = {.dst = to,
                                           .pitch = pitch,
@@ -55,5 +57,5 @@ CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned el
                                           .height = height};
     struct work work;
 
-    return capture_add(stream->object.handle, work_fill(&fill, &work), &work);
+    return capture_add(stream, work_fill(&fill, &work), &work);
 }

@@ -83,7 +83,7 @@ struct list {
     size_t room, count;
 };
 
-static void put_number(struct list *list, const struct node *node, const struct node *second)
+static void put_node(struct list *list, const struct node *node, const struct node *second)
 {
     if (list->nodes && list->count < list->room) {
         list->nodes[list->count] = node_handle(node);
@@ -126,7 +126,7 @@ CUresult guest_cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count)
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (const struct node *node = known->first; node; node = node->next) {
-        put_number(&list, node, NULL);
+        put_node(&list, node, NULL);
     }
     return give_list(&list, NULL, count);
 }
@@ -141,7 +141,7 @@ CUresult guest_cuGraphGetRootNodes(CUgraph graph, CUgraphNode *nodes, size_t *co
     }
     for (const struct node *node = known->first; node; node = node->next) {
         if (node->follow_count == 0) {
-            put_number(&list, node, NULL);
+            put_node(&list, node, NULL);
         }
     }
     return give_list(&list, NULL, count);
@@ -159,7 +159,7 @@ CUresult guest_cuGraphGetEdges_v2(CUgraph graph, CUgraphNode *from, CUgraphNode 
     }
     for (const struct node *node = known->first; node; node = node->next) {
         for (size_t i = 0; i < node->follow_count; i++) {
-            put_number(&list, node->follows[i], node);
+            put_node(&list, node->follows[i], node);
         }
     }
     return give_list(&list, edges, count);
@@ -175,7 +175,7 @@ CUresult guest_cuGraphNodeGetDependencies_v2(CUgraphNode node, CUgraphNode *node
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (size_t i = 0; i < known->follow_count; i++) {
-        put_number(&list, known->follows[i], NULL);
+        put_node(&list, known->follows[i], NULL);
     }
     return give_list(&list, edges, count);
 }
@@ -192,7 +192,7 @@ CUresult guest_cuGraphNodeGetDependentNodes_v2(CUgraphNode node, CUgraphNode *no
     }
     for (const struct node *other = known->graph->first; other; other = other->next) {
         if (node_follows(other, known)) {
-            put_number(&list, other, NULL);
+            put_node(&list, other, NULL);
         }
     }
     return give_list(&list, edges, count);

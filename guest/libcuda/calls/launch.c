@@ -156,17 +156,22 @@ CUresult guest_cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_
     return guest_cuLaunchKernelEx(&config, function, params, NULL, stream);
 }
 
-CUresult captured_host(CUhostFn function, void *argument, struct stream *stream)
+CUresult captured_host(CUhostFn function, void *argument, uint64_t stream)
 {
     const CUDA_HOST_NODE_PARAMS host = {.fn = function, .userData = argument};
     struct work work;
 
-    return capture_add(stream->object.handle, work_host(&host, &work), &work);
+    return capture_add(stream, work_host(&host, &work), &work);
 }
 
 /* cuLaunchHostFunc() functions get no stream, so none is kept. */
 CUresult guest_cuLaunchHostFunc(struct stream *stream, CUhostFn function, void *argument)
 {
+    const CUresult r = stream_allows(stream);
+
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
     return stream_add_callback(stream, NULL,
                                (struct callback){.function = function, .argument = argument});
 }

@@ -113,7 +113,7 @@ static CUresult check_prop(const CUmemAllocationProp *prop)
 /* How often other addresses are asked for when the program has something of its own there. */
 #define PLACES 8
 
-/* Addresses that are claimed, if there are such. */
+/* Addresses that are reserved, if there are such. */
 static CUresult reserve_range(CUdeviceptr *address, size_t bytes, size_t alignment,
                               CUdeviceptr wanted)
 {
@@ -269,17 +269,17 @@ CUresult guest_cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
 CUresult guest_cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address)
 {
     struct allocation *allocation = NULL;
-    struct memory piece;
+    struct memory area;
 
-    if (!handle || !memory_find((uint64_t)(uintptr_t)address, &piece) ||
-        piece.kind != MEMORY_MAPPED) {
+    if (!handle || !memory_find((uint64_t)(uintptr_t)address, &area) ||
+        area.kind != MEMORY_MAPPED) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_lock(&mutex);
-    allocation = object_find(HANDLE_ALLOCATION, piece.owner);
+    allocation = object_find(HANDLE_ALLOCATION, area.owner);
     if (allocation) {
         allocation->handles++;
-        *handle = piece.owner;
+        *handle = area.owner;
     }
     pthread_mutex_unlock(&mutex);
     return allocation ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
@@ -332,11 +332,11 @@ CUresult guest_cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 static bool are_mappings(uint64_t address, uint64_t bytes)
 {
     const uint64_t end = address + bytes;
-    struct memory piece;
+    struct memory area;
 
-    while (address < end && memory_find(address, &piece) && piece.kind == MEMORY_MAPPED &&
-           piece.address == address && piece.bytes <= end - address) {
-        address += piece.bytes;
+    while (address < end && memory_find(address, &area) && area.kind == MEMORY_MAPPED &&
+           area.address == address && area.bytes <= end - address) {
+        address += area.bytes;
     }
     return address == end;
 }
@@ -346,13 +346,13 @@ static CUresult forget_mappings(uint64_t address, uint64_t bytes)
 {
     const uint64_t end = address + bytes;
     CUresult r = CUDA_SUCCESS;
-    struct memory piece;
+    struct memory area;
 
-    while (address < end && memory_find(address, &piece)) {
-        struct allocation *allocation = object_find(HANDLE_ALLOCATION, piece.owner);
+    while (address < end && memory_find(address, &area)) {
+        struct allocation *allocation = object_find(HANDLE_ALLOCATION, area.owner);
 
         memory_drop(address);
-        address += piece.bytes;
+        address += area.bytes;
         if (allocation) {
             CUresult dropped;
 
@@ -420,13 +420,13 @@ CUresult guest_cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAcce
 CUresult guest_cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location,
                               CUdeviceptr address)
 {
-    struct memory piece;
+    struct memory area;
 
-    if (!memory_find(address, &piece) || piece.kind != MEMORY_MAPPED) {
+    if (!memory_find(address, &area) || area.kind != MEMORY_MAPPED) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     *flags = location->type == CU_MEM_LOCATION_TYPE_DEVICE && location->id == 0
-                 ? piece.flags
+                 ? area.flags
                  : CU_MEM_ACCESS_FLAGS_PROT_NONE;
     return CUDA_SUCCESS;
 }

@@ -20,25 +20,25 @@
 /*
  * CUDA makes nodes of these that allocate at each launch of the graph. The wire has no such nodes.
  */
-CUresult captured_memory(const struct stream *stream)
+CUresult captured_memory(uint64_t stream)
 {
-    capture_spoil(stream->object.handle);
+    capture_spoil(stream);
     return REFUSE("memory that is allocated or freed in a graph");
 }
 
 CUresult guest_cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool pool,
-                                       struct stream *stream)
+                                       uint64_t stream)
 {
     CUresult r;
 
     if (!address || bytes == 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    r = pool_take(pool, bytes, stream->object.handle, address);
+    r = pool_take(pool, bytes, stream, address);
     if (r == CUDA_ERROR_OUT_OF_MEMORY) {
         /* What was freed may be in use, for other streams; that is waited for. */
         pool_give_up();
-        r = pool_take(pool, bytes, stream->object.handle, address);
+        r = pool_take(pool, bytes, stream, address);
     }
     return r;
 }
@@ -47,7 +47,7 @@ CUresult guest_cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmem
  * Memory of cuMemAlloc() may be freed here as well. The host frees it behind all work of the
  * session, and this call waits for that: more than the stream's order asks for.
  */
-CUresult guest_cuMemFreeAsync(CUdeviceptr address, struct stream *stream)
+CUresult guest_cuMemFreeAsync(CUdeviceptr address, uint64_t stream)
 {
     struct memory area;
 
@@ -63,7 +63,7 @@ CUresult guest_cuMemFreeAsync(CUdeviceptr address, struct stream *stream)
     if (area.kind == MEMORY_DEVICE) {
         return result_of(vgpu_mem_free(cuda.session, address));
     }
-    pool_free(&area, stream->object.handle);
+    pool_free(&area, stream);
     return CUDA_SUCCESS;
 }
 

@@ -44,27 +44,25 @@ CUresult guest_cuStreamGetCtx_v2(struct stream *stream, CUcontext *context, CUgr
  * Gives on the result of a wait for a stream; after a good one pools learn that all before
  * `position` is done.
  */
-static CUresult stream_passed(const struct stream *stream, uint64_t position, CUresult r)
+static CUresult stream_passed(uint64_t stream, uint64_t position, CUresult r)
 {
     if (r == CUDA_SUCCESS) {
-        pool_settle(stream->object.handle, position);
+        pool_settle(stream, position);
     }
     return r;
 }
 
-CUresult guest_cuStreamSynchronize(struct stream *stream)
+CUresult guest_cuStreamSynchronize(uint64_t stream)
 {
     const uint64_t position = pool_position();
 
-    return stream_passed(stream, position,
-                         result_of(vgpu_stream_sync(cuda.session, stream->object.handle)));
+    return stream_passed(stream, position, result_of(vgpu_stream_sync(cuda.session, stream)));
 }
 
 /* NOT_READY is no error: it does not stay, and is not told by the next call. */
-CUresult guest_cuStreamQuery(struct stream *stream)
+CUresult guest_cuStreamQuery(uint64_t stream)
 {
     const uint64_t position = pool_position();
 
-    return stream_passed(stream, position,
-                         result_of(vgpu_stream_query(cuda.session, stream->object.handle)));
+    return stream_passed(stream, position, result_of(vgpu_stream_query(cuda.session, stream)));
 }

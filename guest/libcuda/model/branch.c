@@ -15,7 +15,7 @@
 #include "guest/libcuda/model/capture.h"
 
 /* Atomic, since capture.h reads them without the mutex. All other state is under it. */
-uint32_t capture_streams, capture_marks;
+uint32_t capture_streams, capture_points;
 struct capture *captures;
 struct branch *branches;
 static struct point *points;
@@ -140,7 +140,7 @@ void drop_point(struct point **place)
     struct point *point = *place;
 
     *place = point->next;
-    __atomic_fetch_sub(&capture_marks, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&capture_points, 1, __ATOMIC_RELAXED);
     free(point->ends.node);
     free(point);
 }
@@ -159,7 +159,7 @@ struct point *set_point(uint64_t event)
         point->event = event;
         point->next = points;
         points = point;
-        __atomic_fetch_add(&capture_marks, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&capture_points, 1, __ATOMIC_RELAXED);
     }
     return point;
 }

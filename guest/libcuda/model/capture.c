@@ -225,7 +225,7 @@ bool capture_waits(uint64_t stream, bool waits_for_default, uint64_t event, CUre
     const struct point *point;
     struct branch *branch;
 
-    if (shared_load(&capture_streams) == 0 && shared_load(&capture_marks) == 0) {
+    if (shared_load(&capture_streams) == 0 && shared_load(&capture_points) == 0) {
         return false;
     }
     pthread_mutex_lock(&mutex);
@@ -240,11 +240,11 @@ bool capture_waits(uint64_t stream, bool waits_for_default, uint64_t event, CUre
     return branch || point;
 }
 
-bool capture_marked(uint64_t event)
+bool capture_has_point(uint64_t event)
 {
     bool noted = false;
 
-    if (shared_load(&capture_marks) != 0) {
+    if (shared_load(&capture_points) != 0) {
         pthread_mutex_lock(&mutex);
         noted = *find_point(event) != NULL;
         pthread_mutex_unlock(&mutex);
@@ -252,11 +252,11 @@ bool capture_marked(uint64_t event)
     return noted;
 }
 
-void capture_unmark(uint64_t event)
+void capture_drop_point(uint64_t event)
 {
     struct point **place;
 
-    if (shared_load(&capture_marks) != 0) {
+    if (shared_load(&capture_points) != 0) {
         pthread_mutex_lock(&mutex);
         place = find_point(event);
         if (*place) {

@@ -24,7 +24,7 @@
 #include "guest/libcuda/model/graph.h"
 
 /* Streams that are captured; and events last recorded in one. */
-extern uint32_t capture_streams, capture_marks;
+extern uint32_t capture_streams, capture_points;
 
 /*
  * Streams are known here by their handles on the wire. The default one, 0, is never captured.
@@ -73,8 +73,8 @@ struct capture_info {
     CUstreamCaptureStatus status;
     uint64_t id;
     CUgraph graph;
-    const CUgraphNode
-        *nodes; /* what the next one will follow; the stream's until it is asked again */
+    const CUgraphNode *nodes; /* what the next one will follow; the stream's, until it is asked
+                                 again or the capture ends */
     size_t count;
 };
 
@@ -112,8 +112,8 @@ bool capture_waits(uint64_t stream, bool waits_for_default, uint64_t event, CUre
  * Whether an event was last recorded in a captured stream; it no longer was. The host knows only of
  * older records of such an event, so it must not be asked.
  */
-bool capture_marked(uint64_t event);
-void capture_unmark(uint64_t event);
+bool capture_has_point(uint64_t event);
+void capture_drop_point(uint64_t event);
 
 /* A stream goes: its capture is spoilt. */
 void capture_drop(uint64_t stream);

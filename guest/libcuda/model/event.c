@@ -27,7 +27,7 @@ CUresult event_recorded(CUevent event, uint64_t *handle)
 {
     const CUresult r = event_find(event, handle);
 
-    return r == CUDA_SUCCESS && capture_marked(*handle) ? CUDA_ERROR_CAPTURED_EVENT : r;
+    return r == CUDA_SUCCESS && capture_has_point(*handle) ? CUDA_ERROR_CAPTURED_EVENT : r;
 }
 
 static pthread_mutex_t records = PTHREAD_MUTEX_INITIALIZER;

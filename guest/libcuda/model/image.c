@@ -43,7 +43,7 @@ struct wrapper {
 
 /* Length --------------------------------------------------------------------------------------- */
 
-static uint64_t larger_entry(uint64_t a, uint64_t b)
+static uint64_t larger_of(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
 }
@@ -59,15 +59,15 @@ static uint64_t elf_bytes(const uint8_t *image)
     const Elf64_Phdr *segments = (const void *)(image + header->e_phoff);
     uint64_t bytes = sizeof(*header);
 
-    bytes = larger_entry(bytes, header->e_shoff + (uint64_t)header->e_shnum * sizeof(*sections));
-    bytes = larger_entry(bytes, header->e_phoff + (uint64_t)header->e_phnum * sizeof(*segments));
+    bytes = larger_of(bytes, header->e_shoff + (uint64_t)header->e_shnum * sizeof(*sections));
+    bytes = larger_of(bytes, header->e_phoff + (uint64_t)header->e_phnum * sizeof(*segments));
     for (unsigned i = 0; i < header->e_shnum; i++) {
         if (sections[i].sh_type != SHT_NOBITS) {
-            bytes = larger_entry(bytes, sections[i].sh_offset + sections[i].sh_size);
+            bytes = larger_of(bytes, sections[i].sh_offset + sections[i].sh_size);
         }
     }
     for (unsigned i = 0; i < header->e_phnum; i++) {
-        bytes = larger_entry(bytes, segments[i].p_offset + segments[i].p_filesz);
+        bytes = larger_of(bytes, segments[i].p_offset + segments[i].p_filesz);
     }
     return bytes;
 }

@@ -19,7 +19,7 @@
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory *areas; /* by ascending addresses; none overlap */
-static size_t area_count, piece_room;
+static size_t area_count, area_room;
 static uint64_t last_id;
 
 /*
@@ -52,14 +52,14 @@ bool memory_add(struct memory area)
     /* Also what makes cuMemHostRegister() fail for memory that is registered in part. */
     if (i < area_count && areas[i].address < area.address + area.bytes) {
         added = false;
-    } else if (area_count == piece_room) {
-        const size_t room = 2 * piece_room + 64;
+    } else if (area_count == area_room) {
+        const size_t room = 2 * area_room + 64;
         struct memory *more = realloc(areas, room * sizeof(*more));
 
         added = more != NULL;
         if (more) {
             areas = more;
-            piece_room = room;
+            area_room = room;
         }
     }
     if (added) {

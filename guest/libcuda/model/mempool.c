@@ -55,7 +55,7 @@ static struct block *find_block(const struct pool *pool, uint64_t bytes, uint64_
     return best;
 }
 
-static void pool_add_block(uint64_t *value, uint64_t *high, uint64_t bytes)
+static void pool_count(uint64_t *value, uint64_t *high, uint64_t bytes)
 {
     *value += bytes;
     *high = *value > *high ? *value : *high;
@@ -68,7 +68,7 @@ static bool take_block(struct pool *pool, struct block *block, uint64_t bytes)
     }
     settle_block(block);
     block->used = true;
-    pool_add_block(&pool->used, &pool->used_high, bytes);
+    pool_count(&pool->used, &pool->used_high, bytes);
     return true;
 }
 
@@ -89,7 +89,7 @@ static struct block *reuse_chunk(struct pool *pool, uint64_t bytes)
     }
     chunk->next = pool->chunks;
     pool->chunks = chunk;
-    pool_add_block(&pool->reserved, &pool->reserved_high, chunk->bytes);
+    pool_count(&pool->reserved, &pool->reserved_high, chunk->bytes);
     return chunk->first;
 }
 
@@ -109,7 +109,7 @@ static struct block *add_chunk(struct pool *pool, uint64_t bytes)
     *chunk = (struct chunk){
         .next = pool->chunks, .first = block, .address = address, .bytes = bytes};
     pool->chunks = chunk;
-    pool_add_block(&pool->reserved, &pool->reserved_high, bytes);
+    pool_count(&pool->reserved, &pool->reserved_high, bytes);
     return block;
 }
 

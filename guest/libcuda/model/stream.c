@@ -121,7 +121,7 @@ static void make_own_key(void)
  * on the host. `own` is looked at first, as the key costs a call; the key is there for its
  * destructor.
  */
-static CUresult find_named_stream(struct stream **stream)
+static CUresult find_own_stream(struct stream **stream)
 {
     CUresult r = CUDA_SUCCESS;
 
@@ -145,7 +145,7 @@ CUresult stream_find(CUstream wanted, struct stream **stream)
         return CUDA_SUCCESS;
     }
     if (wanted == CU_STREAM_PER_THREAD) {
-        return find_named_stream(stream);
+        return find_own_stream(stream);
     }
     *stream = object_find(HANDLE_STREAM, (uint64_t)(uintptr_t)wanted);
     return *stream ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;

@@ -32,7 +32,7 @@ static uint32_t first_free = NO_PLACE;
  * A free place, or NO_PLACE when memory is short. The last that was given back comes first, so the
  * table stays small; the generation tells its handles apart. With the mutex.
  */
-static uint32_t claim_place(void)
+static uint32_t take_place(void)
 {
     uint32_t index = first_free;
 
@@ -76,7 +76,7 @@ uint64_t local_add(enum local_type type, void *thing)
     uint32_t index;
 
     pthread_mutex_lock(&mutex);
-    index = claim_place();
+    index = take_place();
     if (index != NO_PLACE) {
         places[index].thing = thing;
         places[index].type = type;

@@ -23,7 +23,7 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-/* Claimed blocks, without gaps: a block from `first` on up to `end`. Ascending. */
+/* Reserved blocks, without gaps: a block from `first` on up to `end`. Ascending. */
 struct run {
     uint64_t first, end;
 };

@@ -15,15 +15,17 @@
  *
  * Locks are taken in this order, and none twice. Whoever holds one may take those behind it:
  *
- *   life (calls/library.c, calls/context.c)   begin and end of the session, of the primary context
+ *   life_mutex (calls/library.c)              begin and end of the session
+ *   life, then mutex (calls/context.c)        begin and end of the primary context; what it is
  *   exec (model/exec.h)                       an executable graph
+ *   stream_add_callback()'s (model/stream.c)  a stream's thread for callbacks begins
  *   gates, callbacks (model/)                 functions of the program's that wait to be called
  *   mapping (calls/mapping.c)                 addresses and what is mapped there
  *   mempool (model/mempool.c)                 pools and their blocks
  *   capture (model/capture.c)                 captures and their streams
  *   module (model/module.c)                   functions and their attributes
  *   upload (wire/upload.c)                    the one image that is on its way to the host
- *   context, memory, event (model/), reserve, object, local (state/)
+ *   model/context.c, model/memory.c, model/event.c, state/reserve.c, state/object.c, state/local.c
  *                                             tables; nothing is called with one of these held
  */
 #ifndef VGPU_GUEST_LIBCUDA_STATE_STATE_H
