@@ -54,7 +54,7 @@ struct handles;
 
 struct command_rule {
     const char *name;
-    enum vgpu_gpu_error (*handler)(struct execution *execution);
+    enum vgpu_gpu_error (*handler)(struct execution *x);
     /* Checks the form of a command and notes the facts about it, which are all 0 before. */
     enum vgpu_refusal (*decode)(const struct vgpu_command *header, const void *fields,
                                 struct command_facts *facts);
@@ -64,7 +64,7 @@ struct command_rule {
      */
     bool (*objects)(const struct handles *handles, const void *fields, void **objects);
     /* Fills in how long work takes, and which part of the GPU; NULL: no time. */
-    void (*estimate)(const struct execution *execution, struct flight_piece *piece);
+    void (*estimate)(const struct execution *x, struct flight_piece *piece);
     uint8_t stream; /* of work: which of the objects is the stream */
 };
 

@@ -117,9 +117,9 @@ def ordered(spec):
 
 
 def header(spec):
-    handlers = "".join(f"enum vgpu_gpu_error do_{c.name.lower()}(struct execution *execution);\n"
+    handlers = "".join(f"enum vgpu_gpu_error do_{c.name.lower()}(struct execution *x);\n"
                        for c in ordered(spec))
-    estimates = "".join(f"void estimate_{c.name.lower()}(const struct execution *execution,\n"
+    estimates = "".join(f"void estimate_{c.name.lower()}(const struct execution *x,\n"
                         "    struct flight_piece *piece);\n" for c in ordered(spec) if c.timed)
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
             "#ifndef VGPU_WORKER_COMMAND_RULES_H\n#define VGPU_WORKER_COMMAND_RULES_H\n\n"

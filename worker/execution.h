@@ -74,14 +74,14 @@ static inline void execution_begin(struct execution *x, struct ring_session *ses
 }
 
 /* Carries it out, or the next piece of it. */
-enum execution_end execution_run(struct execution *execution);
+enum execution_end execution_run(struct execution *x);
 
 /* For handlers: what the answer holds. */
-void execution_answer(struct execution *execution, const void *payload, size_t length);
-void execution_answer_value(struct execution *execution, uint64_t value);
+void execution_answer(struct execution *x, const void *payload, size_t length);
+void execution_answer_value(struct execution *x, uint64_t value);
 
 /* A handle for a new object as the answer; OUT_OF_MEMORY when there is none to be had. */
-enum vgpu_gpu_error execution_answer_handle(struct execution *execution, enum handle_type type,
+enum vgpu_gpu_error execution_answer_handle(struct execution *x, enum handle_type type,
                                             void *object);
 
 #endif

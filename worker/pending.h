@@ -46,11 +46,11 @@ struct pending_set {
 void pending_defer(struct pending_set *pending, enum vgpu_gpu_error error, uint32_t culprit);
 
 /* Makes the command wait for one fence, which is its own from now on. */
-enum vgpu_gpu_error pending_wait(struct execution *execution, enum pending_kind kind,
+enum vgpu_gpu_error pending_wait(struct execution *x, enum pending_kind kind,
                                  struct gpu_fence *fence);
 
 /* Makes the command wait for what all streams have been given. */
-enum vgpu_gpu_error pending_wait_for_all(struct execution *execution, enum pending_kind kind,
+enum vgpu_gpu_error pending_wait_for_all(struct execution *x, enum pending_kind kind,
                                          uint64_t argument);
 
 /* Looks whether the command in a slot is done, and answers it then. Returns whether it was. */

@@ -9,6 +9,7 @@
  */
 #include "worker/ring-session.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,8 +174,10 @@ static inline __attribute__((always_inline)) int take_command(struct ring_sessio
 static void park_command(struct taken *t, const struct command_facts *facts, uint64_t before)
 {
     const struct vgpu_command *header = &t->behind.header;
-    struct parked *parked = &t->parked[header->slot - 1];
+    struct parked *parked;
 
+    assert(header->slot >= 1 && header->slot <= VGPU_SLOTS);
+    parked = &t->parked[header->slot - 1];
     parked->until = t->passed + before;
     parked->header = *header;
     parked->facts = *facts;

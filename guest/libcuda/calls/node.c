@@ -40,7 +40,7 @@ static CUresult check_new(const CUgraphNode *node, CUgraph graph, const CUgraphN
 /* The nodes of a list, which is checked; malloc's, NULL when memory is short. */
 static struct node **find_nodes(const CUgraphNode *list, size_t count)
 {
-    struct node **nodes = calloc(count + 1, sizeof(*nodes));
+    struct node **nodes = calloc(count + 1, sizeof(struct node *));
 
     for (size_t i = 0; nodes && i < count; i++) {
         nodes[i] = node_find(list[i]);

@@ -16,20 +16,22 @@
 #include "guest/libcuda/calls/guest-calls.h"
 
 /* The first entry of a name, or NULL. Names are sorted as strcmp() has it (emit_guest.py). */
-static const struct entry *find_entry(const struct entries *all, const char *name)
+static const struct entry *find_entry(const struct entries *entries, const char *name)
 {
-    unsigned low = 0, high = all->count;
+    unsigned low = 0, high = entries->count;
 
     while (low < high) {
         const unsigned middle = (low + high) / 2;
 
-        if (strcmp(all->entry[middle].name, name) < 0) {
+        if (strcmp(entries->entry[middle].name, name) < 0) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    return low < all->count && strcmp(all->entry[low].name, name) == 0 ? &all->entry[low] : NULL;
+    return low < entries->count && strcmp(entries->entry[low].name, name) == 0
+               ? &entries->entry[low]
+               : NULL;
 }
 
 /*
@@ -37,12 +39,13 @@ static const struct entry *find_entry(const struct entries *all, const char *nam
  * not too new stays. `own`: the variant whose default stream is the thread's own, where there is
  * one; it may have come with a later version than the function.
  */
-static void *find_proc(const struct entries *all, const struct entry *entry, int version, bool own)
+static void *find_proc(const struct entries *entries, const struct entry *entry, int version,
+                       bool own)
 {
     const char *name = entry->name;
     void *found = NULL;
 
-    for (; entry < all->entry + all->count && strcmp(entry->name, name) == 0; entry++) {
+    for (; entry < entries->entry + entries->count && strcmp(entry->name, name) == 0; entry++) {
         if (entry->version <= version) {
             found = own && entry->own_version != 0 && entry->own_version <= version
                         ? entry->own
@@ -58,7 +61,7 @@ static void *find_proc(const struct entries *all, const struct entry *entry, int
  */
 CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int version,
                                    cuuint64_t flags, CUdriverProcAddressQueryResult *status,
-                                   CUstream default_stream, const struct entries *all)
+                                   CUstream default_stream, const struct entries *entries)
 {
     const bool own = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0 ||
                      (flags == CU_GET_PROC_ADDRESS_DEFAULT &&
@@ -71,8 +74,8 @@ CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int vers
                                CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)) != 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    entry = find_entry(all, symbol);
-    *function = entry ? find_proc(all, entry, version, own) : NULL;
+    entry = find_entry(entries, symbol);
+    *function = entry ? find_proc(entries, entry, version, own) : NULL;
     if (!*function) {
         found = entry ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
                       : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;

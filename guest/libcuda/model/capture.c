@@ -364,7 +364,7 @@ CUresult capture_end(uint64_t stream, struct graph **graph)
 /* In an array that the branch keeps: the program only looks at it. With the mutex. */
 static CUresult tell_ends(struct branch *branch, struct capture_info *info)
 {
-    CUgraphNode *told = realloc(branch->told, (branch->ends.count + 1) * sizeof(*told));
+    CUgraphNode *told = realloc(branch->told, (branch->ends.count + 1) * sizeof(CUgraphNode));
 
     if (!told) {
         return CUDA_ERROR_OUT_OF_MEMORY;

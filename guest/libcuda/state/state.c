@@ -38,7 +38,7 @@ CUresult enter_init(void)
  */
 static const struct cuda_error errors[] = {
 #define ERROR(value, name, text, sticky)                                                           \
-    {VGPU_GPU_##name, (value) == 0 ? "CUDA_SUCCESS" : "CUDA_ERROR_" #name, text, sticky},
+    {(value) == 0 ? "CUDA_SUCCESS" : "CUDA_ERROR_" #name, text, VGPU_GPU_##name, sticky},
     VGPU_GPU_ERRORS(ERROR)
 #undef ERROR
 };

@@ -67,8 +67,8 @@ CUresult enter_init(void);
 
 /* An error of CUDA's. */
 struct cuda_error {
-    CUresult error;
     const char *name, *text;
+    CUresult error;
     bool sticky; /* the context is good for nothing afterwards */
 };
 
