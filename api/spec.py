@@ -432,6 +432,8 @@ class Reader:
             self.fail(f"{command.name} is work for the GPU and so has a stream", place)
         if command.waits and command.bytes > 16:
             self.fail(f"{command.name} waits and so has one value: it is kept while it does", place)
+        if command.post and (command.waits or command.asks):
+            self.fail(f"{command.name} waits and so has a slot: it is not posted", place)
         if command.post and command.result:
             self.fail(f"{command.name} is posted and so has no result", place)
         if len(command.objects()) > 2 or len(command.follow) > 2:

@@ -86,8 +86,12 @@ static inline void shared_copy_in(void *to, void *from, size_t length)
     }
 }
 
-/* 16 bytes that are read and written at once. */
-typedef uint64_t shared_pair __attribute__((vector_size(16)));
+/*
+ * 16 bytes that are read and written at once. They may alias anything, as memcpy()'s bytes do: what
+ * is copied is read as a structure afterwards, and a compiler that knows otherwise could go on with
+ * a field's value from before the copy.
+ */
+typedef uint64_t shared_pair __attribute__((vector_size(16), may_alias));
 
 /* The same for a multiple of 16 bytes, aligned to that on both sides, as commands are. */
 static inline void shared_copy_in_pairs(void *to, void *from, size_t length)

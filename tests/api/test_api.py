@@ -198,6 +198,8 @@ MISTAKES = (
     (ONE.replace("control", "copy"), 1, "ONE is work for the GPU and so has a stream"),
     (ONE + "    waits stream\n    body vgpu_one\n    value CUstream a\n    value size_t b\n"
      "    value size_t c", 1, "ONE waits and so has one value: it is kept while it does"),
+    (ONE + "    post waits stream\n    body vgpu_one\n    value CUstream a", 1,
+     "ONE waits and so has a slot: it is not posted"),
     (ONE + "    post\n    result vgpu_one", 1, "ONE is posted and so has no result"),
     (ONE + "    body vgpu_one\n    value CUstream a\n    value CUstream b\n    value CUstream c", 1,
      "ONE has more than 2 objects, or arrays behind it"),
