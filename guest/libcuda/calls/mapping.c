@@ -257,13 +257,18 @@ CUresult guest_cuMemRelease(CUmemGenericAllocationHandle handle)
 CUresult guest_cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
                                                       CUmemGenericAllocationHandle handle)
 {
-    const struct allocation *allocation = find_handle(handle);
+    const struct allocation *allocation;
 
-    if (!prop || !allocation) {
+    if (!prop) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    *prop = allocation->prop;
-    return CUDA_SUCCESS;
+    pthread_mutex_lock(&mutex);
+    allocation = find_handle(handle);
+    if (allocation) {
+        *prop = allocation->prop;
+    }
+    pthread_mutex_unlock(&mutex);
+    return allocation ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult guest_cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address)
