@@ -54,7 +54,7 @@ static bool is_caught(void (*mistake)(void))
     int status = 0;
 
     if (child == 0) {
-        /* Of its own: the threads of the parent's backend are not here. */
+        /* A backend of its own: the parent has none, whose threads would not be here. */
         alarm(60);
         if (freopen("/dev/null", "w", stderr) && set_up(NULL) == 0) {
             mistake();
@@ -295,8 +295,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_what_is_right_passes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_mistakes_of_a_session_are_caught, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_mistakes_of_a_backend_are_caught, set_up, tear_down),
+        cmocka_unit_test(test_mistakes_of_a_session_are_caught),
+        cmocka_unit_test(test_mistakes_of_a_backend_are_caught),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
