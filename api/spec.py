@@ -15,7 +15,7 @@ IN_C = {"is": "expression", "gets": "value", "captured": "captured"}
 NEEDS = ("nothing", "init", "context")
 KINDS = ("module", "function", "stream", "event", "graph", "allocation")
 DIRECTIONS = ("value", "in", "out", "out?", "string", "new")
-# What one call may have of arrays and strings each way, as guest/libcuda/call.h has room for.
+# What one call may have of arrays and strings each way, as guest/libcuda/wire/call.h has room for.
 PARTS_MAX = 5
 
 
