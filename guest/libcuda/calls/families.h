@@ -8,6 +8,7 @@
 #ifndef VGPU_GUEST_LIBCUDA_CALLS_FAMILIES_H
 #define VGPU_GUEST_LIBCUDA_CALLS_FAMILIES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "api/cuda-types.h"
@@ -56,6 +57,9 @@ CUresult add_kernel_node(CUgraphNode *node, CUgraph graph, const CUgraphNode *fo
                          CUDA_KERNEL_NODE_PARAMS params);
 CUresult change_kernel_node(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS params);
 CUresult change_launched_kernel(CUgraphExec exec, CUgraphNode node, CUDA_KERNEL_NODE_PARAMS params);
+
+/* The nodes of a graph in *count places, or how many there are; with `roots` those behind none. */
+CUresult list_nodes(CUgraph graph, CUgraphNode *nodes, size_t *count, bool roots);
 
 /* How many clusters of a launch fit; with `active` 0 how large one may be. */
 CUresult ask_clusters(int *result, CUfunction function, const CUlaunchConfig *config,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/libcuda/calls/families.h"
 #include "guest/libcuda/calls/guest-calls.h"
 #include "guest/libcuda/model/graph.h"
 #include "guest/libcuda/state/state.h"
@@ -117,30 +118,16 @@ static CUresult give_list(const struct list *list, CUgraphEdgeData *edges, size_
     return CUDA_SUCCESS;
 }
 
-CUresult guest_cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count)
+CUresult list_nodes(CUgraph graph, CUgraphNode *nodes, size_t *count, bool roots)
 {
     const struct graph *known = graph_find(graph);
-    struct list list = {.nodes = nodes, .room = count ? *count : 0};
+    struct list list = {.nodes = nodes, .room = *count};
 
-    if (!known || !count) {
+    if (!known) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (const struct node *node = known->first; node; node = node->next) {
-        put_node(&list, node, NULL);
-    }
-    return give_list(&list, NULL, count);
-}
-
-CUresult guest_cuGraphGetRootNodes(CUgraph graph, CUgraphNode *nodes, size_t *count)
-{
-    const struct graph *known = graph_find(graph);
-    struct list list = {.nodes = nodes, .room = count ? *count : 0};
-
-    if (!known || !count) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    for (const struct node *node = known->first; node; node = node->next) {
-        if (node->follow_count == 0) {
+        if (!roots || node->follow_count == 0) {
             put_node(&list, node, NULL);
         }
     }
@@ -151,10 +138,10 @@ CUresult guest_cuGraphGetEdges_v2(CUgraph graph, CUgraphNode *from, CUgraphNode 
                                   CUgraphEdgeData *edges, size_t *count)
 {
     const struct graph *known = graph_find(graph);
-    struct list list = {.nodes = from, .second = to, .room = count ? *count : 0};
+    struct list list = {.nodes = from, .second = to, .room = *count};
 
     /* Both ends are asked for or neither. */
-    if (!known || !count || !from != !to) {
+    if (!known || !from != !to) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (const struct node *node = known->first; node; node = node->next) {
@@ -169,9 +156,9 @@ CUresult guest_cuGraphNodeGetDependencies_v2(CUgraphNode node, CUgraphNode *node
                                              CUgraphEdgeData *edges, size_t *count)
 {
     const struct node *known = node_find(node);
-    struct list list = {.nodes = nodes, .room = count ? *count : 0};
+    struct list list = {.nodes = nodes, .room = *count};
 
-    if (!known || !count) {
+    if (!known) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (size_t i = 0; i < known->follow_count; i++) {
@@ -185,9 +172,9 @@ CUresult guest_cuGraphNodeGetDependentNodes_v2(CUgraphNode node, CUgraphNode *no
                                                CUgraphEdgeData *edges, size_t *count)
 {
     const struct node *known = node_find(node);
-    struct list list = {.nodes = nodes, .room = count ? *count : 0};
+    struct list list = {.nodes = nodes, .room = *count};
 
-    if (!known || !count) {
+    if (!known) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (const struct node *other = known->graph->first; other; other = other->next) {

@@ -219,8 +219,7 @@ CUresult guest_cuGraphKernelNodeGetParams_v2(CUgraphNode node, CUDA_KERNEL_NODE_
 CUresult guest_cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v1 *params)
 {
     CUDA_KERNEL_NODE_PARAMS all;
-    const CUresult r = params ? guest_cuGraphKernelNodeGetParams_v2(node, &all)
-                              : CUDA_ERROR_INVALID_VALUE;
+    const CUresult r = guest_cuGraphKernelNodeGetParams_v2(node, &all);
 
     if (r == CUDA_SUCCESS) {
         memcpy(params, &all, sizeof(*params));
@@ -311,7 +310,7 @@ CUresult guest_cuGraphChildGraphNodeGetGraph(CUgraphNode node, CUgraph *graph)
 /* A node keeps its type, so the type in the structure has to be that. */
 CUresult guest_cuGraphNodeSetParams(CUgraphNode node, CUgraphNodeParams *params)
 {
-    struct node *known = params ? find_of(node, params->type) : NULL;
+    struct node *known = find_of(node, params->type);
     struct work work;
 
     return known ? change_node(work_of(params, &work), known, &work) : CUDA_ERROR_INVALID_VALUE;

@@ -25,7 +25,7 @@ uint64_t row_address(const struct side *side, uint64_t slice, uint64_t row)
  * The last row counts with its width and not its pitch: a box in the last column of an image does
  * not reach beyond the image. Not for an empty box, whose counts would wrap.
  */
-uint64_t side_extent(const struct box *box, const struct side *side)
+static uint64_t side_extent(const struct box *box, const struct side *side)
 {
     return ((box->depth - 1) * side->rows + box->height - 1) * side->pitch + box->width;
 }

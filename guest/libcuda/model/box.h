@@ -29,9 +29,8 @@ struct box {
     uint64_t width, height, depth; /* bytes, rows, slices */
 };
 
-/* Where a row begins; bytes from the first byte of a side to its last. */
+/* Where a row begins. */
 uint64_t row_address(const struct side *side, uint64_t slice, uint64_t row);
-uint64_t side_extent(const struct box *box, const struct side *side);
 
 /* Whether nothing is copied. */
 bool is_empty(const struct box *box);

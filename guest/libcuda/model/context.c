@@ -111,16 +111,11 @@ struct context *context_find(CUcontext context)
 
 /* The thread's stack -------------------------------------------------------------------------- */
 
-struct context *context_current(void)
-{
-    return context_check() == CUDA_SUCCESS ? stack.place[stack.count - 1].context : NULL;
-}
-
 /*
  * The count is read before the list is looked at. One that ends in between is noticed at the next
  * call; that call and this were in a race anyway.
  */
-CUresult context_check(void)
+static CUresult context_check(void)
 {
     const uint64_t now = __atomic_load_n(&changes, __ATOMIC_ACQUIRE);
     bool found;
@@ -140,6 +135,11 @@ CUresult context_check(void)
     }
     stack.checked = now;
     return CUDA_SUCCESS;
+}
+
+struct context *context_current(void)
+{
+    return context_check() == CUDA_SUCCESS ? stack.place[stack.count - 1].context : NULL;
 }
 
 CUresult context_push(struct context *context)

@@ -35,10 +35,10 @@ CUresult context_push(struct context *context);
 struct context *context_top(void);
 void context_pop(void);
 
-/* SUCCESS when the calling thread has a current context and that still lives. */
-CUresult context_check(void);
-
-/* The same, when the library is initialised besides. */
+/*
+ * SUCCESS when the library is initialised, and the calling thread has a current context that still
+ * lives.
+ */
 CUresult enter_context(void);
 
 /* The calling thread's, NULL when it has none. */

@@ -14,8 +14,6 @@
 
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/model/mempool.h"
-#include "guest/libcuda/state/state.h"
-#include "guest/libvgpu/session.h"
 
 CUresult event_find(CUevent event, uint64_t *handle)
 {

@@ -18,7 +18,6 @@
 
 #include "common/clock.h"
 #include "common/shared.h"
-#include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/pinned.h"
 #include "guest/libcuda/wire/wire-calls.h"

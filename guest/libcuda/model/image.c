@@ -101,7 +101,8 @@ static const void *image_unwrap(const void *image)
     return wrapper.data;
 }
 
-uint64_t image_bytes(const void *image)
+/* Bytes of a cubin, a fatbin or PTX. */
+static uint64_t image_bytes(const void *image)
 {
     const uint32_t fatbin = FATBIN_MAGIC;
 

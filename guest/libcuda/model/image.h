@@ -17,9 +17,6 @@ struct image_options {
     unsigned count;
 };
 
-/* Bytes of a cubin, a fatbin (with or without the wrapper that nvcc puts around it), or PTX. */
-uint64_t image_bytes(const void *image);
-
 /* Reads an image from a file, with a NUL behind it; the caller frees it. FILE_NOT_FOUND. */
 CUresult image_read(const char *path, void **image);
 

@@ -206,21 +206,27 @@ static CUresult check_launch(const struct launch *l, struct function **function)
                                                    : check_shape(*function, &l->shape);
 }
 
+/*
+ * Checks a launch and finds the bytes of its parameters, as find_params() has them in `room`, which
+ * has VGPU_PARAMS_MAX bytes.
+ */
+static CUresult prepare_launch(const struct launch *l, struct function **function, uint8_t *room,
+                               const uint8_t **bytes, uint32_t *count)
+{
+    const CUresult r = check_launch(l, function);
+
+    return r == CUDA_SUCCESS ? find_params(*function, l->params, l->extra, room, bytes, count) : r;
+}
+
 CUresult launch_kernel(const struct launch *l, uint64_t stream)
 {
     struct function *function;
     uint8_t room[VGPU_PARAMS_MAX];
     const uint8_t *bytes = NULL;
     uint32_t byte_count = 0;
-    CUresult r = check_launch(l, &function);
+    const CUresult r = prepare_launch(l, &function, room, &bytes, &byte_count);
 
-    if (r == CUDA_SUCCESS) {
-        r = find_params(function, l->params, l->extra, room, &bytes, &byte_count);
-    }
-    if (r != CUDA_SUCCESS) {
-        return r;
-    }
-    return launch_post(l, function, stream, bytes, byte_count);
+    return r == CUDA_SUCCESS ? launch_post(l, function, stream, bytes, byte_count) : r;
 }
 
 /* Launches for later -------------------------------------------------------------------------- */
@@ -268,11 +274,8 @@ CUresult kernel_make(const struct launch *l, struct kernel_work *work)
     uint8_t room[VGPU_PARAMS_MAX];
     const uint8_t *bytes = NULL;
     uint32_t byte_count = 0;
-    CUresult r = check_launch(l, &function);
+    const CUresult r = prepare_launch(l, &function, room, &bytes, &byte_count);
 
-    if (r == CUDA_SUCCESS) {
-        r = find_params(function, l->params, l->extra, room, &bytes, &byte_count);
-    }
     if (r != CUDA_SUCCESS) {
         return r;
     }
