@@ -212,7 +212,7 @@ enum vgpu_refusal {
 #define VGPU_COMMAND_ALIGN 16u       /* bytes; of every command's start and length */
 #define VGPU_COMMAND_MAX (40u << 10) /* bytes of a command with its header */
 #define VGPU_PARAMS_MAX 32764u       /* bytes of a kernel's parameters, as CUDA has it */
-#define VGPU_NAME_MAX 1024u          /* bytes of a function's name with its NUL */
+#define VGPU_NAME_MAX 16384u         /* bytes of a function's name with its NUL */
 
 /*
  * A command's header. It and all that follows, the structures vgpu_cmd_*, are written by the guest.

@@ -15,6 +15,7 @@
 
 #include "api/cuda-types.h"
 #include "protocol/vgpu-queue.h"
+#include "protocol/vgpu-tensor.h"
 #include "worker/handles.h"
 
 struct allocation;

@@ -42,7 +42,8 @@ def wire_header(spec):
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}"
             "#ifndef VGPU_GUEST_LIBCUDA_WIRE_WIRE_CALLS_H\n"
             "#define VGPU_GUEST_LIBCUDA_WIRE_WIRE_CALLS_H\n\n"
-            '#include <stdint.h>\n\n#include "api/cuda-types.h"\n\n'
+            '#include <stdint.h>\n\n#include "api/cuda-types.h"\n'
+            '#include "protocol/vgpu-tensor.h"\n\n'
             f"#define API_REVISION {max((c.since for c in spec.wired()), default=1)}u\n\n"
             f"{wired}\n#endif\n")
 

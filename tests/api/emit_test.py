@@ -13,7 +13,7 @@ from emit_host import host_parameters, members  # noqa: E402
 from spec import base_name  # noqa: E402
 
 TYPES = os.path.join(HERE, "../../api/cuda-types.h")
-OWN = ("CUallocation", "vgpu_copy_box")  # types that CUDA does not have
+OWN = ("CUallocation", "vgpu_copy_box", "vgpu_tensor")  # types that CUDA does not have
 
 
 def header_check(spec):
@@ -342,7 +342,7 @@ def stand_ins(spec):
     said = " ".join(f"{c.expression} {c.value} {c.captured}" for c in spec.exported())
     wanted = set(re.findall(r"\b([a-z]\w*)\(", said))
     wanted |= {"graph_find", "node_find", "context_find"}
-    wanted -= {f"guest_{c.name}" for c in spec.exported()}
+    wanted -= {f"guest_{c.name}" for c in spec.exported()} | {f"call_{c.name}" for c in spec.wired()}
     return (f"/* SPDX-License-Identifier: MIT */\n{NOTICE}#include <stdlib.h>\n\n" +
             "".join(f"void {name}(void);\nvoid {name}(void)\n{{\n    abort();\n}}\n\n"
                     for name in sorted(wanted)))

@@ -30,6 +30,7 @@ extern const struct test errors_tests[], proc_tests[];
 extern const struct test async_tests[], pool_tests[], vmm_tests[];
 extern const struct test capture_tests[], isolation_tests[], mode_tests[];
 extern const struct test graph_tests[], exec_tests[], update_tests[];
+extern const struct test tables_tests[], tensor_tests[];
 
 extern const char kernels_ptx[], own_ptx[], faults_ptx[];
 
@@ -88,6 +89,9 @@ bool on_cpu(void);
 /* Skips the test where the CPU computes. */
 void needs_gpu(const char *why);
 int attribute(CUdevice_attribute which);
+
+/* A context beside the primary one; it becomes current. */
+CUresult create_context(CUcontext *created, unsigned flags);
 
 /* A function of kernels.ptx, in the current context. */
 CUfunction kernel(const char *name);

@@ -36,6 +36,16 @@ void needs_gpu(const char *why)
     }
 }
 
+/* The second form of cuCtxCreate, by whatever name the header knows it now. */
+CUresult create_context(CUcontext *created, unsigned flags)
+{
+    CUresult (*call)(CUcontext *, unsigned, CUdevice) = NULL;
+
+    GOOD(cuGetProcAddress("cuCtxCreate", (void **)&call, 3020, 0, NULL));
+    EXPECT(call, "no cuCtxCreate");
+    return call(created, flags, device);
+}
+
 int attribute(CUdevice_attribute which)
 {
     int value = -1;

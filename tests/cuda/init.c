@@ -6,6 +6,8 @@
  */
 #include "tests/cuda/check.h"
 
+#include <stdlib.h>
+
 #include <string.h>
 
 static void test_init_takes_no_flags(void)
@@ -100,6 +102,16 @@ static void test_loading_mode(void)
     EXPECT(mode == CU_MODULE_EAGER_LOADING || mode == CU_MODULE_LAZY_LOADING, "%d", (int)mode);
 }
 
+static void test_loading_mode_that_is_set(void)
+{
+    CUmoduleLoadingMode mode = 0;
+
+    EXPECT(setenv("CUDA_MODULE_LOADING", "EAGER", 1) == 0, "no environment");
+    start();
+    GOOD(cuModuleGetLoadingMode(&mode));
+    EXPECT(mode == CU_MODULE_EAGER_LOADING, "%d", (int)mode);
+}
+
 const struct test init_tests[] = {
     {"init_takes_no_flags", test_init_takes_no_flags, true},
     {"init_twice", test_init_twice, true},
@@ -109,6 +121,7 @@ const struct test init_tests[] = {
     {"context_before_init", test_context_before_init, true},
     {"error_names_before_init", test_error_names_before_init, true},
     {"proc_addresses_before_init", test_proc_addresses_before_init, true},
+    {"loading_mode_that_is_set", test_loading_mode_that_is_set, true},
     {"loading_mode", test_loading_mode, false},
     {0},
 };

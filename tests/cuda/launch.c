@@ -174,7 +174,19 @@ static void test_launch_with_config(void)
     expect_words(words, 100, 23);
 }
 
+static void test_launch_blocking(void)
+{
+    CUstream stream;
+
+    EXPECT(setenv("CUDA_LAUNCH_BLOCKING", "1", 1) == 0, "no environment");
+    start();
+    stream = stream_create(CU_STREAM_NON_BLOCKING);
+    spin(50, stream);
+    GOOD(cuStreamQuery(stream));
+}
+
 const struct test launch_tests[] = {
+    {"launch_blocking", test_launch_blocking, true},
     {"vadd", test_vadd, false},
     {"reduce_sum", test_reduce_sum, false},
     {"parameters_in_a_buffer", test_parameters_in_a_buffer, false},

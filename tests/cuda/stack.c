@@ -8,16 +8,6 @@
 
 #include <pthread.h>
 
-/* The second form of cuCtxCreate, by whatever name the header knows it now. */
-static CUresult create(CUcontext *created, unsigned flags)
-{
-    CUresult (*call)(CUcontext *, unsigned, CUdevice) = NULL;
-
-    GOOD(cuGetProcAddress("cuCtxCreate", (void **)&call, 3020, 0, NULL));
-    EXPECT(call, "no cuCtxCreate");
-    return call(created, flags, device);
-}
-
 static CUcontext current(void)
 {
     CUcontext top = NULL;
@@ -52,7 +42,7 @@ static void test_set_current_replaces_the_top(void)
 {
     CUcontext created = NULL, popped = NULL;
 
-    SUPPORTED(create(&created, 0));
+    SUPPORTED(create_context(&created, 0));
     EXPECT(current() == created, "another one");
     GOOD(cuCtxSetCurrent(context));
     EXPECT(current() == context, "another one");
@@ -68,7 +58,7 @@ static void test_created_context_is_pushed(void)
 {
     CUcontext created = NULL;
 
-    SUPPORTED(create(&created, 0));
+    SUPPORTED(create_context(&created, 0));
     EXPECT(created && created != context, "the primary one");
     EXPECT(current() == created, "another one");
     GOOD(cuCtxDestroy(created));
@@ -80,11 +70,11 @@ static void test_created_context_flags(void)
     CUcontext created = NULL;
     unsigned flags = 0;
 
-    SUPPORTED(create(&created, CU_CTX_SCHED_YIELD));
+    SUPPORTED(create_context(&created, CU_CTX_SCHED_YIELD));
     GOOD(cuCtxGetFlags(&flags));
     EXPECT((flags & CU_CTX_SCHED_MASK) == CU_CTX_SCHED_YIELD, "%#x", flags);
     GOOD(cuCtxDestroy(created));
-    RESULT(create(&created, 0x10000), CUDA_ERROR_INVALID_VALUE);
+    RESULT(create_context(&created, 0x10000), CUDA_ERROR_INVALID_VALUE);
 }
 
 static void test_created_context_computes(void)
@@ -97,7 +87,7 @@ static void test_created_context_computes(void)
     CUdeviceptr words;
     void *arguments[] = {&words, &count, (void *)&value};
 
-    SUPPORTED(create(&created, 0));
+    SUPPORTED(create_context(&created, 0));
     words = device_alloc(4 * count);
     GOOD(cuPointerGetAttribute(&owner, CU_POINTER_ATTRIBUTE_CONTEXT, words));
     EXPECT(owner == created, "another context's");
@@ -115,7 +105,7 @@ static void test_created_contexts_have_ids(void)
     unsigned long long one = 0, other = 0;
     CUcontext created = NULL;
 
-    SUPPORTED(create(&created, 0));
+    SUPPORTED(create_context(&created, 0));
     GOOD(cuCtxGetId(context, &one));
     GOOD(cuCtxGetId(created, &other));
     EXPECT(one != other, "%llu twice", one);

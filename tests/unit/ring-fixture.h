@@ -33,7 +33,7 @@ extern struct fixture fixture;
 
 struct fake_gpu {
     struct gpu head;
-    char log[2048]; /* "copy fill ..." */
+    char log[VGPU_NAME_MAX + 2048]; /* "copy fill ..." */
     uint64_t submitted, done;
     bool full;                /* no room; all ends with head.lost where that is set */
     enum vgpu_gpu_error next; /* what the next work or allocation ends with, once */

@@ -365,16 +365,26 @@ static void test_module_image_that_cannot_be(void **state)
 
 static void test_name_of_a_function(void **state)
 {
-    static const uint64_t lengths[] = {0,    1,    15,   16,       17,         VGPU_NAME_MAX - 1,
-                                       1024, 1025, 4096, 1u << 31, UINT64_MAX, UINT64_MAX - 14};
+    static const uint64_t lengths[] = {0,
+                                       1,
+                                       15,
+                                       16,
+                                       17,
+                                       VGPU_NAME_MAX - 1,
+                                       VGPU_NAME_MAX,
+                                       VGPU_NAME_MAX + 1,
+                                       2 * VGPU_NAME_MAX,
+                                       1u << 31,
+                                       UINT64_MAX,
+                                       UINT64_MAX - 14};
     static struct {
         struct vgpu_cmd_function_get get;
-        char name[8192];
+        char name[2 * VGPU_NAME_MAX + 32];
     } body;
 
     memset(body.name, 'x', sizeof(body.name));
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
-        const uint64_t carried = lengths[i] <= 4096 ? lengths[i] : 0;
+        const uint64_t carried = lengths[i] <= 2 * VGPU_NAME_MAX ? lengths[i] : 0;
 
         /* One byte of padding too much, and too little, are -EPROTO as well. */
         for (int off = -16; off <= 16; off += 16) {

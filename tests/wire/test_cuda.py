@@ -79,6 +79,23 @@ class Cuda(v.TestCase):
                                       VGPU_PRIORITY="huge")
         self.assertIn("no device: VGPU_PRIORITY is low, medium or high", output)
 
+    def test_visible_devices(self):
+        """As NVIDIA's driver reads the variable; for a list without a device nothing is started."""
+        m = self.mediator()
+        program = ("n = ctypes.c_int(-1)\n"
+                   "print(c.cuInit(0), c.cuDeviceGetCount(ctypes.byref(n)), n.value)\n")
+        for value, expected in (("0", "0 0 1"), ("0,7", "0 0 1"), ("0,0", "101 3 -1"),
+                                ("1", "100 3 -1"), ("", "100 3 -1"), ("-1", "100 3 -1"),
+                                ("GPU-123", "100 3 -1")):
+            os.environ["CUDA_VISIBLE_DEVICES"] = value
+            self.addCleanup(os.environ.pop, "CUDA_VISIBLE_DEVICES", None)
+            before = m.read_log().count(": attached to pool")
+            with python(program, m) as process:
+                output, errors = process.communicate(timeout=v.PATIENCE)
+            self.assertEqual((output, errors), (expected + "\n", ""), value)
+            self.assertEqual(m.read_log().count(": attached to pool") - before,
+                             int(value not in ("", "-1")), value)
+
     def test_no_mediator(self):
         """cuInit() says what it says where there is no card."""
         code, output = self.run_check("known_name", VGPU_HOST="@vgpu-test-nobody-is-there")

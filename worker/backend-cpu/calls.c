@@ -219,11 +219,39 @@ static enum vgpu_gpu_error cpu_write64(struct gpu *gpu, struct gpu_stream *strea
 }
 
 /* Calls without a function here answer NOT_SUPPORTED. */
+static enum vgpu_gpu_error cpu_module_functions(struct gpu *gpu, unsigned *count,
+                                                struct gpu_module *module)
+{
+    (void)module;
+    *count = 0;
+    while (cpu_function_name(*count)) {
+        ++*count;
+    }
+    return gpu->lost;
+}
+
+static enum vgpu_gpu_error cpu_module_function_name(struct gpu *gpu, uint32_t *length, char *name,
+                                                    unsigned bytes, struct gpu_module *module,
+                                                    unsigned index)
+{
+    const char *found = cpu_function_name(index);
+
+    (void)module;
+    if (!found) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    *length = (uint32_t)strlen(found);
+    memcpy(name, found, *length < bytes ? *length : bytes);
+    return gpu->lost;
+}
+
 const struct gpu_calls cpu_calls = {
     .device_attributes = cpu_device_attributes,
     .device_identity = cpu_device_identity,
     .function_attributes = cpu_function_attributes,
     .module_global = cpu_module_global,
+    .module_functions = cpu_module_functions,
+    .module_function_name = cpu_module_function_name,
     .cuCtxGetLimit = cpu_get_limit,
     .cuCtxGetStreamPriorityRange = cpu_priority_range,
     .cuCtxGetCacheConfig = cpu_get_cache,

@@ -11,6 +11,9 @@ extern const struct gpu_calls cpu_calls;
 /* kernels.ptx, by scripts/embed. */
 extern const char cuda_kernels_ptx[];
 
+/* The functions of the built-in module by number; NULL behind the last. */
+const char *cpu_function_name(unsigned index);
+
 /* The context's limits, by CUlimit; a process has one session. */
 extern size_t cpu_limits[CU_LIMIT_MALLOC_HEAP_SIZE + 1];
 

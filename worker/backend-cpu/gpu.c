@@ -656,6 +656,11 @@ static struct gpu_function functions[KERNELS] = {
     {"spin", &kernels[3]},
 };
 
+const char *cpu_function_name(unsigned index)
+{
+    return index < KERNELS ? functions[index].name : NULL;
+}
+
 /* The built-in module is known by its PTX too: its functions are here in C. */
 static enum vgpu_gpu_error cpu_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
                                            struct gpu_compile *compile, struct gpu_module **module)

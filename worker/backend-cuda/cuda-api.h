@@ -92,7 +92,8 @@
        unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,                 \
        void **parameters, void **extra))
 
-/* What single functions want: from CUDA 12.4, 11.8, 11.7, 11.8, and 11.0. */
+/* What single functions want: from CUDA 12.4, 11.8, 11.7, 11.8, 11.0, 3.0, and
+ * for tensor maps 12.0 and 12.8, and for a module's functions 12.4, 12.4 and 12.3. */
 #define CUDA_NEWER_CALLS(X)                                                                        \
     X(FuncGetParamInfo, "cuFuncGetParamInfo",                                                      \
       (CUfunction function, size_t index, size_t * offset, size_t * size))                         \
@@ -103,7 +104,31 @@
     X(OccupancyMaxActiveClusters, "cuOccupancyMaxActiveClusters",                                  \
       (int *clusters, CUfunction function, const CUlaunchConfig *config))                          \
     X(StreamSetAttribute, "cuStreamSetAttribute",                                                  \
-      (CUstream stream, CUstreamAttrID attribute, const CUstreamAttrValue *value))
+      (CUstream stream, CUstreamAttrID attribute, const CUstreamAttrValue *value))                 \
+    X(GetExportTable, "cuGetExportTable", (const void **table, const CUuuid *id))                  \
+    X(TensorMapEncodeTiled, "cuTensorMapEncodeTiled",                                              \
+      (CUtensorMap * map, CUtensorMapDataType type, cuuint32_t rank, void *address,                \
+       const cuuint64_t *sizes, const cuuint64_t *strides, const cuuint32_t *box,                  \
+       const cuuint32_t *steps, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,      \
+       CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill))                            \
+    X(TensorMapEncodeIm2col, "cuTensorMapEncodeIm2col",                                            \
+      (CUtensorMap * map, CUtensorMapDataType type, cuuint32_t rank, void *address,                \
+       const cuuint64_t *sizes, const cuuint64_t *strides, const int *lower, const int *upper,     \
+       cuuint32_t channels, cuuint32_t pixels, const cuuint32_t *steps,                            \
+       CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,                               \
+       CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill))                            \
+    X(TensorMapEncodeIm2colWide, "cuTensorMapEncodeIm2colWide",                                    \
+      (CUtensorMap * map, CUtensorMapDataType type, cuuint32_t rank, void *address,                \
+       const cuuint64_t *sizes, const cuuint64_t *strides, int lower, int upper,                   \
+       cuuint32_t channels, cuuint32_t pixels, const cuuint32_t *steps,                            \
+       CUtensorMapInterleave interleave, CUtensorMapIm2ColWideMode mode,                           \
+       CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,                               \
+       CUtensorMapFloatOOBfill fill))                                                              \
+    X(TensorMapReplaceAddress, "cuTensorMapReplaceAddress", (CUtensorMap * map, void *address))    \
+    X(ModuleGetFunctionCount, "cuModuleGetFunctionCount", (unsigned *count, CUmodule module))      \
+    X(ModuleEnumerateFunctions, "cuModuleEnumerateFunctions",                                      \
+      (CUfunction * functions, unsigned count, CUmodule module))                                   \
+    X(FuncGetName, "cuFuncGetName", (const char **name, CUfunction function))
 
 /*
  * As NVIDIA's documentation has it, for nodes that write and wait for words. Nothing of this comes

@@ -2,8 +2,7 @@
 /*
  * Contexts, as programs make, choose and end them; and what goes with a context when it ends.
  *
- * The primary one is retained and released by those who use it, and comes back as the same. It is a
- * static structure, so its address never belongs to another context.
+ * The primary one is retained and released by those who use it, and comes back as the same.
  *
  * `life` is held while the primary context ends, which waits for the GPU: a thread that retains it
  * meanwhile gets it when all is gone that it had. `mutex` is only held for its fields, so that
@@ -22,13 +21,13 @@
 #include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/model/mempool.h"
 #include "guest/libcuda/model/module.h"
+#include "guest/libcuda/model/storage.h"
 #include "guest/libcuda/model/stream.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/session.h"
 
 static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;  /* of the primary one's begin and end */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of what it is */
-static struct context primary;
 
 /* What a context has -------------------------------------------------------------------------- */
 
@@ -86,10 +85,21 @@ static void context_release(const struct context *context)
 
 /* The thread's stack -------------------------------------------------------------------------- */
 
-/* NULL is not the current one here: CUDA wants a context. */
+/*
+ * A context that may be made current: one that lives, and the primary one in any case. NVIDIA's
+ * runtime library makes that current before it retains it. NULL is not the current one here.
+ */
+static struct context *find_to_push(CUcontext context)
+{
+    if ((struct context *)context == &primary_context) {
+        return &primary_context;
+    }
+    return context ? context_find(context) : NULL;
+}
+
 CUresult guest_cuCtxPushCurrent_v2(CUcontext context)
 {
-    struct context *known = context ? context_find(context) : NULL;
+    struct context *known = find_to_push(context);
 
     return known ? context_push(known) : CUDA_ERROR_INVALID_CONTEXT;
 }
@@ -110,7 +120,7 @@ CUresult guest_cuCtxPopCurrent_v2(CUcontext *context)
 
 CUresult guest_cuCtxSetCurrent(CUcontext context)
 {
-    struct context *known = context ? context_find(context) : NULL;
+    struct context *known = find_to_push(context);
 
     if (context && !known) {
         return CUDA_ERROR_INVALID_CONTEXT;
@@ -137,63 +147,72 @@ CUresult guest_cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     }
     pthread_mutex_lock(&life);
     pthread_mutex_lock(&mutex);
-    primary.retained++;
-    if (!primary.active) {
-        primary.active = true;
-        context_begin(&primary, primary.flags);
+    primary_context.retained++;
+    if (!primary_context.active) {
+        primary_context.active = true;
+        context_begin(&primary_context, primary_context.flags);
     }
     pthread_mutex_unlock(&mutex);
     pthread_mutex_unlock(&life);
-    *context = (CUcontext)&primary;
+    *context = (CUcontext)&primary_context;
     return CUDA_SUCCESS;
 }
 
 /*
  * Ends the primary context, if it is there. It is no longer found before anything of it is freed,
- * so that other threads' calls fail and do not use it half gone. With `life`.
+ * so that other threads' calls fail and do not use it half gone. With `life`. Returns what
+ * NVIDIA's runtime library is to be told of, without it.
  */
-static void end_primary(void)
+static struct stored *end_primary(void)
 {
+    struct stored *stored;
     bool was;
 
     pthread_mutex_lock(&mutex);
-    was = primary.active;
+    was = primary_context.active;
     if (was) {
-        primary.active = false;
-        context_end(&primary);
+        primary_context.active = false;
+        context_end(&primary_context);
     }
     pthread_mutex_unlock(&mutex);
+    stored = storage_take(&primary_context);
     if (was) {
-        context_release(&primary);
+        context_release(&primary_context);
     }
+    return stored;
 }
 
 CUresult guest_cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
+    struct stored *stored = NULL;
     CUresult r = CUDA_SUCCESS;
 
     if (!device_valid(device)) {
         return CUDA_ERROR_INVALID_DEVICE;
     }
     pthread_mutex_lock(&life);
-    if (primary.retained == 0) {
+    if (primary_context.retained == 0) {
         r = CUDA_ERROR_INVALID_CONTEXT;
-    } else if (--primary.retained == 0) {
-        end_primary();
+    } else if (--primary_context.retained == 0) {
+        stored = end_primary();
     }
     pthread_mutex_unlock(&life);
+    storage_end(stored);
     return r;
 }
 
 /* What it has is gone; who has retained it still has to release it. */
 CUresult guest_cuDevicePrimaryCtxReset_v2(CUdevice device)
 {
+    struct stored *stored;
+
     if (!device_valid(device)) {
         return CUDA_ERROR_INVALID_DEVICE;
     }
     pthread_mutex_lock(&life);
-    end_primary();
+    stored = end_primary();
     pthread_mutex_unlock(&life);
+    storage_end(stored);
     return CUDA_SUCCESS;
 }
 
@@ -220,7 +239,7 @@ CUresult guest_cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags
         return CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_lock(&mutex);
-    primary.flags = flags;
+    primary_context.flags = flags;
     pthread_mutex_unlock(&mutex);
     return CUDA_SUCCESS;
 }
@@ -231,8 +250,8 @@ CUresult guest_cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, 
         return CUDA_ERROR_INVALID_DEVICE;
     }
     pthread_mutex_lock(&mutex);
-    *flags = primary.flags;
-    *active = primary.active;
+    *flags = primary_context.flags;
+    *active = primary_context.active;
     pthread_mutex_unlock(&mutex);
     return CUDA_SUCCESS;
 }
@@ -298,13 +317,14 @@ CUresult guest_cuCtxDestroy_v2(CUcontext context)
 {
     struct context *known = (struct context *)context;
 
-    if (!known || known == &primary || !context_end(known)) {
+    if (!known || known == &primary_context || !context_end(known)) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
     if (context_top() == known) {
         context_pop();
     }
     context_release(known);
+    storage_end(storage_take(known));
     free(known);
     return CUDA_SUCCESS;
 }

@@ -28,7 +28,10 @@ static CUresult launch_in(const struct launch *launch, const struct stream *stre
     }
     /* The default stream is refused while streams are captured that wait for it. */
     r = stream_allows(stream);
-    return r == CUDA_SUCCESS ? launch_kernel(launch, stream->object.handle) : r;
+    if (r == CUDA_SUCCESS) {
+        r = launch_kernel(launch, stream->object.handle);
+    }
+    return cuda.launch_blocking ? and_wait(r, stream->object.handle) : r;
 }
 
 CUresult guest_cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,

@@ -19,13 +19,18 @@
 
 #include "common/shared.h"
 #include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/calls/tables.h"
 #include "guest/libcuda/model/device.h"
+#include "guest/libcuda/model/visible.h"
 #include "guest/libcuda/state/reserve.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
 #include "guest/libvgpu/session.h"
 
 #define VGPU_DEFAULT_SHM (UINT64_C(256) << 20)
+
+/* Workers that are tried for one whose driver lies where this process has nothing. */
+#define PLACE_ATTEMPTS 5
 
 /*
  * Held while the session is opened, which may take a fraction of a second: the others wait for it.
@@ -154,44 +159,116 @@ static CUresult say_hello(void)
  * has set something up for this library: a program that tries CUDA and goes on without it has to
  * stay quiet.
  */
-static CUresult no_device(const char *why)
+static void say_no_device(const char *why)
 {
     if (getenv("VGPU_HOST") || getenv("VGPU_ADDRESS") || getenv("VGPU_VERBOSE")) {
         fprintf(stderr, "libcuda (vGPU): no device: %s\n", why);
     }
-    return CUDA_ERROR_NO_DEVICE;
 }
 
 /* Runs in the child, in its one thread, so no lock is needed. Locks may be held for ever there. */
 static void child_of_fork(void)
 {
-    if (cuda.life == CUDA_RUNNING) {
+    if (cuda.session) {
         cuda.life = CUDA_FORKED;
     }
 }
 
-static CUresult begin_session(void)
+static void close_session(void)
 {
+    vgpu_session_close(cuda.session);
+    cuda.session = NULL;
+}
+
+/*
+ * Puts the tables for NVIDIA's runtime library where the host's driver has its own. False: there is
+ * something of this process. A host without that driver has none, and all is well.
+ */
+static bool place_tables(void)
+{
+    uint64_t runtime, test, function;
+
+    return call_runtime_tables(&runtime, &test, &function) != CUDA_SUCCESS ||
+           tables_place(runtime, test, function);
+}
+
+/*
+ * One session, once. Where the driver's addresses are not free here, another worker is tried: each
+ * has the driver at addresses of its own. After some of them it goes without, for the sake of
+ * programs that do not ask for these tables. Returns NULL, or why there is no device.
+ */
+static const char *try_session(unsigned priority)
+{
+    for (int attempt = 1; !cuda.session; attempt++) {
+        if (open_session(priority) != VGPU_OK) {
+            return vgpu_last_message();
+        }
+        if (say_hello() != CUDA_SUCCESS) {
+            close_session();
+            return "the host's mediator is older than this library and does not know CUDA calls";
+        }
+        if (!place_tables() && attempt < PLACE_ATTEMPTS) {
+            close_session();
+        }
+    }
+    return NULL;
+}
+
+/* Whether CUDA_VISIBLE_DEVICES has the device, whose UUID is known by now. */
+static CUresult check_visible(const char *list)
+{
+    int chosen, found = list ? visible_choose(list, &cuda.uuid, 1, &chosen) : 1;
+
+    return found > 0 ? CUDA_SUCCESS : found == 0 ? CUDA_ERROR_NO_DEVICE : CUDA_ERROR_INVALID_DEVICE;
+}
+
+/*
+ * Opens the session, where that has not been done; with life_mutex. For a list that names no device
+ * no worker is started: that is how programs are kept from the GPU. *why is the reason of a
+ * failure, or NULL where the user has wanted it so.
+ */
+static CUresult begin_session(const char **why)
+{
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
     unsigned priority = VGPU_PRIORITY_MEDIUM;
-    const char *wrong = wrong_variable(&priority);
-    int r;
+    CUresult r;
 
-    if (wrong) {
-        return no_device(wrong);
+    *why = wrong_variable(&priority);
+    if (cuda.session) {
+        return CUDA_SUCCESS;
     }
-    r = open_session(priority);
-
-    if (r != VGPU_OK) {
-        return no_device(vgpu_last_message());
+    if (!visible_any(list)) {
+        *why = NULL;
+        return CUDA_ERROR_NO_DEVICE;
     }
-    if (say_hello() != CUDA_SUCCESS) {
-        vgpu_session_close(cuda.session);
-        cuda.session = NULL;
-        return no_device("the host's mediator is older than this library and does not know CUDA "
-                         "calls");
+    if (!*why) {
+        *why = try_session(priority);
+    }
+    if (*why) {
+        return CUDA_ERROR_NO_DEVICE;
+    }
+    r = check_visible(list);
+    if (r != CUDA_SUCCESS) {
+        close_session();
+        return r;
     }
     pthread_atfork(NULL, NULL, child_of_fork);
+    return CUDA_SUCCESS;
+}
+
+static CUresult begin_library(void)
+{
+    const char *why, *blocking = getenv("CUDA_LAUNCH_BLOCKING");
+    const CUresult r = begin_session(&why);
+
+    if (r != CUDA_SUCCESS) {
+        if (why) {
+            say_no_device(why);
+        }
+        return r;
+    }
     device_tell_truth();
+    cuda.launch_blocking = blocking && atoi(blocking) != 0;
     /* Last: a thread that reads RUNNING reads all else that was stored before, see enter_init(). */
     shared_store_release(&cuda.life, CUDA_RUNNING);
     return CUDA_SUCCESS;
@@ -206,12 +283,34 @@ CUresult guest_cuInit(unsigned int flags)
     }
     pthread_mutex_lock(&life_mutex);
     if (cuda.life == CUDA_NOT_YET) {
-        r = begin_session();
+        r = begin_library();
     } else {
         r = enter_init();
     }
     pthread_mutex_unlock(&life_mutex);
     return r;
+}
+
+/*
+ * NVIDIA's runtime library asks for tables before it calls cuInit(). Two of them lie where the
+ * host's driver has them, so the session is opened now. Without a device they are handed out all
+ * the same: cuInit() is where the library finds that out. It keeps what it gets, so this library
+ * stays loaded from then on.
+ */
+CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
+{
+    const char *why;
+
+    pthread_mutex_lock(&life_mutex);
+    if (cuda.life == CUDA_NOT_YET) {
+        begin_session(&why);
+    }
+    *table = tables_find(id);
+    pthread_mutex_unlock(&life_mutex);
+    if (*table) {
+        library_stays();
+    }
+    return *table ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 /*
@@ -221,7 +320,9 @@ CUresult guest_cuInit(unsigned int flags)
  */
 __attribute__((destructor)) static void end_session(void)
 {
-    if (shared_load_acquire(&cuda.life) == CUDA_RUNNING) {
+    const uint32_t life = shared_load_acquire(&cuda.life);
+
+    if (cuda.session && (life == CUDA_RUNNING || life == CUDA_NOT_YET)) {
         shared_store_release(&cuda.life, CUDA_ENDED);
         session_hang_up(cuda.session);
         reservations_end();

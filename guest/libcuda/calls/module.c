@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "guest/libcuda/calls/families.h"
 #include "guest/libcuda/calls/guest-calls.h"
@@ -52,6 +53,20 @@ CUresult guest_cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodul
     if (bytes) {
         *bytes = size;
     }
+    return CUDA_SUCCESS;
+}
+
+/*
+ * How NVIDIA's runtime library is to load the kernels of its program: each module when its first
+ * kernel is wanted, as CUDA has it by default since 11.7, or all of them at once. It asks here and
+ * does the rest itself. What a program loads by cuModuleLoad() is the host's driver's matter.
+ */
+CUresult guest_cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
+{
+    const char *wanted = getenv("CUDA_MODULE_LOADING");
+
+    *mode = wanted && strcmp(wanted, "EAGER") == 0 ? CU_MODULE_EAGER_LOADING
+                                                   : CU_MODULE_LAZY_LOADING;
     return CUDA_SUCCESS;
 }
 

@@ -10,7 +10,6 @@
 #include "guest/libcuda/exports/proc.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "guest/libcuda/calls/guest-calls.h"
@@ -84,23 +83,4 @@ CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int vers
         *status = found;
     }
     return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
-}
-
-/*
- * NVIDIA's own libraries get undocumented tables of functions here, by their ids. There are none.
- */
-CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
-{
-    static int said;
-
-    (void)id;
-    if (table) {
-        *table = NULL;
-    }
-    if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) == 0) {
-        fputs("libcuda (vGPU): NVIDIA's runtime library (cudart), which asks for "
-              "cuGetExportTable, is not served yet\n",
-              stderr);
-    }
-    return CUDA_ERROR_INVALID_VALUE;
 }

@@ -34,10 +34,17 @@ struct stack {
     uint64_t checked; /* `changes` when the top one was last seen to live */
 };
 
+/*
+ * It has its identity from the beginning and is the same when it comes back, as CUDA has it:
+ * threads that had it current before cuDevicePrimaryCtxReset() have it again.
+ */
+#define PRIMARY_ID 1u
+struct context primary_context = {.id = PRIMARY_ID};
+
 static __thread struct stack stack;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
 static struct context *contexts;                          /* those that live */
-static uint64_t last_id;
+static uint64_t last_id = PRIMARY_ID;
 static uint64_t changes = 1; /* counts contexts that have ended; also read without the mutex */
 
 /* Those that live ----------------------------------------------------------------------------- */
@@ -45,10 +52,6 @@ static uint64_t changes = 1; /* counts contexts that have ended; also read witho
 void context_begin(struct context *context, unsigned flags)
 {
     pthread_mutex_lock(&mutex);
-    /*
-     * The primary one is the same when it comes back, as CUDA has it: threads that had it current
-     * before cuDevicePrimaryCtxReset() have it again.
-     */
     context->id = context->id != 0 ? context->id : ++last_id;
     context->flags = flags;
     context->next = contexts;

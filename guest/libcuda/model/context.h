@@ -21,6 +21,12 @@ struct context {
 };
 
 /*
+ * The primary one. It is not allocated, so its address never belongs to another context; what is in
+ * it is calls/context.c's.
+ */
+extern struct context primary_context;
+
+/*
  * A context begins, with flags, and ends. It is the caller's and stays in its place in between.
  * context_end() is false, and does nothing, where none lives at that address.
  */
@@ -28,8 +34,8 @@ void context_begin(struct context *context, unsigned flags);
 bool context_end(const struct context *context);
 
 /*
- * The calling thread's stack. Only one that lives may be pushed; OUT_OF_MEMORY when the stack is
- * full. The top may have ended since; NULL: the stack is empty.
+ * The calling thread's stack. One that lives may be pushed, and the primary one; OUT_OF_MEMORY when
+ * the stack is full. The top may have ended since; NULL: the stack is empty.
  */
 CUresult context_push(struct context *context);
 struct context *context_top(void);

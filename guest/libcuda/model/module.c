@@ -229,6 +229,45 @@ CUresult module_get_function(struct module *module, const char *name, CUfunction
     return r;
 }
 
+static CUmodule module_handle(const struct module *module)
+{
+    return (CUmodule)(uintptr_t)module->object.handle;
+}
+
+CUresult module_count(struct module *module, unsigned *count)
+{
+    return module ? call_module_functions(count, module_handle(module)) : CUDA_ERROR_INVALID_HANDLE;
+}
+
+/* The host knows them by number, and all else here goes by name: so each is asked for twice. */
+static CUresult nth_function(struct module *module, unsigned index, CUfunction *function)
+{
+    char name[VGPU_NAME_MAX];
+    uint32_t length = 0;
+    const CUresult r = call_module_function_name(&length, name, sizeof(name) - 1,
+                                                 module_handle(module), index);
+
+    if (r != CUDA_SUCCESS) {
+        return r;
+    }
+    name[length < sizeof(name) ? length : sizeof(name) - 1] = '\0';
+    return module_get_function(module, name, function);
+}
+
+CUresult module_list(struct module *module, CUfunction *functions, unsigned count)
+{
+    unsigned known = 0;
+    CUresult r = module_count(module, &known);
+
+    if (r == CUDA_SUCCESS && count > 0 && !functions) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    for (unsigned i = 0; r == CUDA_SUCCESS && i < count && i < known; i++) {
+        r = nth_function(module, i, &functions[i]);
+    }
+    return r;
+}
+
 /*
  * Attributes that cuFuncSetAttribute() and nobody else changes are kept, all at once: one question
  * for the first launch with dynamic shared memory, none for those that follow. With an error *value

@@ -62,6 +62,14 @@ CUresult module_unload(struct module *module);
 /* The function of a name; INVALID_HANDLE when `module` is NULL, NOT_FOUND when it has none. */
 CUresult module_get_function(struct module *module, const char *name, CUfunction *function);
 
+/*
+ * How many functions a module has, and the first `count` of them, in the driver's order.
+ * INVALID_HANDLE when `module` is NULL; NOT_SUPPORTED where the host's driver cannot tell, which
+ * CUDA 12.4 can.
+ */
+CUresult module_count(struct module *module, unsigned *count);
+CUresult module_list(struct module *module, CUfunction *functions, unsigned count);
+
 /* Unloads all modules of a context. */
 void module_release(const struct context *context);
 

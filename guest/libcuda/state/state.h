@@ -52,6 +52,7 @@ struct cuda {
     uint32_t lost; /* a CUresult that stays, or 0 */
     struct vgpu_session *session;
     uint32_t host_revision; /* of api/ */
+    bool launch_blocking;   /* CUDA_LAUNCH_BLOCKING: kernels are waited for */
     int driver_version;
     size_t total_memory; /* bytes */
     char name[64];

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Things at given addresses, see place.h.
+ *
+ * Several may lie in one page, and one may reach into the next: so the pages are found first, each
+ * once, then mapped, filled and protected. Never writable and executable at a time, which hardened
+ * kernels refuse.
+ */
+#include "guest/libcuda/state/place.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#define PAGE UINT64_C(4096) /* of x86-64 */
+#define PAGES_MAX (2 * PLACES_MAX)
+
+struct pages {
+    void *page[PAGES_MAX];
+    unsigned count;
+};
+
+static bool is_mapped(const struct pages *pages, const void *page)
+{
+    for (unsigned i = 0; i < pages->count; i++) {
+        if (pages->page[i] == page) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* FIXED_NOREPLACE is a wish to kernels before 4.17, so what was got is looked at. */
+static bool map_page(struct pages *pages, uint64_t address)
+{
+    void *page = (void *)(uintptr_t)address;
+    void *got;
+
+    if (is_mapped(pages, page)) {
+        return true;
+    }
+    got = mmap(page, PAGE, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got != MAP_FAILED && got != page) {
+        munmap(got, PAGE);
+    }
+    if (got != page) {
+        return false;
+    }
+    pages->page[pages->count++] = page;
+    return true;
+}
+
+static bool map_around(struct pages *pages, const struct place *place)
+{
+    const uint64_t first = place->address & ~(PAGE - 1);
+    const uint64_t last = (place->address + place->bytes - 1) & ~(PAGE - 1);
+
+    return place->bytes > 0 && place->bytes <= PAGE && map_page(pages, first) &&
+           map_page(pages, last);
+}
+
+bool place_all(const struct place *places, unsigned count)
+{
+    struct pages pages = {.count = 0};
+    bool good = count <= PLACES_MAX;
+
+    for (unsigned i = 0; good && i < count; i++) {
+        good = map_around(&pages, &places[i]);
+    }
+    for (unsigned i = 0; good && i < count; i++) {
+        memcpy((void *)(uintptr_t)places[i].address, places[i].content, places[i].bytes);
+    }
+    for (unsigned i = 0; good && i < pages.count; i++) {
+        good = mprotect(pages.page[i], PAGE, PROT_READ | PROT_EXEC) == 0;
+    }
+    for (unsigned i = 0; !good && i < pages.count; i++) {
+        munmap(pages.page[i], PAGE);
+    }
+    return good;
+}
