@@ -40,6 +40,20 @@ static bool is_alone(const struct ring_session *s)
     return shared_load64(&s->page->terms.window_ns) == 0;
 }
 
+/*
+ * Whether a call that may take long, and depends on nothing that was posted, need not wait for what
+ * is on the GPU. The driver may wait for all streams in it, and this worker with it. Where one of
+ * them waits for a function of the program's, that would be for ever: the program finds out from
+ * this worker that the function is due.
+ *
+ * Example: a callback is in a stream, and another thread loads a module. The module waits until the
+ * callback has run; questions for the callback's event are answered meanwhile.
+ */
+static bool may_pass_work(const struct ring_session *s)
+{
+    return is_alone(s) && s->flight.gates == 0;
+}
+
 static bool head_is_work(const struct ring_session *s)
 {
     return s->taken.held && (s->taken.head_facts.flags & COMMAND_TURN);
@@ -87,7 +101,7 @@ static int may_take_long(struct ring_session *s)
 
     flight_poll(&s->flight, clock_ns());
     /* What comes in order may have the driver wait for all streams, and this worker with it. */
-    if (!flight_idle(&s->flight) && !(free && is_alone(s))) {
+    if (!flight_idle(&s->flight) && !(free && may_pass_work(s))) {
         return 0;
     }
     r = turns_lend(&s->turns);
@@ -216,7 +230,7 @@ static int take_behind(struct ring_session *s)
     if (r <= 0) {
         return r;
     }
-    switch (order_place(&t->head_facts, &t->backlog, &facts, is_alone(s), &before)) {
+    switch (order_place(&t->head_facts, &t->backlog, &facts, may_pass_work(s), &before)) {
     case ORDER_NOW:
         return run_behind(s, &facts);
     case ORDER_AFTER:

@@ -314,6 +314,16 @@ static enum vgpu_gpu_error see_get_attribute(struct gpu *gpu, struct gpu_stream 
     return VGPU_GPU_SUCCESS;
 }
 
+/* A stream that waits: to the fixture it is work, as a fill is. */
+static enum vgpu_gpu_error see_wait_value(struct gpu *gpu, struct gpu_stream *stream,
+                                          CUdeviceptr address, cuuint32_t value, unsigned flags)
+{
+    const struct gpu_fill fill = {.address = address, .value = value, .width = 4, .count = 1};
+
+    (void)flags;
+    return seen.fake->fill(gpu, &fill, stream);
+}
+
 int api_set_up(void **state)
 {
     const int r = fixture_set_up(state);
@@ -331,6 +341,7 @@ int api_set_up(void **state)
     seen.calls.module_global = see_global;
     seen.calls.cuCtxGetStreamPriorityRange = see_range;
     seen.calls.cuStreamGetAttribute = see_get_attribute;
+    seen.calls.cuStreamWaitValue32_v2 = see_wait_value;
     fake.head.ops = &seen.ops;
     fake.head.calls = &seen.calls;
     return r;
