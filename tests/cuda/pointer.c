@@ -103,6 +103,18 @@ static void test_several_attributes(void)
     free(memory);
 }
 
+static void test_attributes_without_a_context(void)
+{
+    CUpointer_attribute which[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE};
+    const CUdeviceptr address = device_alloc(BYTES);
+    unsigned type = 0;
+    void *values[] = {&type};
+
+    GOOD(cuCtxSetCurrent(NULL));
+    GOOD(cuPointerGetAttributes(1, which, values, address));
+    EXPECT(type == CU_MEMORYTYPE_DEVICE, "%u", type);
+}
+
 static void test_buffer_ids(void)
 {
     unsigned long long ids[3] = {0};
@@ -121,6 +133,7 @@ const struct test pointer_tests[] = {
     {"unknown_pointer", test_unknown_pointer, false},
     {"freed_pointer", test_freed_pointer, false},
     {"several_attributes", test_several_attributes, false},
+    {"attributes_without_a_context", test_attributes_without_a_context, false},
     {"buffer_ids", test_buffer_ids, false},
     {0},
 };
