@@ -55,7 +55,8 @@ static bool map_around(struct pages *pages, const struct place *place)
     const uint64_t first = place->address & ~(PAGE - 1);
     const uint64_t last = (place->address + place->bytes - 1) & ~(PAGE - 1);
 
-    return place->bytes > 0 && place->bytes <= PAGE && map_page(pages, first) &&
+    /* NULL is no place, though root may have page 0. */
+    return first != 0 && place->bytes > 0 && place->bytes <= PAGE && map_page(pages, first) &&
            map_page(pages, last);
 }
 
