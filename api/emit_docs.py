@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The coverage page, and the wire as text: a test compares that with what is checked in."""
 from emit import fixed_back, fixed_in, optional, parts
-from spec import base_name
 
 
 def place(at, a):
@@ -28,37 +27,34 @@ def wire(spec):
             "".join(line + "\n" for call in spec.wired() for line in wire_lines(call)))
 
 
-def how(call):
-    if call.hand:
-        return "by hand"
-    return f"forwarded ({call.family})"
+def release(version):
+    """12040 as people say it: 12.4."""
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def coverage(spec):
-    served = [call for call in spec.exported() if not call.refused]
-    refused = {base_name(call.name): [call.version] for call in spec.exported() if call.refused}
-    for r in spec.refusals:
-        refused.setdefault(base_name(r.name), []).append(r.version)
-    names = {base_name(call.name) for call in served}
-    old = {name: versions for name, versions in refused.items() if name in names}
-    refused = {name: versions for name, versions in refused.items() if name not in names}
-    text = ("<!-- Generated from api/ by generate.py; see api/README.md. -->\n# Coverage of the CUDA "
+    rows = []
+    for call in spec.exported():
+        state = "refused" if call.refused else "partly" if call.partly else "done"
+        variant = f", `_{call.variant}` {release(call.variant_version)}" if call.variant else ""
+        rows.append((call.name, release(call.version) + variant, state, call.partly))
+        rows += [(name, release(version), state, f"`{call.name}` by another name")
+                 for name, version in call.aliases]
+    for refusal in spec.refusals:
+        variant = (f", `_{refusal.variant}` {release(refusal.variant_version)}" if refusal.variant
+                   else "")
+        rows.append((refusal.name, release(refusal.version) + variant, "refused", refusal.reason))
+    counts = {state: sum(row[2] == state for row in rows) for state in ("done", "partly", "refused")}
+    return ("<!-- Generated from api/ by generate.py; see api/README.md. -->\n# Coverage of the CUDA "
             "driver API\n\n"
-            f"{len(served)} calls are served, {len(refused)} are refused: they answer "
-            "CUDA_ERROR_NOT_SUPPORTED and say\nso once on stderr. `cuda.h` maps plain names to "
-            "these symbols (`cuMemAlloc` is `cuMemAlloc_v2`).\nThe version is that of CUDA from which "
-            "`cuGetProcAddress` hands out the symbol, 2000 is\nCUDA 2.0.\n\n"
-            "| id | call | version | guest half |\n|---|---|---|---|\n")
-    for call in served:
-        variant = f", `_{call.variant}` {call.variant_version}" if call.variant else ""
-        text += f"| {call.id} | `{call.name}` | {call.version}{variant} | {how(call)} |\n"
-    for title, which in (("Refused", refused),
-                         ("Versions from before CUDA 4 and others that programs built since do "
-                          "not use, refused", old)):
-        text += f"\n## {title}\n\n"
-        text += "".join(f"- `{name}` ({', '.join(map(str, sorted(versions)))})\n"
-                        for name, versions in sorted(which.items()))
-    return text
+            f"{counts['done']} calls are done, {counts['partly']} in part, and {counts['refused']} are "
+            "refused: they answer\nCUDA_ERROR_NOT_SUPPORTED and say so once on stderr. `cuda.h` maps plain "
+            "names to these symbols\n(`cuMemAlloc` is `cuMemAlloc_v2`). A call is there from a version of "
+            "CUDA on: by\n`cuGetProcAddress` a program that was built for an older one does not get "
+            "it.\n\n"
+            "| call | CUDA | state | what is not served, and why |\n|---|---|---|---|\n" +
+            "".join(f"| `{name}` | {version} | {state} | {note} |\n"
+                    for name, version, state, note in sorted(rows)))
 
 
 def field_text(command, field):

@@ -81,6 +81,7 @@ class Call:
     gate: bool = False  # its stream may wait for something that is not the GPU's
     unmapped: bool = False
     refused: bool = False  # by its hand-written guest half, for all arguments
+    partly: str = ""  # a sentence: what of it is not served
     host: str = "driver"
     since: int = 1
     aliases: list = dataclasses.field(default_factory=list)
@@ -198,6 +199,7 @@ class Refusal:
     version: int
     variant: str = ""
     variant_version: int = 0
+    reason: str = ""  # why it is not served; a sentence
 
 
 def base_name(symbol):
@@ -223,6 +225,7 @@ class Reader:
         self.spec = Specification()
         self.place = ("", 0)
         self.item = None  # what indented lines belong to
+        self.reason = ""  # why what follows is refused
         self.ids, self.names, self.commands = {}, {}, {}
 
     def fail(self, text, place=None):
@@ -248,6 +251,8 @@ class Reader:
                     continue
                 if text[0] in " \t":
                     self.indented(text.strip())
+                elif text.startswith("because "):
+                    self.item, self.reason = None, self.sentence(text)
                 else:
                     self.item = None
                     self.top(text.split())
@@ -262,6 +267,13 @@ class Reader:
             self.fail(f"'{words[0]}' is none of type, plain, handle, layout, error, sticky, call, "
                       "private, refuse, command")
         reader(words[1:])
+
+    def sentence(self, text):
+        """What stands in quotes behind the first word."""
+        word = text.split()[0]
+        if not re.fullmatch(word + r' "[^"]+"', text):
+            self.fail(f'wanted: {word} "SENTENCE"')
+        return text[len(word) + 2:-1]
 
     def exactly(self, words, *names):
         if len(words) != len(names):
@@ -341,7 +353,7 @@ class Reader:
         self.item = call
 
     def read_refuse(self, words):
-        refusal = Refusal(self.place, words[0] if words else "", 0)
+        refusal = Refusal(self.place, words[0] if words else "", 0, reason=self.reason)
         self.read_symbol(words, refusal)
         self.spec.refusals.append(refusal)
 
@@ -359,9 +371,7 @@ class Reader:
     def command_line(self, text):
         command, words = self.item, text.split()
         if words[0] == "doc":
-            if not re.fullmatch(r'doc "[^"]+"', text):
-                self.fail('wanted: doc "SENTENCE"')
-            command.doc = text[5:-1]
+            command.doc = self.sentence(text)
         elif words[0] == "body":
             command.body, = self.exactly(words[1:], "STRUCTURE")
         elif words[0] == "result":
@@ -458,6 +468,8 @@ class Reader:
                 name, version = self.exactly(words[1:], "NAME", "VERSION")
                 self.once(self.names, name, "call")
                 self.item.aliases.append((name, self.number(version)))
+            elif words[0] == "partly":
+                self.item.partly = self.sentence(text)
             elif words[0] in IN_C:
                 self.read_in_c(words[0], text[len(words[0]):].strip())
             elif words[0] == "given":
