@@ -6,6 +6,8 @@
  */
 #include "tests/cuda/check.h"
 
+#include <string.h>
+
 static void test_stream_flags(void)
 {
     unsigned flags = 77;
@@ -176,7 +178,41 @@ static void test_many_streams(void)
     }
 }
 
+/* The stream writes, waits for what it has written, and stands still until the program writes. */
+static void test_words_in_a_batch(void)
+{
+    const CUdeviceptr memory = device_alloc(4096);
+    uint32_t *word = host_alloc(4096), found[2] = {0};
+    CUstreamBatchMemOpParams batch[4] = {{0}};
+    CUstream stream = stream_create(CU_STREAM_NON_BLOCKING);
+
+    memset(word, 0, 4096);
+    batch[0].operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    batch[0].writeValue.address = memory;
+    batch[0].writeValue.value = 7;
+    batch[1].operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+    batch[1].waitValue.address = memory;
+    batch[1].waitValue.value = 7;
+    batch[1].waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
+    batch[2].operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+    batch[2].waitValue.address = (CUdeviceptr)(uintptr_t)word;
+    batch[2].waitValue.value = 3;
+    batch[3].operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    batch[3].writeValue.address = memory + 4;
+    batch[3].writeValue.value = 8;
+    RESULT(cuStreamBatchMemOp(stream, 4, batch, 1), CUDA_ERROR_INVALID_VALUE);
+    RESULT(cuStreamBatchMemOp(stream, 257, batch, 0), CUDA_ERROR_INVALID_VALUE);
+    GOOD(cuStreamBatchMemOp(stream, 4, batch, 0));
+    RESULT(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+    *(volatile uint32_t *)word = 3;
+    GOOD(cuStreamSynchronize(stream));
+    GOOD(cuMemcpyDtoH(found, memory, sizeof(found)));
+    EXPECT(found[0] == 7 && found[1] == 8, "%u, %u", found[0], found[1]);
+    GOOD(cuStreamBatchMemOp(stream, 0, NULL, 0));
+}
+
 const struct test stream_tests[] = {
+    {"words_in_a_batch", test_words_in_a_batch, false},
     {"stream_flags", test_stream_flags, false},
     {"stream_priorities", test_stream_priorities, false},
     {"query_while_a_kernel_runs", test_query_while_a_kernel_runs, false},

@@ -44,6 +44,10 @@ CUresult fill_rows(CUdeviceptr to, size_t pitch, unsigned value, unsigned elemen
 CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned element, size_t width,
                        size_t height, uint64_t stream);
 
+/* Words that a stream waits for and writes. */
+CUresult word_batch(uint64_t stream, unsigned count, const CUstreamBatchMemOpParams *operations,
+                    unsigned flags);
+
 /* Memory that is allocated or freed in a graph is not served, and spoils the capture. */
 CUresult captured_memory(uint64_t stream);
 
