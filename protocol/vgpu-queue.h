@@ -102,8 +102,9 @@ struct vgpu_queue {
         uint32_t offset;       /* of the command, in bytes since OPEN, as `head` counts */
         uint16_t opcode, slot; /* as its header says; any value */
         uint32_t length;       /* bytes, as its header says; any value */
-    } refused; /* W: the command that ended the session; store-release of `why` last */
-    uint8_t unused1[VGPU_REGS_SIZE - 88];
+    } refused;     /* W: the command that ended the session; store-release of `why` last */
+    uint32_t lost; /* W: the error of CUDA's with which the GPU's context was lost; 0 before */
+    uint8_t unused1[VGPU_REGS_SIZE - 92];
     struct vgpu_slot slots[VGPU_SLOTS];                        /* W */
     uint8_t ring[VGPU_RING_SIZE] __attribute__((aligned(16))); /* G */
 };

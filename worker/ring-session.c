@@ -43,15 +43,15 @@ static bool is_alone(const struct ring_session *s)
 /*
  * Whether a call that may take long, and depends on nothing that was posted, need not wait for what
  * is on the GPU. The driver may wait for all streams in it, and this worker with it. Where one of
- * them waits for a function of the program's, that would be for ever: the program finds out from
- * this worker that the function is due.
+ * them waits for the program, that may be long, and what the program waits for may be an answer
+ * from here: so the call waits, as long as there is room for what is posted behind it.
  *
- * Example: a callback is in a stream, and another thread loads a module. The module waits until the
- * callback has run; questions for the callback's event are answered meanwhile.
+ * Example: a stream waits for a word that the program writes when another stream is done, which it
+ * asks for again and again. A module that a third thread loads meanwhile comes after that.
  */
 static bool may_pass_work(const struct ring_session *s)
 {
-    return is_alone(s) && s->flight.gates == 0;
+    return is_alone(s) && (s->flight.gates == 0 || !backlog_has_room(&s->taken.backlog));
 }
 
 static bool head_is_work(const struct ring_session *s)
@@ -338,6 +338,8 @@ int ring_session_step(struct ring_session *s)
     memory_free_dropped(s);
     if (s->gpu->lost != VGPU_GPU_SUCCESS && !s->faulted) {
         s->faulted = true;
+        /* For whoever waits for something of the GPU's without asking this worker. */
+        shared_store(&s->ring.queue->lost, (uint32_t)s->gpu->lost);
         s->page->counters.faults++;
     }
     if (head_is_work(s)) {

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "common/shared.h"
 #include "guest/libvgpu/internal.h"
 
 /* Parts of the arena through which memory goes that is not pinned: at first, and at most. */
@@ -121,5 +122,11 @@ void session_hang_up(struct vgpu_session *s);
 /* Lays out the arena. */
 void memory_init(struct vgpu_session *s);
 void memory_release(struct vgpu_session *s);
+
+/* The error with which the GPU's context was lost, as the worker has noticed by itself; 0: none. */
+static inline uint32_t session_lost(const struct vgpu_session *s)
+{
+    return shared_load(&s->port->queue->lost);
+}
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include "tests/cuda/check.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 struct look {
@@ -207,7 +208,46 @@ static void test_callback_flags(void)
     EXPECT(call.times == 0, "%u times", call.times);
 }
 
+static void *load_in_thread(void *argument)
+{
+    CUmodule module;
+
+    GOOD(cuCtxSetCurrent(context));
+    GOOD(cuModuleLoadData(&module, kernels_ptx));
+    return argument;
+}
+
+static void note_function(void *argument)
+{
+    *(int *)argument = 1;
+}
+
+/*
+ * A function is due in one stream, another thread loads a module, and much is submitted to a second
+ * stream: none of the three waits for another for ever.
+ */
+static void test_host_function_beside_a_load(void)
+{
+    const CUdeviceptr words = device_alloc(4000);
+    CUstream first = stream_create(CU_STREAM_NON_BLOCKING), second = stream_create(1);
+    int was_called = 0;
+    pthread_t thread;
+
+    warm_up();
+    spin(300, first);
+    GOOD(cuLaunchHostFunc(first, note_function, &was_called));
+    EXPECT(pthread_create(&thread, NULL, load_in_thread, NULL) == 0, "no thread");
+    for (int i = 0; i < 2000; i++) {
+        fill(words, 10, 1, second);
+    }
+    GOOD(cuStreamSynchronize(second));
+    GOOD(cuStreamSynchronize(first));
+    EXPECT(was_called == 1, "%d", was_called);
+    pthread_join(thread, NULL);
+}
+
 const struct test callback_tests[] = {
+    {"host_function_beside_a_load", test_host_function_beside_a_load, false},
     {"host_function_between_kernels", test_host_function_between_kernels, false},
     {"host_function_in_default_streams", test_host_function_in_default_streams, false},
     {"kernel_after_host_function", test_kernel_after_host_function, false},

@@ -118,6 +118,7 @@
     X(vgpu_slot, payload) X(vgpu_queue, tail) X(vgpu_queue, waiting) X(vgpu_queue, head)           \
     X(vgpu_queue, parked) X(vgpu_queue, refused.why) X(vgpu_queue, refused.offset)                 \
     X(vgpu_queue, refused.opcode) X(vgpu_queue, refused.slot) X(vgpu_queue, refused.length)        \
+    X(vgpu_queue, lost)                                                                            \
     X(vgpu_queue, slots) X(vgpu_queue, ring) X(vgpu_command, opcode) X(vgpu_command, slot)         \
     X(vgpu_command, length) X(vgpu_command, sequence) X(vgpu_command, reserved)                    \
     X(vgpu_cmd_value, value) X(vgpu_cmd_value, reserved) X(vgpu_cmd_pair, first)                   \

@@ -1253,6 +1253,7 @@ static void test_lost_context_is_counted_once(void **state)
         assert_int_equal(steps(), 0);
     }
     assert_int_equal(fixture.turn_page.counters.faults, 1);
+    assert_int_equal(fixture.queue->lost, fake.head.lost);
     assert_word(VGPU_TURN_OPEN);
 }
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Callbacks. For each the stream records an event and then waits until the word has counted to this
- * callback. The thread waits for the event, calls the function, and counts. It asks for the event
- * again and again, ever more slowly, since a wait for it would take one of the session's 64 slots
- * for as long as the stream runs; and a question for an event, unlike a wait, takes no error that
- * is the program's to see.
+ * Callbacks. There are two words in the arena for a stream's: the GPU writes into one how many
+ * callbacks it has come to, and waits until the other says that as many have returned. The thread
+ * looks at the first, calls the function, and counts the second. So nothing of it needs the worker,
+ * which may be in the driver meanwhile, waiting for this very stream.
  *
- * Example: the third callback of a stream. The host gets "record event E3" and "wait until the word
- * is at least 3". The GPU comes to E3 and stands still at the word, which is 2. The thread sees E3,
- * calls the function, writes 3, and the stream goes on.
+ * Example: the third callback of a stream. The host gets "write 3 to the first word" and "wait
+ * until the second is at least 3". The GPU writes and stands still, as the second is 2. The thread
+ * sees the 3, calls the function, writes 3, and the stream goes on.
+ *
+ * When the work before it has failed the GPU never comes there. The worker notices, and says so in
+ * the queue's header.
  *
  * There is one thread for each stream with callbacks, so that a slow function holds up no other
  * stream.
@@ -33,8 +35,7 @@
 struct waiting {
     struct waiting *next;
     struct callback callback;
-    uint64_t event; /* behind what was before it */
-    bool last;      /* no callback: what is behind the last one */
+    bool last; /* no callback: what is behind the last one */
     CUstream stream;
     uint32_t number;
 };
@@ -44,37 +45,48 @@ struct callbacks {
     pthread_cond_t added;
     struct waiting *first, **last;
     uint64_t stream;
-    uint32_t *word;  /* in the arena: the callbacks that have returned */
-    uint32_t number; /* of the last that was added */
+    struct {
+        uint32_t reached;  /* the GPU's: the last callback that it has come to */
+        uint32_t returned; /* the thread's: the last one that has returned */
+    } * words;             /* in the arena */
+    uint32_t number;       /* of the last that was added */
     bool ending;
 };
 
 /*
- * Waits until the stream is where it was when the event was recorded. The result is that of the
+ * Waits until the GPU has come to a callback, looking ever more slowly. The result is that of the
  * work before it, which callbacks with a status are told. Without the mutex: it may take as long as
  * the stream's work.
  */
-static CUresult wait_for_event(uint64_t event)
+static CUresult wait_until_reached(const struct callbacks *c, uint32_t number)
 {
     const uint64_t start = clock_ns();
-    CUresult r;
 
-    while ((r = result_of(vgpu_event_query(cuda.session, event))) == CUDA_ERROR_NOT_READY &&
-           enter_init() == CUDA_SUCCESS) {
+    /* By the sign of the difference, as the numbers wrap. */
+    while ((int32_t)(shared_load_acquire(&c->words->reached) - number) < 0) {
+        if (enter_init() != CUDA_SUCCESS) {
+            return CUDA_ERROR_DEINITIALIZED;
+        }
+        session_look(cuda.session, clock_ns() - start);
+        if (session_lost(cuda.session) != 0) {
+            return result_of((int)session_lost(cuda.session));
+        }
+        if (vgpu_session_end(cuda.session) != VGPU_QUEUE_END_NONE) {
+            return result_of(VGPU_ENDED);
+        }
         vgpu_pause(clock_ns() - start);
     }
-    vgpu_event_destroy(cuda.session, event);
-    return r;
+    return CUDA_SUCCESS;
 }
 
-static void callbacks_run(struct callbacks *c, struct waiting *waiting)
+static void callbacks_run(const struct callbacks *c, const struct waiting *waiting)
 {
     const struct callback *callback = &waiting->callback;
-    const CUresult r = wait_for_event(waiting->event);
+    const CUresult r = wait_until_reached(c, waiting->number);
 
     /*
      * After the end of the session the program's functions and their data may be unloaded, and the
-     * word's memory is not the arena's any more.
+     * words' memory is not the arena's any more.
      */
     if (waiting->last || enter_init() != CUDA_SUCCESS) {
         return;
@@ -90,7 +102,7 @@ static void callbacks_run(struct callbacks *c, struct waiting *waiting)
     }
     /* What the callback has written is there before the stream goes on. */
     shared_fence();
-    shared_store(c->word, waiting->number);
+    shared_store(&c->words->returned, waiting->number);
 }
 
 /*
@@ -121,9 +133,9 @@ static void *callbacks_serve(void *argument)
         pthread_mutex_lock(&c->mutex);
     }
     pthread_mutex_unlock(&c->mutex);
-    /* The last event has happened, so no wait of the GPU looks at the word any more. */
+    /* The GPU has come to the end, so no wait of it looks at the words any more. */
     if (enter_init() == CUDA_SUCCESS) {
-        vgpu_pinned_free(cuda.session, c->word);
+        vgpu_pinned_free(cuda.session, c->words);
     }
     pthread_cond_destroy(&c->added);
     pthread_mutex_destroy(&c->mutex);
@@ -132,26 +144,27 @@ static void *callbacks_serve(void *argument)
 }
 
 /*
- * The word lies in the arena because the GPU polls it: it has to be the same memory, at the same
- * address, for the driver on the host and for this process.
+ * The words lie in the arena because the GPU uses them: they have to be the same memory, at the
+ * same address, for the driver on the host and for this process.
  */
 CUresult callbacks_begin(uint64_t stream_handle, struct callbacks **callbacks)
 {
     struct callbacks *c = calloc(1, sizeof(*c));
-    void *word = c ? memory_pinned(sizeof(*c->word)) : NULL;
+    void *words = c ? memory_pinned(sizeof(*c->words)) : NULL;
     CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
 
-    if (word) {
+    if (words) {
         c->stream = stream_handle;
-        c->word = word;
-        shared_store(c->word, 0);
+        c->words = words;
+        shared_store(&c->words->reached, 0);
+        shared_store(&c->words->returned, 0);
         c->last = &c->first;
         pthread_mutex_init(&c->mutex, NULL);
         pthread_cond_init(&c->added, NULL);
         r = library_thread(callbacks_serve, c);
     }
     if (r != CUDA_SUCCESS) {
-        vgpu_pinned_free(cuda.session, word);
+        vgpu_pinned_free(cuda.session, words);
         free(c);
         return r;
     }
@@ -159,31 +172,19 @@ CUresult callbacks_begin(uint64_t stream_handle, struct callbacks **callbacks)
     return CUDA_SUCCESS;
 }
 
-/* Made before the mutex is taken: to make an event is a call to the host and back. */
-static struct waiting *make_waiting(void)
-{
-    struct waiting *waiting = calloc(1, sizeof(*waiting));
-
-    if (waiting &&
-        vgpu_event_create(cuda.session, VGPU_EVENT_NO_TIMING, &waiting->event) != VGPU_OK) {
-        free(waiting);
-        return NULL;
-    }
-    return waiting;
-}
-
 /*
- * Posts the event, and where there is a callback that the stream waits. Numbers wrap at 2^32;
+ * Posts the write, and where there is a callback that the stream waits. Numbers wrap at 2^32;
  * AT_LEAST compares by the sign of the difference, so it holds across that. Neither of the two has
  * an answer, so the program's thread goes on at once.
  */
-static CUresult callbacks_post(struct callbacks *c, const struct waiting *waiting)
+static CUresult callbacks_post(const struct callbacks *c, const struct waiting *waiting)
 {
-    const CUresult r = result_of(vgpu_event_record(cuda.session, waiting->event, c->stream));
+    const CUdeviceptr reached = (uintptr_t)&c->words->reached;
+    const CUdeviceptr returned = (uintptr_t)&c->words->returned;
+    const CUresult r = call_cuStreamWriteValue32_v2(c->stream, reached, waiting->number, 0);
 
     return r == CUDA_SUCCESS && !waiting->last
-               ? call_cuStreamWaitValue32_v2(c->stream, (CUdeviceptr)(uintptr_t)c->word,
-                                             waiting->number, WAIT_AT_LEAST)
+               ? call_cuStreamWaitValue32_v2(c->stream, returned, waiting->number, WAIT_AT_LEAST)
                : r;
 }
 
@@ -195,7 +196,6 @@ static CUresult callbacks_append(struct callbacks *c, struct waiting *waiting)
     waiting->number = c->number + 1;
     r = callbacks_post(c, waiting);
     if (r != CUDA_SUCCESS) {
-        vgpu_event_destroy(cuda.session, waiting->event);
         free(waiting);
         return r;
     }
@@ -208,7 +208,7 @@ static CUresult callbacks_append(struct callbacks *c, struct waiting *waiting)
 
 CUresult callbacks_add(struct callbacks *c, CUstream stream, struct callback callback)
 {
-    struct waiting *waiting = make_waiting();
+    struct waiting *waiting = calloc(1, sizeof(*waiting));
     CUresult r;
 
     if (!waiting) {
@@ -223,14 +223,14 @@ CUresult callbacks_add(struct callbacks *c, CUstream stream, struct callback cal
 }
 
 /*
- * The event without a callback tells the thread when the GPU has left the last wait behind. It may
- * give the word back then, and not before: the next owner of these bytes would let the stream go
- * on, or hold it for ever. When there is no memory for the event the word goes when the last
- * function has returned.
+ * The write without a callback tells the thread when the GPU has left the last wait behind. It may
+ * give the words back then, and not before: the next owner of these bytes would let the stream go
+ * on, or hold it for ever. When there is no memory for it they go when the last function has
+ * returned.
  */
 void callbacks_end(struct callbacks *c)
 {
-    struct waiting *waiting = make_waiting();
+    struct waiting *waiting = calloc(1, sizeof(*waiting));
 
     pthread_mutex_lock(&c->mutex);
     c->ending = true;

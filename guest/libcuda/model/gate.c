@@ -136,9 +136,11 @@ static void gates_watch(struct gates *g, uint64_t launched)
     bool any = false;
 
     while (!gates_pass(g, launched, &any) && enter_init() == CUDA_SUCCESS &&
-           shared_load(&cuda.lost) == CUDA_SUCCESS) {
+           session_lost(cuda.session) == 0 &&
+           vgpu_session_end(cuda.session) == VGPU_QUEUE_END_NONE) {
         since = any ? clock_ns() : since;
         any = false;
+        session_look(cuda.session, clock_ns() - since);
         vgpu_pause(clock_ns() - since);
     }
 }
