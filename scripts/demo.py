@@ -68,6 +68,9 @@ def run(mediator, guests):
     show_table(turns, asked, results)
     code, output = guests[1].run("vgpu add --n 10000000 --check")
     say("guest 1, vgpu add --n 10000000 --check: " + output.strip())
+    if computes["gpu"] and guests[1].run("test -x /bin/vadd-nvcc")[0] == 0:
+        code, output = guests[1].run("LD_LIBRARY_PATH=/lib vadd-nvcc", 10 * v.PATIENCE)
+        say("guest 1, a program built by nvcc: " + ("right" if code == 0 else output.strip()))
     good = (code == 0 and [turn["vm"] for turn in turns] == [1, 2, 3] and
             all(result.endswith("right") for result in results.values()))
     say("Order and sums are right." if good else "Something is WRONG, see above.")

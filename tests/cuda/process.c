@@ -96,6 +96,44 @@ static void test_fork_before_init(void)
     expect_exit(pid);
 }
 
+static void *const *private_table(const char *id)
+{
+    const void *table = NULL;
+
+    GOOD(cuGetExportTable(&table, (const CUuuid *)(const void *)id));
+    return table;
+}
+
+#define RUNTIME_TABLE "\x6b\xd5\xfb\x6c\x5b\xf4\xe7\x4a\x89\x87\xd9\x39\x12\xfd\x9d\xf9"
+#define TEST_TABLE "\xd4\x08\x20\x55\xbd\xe6\x70\x4b\x8d\x34\xba\x12\x3c\x66\xe1\xf2"
+
+/* What NVIDIA's runtime library does before cuInit() leaves a child free to use CUDA. */
+static void test_fork_before_init_and_after_tables(void)
+{
+    pid_t pid;
+
+    EXPECT(private_table(RUNTIME_TABLE), "none");
+    pid = fork_for(start_and_compute);
+    start();
+    compute();
+    expect_exit(pid);
+}
+
+static void test_driver_in_child(void)
+{
+    uint64_t answer[2];
+
+    ((CUresult(*)(unsigned, uint64_t, uint64_t *))private_table(TEST_TABLE)[1])(13002, 1, answer);
+}
+
+/* And whatever a child of a process with CUDA calls there does nothing to its parent. */
+static void test_private_tables_in_a_child(void)
+{
+    compute();
+    expect_exit(fork_for(test_driver_in_child));
+    compute();
+}
+
 static void exit_with_work(void)
 {
     start();
@@ -129,6 +167,8 @@ const struct test process_tests[] = {
     {"fork_after_init", test_fork_after_init, false},
     {"work_pending_across_fork", test_work_pending_across_fork, false},
     {"fork_before_init", test_fork_before_init, true},
+    {"fork_before_init_and_after_tables", test_fork_before_init_and_after_tables, true},
+    {"private_tables_in_a_child", test_private_tables_in_a_child, false},
     {"exit_with_work_pending", test_exit_with_work_pending, true},
     {"sudden_end_with_work_pending", test_sudden_end_with_work_pending, true},
     {0},

@@ -71,6 +71,13 @@ class Cuda(v.TestCase):
     def test_ours(self):
         self.check(OURS, VGPU_HOST=self.mediator(mediator="backend = cuda").socket)
 
+    def test_programs(self):
+        """What runs by NVIDIA's library runs by ours; those that are not installed are left out."""
+        ran = subprocess.run([os.path.join(v.TOP, "tests/programs/run")], capture_output=True,
+                             text=True, timeout=1200, check=False)
+        print(ran.stdout, file=sys.stderr)
+        self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+
     def in_guest(self, guest):
         code, output = guest.run("export LD_LIBRARY_PATH=/lib; cuda-check " + IN_GUEST,
                                  20 * v.PATIENCE)
@@ -80,6 +87,9 @@ class Cuda(v.TestCase):
         print(output.strip(), file=sys.stderr)
         self.assertEqual(code, 0, output)
         self.assertRegex(output, "3 products of 512 x 512 right, .* on NVIDIA")
+        if guest.run("test -x /bin/vadd-nvcc")[0] == 0:
+            code, output = guest.run("LD_LIBRARY_PATH=/lib vadd-nvcc", 10 * v.PATIENCE)
+            self.assertEqual(code, 0, output)
 
     def test_in_a_guest(self):
         """Without the guest driver, then with it."""

@@ -74,9 +74,8 @@ EXPORTED CUresult cuDeviceGetName(char *name, int length, CUdevice device)
 
 EXPORTED CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
-    (void)attribute;
     (void)device;
-    *value = 9;
+    *value = attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT ? 2 * (int)PAIRS : 9;
     return CUDA_SUCCESS;
 }
 

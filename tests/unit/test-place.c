@@ -5,11 +5,21 @@
  *
  * Tests: guest/libcuda/state/place.c
  */
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "guest/libcuda/state/place.h"
 #include "tests/unit/unit.h"
+
+/* Of linux/prctl.h, where that is new enough. */
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
 
 #define PAGE 4096u
 #define PAGES 4u
@@ -50,7 +60,7 @@ static void test_several_places(void **state)
     const uint64_t address = from + 3 * PAGE + 100;
 
     (void)state;
-    assert_true(place_all(places, 3));
+    assert_int_equal(place_all(places, 3), PLACE_DONE);
     assert_string_equal((const char *)(uintptr_t)(from + 16), first);
     assert_string_equal((const char *)(uintptr_t)(from + PAGE - 8), second);
     memcpy(&function, &address, sizeof(function));
@@ -70,7 +80,7 @@ static void test_all_or_nothing(void **state)
     };
 
     (void)state;
-    assert_false(place_all(places, 3));
+    assert_int_equal(place_all(places, 3), PLACE_TAKEN);
     assert_int_equal(own, 5);
     assert_true(is_free(from));
     assert_true(is_free(from + 2 * PAGE));
@@ -80,15 +90,38 @@ static void test_impossible_places(void **state)
 {
     const uint64_t from = free_pages();
     const struct place none = {from, "x", 0}, large = {from, "x", PAGE + 1}, zero = {0, "x", 1},
-                       kernel = {UINT64_MAX - 100, "x", 8}, many[PLACES_MAX + 1] = {{0}};
+                       kernel = {UINT64_MAX - 100, "x", 8}, many[PLACE_MOST + 1] = {{0}};
 
     (void)state;
-    assert_false(place_all(&none, 1));
-    assert_false(place_all(&large, 1));
-    assert_false(place_all(&kernel, 1));
-    assert_false(place_all(many, PLACES_MAX + 1));
-    assert_false(place_all(&zero, 1));
+    assert_int_equal(place_all(&none, 1), PLACE_TAKEN);
+    assert_int_equal(place_all(&large, 1), PLACE_TAKEN);
+    assert_int_equal(place_all(&kernel, 1), PLACE_TAKEN);
+    assert_int_equal(place_all(many, PLACE_MOST + 1), PLACE_TAKEN);
+    assert_int_equal(place_all(&zero, 1), PLACE_TAKEN);
     assert_true(is_free(from));
+}
+
+/* In a process of its own, since that cannot be undone. */
+static void test_process_that_may_execute_nothing(void **state)
+{
+    const uint64_t from = free_pages();
+    const struct place place = {from, "x", 1};
+    int status;
+    const pid_t child = fork();
+
+    (void)state;
+    if (child == 0) {
+        if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0) {
+            _exit(77);
+        }
+        _exit(place_all(&place, 1) == PLACE_REFUSED && is_free(from) ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        skip(); /* a kernel before 6.3 */
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 int main(void)
@@ -97,6 +130,7 @@ int main(void)
         cmocka_unit_test(test_several_places),
         cmocka_unit_test(test_all_or_nothing),
         cmocka_unit_test(test_impossible_places),
+        cmocka_unit_test(test_process_that_may_execute_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,6 +96,29 @@ class Cuda(v.TestCase):
             self.assertEqual(m.read_log().count(": attached to pool") - before,
                              int(value not in ("", "-1")), value)
 
+    def test_tables_without_a_device(self):
+        """They are handed out, no session is opened for each, and what needs one says so."""
+        m = self.mediator()
+        os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+        self.addCleanup(os.environ.pop, "CUDA_VISIBLE_DEVICES", None)
+        program = (
+            "def table(text):\n"
+            "    t = ctypes.POINTER(ctypes.c_void_p)()\n"
+            "    assert c.cuGetExportTable(ctypes.byref(t), bytes.fromhex(text)) == 0\n"
+            "    return t\n"
+            "table('6bd5fb6c5bf4e74a8987d93912fd9df9')\n"
+            "test = table('d4082055bde6704b8d34ba123c66e1f2')\n"
+            "places = table('1734dc26800d47458726c0f1e7dd8bca')\n"
+            "a, b = ctypes.c_void_p(), (ctypes.c_uint64 * 2)()\n"
+            "get = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(places[4])\n"
+            "ask = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint, ctypes.c_uint64,\n"
+            "                       ctypes.c_void_p)(test[1])\n"
+            "print(c.cuInit(0), get(ctypes.byref(a), b), ask(1, 2, b))\n")
+        with python(program, m) as process:
+            output, errors = process.communicate(timeout=v.PATIENCE)
+        self.assertEqual((output, errors), ("100 3 3\n", ""))
+        self.assertEqual(m.read_log().count(": attached to pool"), 2)
+
     def test_no_mediator(self):
         """cuInit() says what it says where there is no card."""
         code, output = self.run_check("known_name", VGPU_HOST="@vgpu-test-nobody-is-there")

@@ -218,7 +218,6 @@ static enum vgpu_gpu_error cpu_write64(struct gpu *gpu, struct gpu_stream *strea
                      : cpu_word(gpu, &(struct cpu_word){address, value, 8, 0, true}, stream);
 }
 
-/* Calls without a function here answer NOT_SUPPORTED. */
 static enum vgpu_gpu_error cpu_module_functions(struct gpu *gpu, unsigned *count,
                                                 struct gpu_module *module)
 {
@@ -245,6 +244,7 @@ static enum vgpu_gpu_error cpu_module_function_name(struct gpu *gpu, uint32_t *l
     return gpu->lost;
 }
 
+/* Calls without a function here answer NOT_SUPPORTED. */
 const struct gpu_calls cpu_calls = {
     .device_attributes = cpu_device_attributes,
     .device_identity = cpu_device_identity,

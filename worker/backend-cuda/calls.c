@@ -7,8 +7,6 @@
  * for one of this process's.
  */
 #include <limits.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "worker/api-calls.h"
 #include "worker/backend-cuda/cuda-driver.h"
@@ -80,46 +78,6 @@ enum vgpu_gpu_error cuda_module_global(struct gpu *gpu, CUdeviceptr *address, si
                                        struct gpu_module *module, const char *name)
 {
     return cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name);
-}
-
-enum vgpu_gpu_error cuda_module_functions(struct gpu *gpu, unsigned *count,
-                                          struct gpu_module *module)
-{
-    return cu.ModuleGetFunctionCount
-               ? cu.ModuleGetFunctionCount(count, cuda_raw_module(gpu, module))
-               : VGPU_GPU_NOT_SUPPORTED;
-}
-
-/* The driver has a list and no way to ask for one of it; programs that ask have small modules. */
-enum vgpu_gpu_error cuda_module_function_name(struct gpu *gpu, uint32_t *length, char *name,
-                                              unsigned bytes, struct gpu_module *module,
-                                              unsigned index)
-{
-    unsigned count = 0;
-    CUresult error = cuda_module_functions(gpu, &count, module);
-    const char *found = NULL;
-    CUfunction *functions;
-
-    if (error != CUDA_SUCCESS || index >= count) {
-        return error != CUDA_SUCCESS ? error : CUDA_ERROR_INVALID_VALUE;
-    }
-    if (!cu.ModuleEnumerateFunctions || !cu.FuncGetName) {
-        return VGPU_GPU_NOT_SUPPORTED;
-    }
-    functions = calloc(count, sizeof(CUfunction));
-    if (!functions) {
-        return VGPU_GPU_OUT_OF_MEMORY;
-    }
-    error = cu.ModuleEnumerateFunctions(functions, count, cuda_raw_module(gpu, module));
-    if (error == CUDA_SUCCESS) {
-        error = cu.FuncGetName(&found, functions[index]);
-    }
-    free(functions);
-    if (error == CUDA_SUCCESS) {
-        *length = (uint32_t)strlen(found);
-        memcpy(name, found, *length < bytes ? *length : bytes);
-    }
-    return error;
 }
 
 /*

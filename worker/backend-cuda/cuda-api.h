@@ -92,8 +92,10 @@
        unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,                 \
        void **parameters, void **extra))
 
-/* What single functions want: from CUDA 12.4, 11.8, 11.7, 11.8, 11.0, 3.0, and
- * for tensor maps 12.0 and 12.8, and for a module's functions 12.4, 12.4 and 12.3. */
+/*
+ * What single functions want. The launch configurations came with CUDA 11.8, tensor maps with 12.0
+ * and 12.8, what tells of a function's parameters and a module's functions with 12.3 and 12.4.
+ */
 #define CUDA_NEWER_CALLS(X)                                                                        \
     X(FuncGetParamInfo, "cuFuncGetParamInfo",                                                      \
       (CUfunction function, size_t index, size_t * offset, size_t * size))                         \

@@ -192,3 +192,16 @@ int cuda_open_device(int device, struct vgpu_device_info *info)
     CHECK(CtxSetCurrent, (context));
     return 0;
 }
+
+const uintptr_t *cuda_find_table(const char *id, unsigned words)
+{
+    const void *table = NULL;
+    CUuuid uuid;
+
+    memcpy(uuid.bytes, id, sizeof(uuid.bytes));
+    if (!cu.GetExportTable || cu.GetExportTable(&table, &uuid) != CUDA_SUCCESS || !table ||
+        *(const uintptr_t *)table < words * sizeof(uintptr_t)) {
+        return NULL;
+    }
+    return table;
+}

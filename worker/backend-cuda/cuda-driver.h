@@ -42,4 +42,10 @@ int cuda_failed(CUresult error, const char *what);
         }                                                                                          \
     } while (0)
 
+/*
+ * One of the driver's private tables of functions (common/driver-tables.h), whose first word is its
+ * size in bytes. NULL where the driver has none of that id with so many words.
+ */
+const uintptr_t *cuda_find_table(const char *id, unsigned words);
+
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "worker/api-calls.h"
 #include "worker/backend-cuda/cuda-driver.h"
 #include "worker/backend-cuda/raw.h"
 #include "worker/gpu.h"
@@ -16,6 +17,8 @@
 struct gpu_module {
     CUmodule handle;
     struct gpu_function *functions;
+    CUfunction *listed; /* all that the driver has, once they were asked for; NULL before */
+    unsigned listed_count;
 };
 
 struct gpu_function {
@@ -146,6 +149,7 @@ enum vgpu_gpu_error cuda_module_unload(struct gpu *gpu, struct gpu_module *modul
         module->functions = function->next;
         free(function);
     }
+    free(module->listed);
     free(module);
     return error;
 }
@@ -246,6 +250,68 @@ bool cuda_params_fit(const struct gpu_function *function, size_t *bytes)
     }
     *bytes = function->param_bytes;
     return true;
+}
+
+/* Lists --------------------------------------------------------------------------------------- */
+
+/* The driver tells all of them at once, so the list is kept: programs go through it. */
+static CUresult list_functions(struct gpu_module *module)
+{
+    unsigned count = 0;
+    CUfunction *listed;
+    CUresult error;
+
+    if (module->listed) {
+        return CUDA_SUCCESS;
+    }
+    if (!cu.ModuleGetFunctionCount || !cu.ModuleEnumerateFunctions || !cu.FuncGetName) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    error = cu.ModuleGetFunctionCount(&count, module->handle);
+    if (error != CUDA_SUCCESS) {
+        return error;
+    }
+    listed = calloc((size_t)count + 1, sizeof(CUfunction));
+    if (!listed) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    error = cu.ModuleEnumerateFunctions(listed, count, module->handle);
+    if (error != CUDA_SUCCESS) {
+        free(listed);
+        return error;
+    }
+    module->listed = listed;
+    module->listed_count = count;
+    return CUDA_SUCCESS;
+}
+
+enum vgpu_gpu_error cuda_module_functions(struct gpu *gpu, unsigned *count,
+                                          struct gpu_module *module)
+{
+    const CUresult error = list_functions(module);
+
+    (void)gpu;
+    *count = module->listed_count;
+    return error;
+}
+
+enum vgpu_gpu_error cuda_module_function_name(struct gpu *gpu, uint32_t *length, char *name,
+                                              unsigned bytes, struct gpu_module *module,
+                                              unsigned index)
+{
+    CUresult error = list_functions(module);
+    const char *found = NULL;
+
+    (void)gpu;
+    if (error != CUDA_SUCCESS || index >= module->listed_count) {
+        return error != CUDA_SUCCESS ? error : CUDA_ERROR_INVALID_VALUE;
+    }
+    error = cu.FuncGetName(&found, module->listed[index]);
+    if (error == CUDA_SUCCESS) {
+        *length = (uint32_t)strlen(found);
+        memcpy(name, found, *length < bytes ? *length : bytes);
+    }
+    return error;
 }
 
 /* Launches ------------------------------------------------------------------------------------ */

@@ -19,13 +19,11 @@
  *                                 where they are, and the guest's library puts its own at the same
  *                                 addresses
  *
- * The numbers come from the guest, who may give any. The driver does not look behind them: what
- * stands for the thread is an address in another process, and was so whenever this was measured.
+ * The numbers come from the guest, who may give any. What stands for the thread is an address in
+ * another process: a driver that looked behind it would crash the worker, and none was seen to.
  */
-#include <malloc.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -58,28 +56,11 @@ INTERPOSED pthread_t pthread_self(void)
     return guest.speaks ? guest.thread : own;
 }
 
-/*
- * One of the driver's tables of functions, whose first word is its size in bytes. NULL where the
- * driver has none of that id, or none with a second word.
- */
-static const uintptr_t *find_table(const char *id)
-{
-    const void *table = NULL;
-    CUuuid uuid;
-
-    memcpy(uuid.bytes, id, sizeof(uuid.bytes));
-    if (!cu.GetExportTable || cu.GetExportTable(&table, &uuid) != CUDA_SUCCESS || !table ||
-        *(const uintptr_t *)table < 2 * sizeof(uintptr_t)) {
-        return NULL;
-    }
-    return table;
-}
-
 enum vgpu_gpu_error cuda_runtime_tables(struct gpu *gpu, uint64_t *runtime, uint64_t *test,
                                         uint64_t *function)
 {
-    const uintptr_t *runtime_table = find_table(DRIVER_TABLE_RUNTIME);
-    const uintptr_t *test_table = find_table(DRIVER_TABLE_TEST);
+    const uintptr_t *runtime_table = cuda_find_table(DRIVER_TABLE_RUNTIME, 1);
+    const uintptr_t *test_table = cuda_find_table(DRIVER_TABLE_TEST, 2);
 
     (void)gpu;
     if (!runtime_table || !test_table) {
@@ -91,44 +72,11 @@ enum vgpu_gpu_error cuda_runtime_tables(struct gpu *gpu, uint64_t *runtime, uint
     return VGPU_GPU_SUCCESS;
 }
 
-/*
- * Not of the self-test, but of a private table as well: cuBLAS asks where each pair of
- * multiprocessors lies. The driver allocates both lists and says nothing of their length, which the
- * size of the allocation tells: it is at most some bytes more.
- */
-enum vgpu_gpu_error cuda_processor_places(struct gpu *gpu, uint32_t *count, char *first,
-                                          char *second, unsigned most)
-{
-    const uintptr_t *table = find_table(DRIVER_TABLE_PLACES);
-    CUresult (*get)(char **first, char **second);
-    char *lists[2] = {NULL, NULL};
-    CUresult error;
-    size_t bytes;
-
-    (void)gpu;
-    if (!table || table[0] < 5 * sizeof(uintptr_t)) {
-        return VGPU_GPU_NOT_SUPPORTED;
-    }
-    memcpy(&get, &table[4], sizeof(get));
-    error = get(&lists[0], &lists[1]);
-    if (error == CUDA_SUCCESS && lists[0] && lists[1]) {
-        bytes = malloc_usable_size(lists[0]) < malloc_usable_size(lists[1])
-                    ? malloc_usable_size(lists[0])
-                    : malloc_usable_size(lists[1]);
-        *count = (uint32_t)(bytes < most ? bytes : most);
-        memcpy(first, lists[0], *count);
-        memcpy(second, lists[1], *count);
-    }
-    free(lists[0]);
-    free(lists[1]);
-    return error;
-}
-
 enum vgpu_gpu_error cuda_self_test(struct gpu *gpu, CUresult *result, uint64_t *answer,
                                    uint32_t version, uint64_t time, uint32_t process,
                                    uint64_t thread)
 {
-    const uintptr_t *table = find_table(DRIVER_TABLE_TEST);
+    const uintptr_t *table = cuda_find_table(DRIVER_TABLE_TEST, 2);
     CUresult (*test)(uint32_t version, uint64_t time, uint64_t answer[2]);
 
     (void)gpu;

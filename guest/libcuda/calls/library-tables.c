@@ -9,7 +9,7 @@
 #include "guest/libcuda/wire/wire-calls.h"
 
 /* Multiprocessors come in pairs; some hundred of them are on the largest GPU. */
-#define PLACES_MAX 1024u
+#define PAIRS_MAX 1024u
 
 /* Threads, contexts and streams by number ----------------------------------------------------- */
 
@@ -104,7 +104,7 @@ static unsigned functions_each(CUcontext context, CUmodule module,
     unsigned count = 0;
 
     (void)context;
-    if (!each || module_count(known, &count) != CUDA_SUCCESS) {
+    if (!each || enter_init() != CUDA_SUCCESS || module_count(known, &count) != CUDA_SUCCESS) {
         return 0;
     }
     list = calloc(count, sizeof(CUfunction));
@@ -131,19 +131,20 @@ const void *const table_functions[TABLE_FUNCTIONS] = {
 /* Two lists of a byte for each pair of multiprocessors, which are the caller's. */
 static CUresult places_get(char **first, char **second)
 {
-    char lists[2][PLACES_MAX];
+    char lists[2][PAIRS_MAX];
     uint32_t count = 0;
     CUresult r;
 
-    if (!first || !second) {
-        return CUDA_ERROR_INVALID_VALUE;
+    r = first && second ? enter_init() : CUDA_ERROR_INVALID_VALUE;
+    if (r != CUDA_SUCCESS) {
+        return r;
     }
-    r = call_processor_places(&count, lists[0], lists[1], PLACES_MAX);
-    if (r != CUDA_SUCCESS || count > PLACES_MAX) {
+    r = call_processor_places(&count, lists[0], lists[1], PAIRS_MAX);
+    if (r != CUDA_SUCCESS || count == 0 || count > PAIRS_MAX) {
         return r != CUDA_SUCCESS ? r : CUDA_ERROR_UNKNOWN;
     }
-    *first = malloc(count + 1);
-    *second = malloc(count + 1);
+    *first = malloc(count);
+    *second = malloc(count);
     if (!*first || !*second) {
         free(*first);
         free(*second);

@@ -4,17 +4,19 @@
  *
  * cuInit() opens the session, in a guest by the PCI device, and with VGPU_HOST by the mediator's
  * socket on the host itself. It may be called again and by several threads. A failed one leaves the
- * library as it was, so a later one may succeed, when the mediator has been started say.
+ * library as it was, so a later one may succeed, when the mediator has been started say. Where
+ * NVIDIA's runtime library asks for private tables before, the session is opened for these.
  *
- * The session ends with the process, or when the library is unloaded; nothing ends it before. A
- * child of fork() cannot use the session of its parent: calls there answer NOT_INITIALIZED, as with
- * CUDA.
+ * A session that serves ends with the process, or when the library is unloaded. A child of fork()
+ * cannot use the session of its parent. After cuInit() calls there answer NOT_INITIALIZED, as with
+ * CUDA; before, it opens one of its own.
  */
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/shared.h"
@@ -31,6 +33,7 @@
 
 /* Workers that are tried for one whose driver lies where this process has nothing. */
 #define PLACE_ATTEMPTS 5
+#define PLACE_PAUSE_NS (50 * 1000000)
 
 /*
  * Held while the session is opened, which may take a fraction of a second: the others wait for it.
@@ -169,8 +172,12 @@ static void say_no_device(const char *why)
 /* Runs in the child, in its one thread, so no lock is needed. Locks may be held for ever there. */
 static void child_of_fork(void)
 {
-    if (cuda.session) {
+    if (cuda.life == CUDA_RUNNING) {
         cuda.life = CUDA_FORKED;
+    } else {
+        /* As if nothing had been asked for: it may open a session of its own. */
+        cuda.session = NULL;
+        cuda.host_revision = 0;
     }
 }
 
@@ -178,40 +185,58 @@ static void close_session(void)
 {
     vgpu_session_close(cuda.session);
     cuda.session = NULL;
+    cuda.host_revision = 0;
 }
 
 /*
- * Puts the tables for NVIDIA's runtime library where the host's driver has its own. False: there is
- * something of this process. A host without that driver has none, and all is well.
+ * Puts the tables for NVIDIA's runtime library where the host's driver has its own. A host without
+ * that driver has none, and all is well.
  */
-static bool place_tables(void)
+static enum placed place_tables(void)
 {
     uint64_t runtime, test, function;
+    const CUresult r = call_runtime_tables(&runtime, &test, &function);
 
-    return call_runtime_tables(&runtime, &test, &function) != CUDA_SUCCESS ||
-           tables_place(runtime, test, function);
+    return r == CUDA_SUCCESS ? tables_place(runtime, test, function) : PLACE_DONE;
+}
+
+/* Returns NULL, or why there is no device. */
+static const char *open_and_ask(unsigned priority)
+{
+    if (open_session(priority) != VGPU_OK) {
+        return vgpu_last_message();
+    }
+    if (say_hello() != CUDA_SUCCESS) {
+        close_session();
+        return "the host's mediator is older than this library and does not know CUDA calls";
+    }
+    return NULL;
 }
 
 /*
- * One session, once. Where the driver's addresses are not free here, another worker is tried: each
- * has the driver at addresses of its own. After some of them it goes without, for the sake of
- * programs that do not ask for these tables. Returns NULL, or why there is no device.
+ * Where the driver's addresses are not free here, another worker is tried: each has the driver at
+ * addresses of its own. The one before may not have ended yet, and count against the VM's sessions.
+ * The last one is kept in any case, for the sake of programs that do not ask for these tables.
+ * Returns NULL, or why there is no device.
  */
 static const char *try_session(unsigned priority)
 {
-    for (int attempt = 1; !cuda.session; attempt++) {
-        if (open_session(priority) != VGPU_OK) {
-            return vgpu_last_message();
-        }
-        if (say_hello() != CUDA_SUCCESS) {
+    const char *why = open_and_ask(priority);
+
+    for (int attempt = 1; attempt < PLACE_ATTEMPTS && (why == NULL || attempt > 1); attempt++) {
+        if (why) {
+            nanosleep(&(struct timespec){.tv_nsec = PLACE_PAUSE_NS}, NULL);
+        } else if (place_tables() == PLACE_TAKEN) {
             close_session();
-            return "the host's mediator is older than this library and does not know CUDA calls";
+        } else {
+            return NULL;
         }
-        if (!place_tables() && attempt < PLACE_ATTEMPTS) {
-            close_session();
-        }
+        why = open_and_ask(priority);
     }
-    return NULL;
+    if (!why) {
+        place_tables();
+    }
+    return why;
 }
 
 /* Whether CUDA_VISIBLE_DEVICES has the device, whose UUID is known by now. */
@@ -299,11 +324,12 @@ CUresult guest_cuInit(unsigned int flags)
  */
 CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
 {
+    static bool failed; /* once: cuInit() tries again, and says why */
     const char *why;
 
     pthread_mutex_lock(&life_mutex);
-    if (cuda.life == CUDA_NOT_YET) {
-        begin_session(&why);
+    if (cuda.life == CUDA_NOT_YET && !failed) {
+        failed = begin_session(&why) != CUDA_SUCCESS;
     }
     *table = tables_find(id);
     pthread_mutex_unlock(&life_mutex);
@@ -316,13 +342,15 @@ CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
 /*
  * At exit, and when the library is unloaded. Threads that are still in a call find it ended:
  * nothing that they may use is freed. The mediator ends the worker, and the driver frees what the
- * session had. Without a lock, since such a thread might hold it.
+ * session had. Without a lock, since such a thread might hold it; but a session of which cuInit()
+ * has not heard yet is left alone where another thread is about to open or close it.
  */
 __attribute__((destructor)) static void end_session(void)
 {
     const uint32_t life = shared_load_acquire(&cuda.life);
 
-    if (cuda.session && (life == CUDA_RUNNING || life == CUDA_NOT_YET)) {
+    if (life == CUDA_RUNNING ||
+        (life == CUDA_NOT_YET && pthread_mutex_trylock(&life_mutex) == 0 && cuda.session)) {
         shared_store_release(&cuda.life, CUDA_ENDED);
         session_hang_up(cuda.session);
         reservations_end();
@@ -337,7 +365,7 @@ __attribute__((destructor)) static void end_session(void)
 CUresult guest_cuDriverGetVersion(int *version)
 {
     *version = CUDA_VERSION;
-    if (shared_load_acquire(&cuda.life) == CUDA_RUNNING && cuda.driver_version != 0 &&
+    if (enter_session() == CUDA_SUCCESS && cuda.driver_version != 0 &&
         cuda.driver_version < CUDA_VERSION) {
         *version = cuda.driver_version;
     }

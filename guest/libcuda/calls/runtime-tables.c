@@ -103,7 +103,7 @@ static CUresult storage_context(CUcontext context, struct context **known)
     return *known || r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_CONTEXT;
 }
 
-static CUresult storage_0(CUcontext context, void *key, void *value, storage_end_fn end)
+static CUresult stored_put(CUcontext context, void *key, void *value, storage_end_fn end)
 {
     struct context *known;
     const CUresult r = storage_context(context, &known);
@@ -111,7 +111,7 @@ static CUresult storage_0(CUcontext context, void *key, void *value, storage_end
     return r == CUDA_SUCCESS ? storage_put(known, key, value, end) : r;
 }
 
-static CUresult storage_1(CUcontext context, void *key)
+static CUresult stored_drop(CUcontext context, void *key)
 {
     struct context *known;
     const CUresult r = storage_context(context, &known);
@@ -119,7 +119,7 @@ static CUresult storage_1(CUcontext context, void *key)
     return r == CUDA_SUCCESS ? storage_drop(known, key) : r;
 }
 
-static CUresult storage_2(void **value, CUcontext context, void *key)
+static CUresult stored_get(void **value, CUcontext context, void *key)
 {
     struct context *known;
     const CUresult r = storage_context(context, &known);
@@ -133,9 +133,9 @@ static CUresult storage_2(void **value, CUcontext context, void *key)
 
 /* It has no size in front, and ends with NULL. */
 const void *const table_storage[TABLE_STORAGE] = {
-    (void *)storage_0,
-    (void *)storage_1,
-    (void *)storage_2,
+    (void *)stored_put,
+    (void *)stored_drop,
+    (void *)stored_get,
     NULL,
 };
 

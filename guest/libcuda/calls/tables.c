@@ -27,11 +27,8 @@
 
 /* The self-test -------------------------------------------------------------------------------- */
 
-static enum {
-    TEST_UNKNOWN, /* no session yet, or a host without NVIDIA's driver */
-    TEST_PLACED,
-    TEST_NO_PLACE,
-} test_place;
+/* What came of tables_place(); DONE also where it was not called. */
+static enum placed test_placed;
 
 /* The user's only hint: what the runtime library says then is that of a broken installation. */
 static CUresult test_fails(const char *why)
@@ -56,11 +53,17 @@ static CUresult self_test(uint32_t version, uint64_t time, uint64_t *answer)
     if (!answer) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    if (test_place == TEST_NO_PLACE) {
+    if (test_placed == PLACE_TAKEN) {
         return test_fails("this process has something at the addresses of its tables");
     }
-    if (!cuda.session) {
-        return CUDA_ERROR_NOT_INITIALIZED;
+    if (test_placed == PLACE_REFUSED) {
+        return test_fails(
+            "this process may not have memory that it can execute (SELinux's execmem, "
+            "systemd's MemoryDenyWriteExecute=)");
+    }
+    r = enter_session();
+    if (r != CUDA_SUCCESS) {
+        return r;
     }
     r = call_self_test(&result, answer, version, time, (uint32_t)getpid(),
                        (uint64_t)pthread_self());
@@ -70,7 +73,7 @@ static CUresult self_test(uint32_t version, uint64_t time, uint64_t *answer)
     return r == CUDA_SUCCESS ? result : r;
 }
 
-/* Whether the test is to be done; it always can be. */
+/* Switches the test on and off, for NVIDIA's tools. It costs nothing here while nobody asks. */
 static CUresult test_switch(int on)
 {
     (void)on;
@@ -138,7 +141,7 @@ struct jump {
     uint8_t end[2];
 };
 
-bool tables_place(uint64_t runtime_address, uint64_t test_address, uint64_t function)
+enum placed tables_place(uint64_t runtime_address, uint64_t test_address, uint64_t function)
 {
     const uint64_t target = (uintptr_t)self_test;
     struct jump jump = {.code = {0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0xb8}, .end = {0xff, 0xe0}};
@@ -150,10 +153,10 @@ bool tables_place(uint64_t runtime_address, uint64_t test_address, uint64_t func
     };
 
     memcpy(jump.address, &target, sizeof(jump.address));
-    test_place = place_all(places, 3) ? TEST_PLACED : TEST_NO_PLACE;
-    if (test_place == TEST_PLACED) {
+    test_placed = place_all(places, 3);
+    if (test_placed == PLACE_DONE) {
         known_tables[RUNTIME].table = (const void *)(uintptr_t)runtime_address;
         known_tables[TEST].table = (const void *)(uintptr_t)test_address;
     }
-    return test_place == TEST_PLACED;
+    return test_placed;
 }

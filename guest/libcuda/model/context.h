@@ -21,8 +21,8 @@ struct context {
 };
 
 /*
- * The primary one. It is not allocated, so its address never belongs to another context; what is in
- * it is calls/context.c's.
+ * The primary one. It is not allocated, so its address never belongs to another context. How often
+ * it is retained, and whether it is active, is calls/context.c's to know.
  */
 extern struct context primary_context;
 

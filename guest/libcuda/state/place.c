@@ -3,16 +3,18 @@
  * Things at given addresses, see place.h.
  *
  * Several may lie in one page, and one may reach into the next: so the pages are found first, each
- * once, then mapped, filled and protected. Never writable and executable at a time, which hardened
- * kernels refuse.
+ * once, then mapped, filled and protected. They are never writable and executable at a time. Some
+ * systems let a process execute nothing that it could write before (SELinux's execmem, systemd's
+ * MemoryDenyWriteExecute): there it cannot be done.
  */
 #include "guest/libcuda/state/place.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define PAGE UINT64_C(4096) /* of x86-64 */
-#define PAGES_MAX (2 * PLACES_MAX)
+#define PAGES_MAX (2 * PLACE_MOST)
 
 struct pages {
     void *page[PAGES_MAX];
@@ -60,22 +62,23 @@ static bool map_around(struct pages *pages, const struct place *place)
            map_page(pages, last);
 }
 
-bool place_all(const struct place *places, unsigned count)
+enum placed place_all(const struct place *places, unsigned count)
 {
+    enum placed result = count <= PLACE_MOST ? PLACE_DONE : PLACE_TAKEN;
     struct pages pages = {.count = 0};
-    bool good = count <= PLACES_MAX;
 
-    for (unsigned i = 0; good && i < count; i++) {
-        good = map_around(&pages, &places[i]);
+    for (unsigned i = 0; result == PLACE_DONE && i < count; i++) {
+        result = map_around(&pages, &places[i]) ? PLACE_DONE : PLACE_TAKEN;
     }
-    for (unsigned i = 0; good && i < count; i++) {
+    for (unsigned i = 0; result == PLACE_DONE && i < count; i++) {
         memcpy((void *)(uintptr_t)places[i].address, places[i].content, places[i].bytes);
     }
-    for (unsigned i = 0; good && i < pages.count; i++) {
-        good = mprotect(pages.page[i], PAGE, PROT_READ | PROT_EXEC) == 0;
+    for (unsigned i = 0; result == PLACE_DONE && i < pages.count; i++) {
+        result = mprotect(pages.page[i], PAGE, PROT_READ | PROT_EXEC) == 0 ? PLACE_DONE
+                                                                           : PLACE_REFUSED;
     }
-    for (unsigned i = 0; !good && i < pages.count; i++) {
+    for (unsigned i = 0; result != PLACE_DONE && i < pages.count; i++) {
         munmap(pages.page[i], PAGE);
     }
-    return good;
+    return result;
 }

@@ -6,11 +6,10 @@
 #ifndef VGPU_GUEST_LIBCUDA_STATE_PLACE_H
 #define VGPU_GUEST_LIBCUDA_STATE_PLACE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define PLACES_MAX 4u /* at a time */
+#define PLACE_MOST 4u /* at a time */
 
 struct place {
     uint64_t address;
@@ -18,11 +17,17 @@ struct place {
     size_t bytes; /* at most a page's */
 };
 
+enum placed {
+    PLACE_DONE,
+    PLACE_TAKEN,   /* something else is there, or can be nowhere */
+    PLACE_REFUSED, /* this process may not have memory that it can execute */
+};
+
 /*
  * Maps the pages around all places, which can be read and executed from then on, with their
- * content. They stay for good: whoever was told of them does not tell when it forgets them. False,
- * with nothing mapped, where a page is in use or none can be had.
+ * content. They stay for good: whoever was told of them does not tell when it forgets them. Nothing
+ * is mapped where that fails.
  */
-bool place_all(const struct place *places, unsigned count);
+enum placed place_all(const struct place *places, unsigned count);
 
 #endif

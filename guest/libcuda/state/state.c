@@ -32,6 +32,12 @@ CUresult enter_init(void)
     }
 }
 
+CUresult enter_session(void)
+{
+    return shared_load_acquire(&cuda.life) == CUDA_NOT_YET && cuda.session ? CUDA_SUCCESS
+                                                                           : enter_init();
+}
+
 /*
  * From api/errors.api, with CUDA's numbers. A list that is searched from the front does: it is only
  * looked at when something failed.

@@ -2,7 +2,8 @@
 /*
  * The state of the library in a process.
  *
- * A process has one session, which cuInit() opens, and so one context on the host. There is one
+ * A process has one session, which is opened by cuInit() or when NVIDIA's runtime library asks for
+ * the driver's private tables, and so one context on the host. There is one
  * device. An error that loses the context is the process's for good: `lost`.
  *
  * The library is built in layers, and each uses only those below it:
@@ -25,8 +26,8 @@
  *   capture (model/capture.c)                 captures and their streams
  *   module (model/module.c)                   functions and their attributes
  *   upload (wire/upload.c)                    the one image that is on its way to the host
- *   model/context.c, model/memory.c, model/event.c, state/reserve.c, state/object.c, state/local.c
- *                                             tables; nothing is called with one of these held
+ *   model/context.c, model/memory.c, model/event.c, model/storage.c, state/reserve.c,
+ *   state/object.c, state/local.c             tables; nothing is called with one of these held
  */
 #ifndef VGPU_GUEST_LIBCUDA_STATE_STATE_H
 #define VGPU_GUEST_LIBCUDA_STATE_STATE_H
@@ -41,14 +42,14 @@
 #define ATTRIBUTES 160u
 
 enum cuda_life {
-    CUDA_NOT_YET, /* before cuInit() */
+    CUDA_NOT_YET, /* before cuInit(); there may be a session */
     CUDA_RUNNING,
     CUDA_FORKED, /* the child of a process that had called it */
     CUDA_ENDED,  /* the process ends, or the library is unloaded */
 };
 
 struct cuda {
-    uint32_t life; /* enum cuda_life; what is below is valid while RUNNING */
+    uint32_t life; /* enum cuda_life; what is below is valid while there is a session */
     uint32_t lost; /* a CUresult that stays, or 0 */
     struct vgpu_session *session;
     uint32_t host_revision; /* of api/ */
@@ -65,6 +66,12 @@ extern struct cuda cuda;
 
 /* SUCCESS when the library is initialised; what CUDA says otherwise. */
 CUresult enter_init(void);
+
+/*
+ * SUCCESS when there is a session of this process's, which may be before cuInit(): NVIDIA's runtime
+ * library asks for the driver's private tables first.
+ */
+CUresult enter_session(void);
 
 /* An error of CUDA's. */
 struct cuda_error {
