@@ -216,7 +216,8 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
     if (hello->shm_size > limits->shm) {
         return REFUSE(false,
                       "VM %" PRIu32 " asks for %" PRIu64 " MiB of shared memory, "
-                      "'max-shm' is %" PRIu64 " MiB",
+                      "'max-shm' is %" PRIu64 " MiB: raise that in the configuration, or ask for "
+                      "less (shm= of the device, VGPU_SHM_MIB)",
                       hello->vm_id, hello->shm_size >> 20, limits->shm >> 20);
     }
     *grant = (struct attach_grant){.pool = hello->pool,

@@ -149,7 +149,35 @@ static void test_register_twice(void)
     free(memory);
 }
 
+static void test_nothing_allocated_and_freed(void)
+{
+    void *memory = &memory;
+
+    GOOD(cuMemHostAlloc(&memory, 0, 0));
+    GOOD(cuMemFreeHost(memory));
+    GOOD(cuMemAllocHost(&memory, 0));
+    GOOD(cuMemFreeHost(NULL));
+    GOOD(cuMemFree(0));
+}
+
+static void test_unregister_what_is_not_registered(void)
+{
+    char *memory = aligned_alloc(4096, 8192), *pinned = host_alloc(4096);
+
+    RESULT(cuMemHostUnregister(NULL), CUDA_ERROR_INVALID_VALUE);
+    RESULT(cuMemHostUnregister(pinned), CUDA_ERROR_INVALID_VALUE);
+    RESULT(cuMemHostUnregister(memory), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+    if (attribute(CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED)) {
+        GOOD(cuMemHostRegister(memory, 8192, 0));
+        RESULT(cuMemHostUnregister(memory + 4096), CUDA_ERROR_INVALID_VALUE);
+        GOOD(cuMemHostUnregister(memory));
+    }
+    free(memory);
+}
+
 const struct test host_tests[] = {
+    {"nothing_allocated_and_freed", test_nothing_allocated_and_freed, false},
+    {"unregister_what_is_not_registered", test_unregister_what_is_not_registered, false},
     {"host_alloc_and_free", test_host_alloc_and_free, false},
     {"host_flags", test_host_flags, false},
     {"host_free_of_other_memory", test_host_free_of_other_memory, false},

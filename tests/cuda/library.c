@@ -192,7 +192,16 @@ static void test_module_of_a_function(void)
     EXPECT(found == module, "another one");
 }
 
+static void test_names_of_nothing(void)
+{
+    const char *name;
+
+    RESULT(cuFuncGetName(&name, NULL), CUDA_ERROR_INVALID_VALUE);
+    RESULT(cuKernelGetName(&name, NULL), CUDA_ERROR_INVALID_VALUE);
+}
+
 const struct test library_tests[] = {
+    {"names_of_nothing", test_names_of_nothing, false},
     {"library_without_a_context", test_library_without_a_context, true},
     {"function_of_a_kernel", test_function_of_a_kernel, false},
     {"module_of_a_library", test_module_of_a_library, false},

@@ -160,10 +160,14 @@ CUresult guest_cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
     struct vgpu_session *s = cuda.session;
     static int said;
 
-    if (!memory || bytes == 0 ||
-        (flags & ~(unsigned)(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP |
-                             CU_MEMHOSTALLOC_WRITECOMBINED)) != 0) {
+    if (!memory || (flags & ~(unsigned)(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP |
+                                        CU_MEMHOSTALLOC_WRITECOMBINED)) != 0) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
+    /* Nothing is had at once, and given back by cuMemFreeHost(). */
+    if (bytes == 0) {
+        *memory = NULL;
+        return CUDA_SUCCESS;
     }
     *memory = memory_pinned(bytes);
     if (*memory && memory_add((struct memory){.address = (uint64_t)(uintptr_t)*memory,
@@ -197,6 +201,9 @@ CUresult guest_cuMemFreeHost(void *memory)
     struct memory area;
     CUresult r;
 
+    if (!memory) {
+        return CUDA_SUCCESS;
+    }
     if (!find_program_area(memory, MEMORY_HOST, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -265,8 +272,12 @@ CUresult guest_cuMemHostUnregister(void *memory)
 {
     struct memory area;
 
+    /* CUDA tells memory that it knows, by another way or from its middle, from what it does not. */
+    if (!memory || !memory_find((uint64_t)(uintptr_t)memory, &area)) {
+        return memory ? CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED : CUDA_ERROR_INVALID_VALUE;
+    }
     if (!find_program_area(memory, MEMORY_REGISTERED, &area)) {
-        return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+        return CUDA_ERROR_INVALID_VALUE;
     }
     memory_drop(area.address);
     return CUDA_SUCCESS;
