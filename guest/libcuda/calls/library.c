@@ -223,7 +223,10 @@ static const char *try_session(unsigned priority)
 {
     const char *why = open_and_ask(priority);
 
-    for (int attempt = 1; attempt < PLACE_ATTEMPTS && (why == NULL || attempt > 1); attempt++) {
+    if (why) {
+        return why;
+    }
+    for (int attempt = 1; attempt < PLACE_ATTEMPTS; attempt++) {
         if (why) {
             nanosleep(&(struct timespec){.tv_nsec = PLACE_PAUSE_NS}, NULL);
         } else if (place_tables() == PLACE_TAKEN) {
