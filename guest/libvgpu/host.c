@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/eventfds.h"
 #include "common/fdmsg.h"
 #include "common/memfd.h"
@@ -228,18 +229,38 @@ static int connect_socket(struct host_vgpu *host, const char *name)
 }
 
 /*
+ * Waits until there is something to receive, ATTACH_LIMIT_MS at most. Signals of the program's, a
+ * profiler's timer say, interrupt poll() whatever their handlers ask for.
+ */
+static bool wait_for_message(struct host_vgpu *host)
+{
+    const uint64_t end = clock_ns() + ATTACH_LIMIT_MS * NS_PER_MS;
+    struct pollfd p = {.fd = host->socket, .events = POLLIN};
+    uint64_t now = clock_ns();
+    int n = -1;
+
+    while (n < 0 && now < end) {
+        n = poll(&p, 1, (int)((end - now) / NS_PER_MS) + 1);
+        if (n < 0 && errno != EINTR) {
+            return false;
+        }
+        now = clock_ns();
+    }
+    return n == 1;
+}
+
+/*
  * Receives one whole message and its descriptors, which may come in several pieces. It waits up to
  * ATTACH_LIMIT_MS for each piece.
  */
 static int receive_message(struct host_vgpu *host, struct vgpu_msg *msg)
 {
-    struct pollfd p = {.fd = host->socket, .events = POLLIN};
     size_t length = 0;
 
     while (length < sizeof(*msg)) {
         ssize_t n;
 
-        if (poll(&p, 1, ATTACH_LIMIT_MS) != 1) {
+        if (!wait_for_message(host)) {
             return vgpu_fail(VGPU_TIMED_OUT, "the mediator does not answer");
         }
         n = fdmsg_recv(host->socket, (uint8_t *)msg + length, sizeof(*msg) - length, host->fds,

@@ -6,9 +6,11 @@
  */
 #include "tests/cuda/check.h"
 
+#include <signal.h>
 #include <stdlib.h>
 
 #include <string.h>
+#include <sys/time.h>
 
 static void test_init_takes_no_flags(void)
 {
@@ -94,6 +96,22 @@ static void test_proc_addresses_before_init(void)
     EXPECT(count >= 1, "%d", count);
 }
 
+static void do_nothing(int number)
+{
+    (void)number;
+}
+
+/* As a profiler sends them. */
+static void test_init_among_signals(void)
+{
+    const struct sigaction handler = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    const struct itimerval each = {{0, 50}, {0, 50}};
+
+    EXPECT(sigaction(SIGALRM, &handler, NULL) == 0, "no handler");
+    EXPECT(setitimer(ITIMER_REAL, &each, NULL) == 0, "no timer");
+    start();
+}
+
 static void test_loading_mode(void)
 {
     CUmoduleLoadingMode mode = 0;
@@ -121,6 +139,7 @@ const struct test init_tests[] = {
     {"context_before_init", test_context_before_init, true},
     {"error_names_before_init", test_error_names_before_init, true},
     {"proc_addresses_before_init", test_proc_addresses_before_init, true},
+    {"init_among_signals", test_init_among_signals, true},
     {"loading_mode_that_is_set", test_loading_mode_that_is_set, true},
     {"loading_mode", test_loading_mode, false},
     {0},
