@@ -719,6 +719,18 @@ typedef enum CUdriverProcAddressQueryResult_enum {
     CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT = 2,
 } CUdriverProcAddressQueryResult;
 
+/* User objects ----------------------------------------------------------------------------- */
+
+typedef struct CUuserObject_st *CUuserObject;
+
+typedef enum CUuserObject_flags_enum {
+    CU_USER_OBJECT_NO_DESTRUCTOR_SYNC = 1,
+} CUuserObject_flags;
+
+typedef enum CUuserObjectRetain_flags_enum {
+    CU_GRAPH_USER_OBJECT_MOVE = 1,
+} CUuserObjectRetain_flags;
+
 /* Words in memory that streams wait for or write, in batches -------------------------------- */
 
 typedef enum CUstreamBatchMemOpType_enum {

@@ -302,7 +302,8 @@ def wire_source(spec):
 # What lines of entries in C may use.
 USED = ("calls/families.h", "calls/guest-calls.h", "exports/proc.h", "model/context.h",
         "model/device.h", "model/exec.h", "model/graph.h", "model/image.h", "model/mempool.h",
-        "model/module.h", "model/stream.h", "model/work.h", "state/state.h", "wire/wire-calls.h")
+        "model/module.h", "model/stream.h", "model/user-object.h", "model/work.h", "state/state.h",
+        "wire/wire-calls.h")
 
 
 def source(spec):

@@ -43,7 +43,7 @@ static const struct test *const areas[] = {
     stream_tests, default_tests, event_tests,     launch_tests, extended_tests, callback_tests,
     thread_tests, process_tests, proc_tests,      errors_tests, async_tests,    pool_tests,
     vmm_tests,    capture_tests, isolation_tests, mode_tests,   graph_tests,    exec_tests,
-    update_tests, tables_tests,  tensor_tests,
+    update_tests, tables_tests,  tensor_tests,    user_tests,
 };
 
 void check_at(const char *file, int line)

@@ -30,7 +30,7 @@ extern const struct test errors_tests[], proc_tests[];
 extern const struct test async_tests[], pool_tests[], vmm_tests[];
 extern const struct test capture_tests[], isolation_tests[], mode_tests[];
 extern const struct test graph_tests[], exec_tests[], update_tests[];
-extern const struct test tables_tests[], tensor_tests[];
+extern const struct test tables_tests[], tensor_tests[], user_tests[];
 
 extern const char kernels_ptx[], own_ptx[], faults_ptx[];
 

@@ -8,6 +8,7 @@
 #ifndef VGPU_GUEST_LIBCUDA_CALLS_FAMILIES_H
 #define VGPU_GUEST_LIBCUDA_CALLS_FAMILIES_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -55,6 +56,12 @@ CUresult captured_memory(uint64_t stream);
 CUresult captured_host(CUhostFn function, void *argument, uint64_t stream);
 CUresult captured_record(CUevent event, uint64_t stream);
 CUresult captured_record_with(CUevent event, uint64_t stream, unsigned flags);
+
+/* What may be added to the count of a user object, and taken away. */
+static inline bool count_valid(unsigned count)
+{
+    return count > 0 && count <= INT_MAX;
+}
 
 /* What nodes of kernels do, in a graph and in an executable one. */
 CUresult add_kernel_node(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows, size_t count,

@@ -238,3 +238,34 @@ CUresult guest_cuGraphRemoveDependencies_v2(CUgraph graph, const CUgraphNode *fr
     }
     return r;
 }
+
+/* User objects -------------------------------------------------------------------------------- */
+
+/* The one flag says that the end of an object is not ordered with anything, and has to be given. */
+CUresult guest_cuUserObjectCreate(CUuserObject *object, void *value, CUhostFn destroy,
+                                  unsigned int count, unsigned int flags)
+{
+    if (!destroy || !count_valid(count) || flags != CU_USER_OBJECT_NO_DESTRUCTOR_SYNC) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return user_object_new(value, destroy, count, object);
+}
+
+CUresult guest_cuGraphRetainUserObject(CUgraph graph, CUuserObject object, unsigned int count,
+                                       unsigned int flags)
+{
+    struct graph *known = graph_find(graph);
+
+    if (!known || !count_valid(count) || (flags & ~(unsigned)CU_GRAPH_USER_OBJECT_MOVE) != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return held_add(&known->held, object, count, flags != 0);
+}
+
+CUresult guest_cuGraphReleaseUserObject(CUgraph graph, CUuserObject object, unsigned int count)
+{
+    struct graph *known = graph_find(graph);
+
+    return known && count_valid(count) ? held_take(&known->held, object, count)
+                                       : CUDA_ERROR_INVALID_VALUE;
+}

@@ -116,8 +116,8 @@ CUresult guest_cuPointerGetAttribute(void *data, CUpointer_attribute attribute, 
 /*
  * Attributes that a pointer does not have are 0. Unlike the call for one attribute this takes any
  * pointer: programs use it to find out whether one is CUDA's, by its type (0: it is not) or its
- * device (-2: it has none). And it takes it from any thread, with a context or without: the one that
- * PyTorch's DataLoader pins memory in begins with this call.
+ * device (-2: it has none). And it takes it from any thread, with a context or without: the one
+ * that PyTorch's DataLoader pins memory in begins with this call.
  */
 CUresult guest_cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attributes,
                                       void **data, CUdeviceptr address)

@@ -81,6 +81,7 @@ void graph_free(struct graph *graph)
         free_node(node);
     }
     local_drop(graph->handle);
+    held_end(graph->held);
     free(graph);
 }
 
@@ -268,6 +269,9 @@ struct graph *graph_copy(const struct graph *graph)
         }
     }
     free(copies);
+    if (r == CUDA_SUCCESS && !held_copy(&copy->held, graph->held)) {
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    }
     if (r != CUDA_SUCCESS && copy) {
         graph_free(copy);
         copy = NULL;

@@ -16,6 +16,7 @@
 #include "api/cuda-types.h"
 #include "guest/libcuda/model/box.h"
 #include "guest/libcuda/model/kernel.h"
+#include "guest/libcuda/model/user-object.h"
 
 struct graph;
 
@@ -56,7 +57,8 @@ struct graph {
     uint64_t handle; /* what programs have as CUgraph */
     struct node *first, **last;
     size_t count;
-    bool inner; /* a node's own: not the program's to destroy */
+    bool inner;        /* a node's own: not the program's to destroy */
+    struct held *held; /* user objects */
 };
 
 /* What a program means; NULL when that is none. And what it has for them; NULL for NULL. */

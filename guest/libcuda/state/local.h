@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Handles of what is in this process alone: graphs and their nodes. What a program holds as CUgraph
- * or CUgraphNode is such a handle and no address, so that one that is gone, or never was, is found
+ * Handles of what is in this process alone: graphs, their nodes, user objects. What a program holds
+ * as CUgraph, say, is such a handle and no address, so that one that is gone, or never was, is found
  * out without a look at memory that may be somebody else's by now.
  *
  * A handle's bits 0-31 are a place in the table, counted from 1, which another handle gets when
@@ -15,6 +15,7 @@
 enum local_type {
     LOCAL_GRAPH = 1,
     LOCAL_NODE = 2,
+    LOCAL_USER_OBJECT = 3,
 };
 
 /* A new handle of a thing, which stays the caller's; 0 when memory is short. */
