@@ -28,6 +28,7 @@ FIRST_VERSION(fcntl64, fcntl); /* glibc 2.28; they differ in programs of 32 bits
 FIRST_VERSION(pthread_create, pthread_create);
 FIRST_VERSION(pthread_join, pthread_join);
 FIRST_VERSION(pthread_key_create, pthread_key_create);
+FIRST_VERSION(pthread_mutex_trylock, pthread_mutex_trylock);
 FIRST_VERSION(pthread_once, pthread_once);
 FIRST_VERSION(pthread_setspecific, pthread_setspecific);
 FIRST_VERSION(pthread_sigmask, pthread_sigmask);

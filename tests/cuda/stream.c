@@ -2,7 +2,7 @@
 /*
  * Streams: making them, asking them, and the order of work in them.
  *
- * Tests: guest/libcuda/calls/stream.c, guest/libcuda/model/stream.c
+ * Tests: guest/libcuda/calls/stream.c, guest/libcuda/model/stream.c, guest/libcuda/calls/words.c
  */
 #include "tests/cuda/check.h"
 
