@@ -18,7 +18,7 @@ static uint64_t count_before(const struct command_facts *head, const struct back
 }
 
 enum order_place order_place(const struct command_facts *head, const struct backlog *backlog,
-                             const struct command_facts *facts, bool may_pass, uint64_t *before)
+                             const struct command_facts *facts, bool alone, uint64_t *before)
 {
     const uint32_t flags = facts->flags;
 
@@ -28,11 +28,8 @@ enum order_place order_place(const struct command_facts *head, const struct back
         return ORDER_NOW;
     }
     if (flags & COMMAND_SLOW) {
-        /*
-         * Where others want the GPU a turn may come meanwhile, which nobody would use; and see
-         * may_pass_work() in ring-session.c.
-         */
-        return (flags & COMMAND_FREE) && may_pass ? ORDER_NOW : ORDER_LAST;
+        /* Where others want the GPU a turn may come meanwhile, which nobody would use. */
+        return (flags & COMMAND_FREE) && alone ? ORDER_NOW : ORDER_LAST;
     }
     if (flags & COMMAND_FREE) {
         return ORDER_NOW;

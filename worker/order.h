@@ -25,11 +25,11 @@ enum order_place {
 };
 
 /*
- * The place of a command behind `head`, which waits, and the backlog behind that. `may_pass`: one
- * that may take long, and depends on nothing, need not wait for them. *before: for ORDER_AFTER, how
- * many of them have to be carried out first, the head included.
+ * The place of a command behind `head`, which waits, and the backlog behind that. `alone`: nobody
+ * else wants the GPU. *before: for ORDER_AFTER, how many of them have to be carried out first, the
+ * head included.
  */
 enum order_place order_place(const struct command_facts *head, const struct backlog *backlog,
-                             const struct command_facts *facts, bool may_pass, uint64_t *before);
+                             const struct command_facts *facts, bool alone, uint64_t *before);
 
 #endif

@@ -40,20 +40,6 @@ static bool is_alone(const struct ring_session *s)
     return shared_load64(&s->page->terms.window_ns) == 0;
 }
 
-/*
- * Whether a call that may take long, and depends on nothing that was posted, need not wait for what
- * is on the GPU. The driver may wait for all streams in it, and this worker with it. Where one of
- * them waits for the program, that may be long, and what the program waits for may be an answer
- * from here: so the call waits, as long as there is room for what is posted behind it.
- *
- * Example: a stream waits for a word that the program writes when another stream is done, which it
- * asks for again and again. A module that a third thread loads meanwhile comes after that.
- */
-static bool may_pass_work(const struct ring_session *s)
-{
-    return is_alone(s) && (s->flight.gates == 0 || !backlog_has_room(&s->taken.backlog));
-}
-
 static bool head_is_work(const struct ring_session *s)
 {
     return s->taken.held && (s->taken.head_facts.flags & COMMAND_TURN);
@@ -101,7 +87,7 @@ static int may_take_long(struct ring_session *s)
 
     flight_poll(&s->flight, clock_ns());
     /* What comes in order may have the driver wait for all streams, and this worker with it. */
-    if (!flight_idle(&s->flight) && !(free && may_pass_work(s))) {
+    if (!flight_idle(&s->flight) && !(free && is_alone(s))) {
         return 0;
     }
     r = turns_lend(&s->turns);
@@ -230,7 +216,7 @@ static int take_behind(struct ring_session *s)
     if (r <= 0) {
         return r;
     }
-    switch (order_place(&t->head_facts, &t->backlog, &facts, may_pass_work(s), &before)) {
+    switch (order_place(&t->head_facts, &t->backlog, &facts, is_alone(s), &before)) {
     case ORDER_NOW:
         return run_behind(s, &facts);
     case ORDER_AFTER:

@@ -307,6 +307,9 @@ enum vgpu_gpu_error cuda_module_function_name(struct gpu *gpu, uint32_t *length,
         return error != CUDA_SUCCESS ? error : CUDA_ERROR_INVALID_VALUE;
     }
     error = cu.FuncGetName(&found, module->listed[index]);
+    if (error == CUDA_SUCCESS && !found) {
+        error = CUDA_ERROR_UNKNOWN;
+    }
     if (error == CUDA_SUCCESS) {
         *length = (uint32_t)strlen(found);
         memcpy(name, found, *length < bytes ? *length : bytes);
