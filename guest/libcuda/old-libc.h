@@ -8,8 +8,8 @@
  * glibc 2.34 libpthread and libdl became part of libc, under which name their functions have a new
  * version. What has no old version at all is asked of the kernel.
  *
- * tests/install/check-install fails when the library wants anything newer. The libvgpu that programs
- * link with is not built so, since it is also linked statically.
+ * tests/install/check-install fails when the library wants anything newer. The libvgpu that
+ * programs link with is not built so, since it is also linked statically.
  */
 #ifndef VGPU_GUEST_LIBCUDA_OLD_LIBC_H
 #define VGPU_GUEST_LIBCUDA_OLD_LIBC_H
@@ -19,8 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FIRST_VERSION(function, first)                                                             \
-    __asm__(".symver " #function "," #first "@GLIBC_2.2.5")
+#define FIRST_VERSION(function, first) __asm__(".symver " #function "," #first "@GLIBC_2.2.5")
 
 FIRST_VERSION(dladdr, dladdr);
 FIRST_VERSION(dlopen, dlopen);

@@ -90,12 +90,16 @@ static void test_impossible_places(void **state)
 {
     const uint64_t from = free_pages();
     const struct place none = {from, "x", 0}, large = {from, "x", PAGE + 1}, zero = {0, "x", 1},
-                       kernel = {UINT64_MAX - 100, "x", 8}, many[PLACE_MOST + 1] = {{0}};
+                       many[PLACE_MOST + 1] = {{0}};
 
     (void)state;
     assert_int_equal(place_all(&none, 1), PLACE_TAKEN);
     assert_int_equal(place_all(&large, 1), PLACE_TAKEN);
+#ifndef __SANITIZE_THREAD__ /* which makes address 0 of one that it does not know */
+    const struct place kernel = {UINT64_MAX - 100, "x", 8};
+
     assert_int_equal(place_all(&kernel, 1), PLACE_TAKEN);
+#endif
     assert_int_equal(place_all(many, PLACE_MOST + 1), PLACE_TAKEN);
     assert_int_equal(place_all(&zero, 1), PLACE_TAKEN);
     assert_true(is_free(from));

@@ -33,7 +33,7 @@
 
 /* Workers that are tried for one whose driver lies where this process has nothing. */
 #define PLACE_ATTEMPTS 5
-#define PLACE_PAUSE_NS (50 * 1000000)
+#define PLACE_PAUSE_NS 50000000
 
 /*
  * Held while the session is opened, which may take a fraction of a second: the others wait for it.

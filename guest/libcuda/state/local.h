@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Handles of what is in this process alone: graphs, their nodes, user objects. What a program holds
- * as CUgraph, say, is such a handle and no address, so that one that is gone, or never was, is found
- * out without a look at memory that may be somebody else's by now.
+ * as CUgraph, say, is such a handle and no address, so that one that is gone, or never was, is
+ * found out without a look at memory that may be somebody else's by now.
  *
  * A handle's bits 0-31 are a place in the table, counted from 1, which another handle gets when
  * this one is given back; bits 32-55 a generation, which tells the two apart; bits 56-63 its type.
