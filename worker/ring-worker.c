@@ -23,6 +23,7 @@
 #include "common/eventfds.h"
 #include "common/fdmsg.h"
 #include "common/log.h"
+#include "common/map-at.h"
 #include "common/memfd.h"
 #include "common/shared.h"
 #include "protocol/vgpu-attach.h"
@@ -257,23 +258,17 @@ static bool read_claim(const struct options *o, struct vgpu_claim *claim)
 
 /*
  * Maps the session's part of the arena where the guest process has it. The guest chooses the
- * address: without MAP_FIXED_NOREPLACE its memory could come in the place of this process's own
- * code or stack. The GPU's driver gets the part from here, so this comes before gpu_open().
+ * address, which may be one that this process uses: then there is no session. The GPU's driver gets
+ * the part from here, so this comes before gpu_open().
  */
 static bool map_arena(const struct vgpu_claim *claim, struct gpu_arena *arena)
 {
     void *wanted = (void *)(uintptr_t)claim->arena_address;
-    void *address = mmap(wanted, claim->arena_size, PROT_READ | PROT_WRITE,
-                         MAP_SHARED | MAP_FIXED_NOREPLACE, VGPU_WORKER_FD_MEMFD,
-                         (off_t)claim->arena_offset);
+    const int r = map_at(wanted, claim->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                         VGPU_WORKER_FD_MEMFD, (off_t)claim->arena_offset);
 
-    if (address != MAP_FAILED && address != wanted) {
-        /* Kernels before 4.17 take the flag for a hint. */
-        munmap(address, claim->arena_size);
-        return false;
-    }
-    *arena = (struct gpu_arena){.address = address, .size = claim->arena_size};
-    return address != MAP_FAILED;
+    *arena = (struct gpu_arena){.address = wanted, .size = claim->arena_size};
+    return r == 0;
 }
 
 /* Opens what the session works on. */

@@ -9,11 +9,10 @@
  * ignored, or lost with a mediator that was killed. vgpu_queue_act() writes again until both are
  * right.
  */
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "common/clock.h"
+#include "common/map-at.h"
 #include "guest/libvgpu/internal.h"
 
 #define ACT_LIMIT_NS (60 * NS_PER_S)
@@ -75,18 +74,14 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
 
 int vgpu_port_map_arena(struct vgpu_port *port, int file, uint64_t offset, void *address)
 {
-    /*
-     * MAP_FIXED_NOREPLACE: at this address or, where something is mapped there already, not at all.
-     * The caller then tries another address.
-     */
-    void *arena = mmap(address, port->arena_size, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_FIXED_NOREPLACE, file, (off_t)offset);
+    /* After EEXIST the caller tries another address. */
+    const int r = map_at(address, port->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+                         (off_t)offset);
 
-    if (arena == MAP_FAILED) {
-        return -errno;
+    if (r == 0) {
+        port->arena = address;
     }
-    port->arena = arena;
-    return 0;
+    return r;
 }
 
 static int compare_parts(const void *a, const void *b)

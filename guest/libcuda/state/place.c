@@ -11,7 +11,8 @@
 
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
+
+#include "common/map-at.h"
 
 #define PAGE UINT64_C(4096) /* of x86-64 */
 #define PAGES_MAX (2 * PLACE_MOST)
@@ -31,21 +32,14 @@ static bool is_mapped(const struct pages *pages, const void *page)
     return false;
 }
 
-/* FIXED_NOREPLACE is a wish to kernels before 4.17, so what was got is looked at. */
 static bool map_page(struct pages *pages, uint64_t address)
 {
     void *page = (void *)(uintptr_t)address;
-    void *got;
 
     if (is_mapped(pages, page)) {
         return true;
     }
-    got = mmap(page, PAGE, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (got != MAP_FAILED && got != page) {
-        munmap(got, PAGE);
-    }
-    if (got != page) {
+    if (map_at(page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) < 0) {
         return false;
     }
     pages->page[pages->count++] = page;

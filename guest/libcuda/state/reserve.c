@@ -14,14 +14,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+
+#include "common/map-at.h"
 
 #define BLOCK_BITS 21
-
-/* Not in every libc's headers; kernels that do not know it take the address for a wish. */
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
 
 /* Reserved blocks, without gaps: a block from `first` on up to `end`. Ascending. */
 struct run {
@@ -72,26 +68,17 @@ static void add_run(size_t place, uint64_t first, uint64_t end)
 }
 
 /*
- * Blocks that are not reserved yet. FIXED_NOREPLACE fails with EEXIST where something is mapped,
- * instead of replacing it. For any other error, a limit of the process say, it goes without: device
- * memory is usable all the same, only the program may get the address once more from mmap().
+ * Blocks that are not reserved yet; false where something is mapped. For any other error, a limit
+ * of the process say, it goes without: device memory is usable all the same, only the program may
+ * get the address once more from mmap().
  */
 static bool reserve_blocks(uint64_t first, uint64_t end)
 {
     void *wanted = (void *)(uintptr_t)(first << BLOCK_BITS);
     const size_t bytes = (size_t)((end - first) << BLOCK_BITS);
-    void *got = mmap(wanted, bytes, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
-    if (got == MAP_FAILED) {
-        return errno != EEXIST;
-    }
-    /* An old kernel has taken the address for a wish, which it did not grant: so it is in use. */
-    if (got != wanted) {
-        munmap(got, bytes);
-        return false;
-    }
-    return true;
+    return map_at(wanted, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) !=
+           -EEXIST;
 }
 
 bool reserve_addresses(uint64_t address, uint64_t bytes)
