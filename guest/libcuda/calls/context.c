@@ -85,21 +85,10 @@ static void context_release(const struct context *context)
 
 /* The thread's stack -------------------------------------------------------------------------- */
 
-/*
- * A context that may be made current: one that lives, and the primary one in any case. NVIDIA's
- * runtime library makes that current before it retains it. NULL is not the current one here.
- */
-static struct context *find_to_push(CUcontext context)
-{
-    if ((struct context *)context == &primary_context) {
-        return &primary_context;
-    }
-    return context ? context_find(context) : NULL;
-}
-
+/* NULL is not the current one here: CUDA wants a context. */
 CUresult guest_cuCtxPushCurrent_v2(CUcontext context)
 {
-    struct context *known = find_to_push(context);
+    struct context *known = context ? context_find_or_primary(context) : NULL;
 
     return known ? context_push(known) : CUDA_ERROR_INVALID_CONTEXT;
 }
@@ -120,7 +109,7 @@ CUresult guest_cuCtxPopCurrent_v2(CUcontext *context)
 
 CUresult guest_cuCtxSetCurrent(CUcontext context)
 {
-    struct context *known = find_to_push(context);
+    struct context *known = context ? context_find_or_primary(context) : NULL;
 
     if (context && !known) {
         return CUDA_ERROR_INVALID_CONTEXT;

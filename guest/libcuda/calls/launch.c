@@ -19,19 +19,20 @@
 /* Launches a kernel in a stream, or has it captured there. */
 static CUresult launch_in(const struct launch *launch, const struct stream *stream)
 {
+    const uint64_t handle = stream->object.handle; /* the stream may be gone after the launch */
     CUresult r;
 
     if (stream_captured(stream)) {
         struct work work = {.type = CU_GRAPH_NODE_TYPE_KERNEL};
 
-        return capture_add(stream->object.handle, kernel_make(launch, &work.kernel), &work);
+        return capture_add(handle, kernel_make(launch, &work.kernel), &work);
     }
     /* The default stream is refused while streams are captured that wait for it. */
     r = stream_allows(stream);
     if (r == CUDA_SUCCESS) {
-        r = launch_kernel(launch, stream->object.handle);
+        r = launch_kernel(launch, handle);
     }
-    return cuda.launch_blocking ? and_wait(r, stream->object.handle) : r;
+    return cuda.launch_blocking ? and_wait(r, handle) : r;
 }
 
 CUresult guest_cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,

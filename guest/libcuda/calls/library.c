@@ -261,14 +261,14 @@ static CUresult begin_session(const char **why)
     unsigned priority = VGPU_PRIORITY_MEDIUM;
     CUresult r;
 
-    *why = wrong_variable(&priority);
+    *why = NULL;
     if (cuda.session) {
         return CUDA_SUCCESS;
     }
     if (!visible_any(list)) {
-        *why = NULL;
         return CUDA_ERROR_NO_DEVICE;
     }
+    *why = wrong_variable(&priority);
     if (!*why) {
         *why = try_session(priority);
     }

@@ -12,7 +12,8 @@
 
 /* For the runtime library ---------------------------------------------------------------------- */
 
-static CUresult load_for_runtime(CUmodule *module, const void *image)
+/* 1, 6 and 8: of libraries before cuLibraryLoadData(), which came with CUDA 12. */
+static CUresult runtime_load(CUmodule *module, const void *image)
 {
     const CUresult r = enter_context();
 
@@ -23,19 +24,13 @@ static CUresult load_for_runtime(CUmodule *module, const void *image)
                            : CUDA_ERROR_INVALID_VALUE;
 }
 
-/* 1, 6 and 8: of libraries before cuLibraryLoadData(), which came with CUDA 12. */
-static CUresult runtime_load(CUmodule *module, const void *wrapper)
-{
-    return load_for_runtime(module, wrapper);
-}
-
 static CUresult runtime_load_more(CUmodule *module, const void *wrapper, void *unknown, void *other,
                                   unsigned flags)
 {
     (void)unknown;
     (void)other;
     (void)flags;
-    return load_for_runtime(module, wrapper);
+    return runtime_load(module, wrapper);
 }
 
 static CUresult runtime_load_fatbin(const void *fatbin, CUmodule *module, void *unknown,
@@ -44,7 +39,7 @@ static CUresult runtime_load_fatbin(const void *fatbin, CUmodule *module, void *
     (void)unknown;
     (void)other;
     (void)flags;
-    return load_for_runtime(module, fatbin);
+    return runtime_load(module, fatbin);
 }
 
 static CUresult runtime_unload(CUmodule module)
@@ -91,15 +86,11 @@ const void *const table_runtime[TABLE_RUNTIME] = {
 
 /* Values by context ---------------------------------------------------------------------------- */
 
-/* NULL is the current one, as everywhere; the primary one may be given before it is retained. */
 static CUresult storage_context(CUcontext context, struct context **known)
 {
     const CUresult r = enter_init();
 
-    *known = r == CUDA_SUCCESS ? context_find(context) : NULL;
-    if ((struct context *)context == &primary_context) {
-        *known = &primary_context;
-    }
+    *known = r == CUDA_SUCCESS ? context_find_or_primary(context) : NULL;
     return *known || r != CUDA_SUCCESS ? r : CUDA_ERROR_INVALID_CONTEXT;
 }
 

@@ -10,11 +10,22 @@
 #include "guest/libcuda/wire/wire-calls.h"
 #include "protocol/vgpu-tensor.h"
 
-/* What all forms have. */
+/* What all forms have beside arrays, in the order of CUDA's arguments. */
 static vgpu_tensor describe_tensor(enum vgpu_tensor_form form, CUtensorMapDataType type,
-                                   unsigned rank, const void *address)
+                                   unsigned rank, const void *address,
+                                   CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                                   CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill)
 {
-    return (vgpu_tensor){.form = form, .type = type, .rank = rank, .address = (uintptr_t)address};
+    return (vgpu_tensor){
+        .form = form,
+        .type = type,
+        .rank = rank,
+        .address = (uintptr_t)address,
+        .interleave = interleave,
+        .swizzle = swizzle,
+        .promotion = promotion,
+        .fill = fill,
+    };
 }
 
 /* The arrays of all forms: a size and a step for each dimension, a stride for all but the first. */
@@ -35,17 +46,14 @@ CUresult guest_cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type
                                       CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
                                       CUtensorMapFloatOOBfill fill)
 {
-    vgpu_tensor tensor = describe_tensor(VGPU_TENSOR_TILED, type, rank, address);
+    vgpu_tensor tensor = describe_tensor(VGPU_TENSOR_TILED, type, rank, address, interleave,
+                                         swizzle, promotion, fill);
 
     if (rank == 0 || rank > VGPU_TENSOR_RANK || (rank > 1 && !strides)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     describe_dimensions(&tensor, sizes, strides, steps);
     memcpy(tensor.box, box, rank * sizeof(*box));
-    tensor.interleave = interleave;
-    tensor.swizzle = swizzle;
-    tensor.promotion = promotion;
-    tensor.fill = fill;
     return call_tensor_map_encode(map->opaque, &tensor);
 }
 
@@ -58,7 +66,8 @@ CUresult guest_cuTensorMapEncodeIm2col(CUtensorMap *map, CUtensorMapDataType typ
                                        CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
                                        CUtensorMapFloatOOBfill fill)
 {
-    vgpu_tensor tensor = describe_tensor(VGPU_TENSOR_IM2COL, type, rank, address);
+    vgpu_tensor tensor = describe_tensor(VGPU_TENSOR_IM2COL, type, rank, address, interleave,
+                                         swizzle, promotion, fill);
 
     if (rank < 3 || rank > VGPU_TENSOR_RANK) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -68,10 +77,6 @@ CUresult guest_cuTensorMapEncodeIm2col(CUtensorMap *map, CUtensorMapDataType typ
     memcpy(tensor.upper, upper, (rank - 2) * sizeof(*upper));
     tensor.channels = channels;
     tensor.pixels = pixels;
-    tensor.interleave = interleave;
-    tensor.swizzle = swizzle;
-    tensor.promotion = promotion;
-    tensor.fill = fill;
     return call_tensor_map_encode(map->opaque, &tensor);
 }
 
@@ -83,7 +88,8 @@ guest_cuTensorMapEncodeIm2colWide(CUtensorMap *map, CUtensorMapDataType type, cu
                                   CUtensorMapIm2ColWideMode mode, CUtensorMapSwizzle swizzle,
                                   CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill)
 {
-    vgpu_tensor tensor = describe_tensor(VGPU_TENSOR_IM2COL_WIDE, type, rank, address);
+    vgpu_tensor tensor = describe_tensor(VGPU_TENSOR_IM2COL_WIDE, type, rank, address, interleave,
+                                         swizzle, promotion, fill);
 
     if (rank < 3 || rank > VGPU_TENSOR_RANK) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -93,10 +99,6 @@ guest_cuTensorMapEncodeIm2colWide(CUtensorMap *map, CUtensorMapDataType type, cu
     tensor.upper[0] = upper;
     tensor.channels = channels;
     tensor.pixels = pixels;
-    tensor.interleave = interleave;
     tensor.wide_mode = mode;
-    tensor.swizzle = swizzle;
-    tensor.promotion = promotion;
-    tensor.fill = fill;
     return call_tensor_map_encode(map->opaque, &tensor);
 }

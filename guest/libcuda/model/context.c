@@ -112,6 +112,11 @@ struct context *context_find(CUcontext context)
     return found ? known : NULL;
 }
 
+struct context *context_find_or_primary(CUcontext context)
+{
+    return (struct context *)context == &primary_context ? &primary_context : context_find(context);
+}
+
 /* The thread's stack -------------------------------------------------------------------------- */
 
 /*

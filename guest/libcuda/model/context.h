@@ -53,4 +53,10 @@ struct context *context_current(void);
 /* The context that a program means: NULL is the current one. NULL when there is none. */
 struct context *context_find(CUcontext context);
 
+/*
+ * The same, and the primary one in any case: NVIDIA's runtime library makes it current, and keeps
+ * values for it, before it retains it.
+ */
+struct context *context_find_or_primary(CUcontext context);
+
 #endif

@@ -8,7 +8,6 @@
  */
 #include "guest/libcuda/model/user-object.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>

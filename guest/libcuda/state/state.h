@@ -2,9 +2,9 @@
 /*
  * The state of the library in a process.
  *
- * A process has one session, which is opened by cuInit() or when NVIDIA's runtime library asks for
- * the driver's private tables, and so one context on the host. There is one
- * device. An error that loses the context is the process's for good: `lost`.
+ * A process has one session, and so one context on the host. The session is opened by cuInit(), or
+ * when NVIDIA's runtime library asks for the driver's private tables. There is one device. An error
+ * that loses the context is the process's for good: `lost`.
  *
  * The library is built in layers, and each uses only those below it:
  *
