@@ -82,7 +82,8 @@ def count_of(argument):
 
 OBJECTS = {"module": "struct gpu_module", "function": "struct gpu_function",
            "stream": "struct gpu_stream", "event": "struct gpu_event", "graph": "struct graph",
-           "allocation": "struct allocation"}
+           "allocation": "struct allocation", "link": "struct link",
+           "array": "struct array"}
 
 
 def host_type(argument):

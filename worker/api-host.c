@@ -10,6 +10,7 @@
 #include "worker/api-calls.h"
 #include "worker/exec-graph.h"
 #include "worker/ring-session.h"
+#include "worker/uploads.h"
 
 /* Threads that a multiprocessor can have at a time, of every GPU so far. */
 #define MAX_THREADS 2048u
@@ -30,23 +31,47 @@ enum vgpu_gpu_error host_hello(struct api_serve *serve, uint32_t revision, uint3
     return VGPU_GPU_SUCCESS;
 }
 
+/* What a launch that a kernel has made and that waits takes at most: its parameters are 4 KiB. */
+#define LAUNCH_BYTES 8192u
+
+/* Bytes of device memory that a limit stands for; false when they do not fit 64 bits. */
+static bool limit_bytes(const struct gpu *gpu, CUlimit limit, size_t value, uint64_t *bytes)
+{
+    const uint64_t threads = (uint64_t)gpu->info.processors * MAX_THREADS;
+
+    switch (limit) {
+    case CU_LIMIT_STACK_SIZE:
+        return !__builtin_mul_overflow(value, threads, bytes);
+    case CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT:
+        return !__builtin_mul_overflow(value, LAUNCH_BYTES, bytes);
+    default:
+        *bytes = value;
+        return true;
+    }
+}
+
+static bool limit_served(CUlimit limit)
+{
+    return limit == CU_LIMIT_STACK_SIZE || limit == CU_LIMIT_PRINTF_FIFO_SIZE ||
+           limit == CU_LIMIT_MALLOC_HEAP_SIZE || limit == CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT;
+}
+
 /*
- * Limits of the context are device memory: for each thread that the GPU can have at a time, or for
- * what kernels allocate and print. It is the VM's from when the limit is set.
+ * Limits of the context are device memory: for each thread that the GPU can have at a time, for
+ * what kernels allocate and print, and for kernels that they launch. It is the VM's from when the
+ * limit is set.
  */
 enum vgpu_gpu_error host_cuCtxSetLimit(struct api_serve *serve, CUlimit limit, size_t value)
 {
     struct ring_session *s = serve->session;
-    const uint64_t threads = (uint64_t)serve->gpu->info.processors * MAX_THREADS;
-    uint64_t bytes = value, before, more;
+    uint64_t bytes, before, more;
     enum vgpu_gpu_error error;
 
-    static_assert(CU_LIMIT_STACK_SIZE == 0 && CU_LIMIT_MALLOC_HEAP_SIZE == 2, "an index each");
-    if ((unsigned)limit > CU_LIMIT_MALLOC_HEAP_SIZE) {
+    static_assert(CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT < SESSION_LIMITS, "an index each");
+    if (!limit_served(limit)) {
         return CUDA_ERROR_UNSUPPORTED_LIMIT;
     }
-    if ((limit == CU_LIMIT_STACK_SIZE && __builtin_mul_overflow(value, threads, &bytes)) ||
-        bytes > serve->gpu->info.memory_total) {
+    if (!limit_bytes(serve->gpu, limit, value, &bytes) || bytes > serve->gpu->info.memory_total) {
         return VGPU_GPU_INVALID_VALUE;
     }
     before = s->memory.limit_bytes[limit];
@@ -102,8 +127,7 @@ enum vgpu_gpu_error host_upload_write(struct api_serve *serve, size_t offset, CU
     return VGPU_GPU_SUCCESS;
 }
 
-/* An upload serves one module or graph: what takes it has it for good, also when that fails. */
-static struct upload take_upload(struct ring_session *s)
+struct upload upload_take(struct ring_session *s)
 {
     const struct upload upload = s->upload;
 
@@ -111,7 +135,7 @@ static struct upload take_upload(struct ring_session *s)
     return upload;
 }
 
-/* Options whose value is a number; all others are pointers, or unknown. */
+/* Whether its value is a number; all others are pointers, or unknown. */
 static bool option_is_plain(CUjit_option option)
 {
     switch (option) {
@@ -135,6 +159,16 @@ static bool option_is_plain(CUjit_option option)
     }
 }
 
+bool options_are_plain(const CUjit_option *options, unsigned count)
+{
+    bool plain = true;
+
+    for (unsigned i = 0; plain && i < count; i++) {
+        plain = option_is_plain(options[i]);
+    }
+    return plain;
+}
+
 enum vgpu_gpu_error host_image_load(struct api_serve *serve, uint64_t *module, CUresult *result,
                                     float *wall_time, uint32_t *info_used, uint32_t *error_used,
                                     char *info_log, char *error_log, unsigned info_bytes,
@@ -151,13 +185,10 @@ enum vgpu_gpu_error host_image_load(struct api_serve *serve, uint64_t *module, C
         .info_bytes = info_bytes,
         .error_bytes = error_bytes,
     };
-    const struct upload upload = take_upload(s);
+    const struct upload upload = upload_take(s);
+    const bool plain = options_are_plain(options, count);
     struct gpu_module *made = NULL;
-    bool plain = true;
 
-    for (unsigned i = 0; plain && i < count; i++) {
-        plain = option_is_plain(options[i]);
-    }
     if (!upload.bytes || !plain) {
         free(upload.bytes);
         return plain ? VGPU_GPU_INVALID_VALUE : VGPU_GPU_NOT_SUPPORTED;
@@ -189,7 +220,7 @@ enum vgpu_gpu_error host_graph_make(struct api_serve *serve, uint64_t *graph, un
 {
     struct ring_session *s = serve->session;
     const struct graph_needs needs = graph_needs(s);
-    const struct upload upload = take_upload(s);
+    const struct upload upload = upload_take(s);
     struct graph *made = NULL;
     enum vgpu_gpu_error error;
 
@@ -209,7 +240,7 @@ enum vgpu_gpu_error host_graph_make(struct api_serve *serve, uint64_t *graph, un
 enum vgpu_gpu_error host_graph_update(struct api_serve *serve, struct graph *graph, unsigned nodes)
 {
     const struct graph_needs needs = graph_needs(serve->session);
-    const struct upload upload = take_upload(serve->session);
+    const struct upload upload = upload_take(serve->session);
     const enum vgpu_gpu_error error = graph_update(&needs, graph, upload.bytes, upload.size, nodes);
 
     if (error != VGPU_GPU_SUCCESS) {

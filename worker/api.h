@@ -14,13 +14,16 @@
 #include <stdint.h>
 
 #include "api/cuda-types.h"
+#include "protocol/vgpu-array.h"
 #include "protocol/vgpu-queue.h"
 #include "protocol/vgpu-tensor.h"
 #include "worker/handles.h"
 
 struct allocation;
+struct array;
 struct gpu;
 struct graph;
+struct link;
 struct gpu_calls;
 struct gpu_stream;
 struct ring_session;

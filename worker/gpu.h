@@ -17,16 +17,19 @@
 #include <stdint.h>
 
 #include "api/cuda-types.h"
+#include "protocol/vgpu-array.h"
 #include "protocol/vgpu-graph.h"
 #include "protocol/vgpu-queue.h"
 #include "worker/backend.h"
 
+struct gpu_array;
 struct gpu_calls;
 struct gpu_stream;
 struct gpu_event;
 struct gpu_module;
 struct gpu_function;
 struct gpu_graph;
+struct gpu_link;
 
 /* The session's part of the arena; mapped at `address`. */
 struct gpu_arena {
@@ -71,6 +74,20 @@ struct gpu_fill_rows {
     uint64_t address, pitch;
     uint64_t width, rows;    /* in elements */
     uint32_t value, element; /* bytes of an element: 1, 2 or 4 */
+};
+
+/* A side of a copy from or to an array: the array, or memory, which is in the arena or not. */
+struct gpu_array_side {
+    struct gpu_array *array; /* not a mipmapped one; NULL: memory */
+    uint64_t x, y, z;        /* in the array: bytes, rows, slices */
+    bool host;
+    uint64_t address, pitch;
+};
+
+/* Rows of one slice; one side at least is an array. */
+struct gpu_array_copy {
+    struct gpu_array_side to, from;
+    uint64_t width, rows; /* bytes; not 0 */
 };
 
 /* A node of a graph: its numbers and what it points to are checked. */
@@ -163,6 +180,36 @@ struct gpu_ops {
     enum vgpu_gpu_error (*graph_launch)(struct gpu *gpu, struct gpu_graph *graph,
                                         struct gpu_stream *stream);
     void (*graph_destroy)(struct gpu *gpu, struct gpu_graph *graph);
+
+    /*
+     * Arrays. Textures and surfaces are the driver's own numbers; both functions are NULL in a
+     * backend that has none. A shape's levels are at most those of its largest extent.
+     */
+    enum vgpu_gpu_error (*array_create)(struct gpu *gpu, const vgpu_array_shape *shape,
+                                        struct gpu_array **array);
+    /* Best called when nothing runs. A level goes without its array's memory. */
+    void (*array_destroy)(struct gpu *gpu, struct gpu_array *array);
+    enum vgpu_gpu_error (*array_level)(struct gpu *gpu, struct gpu_array *array, unsigned number,
+                                       struct gpu_array **level);
+    enum vgpu_gpu_error (*array_copy)(struct gpu *gpu, const struct gpu_array_copy *copy,
+                                      struct gpu_stream *stream);
+    enum vgpu_gpu_error (*texture_create)(struct gpu *gpu, const vgpu_texture *described,
+                                          const struct gpu_array *array, uint64_t *texture);
+    enum vgpu_gpu_error (*texture_destroy)(struct gpu *gpu, uint64_t texture, uint32_t form);
+
+    /*
+     * The linker; all NULL in a backend that has none. Each but the last fills in what `compile`
+     * has for results, also when it fails; link_create() keeps nothing of it. The image is the
+     * link's, until that is destroyed.
+     */
+    enum vgpu_gpu_error (*link_create)(struct gpu *gpu, const struct gpu_compile *compile,
+                                       struct gpu_link **link);
+    enum vgpu_gpu_error (*link_add)(struct gpu *gpu, struct gpu_link *link, CUjitInputType type,
+                                    const void *data, uint64_t bytes, const char *name,
+                                    struct gpu_compile *compile);
+    enum vgpu_gpu_error (*link_complete)(struct gpu *gpu, struct gpu_link *link, const void **image,
+                                         uint64_t *bytes, struct gpu_compile *compile);
+    void (*link_destroy)(struct gpu *gpu, struct gpu_link *link);
 
     /* One of those that host_cuCtxSetLimit() lets through. */
     enum vgpu_gpu_error (*set_limit)(struct gpu *gpu, CUlimit limit, uint64_t value);

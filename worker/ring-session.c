@@ -18,6 +18,8 @@
 #include "common/shared.h"
 #include "worker/estimate.h"
 #include "worker/order.h"
+#include "worker/session-arrays.h"
+#include "worker/session-links.h"
 
 /* Commands taken before what is pending is looked at again. */
 #define BATCH 64u
@@ -396,6 +398,8 @@ void ring_session_release(struct ring_session *s)
     while ((graph = handles_next(&s->handles, HANDLE_GRAPH, &position)) != NULL) {
         graph_free(&needs, graph);
     }
+    array_release_all(s);
+    link_release_all(s);
     memory_release_all(s);
     free(s->upload.bytes);
     flight_release(&s->flight);

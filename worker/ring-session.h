@@ -37,6 +37,7 @@
 #include "worker/pending.h"
 #include "worker/predict.h"
 #include "worker/ring.h"
+#include "worker/session-arrays.h"
 #include "worker/session-memory.h"
 #include "worker/streams.h"
 #include "worker/turns.h"
@@ -89,6 +90,8 @@ struct ring_session {
     struct session_memory memory; /* do-memory.c and api-memory.c */
     struct upload upload;         /* api-host.c */
     struct graph_sum graphs;      /* exec-graph.c */
+    struct textures textures;     /* api-array.c */
+    unsigned links;               /* api-link.c: states of the linker */
     bool faulted;                 /* ring-session.c: the GPU's context is lost, which is counted */
 };
 

@@ -14,6 +14,9 @@
 struct ring_session;
 struct mapping;
 
+/* Limits of the context have numbers below this. */
+#define SESSION_LIMITS 5u
+
 struct session_memory {
     struct ledger ledger;
     struct mapping *mappings; /* `mapping_count` of them */
@@ -23,7 +26,7 @@ struct session_memory {
         uint64_t *address; /* `count` of them, with room for `room` */
         size_t count, room;
     } dropped;
-    uint64_t limit_bytes[3]; /* that limits of the context account for, by CUlimit */
+    uint64_t limit_bytes[SESSION_LIMITS]; /* that limits of the context account for, by CUlimit */
 };
 
 /* Frees what the guest has dropped (memory_drop of api/), if nothing is on the GPU. */

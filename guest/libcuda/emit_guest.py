@@ -11,6 +11,7 @@ from spec import DEFAULT_STREAM, base_name
 OBJECTS = {
     "CUfunction": ("function_find({0})", "struct function", "INVALID_HANDLE"),
     "CUkernel": ("function_find((CUfunction){0})", "struct function", "INVALID_HANDLE"),
+    "CUarray": ("array_find({0})", "struct array", "INVALID_HANDLE"),
     "CUmodule": ("module_find({0})", "struct module", "INVALID_HANDLE"),
     "CUlibrary": ("module_find((CUmodule){0})", "struct module", "INVALID_HANDLE"),
     "CUgraph": ("graph_find({0})", "struct graph", "INVALID_VALUE"),
@@ -43,7 +44,7 @@ def wire_header(spec):
             "#ifndef VGPU_GUEST_LIBCUDA_WIRE_WIRE_CALLS_H\n"
             "#define VGPU_GUEST_LIBCUDA_WIRE_WIRE_CALLS_H\n\n"
             '#include <stdint.h>\n\n#include "api/cuda-types.h"\n'
-            '#include "protocol/vgpu-tensor.h"\n\n'
+            '#include "protocol/vgpu-array.h"\n#include "protocol/vgpu-tensor.h"\n\n'
             f"#define API_REVISION {max((c.since for c in spec.wired()), default=1)}u\n\n"
             f"{wired}\n#endif\n")
 
@@ -301,8 +302,9 @@ def wire_source(spec):
 
 # What lines of entries in C may use.
 USED = ("calls/families.h", "calls/guest-calls.h", "exports/proc.h", "model/context.h",
-        "model/device.h", "model/exec.h", "model/graph.h", "model/image.h", "model/mempool.h",
-        "model/module.h", "model/stream.h", "model/user-object.h", "model/work.h", "state/state.h",
+        "model/array.h", "model/box.h", "model/device.h", "model/exec.h", "model/graph.h",
+        "model/image.h", "model/link.h", "model/mempool.h", "model/module.h", "model/stream.h",
+        "model/texture.h", "model/user-object.h", "model/work.h", "state/state.h",
         "wire/wire-calls.h")
 
 

@@ -13,7 +13,9 @@ from emit_host import host_parameters, members  # noqa: E402
 from spec import base_name  # noqa: E402
 
 TYPES = os.path.join(HERE, "../../api/cuda-types.h")
-OWN = ("CUallocation", "vgpu_copy_box", "vgpu_tensor")  # types that CUDA does not have
+# Types that CUDA does not have.
+OWN = ("CUallocation", "vgpu_copy_box", "vgpu_tensor", "vgpu_array_shape", "vgpu_array_copy",
+       "vgpu_texture")
 
 
 def header_check(spec):

@@ -66,8 +66,8 @@ MISTAKES = (
     ("plain CUother many", 1, "'many' is no number"),
     ("plain CUother -1", 1, "'-1' is no number"),
     ("plain CUother \N{SUPERSCRIPT TWO}", 1, "'\N{SUPERSCRIPT TWO}' is no number"),
-    ("handle CUarray array 5", 1, "'array' is none of module, function, stream, event, "
-     "graph, allocation"),
+    ("handle CUcake cake 5", 1, "'cake' is none of module, function, stream, event, "
+     "graph, allocation, link, array"),
     ("handle CUevent event", 1, "wanted: NAME KIND NUMBER"),
     ("handle CUevent event 0", 1, "kinds of handles have the numbers 1 to 255"),
     ("handle CUevent event 256", 1, "kinds of handles have the numbers 1 to 255"),

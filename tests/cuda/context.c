@@ -160,6 +160,8 @@ static void test_no_such_limit(void)
 
     ONE_OF(cuCtxGetLimit(&value, (CUlimit)0x7f), CUDA_ERROR_UNSUPPORTED_LIMIT,
            CUDA_ERROR_INVALID_VALUE);
+    ONE_OF(cuCtxSetLimit(CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT, 4096), CUDA_SUCCESS,
+           CUDA_ERROR_UNSUPPORTED_LIMIT);
     ONE_OF(cuCtxSetLimit((CUlimit)0x7f, 1), CUDA_ERROR_UNSUPPORTED_LIMIT, CUDA_ERROR_INVALID_VALUE);
 }
 

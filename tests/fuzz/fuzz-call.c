@@ -33,7 +33,7 @@
 #define MEMORY (UINT64_C(16) << 20) /* bytes of device memory */
 #define QUOTA (MEMORY / 2)
 #define KEPT 4u  /* results of each kind that are remembered */
-#define KINDS 7u /* of handles, and memory */
+#define KINDS 9u /* of handles, and memory */
 #define WAITS 20 /* steps that a command gets before the next is posted */
 #define WORDS 48u
 #define FILLING 0xa5
@@ -147,7 +147,7 @@ static uint64_t known(struct input *in, unsigned kind)
 /* The kinds that tests/fuzz/make-call-seeds knows. */
 static uint64_t argument(struct input *in)
 {
-    const uint8_t choice = byte(in) % 21;
+    const uint8_t choice = byte(in) % 23;
     uint64_t value;
 
     switch (choice) {
@@ -189,6 +189,10 @@ static uint64_t argument(struct input *in)
         return sizeof(graph_image);
     case 20:
         return GRAPH_NODES;
+    case 21:
+        return known(in, HANDLE_LINK);
+    case 22:
+        return known(in, HANDLE_ARRAY);
     default:
         return 0;
     }

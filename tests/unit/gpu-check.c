@@ -276,6 +276,26 @@ static enum vgpu_gpu_error check_copy_rows(struct gpu *gpu, const struct gpu_row
     return leave_check(check.ops->copy_rows(gpu, rows, stream));
 }
 
+static void require_array_side(const struct gpu_array_side *side, const struct gpu_array_copy *copy)
+{
+    const uint64_t extent = rows_extent(copy->width, side->pitch, copy->rows);
+
+    REQUIRE(side->array || extent != UINT64_MAX);
+    REQUIRE(side->array || !side->host || in_arena(side->address, extent));
+}
+
+static enum vgpu_gpu_error check_array_copy(struct gpu *gpu, const struct gpu_array_copy *copy,
+                                            struct gpu_stream *stream)
+{
+    enter_check(gpu);
+    require_stream(stream);
+    REQUIRE(copy->to.array || copy->from.array);
+    REQUIRE(copy->width > 0 && copy->rows > 0);
+    require_array_side(&copy->to, copy);
+    require_array_side(&copy->from, copy);
+    return leave_check(check.ops->array_copy(gpu, copy, stream));
+}
+
 static enum vgpu_gpu_error check_fill_rows(struct gpu *gpu, const struct gpu_fill_rows *rows,
                                            struct gpu_stream *stream)
 {
@@ -661,7 +681,7 @@ struct gpu *gpu_check(struct gpu *gpu)
     check.ops = ops;
     check.lost = gpu->lost;
     /* What is added to the table and not here would be NULL: the number tells. */
-    static_assert(sizeof(struct gpu_ops) == 40 * sizeof(void *), "an operation is not checked");
+    static_assert(sizeof(struct gpu_ops) == 50 * sizeof(void *), "an operation is not checked");
     check.checks = (struct gpu_ops){
         .mem_info = check_mem_info,
         .mem_alloc = check_mem_alloc,
@@ -672,6 +692,16 @@ struct gpu *gpu_check(struct gpu *gpu)
         .memory_release = ops->memory_release,
         .memory_map = ops->memory_map,
         .memory_unmap = ops->memory_unmap,
+        .array_create = ops->array_create,
+        .array_destroy = ops->array_destroy,
+        .array_level = ops->array_level,
+        .array_copy = check_array_copy,
+        .texture_create = ops->texture_create,
+        .texture_destroy = ops->texture_destroy,
+        .link_create = ops->link_create,
+        .link_add = ops->link_add,
+        .link_complete = ops->link_complete,
+        .link_destroy = ops->link_destroy,
         .copy = check_copy,
         .fill = check_fill,
         .copy_rows = check_copy_rows,

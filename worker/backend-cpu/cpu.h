@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the two files share that compute for a session where there is no GPU. */
+/* What the files share that compute for a session where there is no GPU. */
 #ifndef VGPU_WORKER_BACKEND_CPU_CPU_H
 #define VGPU_WORKER_BACKEND_CPU_CPU_H
 
@@ -35,5 +35,14 @@ struct cpu_word {
 /* Has the stream wait for a word, or write it. */
 enum vgpu_gpu_error cpu_word(struct gpu *gpu, const struct cpu_word *word,
                              struct gpu_stream *stream);
+
+/* array.c */
+enum vgpu_gpu_error cpu_array_create(struct gpu *gpu, const vgpu_array_shape *shape,
+                                     struct gpu_array **array);
+void cpu_array_destroy(struct gpu *gpu, struct gpu_array *array);
+enum vgpu_gpu_error cpu_array_level(struct gpu *gpu, struct gpu_array *array, unsigned number,
+                                    struct gpu_array **level);
+enum vgpu_gpu_error cpu_array_copy(struct gpu *gpu, const struct gpu_array_copy *copy,
+                                   struct gpu_stream *stream);
 
 #endif

@@ -754,6 +754,9 @@ size_t cpu_limits[] = {
 
 static enum vgpu_gpu_error cpu_set_limit(struct gpu *gpu, CUlimit limit, uint64_t value)
 {
+    if ((unsigned)limit > CU_LIMIT_MALLOC_HEAP_SIZE) {
+        return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    }
     cpu_limits[limit] = value;
     return gpu->lost;
 }
@@ -996,6 +999,10 @@ static const struct gpu_ops cpu_ops = {
     .fill = cpu_fill,
     .copy_rows = cpu_copy_rows,
     .fill_rows = cpu_fill_rows,
+    .array_create = cpu_array_create,
+    .array_destroy = cpu_array_destroy,
+    .array_level = cpu_array_level,
+    .array_copy = cpu_array_copy,
     .module_load = cpu_module_load,
     .module_builtin = cpu_module_builtin,
     .module_unload = cpu_module_unload,

@@ -130,6 +130,8 @@
     X(ModuleGetFunctionCount, "cuModuleGetFunctionCount", (unsigned *count, CUmodule module))      \
     X(ModuleEnumerateFunctions, "cuModuleEnumerateFunctions",                                      \
       (CUfunction * functions, unsigned count, CUmodule module))                                   \
+    X(DeviceGetTexture1DLinearMaxWidth, "cuDeviceGetTexture1DLinearMaxWidth",                      \
+      (size_t * elements, CUarray_format format, unsigned channels, CUdevice device))              \
     X(FuncGetName, "cuFuncGetName", (const char **name, CUfunction function))
 
 /*
@@ -185,6 +187,35 @@ struct mem_op_node {
     X(GraphExecDestroy, "cuGraphExecDestroy", (CUgraphExec exec))                                  \
     X(GraphLaunch, "cuGraphLaunch", (CUgraphExec exec, CUstream stream))
 
+/* Arrays, textures, surfaces. */
+#define CUDA_ARRAY_CALLS(X)                                                                        \
+    X(Array3DCreate, "cuArray3DCreate_v2",                                                         \
+      (CUarray * array, const CUDA_ARRAY3D_DESCRIPTOR *shape))                                     \
+    X(ArrayDestroy, "cuArrayDestroy", (CUarray array))                                             \
+    X(MipmappedArrayCreate, "cuMipmappedArrayCreate",                                              \
+      (CUmipmappedArray * array, const CUDA_ARRAY3D_DESCRIPTOR *shape, unsigned levels))           \
+    X(MipmappedArrayDestroy, "cuMipmappedArrayDestroy", (CUmipmappedArray array))                  \
+    X(MipmappedArrayGetLevel, "cuMipmappedArrayGetLevel",                                          \
+      (CUarray * level, CUmipmappedArray array, unsigned number))                                  \
+    X(Memcpy3DAsync, "cuMemcpy3DAsync_v2", (const CUDA_MEMCPY3D *copy, CUstream stream))           \
+    X(TexObjectCreate, "cuTexObjectCreate",                                                        \
+      (CUtexObject * texture, const CUDA_RESOURCE_DESC *resource,                                  \
+       const CUDA_TEXTURE_DESC *sampling, const CUDA_RESOURCE_VIEW_DESC *view))                    \
+    X(TexObjectDestroy, "cuTexObjectDestroy", (CUtexObject texture))                               \
+    X(SurfObjectCreate, "cuSurfObjectCreate",                                                      \
+      (CUsurfObject * surface, const CUDA_RESOURCE_DESC *resource))                                \
+    X(SurfObjectDestroy, "cuSurfObjectDestroy", (CUsurfObject surface))
+
+/* The linker. */
+#define CUDA_LINKER_CALLS(X)                                                                       \
+    X(LinkCreate, "cuLinkCreate_v2",                                                               \
+      (unsigned count, CUjit_option *options, void **values, CUlinkState *state))                  \
+    X(LinkAddData, "cuLinkAddData_v2",                                                             \
+      (CUlinkState state, CUjitInputType type, void *data, size_t bytes, const char *name,         \
+       unsigned count, CUjit_option *options, void **values))                                      \
+    X(LinkComplete, "cuLinkComplete", (CUlinkState state, void **image, size_t *bytes))            \
+    X(LinkDestroy, "cuLinkDestroy", (CUlinkState state))
+
 /* Addresses and memory apart from each other. */
 #define CUDA_MAPPING_CALLS(X)                                                                      \
     X(MemAddressReserve, "cuMemAddressReserve",                                                    \
@@ -211,6 +242,8 @@ enum cuda_group {
     CUDA_NEWER,  /* each is asked for before it is used */
     CUDA_GRAPHS,
     CUDA_MAPPING,
+    CUDA_LINKER,
+    CUDA_ARRAYS,
     CUDA_FORWARDED, /* what is handed on for guests; each is asked for before it is used */
     CUDA_GROUPS,
 };
@@ -221,6 +254,8 @@ enum cuda_group {
     G(CUDA_NEWER, CUDA_NEWER_CALLS)                                                                \
     G(CUDA_GRAPHS, CUDA_GRAPH_CALLS)                                                               \
     G(CUDA_MAPPING, CUDA_MAPPING_CALLS)                                                            \
+    G(CUDA_LINKER, CUDA_LINKER_CALLS)                                                              \
+    G(CUDA_ARRAYS, CUDA_ARRAY_CALLS)                                                               \
     G(CUDA_FORWARDED, CUDA_FORWARDED_CALLS)
 
 /* The driver's functions; NULL: it lacks one. */

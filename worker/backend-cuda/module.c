@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "worker/api-calls.h"
 #include "worker/backend-cuda/cuda-driver.h"
+#include "worker/backend-cuda/driver-options.h"
 #include "worker/backend-cuda/raw.h"
 #include "worker/gpu.h"
 #include "worker/module-image.h"
@@ -30,75 +31,15 @@ struct gpu_function {
 
 /* Modules ------------------------------------------------------------------------------------- */
 
-/* The most options that a compilation may have, and those that are added here. */
-#define OPTIONS_MAX 32u
-#define OPTIONS_OWN 5u
-
-/* Options as the driver wants them. */
-struct options {
-    CUjit_option option[OPTIONS_MAX + OPTIONS_OWN];
-    void *value[OPTIONS_MAX + OPTIONS_OWN];
-    unsigned count;
-};
-
-/*
- * There is room: compile_image() has compared the number. Values are numbers as well as pointers,
- * as the driver wants them.
- */
-static void add_option(struct options *options, CUjit_option option, uint64_t value)
-{
-    options->option[options->count] = option;
-    options->value[options->count++] = (void *)(uintptr_t)value;
-}
-
-/* Adds a log; returns where the driver will say how much of it there is, ~0 without one. */
-static unsigned add_log(struct options *options, CUjit_option buffer, CUjit_option size, char *log,
-                        uint32_t bytes)
-{
-    if (bytes == 0) {
-        return ~0u;
-    }
-    add_option(options, buffer, (uint64_t)(uintptr_t)log);
-    add_option(options, size, bytes);
-    return options->count - 1;
-}
-
-static uint32_t value_of(const struct options *options, unsigned index)
-{
-    return index == ~0u ? 0 : (uint32_t)(uintptr_t)options->value[index];
-}
-
-/*
- * The guest's options have numbers for values alone, which host_image_load() has seen to. Options
- * that are pointers are added here, to the worker's own memory.
- */
 static CUresult compile_image(CUmodule *module, const void *image, struct gpu_compile *compile)
 {
-    struct options options = {.count = 0};
-    unsigned info, errors;
-    CUresult error;
-    uint32_t time;
+    struct jit_options options;
+    CUresult error = jit_options_make(compile, &options);
 
-    if (compile->count > OPTIONS_MAX) {
-        return CUDA_ERROR_INVALID_VALUE;
+    if (error == CUDA_SUCCESS) {
+        error = cu.ModuleLoadDataEx(module, image, options.count, options.option, options.value);
+        jit_options_read(&options, compile);
     }
-    add_option(&options, CU_JIT_WALL_TIME, 0);
-    info = add_log(&options, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES,
-                   compile->info_log, compile->info_bytes);
-    errors = add_log(&options, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
-                     compile->error_log, compile->error_bytes);
-    for (uint32_t i = 0; i < compile->count; i++) {
-        add_option(&options, compile->options[i], compile->values[i]);
-    }
-    error = cu.ModuleLoadDataEx(module, image, options.count, options.option, options.value);
-    /*
-     * The driver leaves in the values how much of each log it has used, and in the first one a
-     * float, in the lower half of what was a pointer's place.
-     */
-    time = value_of(&options, 0);
-    memcpy(&compile->wall_time, &time, sizeof(time));
-    compile->info_used = value_of(&options, info);
-    compile->error_used = value_of(&options, errors);
     return error;
 }
 

@@ -3,8 +3,8 @@
  * What a ring session computes on where there is a GPU: the device's primary context in a process
  * of the session's own, through CUDA's driver API.
  *
- * What it can do is in the other files of this folder: stream.c, transfer.c, module.c, graph.c and
- * mapping.c. Here is the table of it, and how it begins.
+ * What it can do is in the other files of this folder: stream.c, transfer.c, module.c, link.c,
+ * array.c, graph.c and mapping.c. Here is the table of it, and how it begins.
  *
  * Errors of the driver go to the guest as they are. After those that lose the context, every call
  * returns them again: that is the driver's doing.
@@ -63,6 +63,16 @@ static const struct gpu_ops cuda_ops = {
     .graph_update = cuda_graph_update,
     .graph_launch = cuda_graph_launch,
     .graph_destroy = cuda_graph_destroy,
+    .array_create = cuda_array_create,
+    .array_destroy = cuda_array_destroy,
+    .array_level = cuda_array_level,
+    .array_copy = cuda_array_copy,
+    .texture_create = cuda_texture_create,
+    .texture_destroy = cuda_texture_destroy,
+    .link_create = cuda_link_create,
+    .link_add = cuda_link_add,
+    .link_complete = cuda_link_complete,
+    .link_destroy = cuda_link_destroy,
     .set_limit = cuda_set_limit,
     .stream_create = cuda_stream_create,
     .stream_destroy = cuda_stream_destroy,

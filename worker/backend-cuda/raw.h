@@ -73,6 +73,28 @@ enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
 uint32_t cuda_launch_part(struct gpu *gpu, struct gpu_function *function,
                           const struct vgpu_cmd_launch *shape);
 
+/* array.c */
+enum vgpu_gpu_error cuda_array_create(struct gpu *gpu, const vgpu_array_shape *shape,
+                                      struct gpu_array **array);
+void cuda_array_destroy(struct gpu *gpu, struct gpu_array *array);
+enum vgpu_gpu_error cuda_array_level(struct gpu *gpu, struct gpu_array *array, unsigned number,
+                                     struct gpu_array **level);
+enum vgpu_gpu_error cuda_array_copy(struct gpu *gpu, const struct gpu_array_copy *copy,
+                                    struct gpu_stream *stream);
+enum vgpu_gpu_error cuda_texture_create(struct gpu *gpu, const vgpu_texture *described,
+                                        const struct gpu_array *array, uint64_t *texture);
+enum vgpu_gpu_error cuda_texture_destroy(struct gpu *gpu, uint64_t texture, uint32_t form);
+
+/* link.c */
+enum vgpu_gpu_error cuda_link_create(struct gpu *gpu, const struct gpu_compile *compile,
+                                     struct gpu_link **link);
+enum vgpu_gpu_error cuda_link_add(struct gpu *gpu, struct gpu_link *link, CUjitInputType type,
+                                  const void *data, uint64_t bytes, const char *name,
+                                  struct gpu_compile *compile);
+enum vgpu_gpu_error cuda_link_complete(struct gpu *gpu, struct gpu_link *link, const void **image,
+                                       uint64_t *bytes, struct gpu_compile *compile);
+void cuda_link_destroy(struct gpu *gpu, struct gpu_link *link);
+
 /* graph.c */
 enum vgpu_gpu_error cuda_graph_make(struct gpu *gpu, const struct gpu_graph_node *nodes,
                                     uint32_t count, struct gpu_graph **graph);

@@ -13,16 +13,19 @@
 #include <stdlib.h>
 
 #include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/array.h"
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/model/context.h"
 #include "guest/libcuda/model/device.h"
 #include "guest/libcuda/model/event.h"
 #include "guest/libcuda/model/exec.h"
+#include "guest/libcuda/model/link.h"
 #include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/model/mempool.h"
 #include "guest/libcuda/model/module.h"
 #include "guest/libcuda/model/storage.h"
 #include "guest/libcuda/model/stream.h"
+#include "guest/libcuda/model/texture.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/session.h"
 
@@ -75,9 +78,12 @@ static void context_release(const struct context *context)
     struct memory area;
 
     vgpu_session_sync(cuda.session);
+    link_release(context);
     exec_release(context);
     stream_release(context);
     module_release(context);
+    texture_release(context);
+    array_release(context);
     while (memory_take(context, &area)) {
         free_area(&area);
     }

@@ -13,6 +13,7 @@
 
 #include "guest/libcuda/calls/families.h"
 #include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/model/array.h"
 #include "guest/libcuda/model/box.h"
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/model/context.h"
@@ -21,6 +22,7 @@
 #include "guest/libcuda/model/work.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/pinned.h"
+#include "guest/libcuda/wire/wire-calls.h"
 #include "guest/libvgpu/ring-calls.h"
 
 /*
@@ -168,7 +170,39 @@ CUresult captured_between(CUdeviceptr to, CUcontext to_context, CUdeviceptr from
 
 /* Rows ---------------------------------------------------------------------------------------- */
 
-/* One command for all rows. The host's side lies in the arena, as a whole. */
+static struct vgpu_array_side array_side(const struct side *side)
+{
+    if (side->array) {
+        return (struct vgpu_array_side){
+            .kind = VGPU_ARRAY_SIDE_ARRAY,
+            .array = side->array->object.handle,
+            .x = side->at[0],
+            .y = side->at[1],
+            .z = side->at[2],
+        };
+    }
+    return (struct vgpu_array_side){
+        .kind = side->host ? VGPU_ARRAY_SIDE_ARENA : VGPU_ARRAY_SIDE_DEVICE,
+        .address = side->address,
+        .pitch = side->pitch,
+        .rows = side->rows,
+    };
+}
+
+static CUresult post_array(const struct box *box, uint64_t stream)
+{
+    const struct vgpu_array_copy copy = {
+        .to = array_side(&box->to),
+        .from = array_side(&box->from),
+        .width = box->width,
+        .height = box->height,
+        .depth = box->depth,
+    };
+
+    return call_array_copy(&copy, stream, box->width * box->height * box->depth);
+}
+
+/* One command for all rows. The host's side, where there is one, lies in the arena as a whole. */
 static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, uint64_t stream)
 {
     const struct vgpu_cmd_copy body = {
@@ -188,6 +222,9 @@ static CUresult post_rows(const struct box *box, enum vgpu_copy_kind kind, uint6
         .depth = box->depth,
     };
 
+    if (has_array(box)) {
+        return post_array(box, stream);
+    }
     return result_of(ring_copy(cuda.session, &body, &rest, sizeof(rest)));
 }
 
@@ -231,14 +268,14 @@ static CUresult long_rows(const struct box *box, uint64_t stream)
 static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row, uint64_t rows,
                             uint8_t *pack, uint64_t stream)
 {
-    const struct side packed = {true, (uint64_t)(uintptr_t)pack, box->width, rows};
+    const struct side packed = {
+        .host = true, .address = (uint64_t)(uintptr_t)pack, .pitch = box->width, .rows = rows};
     struct box part = {.width = box->width, .height = rows, .depth = 1};
     CUresult r;
 
     if (box->to.host) {
         part.to = packed;
-        part.from = (struct side){false, row_address(&box->from, slice, row), box->from.pitch,
-                                  rows};
+        part.from = side_from(&box->from, slice, row);
         r = post_rows(&part, VGPU_COPY_FROM_DEVICE, stream);
     } else {
         for (uint64_t i = 0; i < rows; i++) {
@@ -246,7 +283,7 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
                    (const void *)(uintptr_t)row_address(&box->from, slice, row + i), box->width);
         }
         part.from = packed;
-        part.to = (struct side){false, row_address(&box->to, slice, row), box->to.pitch, rows};
+        part.to = side_from(&box->to, slice, row);
         r = post_rows(&part, VGPU_COPY_TO_DEVICE, stream);
     }
     if (r == CUDA_SUCCESS) {
@@ -260,17 +297,19 @@ static CUresult packed_rows(const struct box *box, uint64_t slice, uint64_t row,
 }
 
 /*
- * `most` is at least 16, as rows are shorter than 64 KiB, so there is always some progress. Without
- * room in the arena rows go one by one: slower, but done.
+ * At least a row at a time: those of arrays may be longer than the rest goes by. Without room in
+ * the arena rows of memory go one by one, slower, but done.
  */
 static CUresult short_rows(const struct box *box, uint64_t stream)
 {
-    const uint64_t all = box->height * box->width, most = PACK_BYTES / box->width;
+    const uint64_t all = box->height * box->width;
+    const uint64_t room = box->width > PACK_BYTES ? box->width : PACK_BYTES;
+    const uint64_t most = room / box->width;
     CUresult r = CUDA_SUCCESS;
-    void *pack = memory_pinned(all < PACK_BYTES ? all : PACK_BYTES);
+    void *pack = memory_pinned(all < room ? all : room);
 
     if (!pack) {
-        return long_rows(box, stream);
+        return has_array(box) ? CUDA_ERROR_OUT_OF_MEMORY : long_rows(box, stream);
     }
     for (uint64_t slice = 0; r == CUDA_SUCCESS && slice < box->depth; slice++) {
         for (uint64_t row = 0; r == CUDA_SUCCESS && row < box->height; row += most) {
@@ -298,7 +337,8 @@ static CUresult copy_box(const struct box *box, uint64_t stream)
     if (is_pinned(box, box->to.host ? &box->to : &box->from)) {
         return post_rows(box, box->to.host ? VGPU_COPY_FROM_DEVICE : VGPU_COPY_TO_DEVICE, stream);
     }
-    return box->width < ROW_MAX ? short_rows(box, stream) : long_rows(box, stream);
+    return box->width < ROW_MAX || has_array(box) ? short_rows(box, stream)
+                                                  : long_rows(box, stream);
 }
 
 CUresult copy_rows(CUDA_MEMCPY3D copy, uint64_t stream)

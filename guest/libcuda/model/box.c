@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/libcuda/model/array.h"
 #include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/session.h"
@@ -19,6 +20,19 @@
 uint64_t row_address(const struct side *side, uint64_t slice, uint64_t row)
 {
     return side->address + (slice * side->rows + row) * side->pitch;
+}
+
+struct side side_from(const struct side *side, uint64_t slice, uint64_t row)
+{
+    struct side part = *side;
+
+    if (side->array) {
+        part.at[1] += row;
+        part.at[2] += slice;
+    } else {
+        part.address = row_address(side, slice, row);
+    }
+    return part;
 }
 
 /*
@@ -46,8 +60,12 @@ bool is_pinned(const struct box *box, const struct side *side)
  */
 static CUresult check_side(const struct box *box, struct side *side)
 {
+    const uint64_t extent[] = {box->width, box->height, box->depth};
     uint64_t rows, bytes;
 
+    if (side->array) {
+        return array_holds(side->array, side->at, extent) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    }
     if (side->pitch == 0) {
         side->pitch = box->width;
     }
@@ -72,6 +90,7 @@ struct place {
     CUmemorytype type;
     const void *host;
     CUdeviceptr device;
+    CUarray array;
     uint64_t x, y, z, pitch, rows;
 };
 
@@ -95,7 +114,11 @@ static CUresult make_side(const struct place *place, struct side *side)
         side->host = !memory_is_device(base);
         break;
     case CU_MEMORYTYPE_ARRAY:
-        return REFUSE("a copy from or to an array");
+        side->array = array_find(place->array);
+        side->at[0] = place->x;
+        side->at[1] = place->y;
+        side->at[2] = place->z;
+        return side->array ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
     default:
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -123,6 +146,7 @@ CUresult make_box(const CUDA_MEMCPY3D *copy, struct box *box)
     r = make_side(&(struct place){.type = copy->dstMemoryType,
                                   .host = copy->dstHost,
                                   .device = copy->dstDevice,
+                                  .array = copy->dstArray,
                                   .x = copy->dstXInBytes,
                                   .y = copy->dstY,
                                   .z = copy->dstZ,
@@ -133,6 +157,7 @@ CUresult make_box(const CUDA_MEMCPY3D *copy, struct box *box)
         r = make_side(&(struct place){.type = copy->srcMemoryType,
                                       .host = copy->srcHost,
                                       .device = copy->srcDevice,
+                                      .array = copy->srcArray,
                                       .x = copy->srcXInBytes,
                                       .y = copy->srcY,
                                       .z = copy->srcZ,
@@ -155,12 +180,14 @@ CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D *copy)
         .srcMemoryType = copy->srcMemoryType,
         .srcHost = copy->srcHost,
         .srcDevice = copy->srcDevice,
+        .srcArray = copy->srcArray,
         .srcPitch = copy->srcPitch,
         .dstXInBytes = copy->dstXInBytes,
         .dstY = copy->dstY,
         .dstMemoryType = copy->dstMemoryType,
         .dstHost = copy->dstHost,
         .dstDevice = copy->dstDevice,
+        .dstArray = copy->dstArray,
         .dstPitch = copy->dstPitch,
         .WidthInBytes = copy->WidthInBytes,
         .Height = copy->Height,
@@ -211,6 +238,30 @@ CUDA_MEMCPY3D copy_line(CUmemorytype to_type, uint64_t to, CUmemorytype from_typ
     };
 }
 
+/* Pitches and heights are those of the line: there is no second row. */
+CUDA_MEMCPY3D line_between(struct line_end to, struct line_end from, size_t bytes)
+{
+    return (CUDA_MEMCPY3D){
+        .srcXInBytes = from.offset,
+        .srcMemoryType = from.type,
+        .srcHost = from.type == CU_MEMORYTYPE_HOST ? (const void *)(uintptr_t)from.address : NULL,
+        .srcDevice = from.type == CU_MEMORYTYPE_DEVICE ? from.address : 0,
+        .srcArray = from.array,
+        .srcPitch = bytes,
+        .srcHeight = 1,
+        .dstXInBytes = to.offset,
+        .dstMemoryType = to.type,
+        .dstHost = to.type == CU_MEMORYTYPE_HOST ? (void *)(uintptr_t)to.address : NULL,
+        .dstDevice = to.type == CU_MEMORYTYPE_DEVICE ? to.address : 0,
+        .dstArray = to.array,
+        .dstPitch = bytes,
+        .dstHeight = 1,
+        .WidthInBytes = bytes,
+        .Height = 1,
+        .Depth = 1,
+    };
+}
+
 /*
  * Memory that is not page-locked would have to be copied into the arena at each launch, at the
  * moment when the graph comes to the node: no thread of this process is there then. So it is
@@ -224,6 +275,9 @@ CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan)
     *plan = (struct vgpu_graph_copy){0};
     if (r != CUDA_SUCCESS || is_empty(&box)) {
         return r;
+    }
+    if (has_array(&box)) {
+        return REFUSE("a copy in a graph from or to an array");
     }
     if (box.to.host && box.from.host) {
         return REFUSE("a copy in a graph that is not the GPU's");

@@ -16,12 +16,16 @@
 #include "api/cuda-types.h"
 #include "protocol/vgpu-graph.h"
 
-/* One side of a copy in rows. */
+struct array;
+
+/* One side of a copy in rows: memory, or a box of an array. */
 struct side {
     bool host;
     uint64_t address;
-    uint64_t pitch; /* bytes to the next row */
-    uint64_t rows;  /* to the next slice */
+    uint64_t pitch;            /* bytes to the next row */
+    uint64_t rows;             /* to the next slice */
+    const struct array *array; /* NULL: memory */
+    uint64_t at[3];            /* of an array: bytes, rows and slices from its origin */
 };
 
 struct box {
@@ -29,8 +33,17 @@ struct box {
     uint64_t width, height, depth; /* bytes, rows, slices */
 };
 
-/* Where a row begins. */
+/* Where a row of memory begins. */
 uint64_t row_address(const struct side *side, uint64_t slice, uint64_t row);
+
+/* What is left of a side from a row on, for some rows of that slice. */
+struct side side_from(const struct side *side, uint64_t slice, uint64_t row);
+
+/* Whether a side is an array. */
+static inline bool has_array(const struct box *box)
+{
+    return box->to.array || box->from.array;
+}
 
 /* Whether nothing is copied. */
 bool is_empty(const struct box *box);
@@ -52,6 +65,32 @@ CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan);
 
 /* Fills nothing where a dimension is 0; *plan is then all zero. So does copy_plan(). */
 CUresult fill_plan(const CUDA_MEMSET_NODE_PARAMS *fill, struct vgpu_graph_fill *plan);
+
+/* One end of a line of bytes, as copies by offset have it. */
+struct line_end {
+    CUmemorytype type;
+    uint64_t address; /* of memory */
+    CUarray array;
+    size_t offset; /* of an array, in bytes */
+};
+
+static inline struct line_end array_end(CUarray array, size_t offset)
+{
+    return (struct line_end){.type = CU_MEMORYTYPE_ARRAY, .array = array, .offset = offset};
+}
+
+static inline struct line_end device_end(CUdeviceptr address)
+{
+    return (struct line_end){.type = CU_MEMORYTYPE_DEVICE, .address = address};
+}
+
+static inline struct line_end host_end(const void *memory)
+{
+    return (struct line_end){.type = CU_MEMORYTYPE_HOST, .address = (uint64_t)(uintptr_t)memory};
+}
+
+/* A copy of one line of bytes between an array and something. */
+CUDA_MEMCPY3D line_between(struct line_end to, struct line_end from, size_t bytes);
 
 /* A copy of one line of bytes. */
 CUDA_MEMCPY3D copy_line(CUmemorytype to_type, uint64_t to, CUmemorytype from_type, uint64_t from,

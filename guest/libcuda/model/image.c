@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Images of modules, see image.h: how long one is, what options say, and how it gets to the host.
+ * Images of modules, see image.h: how long one is, and how it gets to the host.
  *
  * cuModuleLoadData() has no length. NVIDIA's driver reads as far as an image says that it goes, and
  * so does this. The program is trusted with its own memory: a wrong header makes it crash, as it
@@ -33,13 +33,6 @@ struct wrapper {
     const void *data;
     const void *unused;
 };
-
-/*
- * The most options that go to the host. CUDA 13.0 has 35, of which 9 stay here or are refused: with
- * more than these, one would be there twice.
- */
-#define OPTIONS_MAX 32u
-#define LOG_MAX (256u << 10) /* bytes of each */
 
 /* Length --------------------------------------------------------------------------------------- */
 
@@ -118,129 +111,33 @@ static uint64_t image_bytes(const void *image)
     return strlen(image);
 }
 
-CUresult image_read(const char *path, void **image)
+CUresult image_read(const char *path, void **image, size_t *bytes)
 {
     FILE *file = fopen(path, "rbe");
     CUresult r = CUDA_ERROR_FILE_NOT_FOUND;
-    long bytes = -1;
+    long length = -1;
     char *text;
 
     if (!file) {
         return r;
     }
     if (fseek(file, 0, SEEK_END) == 0) {
-        bytes = ftell(file);
+        length = ftell(file);
     }
     /* The NUL behind it is for PTX, which is a text in memory and has none in a file. */
-    text = bytes >= 0 ? calloc(1, (size_t)bytes + 1) : NULL;
+    text = length >= 0 ? calloc(1, (size_t)length + 1) : NULL;
     if (!text) {
-        r = bytes >= 0 ? CUDA_ERROR_OUT_OF_MEMORY : r;
+        r = length >= 0 ? CUDA_ERROR_OUT_OF_MEMORY : r;
     } else if (fseek(file, 0, SEEK_SET) == 0 &&
-               fread(text, 1, (size_t)bytes, file) == (size_t)bytes) {
+               fread(text, 1, (size_t)length, file) == (size_t)length) {
         *image = text;
+        *bytes = (size_t)length;
         text = NULL;
         r = CUDA_SUCCESS;
     }
     free(text);
     fclose(file);
     return r;
-}
-
-/* Options -------------------------------------------------------------------------------------- */
-
-/*
- * Options as they go to the host, and where results are wanted. CUDA has numbers in the place of
- * pointers in `values`, and writes results back to the same place.
- */
-struct options {
-    CUjit_option plain[OPTIONS_MAX];
-    uint64_t values[OPTIONS_MAX];
-    unsigned count;
-    char *info, *error;
-    unsigned info_bytes, error_bytes;
-    void **wall_time, **info_used, **error_used; /* where the program wants them; NULL: not */
-};
-
-/*
- * What a program has as the size of a log, cut to LOG_MAX: both logs have to fit into one answer,
- * of at most VGPU_REPLY_MAX bytes.
- */
-static unsigned log_bytes(const void *value)
-{
-    const uint32_t bytes = (uint32_t)(uintptr_t)value;
-
-    return bytes < LOG_MAX ? bytes : LOG_MAX;
-}
-
-static CUresult sort_option(struct options *o, CUjit_option option, void **value)
-{
-    switch (option) {
-    case CU_JIT_WALL_TIME:
-        o->wall_time = value;
-        return CUDA_SUCCESS;
-    case CU_JIT_INFO_LOG_BUFFER:
-        o->info = *value;
-        return CUDA_SUCCESS;
-    case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
-        o->info_used = value;
-        o->info_bytes = log_bytes(*value);
-        return CUDA_SUCCESS;
-    case CU_JIT_ERROR_LOG_BUFFER:
-        o->error = *value;
-        return CUDA_SUCCESS;
-    case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
-        o->error_used = value;
-        o->error_bytes = log_bytes(*value);
-        return CUDA_SUCCESS;
-    case CU_JIT_GLOBAL_SYMBOL_NAMES:
-    case CU_JIT_GLOBAL_SYMBOL_ADDRESSES:
-    case CU_JIT_REFERENCED_KERNEL_NAMES:
-    case CU_JIT_REFERENCED_VARIABLE_NAMES:
-        return REFUSE("an option of the compiler that names symbols");
-    default:
-        if ((unsigned)option >= CU_JIT_NUM_OPTIONS || o->count == OPTIONS_MAX) {
-            return CUDA_ERROR_INVALID_VALUE;
-        }
-        o->plain[o->count] = option;
-        o->values[o->count++] = (uint64_t)(uintptr_t)*value;
-        return CUDA_SUCCESS;
-    }
-}
-
-static CUresult sort_options(const struct image_options *given, struct options *o)
-{
-    CUresult r = CUDA_SUCCESS;
-
-    if (given && given->count > 0 && (!given->options || !given->values)) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    for (unsigned i = 0; r == CUDA_SUCCESS && given && i < given->count; i++) {
-        r = sort_option(o, given->options[i], &given->values[i]);
-    }
-    /*
-     * A size without a buffer: nothing is wanted then. Sizes may come before buffers, so this is
-     * last.
-     */
-    o->info_bytes = o->info ? o->info_bytes : 0;
-    o->error_bytes = o->error ? o->error_bytes : 0;
-    return r;
-}
-
-/*
- * As CUDA does it: the time, in milliseconds, is a float in the first bytes of the option's value,
- * a log's size a number in it.
- */
-static void give_back(const struct options *o, float wall_time, uint32_t info, uint32_t error)
-{
-    if (o->wall_time) {
-        memcpy(o->wall_time, &wall_time, sizeof(wall_time));
-    }
-    if (o->info_used) {
-        *o->info_used = (void *)(uintptr_t)info;
-    }
-    if (o->error_used) {
-        *o->error_used = (void *)(uintptr_t)error;
-    }
 }
 
 /* Loading -------------------------------------------------------------------------------------- */
@@ -255,8 +152,8 @@ static void give_back(const struct options *o, float wall_time, uint32_t info, u
 CUresult image_load(const void *image, const struct image_options *options, CUmodule *module)
 {
     const void *inner = image_unwrap(image);
-    struct options o = {.count = 0};
-    CUresult result = CUDA_SUCCESS, r = sort_options(options, &o);
+    struct jit_options o;
+    CUresult result = CUDA_SUCCESS, r = jit_options_sort(options, &o);
     uint32_t info = 0, error = 0;
     float wall_time = 0;
 
@@ -271,7 +168,7 @@ CUresult image_load(const void *image, const struct image_options *options, CUmo
     }
     upload_unlock();
     if (r == CUDA_SUCCESS) {
-        give_back(&o, wall_time, info, error);
+        jit_options_give_back(&o, wall_time, info, error);
         /*
          * Without a GPU on the host (its compute capability is 0.0 then) only the built-in module
          * works.

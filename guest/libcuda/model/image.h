@@ -6,19 +6,12 @@
 #ifndef VGPU_GUEST_LIBCUDA_MODEL_IMAGE_H
 #define VGPU_GUEST_LIBCUDA_MODEL_IMAGE_H
 
-#include <stdint.h>
+#include <stddef.h>
 
-#include "api/cuda-types.h"
+#include "guest/libcuda/model/jit-options.h"
 
-/* As cuModuleLoadDataEx() has them; what they ask for is written there. */
-struct image_options {
-    const CUjit_option *options;
-    void **values;
-    unsigned count;
-};
-
-/* Reads an image from a file, with a NUL behind it; the caller frees it. FILE_NOT_FOUND. */
-CUresult image_read(const char *path, void **image);
+/* Reads an image from a file, with a NUL behind its bytes; the caller frees it. FILE_NOT_FOUND. */
+CUresult image_read(const char *path, void **image, size_t *bytes);
 
 /* Loads an image on the host; NULL options are none. */
 CUresult image_load(const void *image, const struct image_options *options, CUmodule *module);

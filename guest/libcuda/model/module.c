@@ -59,12 +59,13 @@ CUresult module_load_file(CUmodule *module, const char *path, const struct image
                           struct context *context)
 {
     void *image = NULL;
+    size_t bytes;
     CUresult r;
 
     if (!module || !path) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    r = image_read(path, &image);
+    r = image_read(path, &image, &bytes);
     if (r == CUDA_SUCCESS) {
         r = module_load(module, image, options, context);
     }

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* A session's states of the linker (api-link.c). */
+#ifndef VGPU_WORKER_SESSION_LINKS_H
+#define VGPU_WORKER_SESSION_LINKS_H
+
+struct ring_session;
+
+/* At the end of a session. */
+void link_release_all(struct ring_session *session);
+
+#endif
