@@ -185,7 +185,9 @@ static void test_wrong_textures(void)
 
     RESULT(cuTexObjectCreate(NULL, &resource, &clamped, NULL), CUDA_ERROR_INVALID_VALUE);
     RESULT(cuTexObjectCreate(&texture, NULL, &clamped, NULL), CUDA_ERROR_INVALID_VALUE);
-    EXPECT(cuTexObjectCreate(&texture, &resource, &clamped, NULL) != CUDA_SUCCESS, "of no array");
+    RESULT(cuTexObjectCreate(&texture, &resource, &clamped, NULL), CUDA_ERROR_INVALID_VALUE);
+    GOOD(cuTexObjectDestroy(0));
+    GOOD(cuSurfObjectDestroy(0x7777));
     needs_gpu("textures are the GPU's");
     resource.resType = CU_RESOURCE_TYPE_LINEAR;
     resource.res.linear.devPtr = device_alloc(WORD) + 1; /* not aligned */

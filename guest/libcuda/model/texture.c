@@ -79,7 +79,7 @@ static CUresult set_resource(const CUDA_RESOURCE_DESC *said, struct vgpu_texture
     t->resource = (uint32_t)said->resType;
     t->array = array ? array->object.handle : 0;
     return array || said->resType > CU_RESOURCE_TYPE_MIPMAPPED_ARRAY ? CUDA_SUCCESS
-                                                                     : CUDA_ERROR_INVALID_HANDLE;
+                                                                     : CUDA_ERROR_INVALID_VALUE;
 }
 
 static void set_sampling(const CUDA_TEXTURE_DESC *said, struct vgpu_texture *t)
@@ -183,7 +183,7 @@ CUresult texture_destroy(unsigned long long texture, bool surface)
     struct texture *found = take_texture(texture, surface);
 
     if (!found) {
-        return CUDA_ERROR_INVALID_VALUE;
+        return CUDA_SUCCESS;
     }
     free(found);
     return call_texture_destroy(texture, surface ? VGPU_SURFACE : VGPU_TEXTURE);

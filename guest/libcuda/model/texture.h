@@ -16,7 +16,7 @@ struct context;
 CUresult texture_create(const CUDA_RESOURCE_DESC *resource, const CUDA_TEXTURE_DESC *sampling,
                         const CUDA_RESOURCE_VIEW_DESC *view, unsigned long long *texture);
 
-/* INVALID_VALUE when there is none of this number, which 0 is to CUDA too. */
+/* SUCCESS too when there is none of this number, as from NVIDIA's driver. */
 CUresult texture_destroy(unsigned long long texture, bool surface);
 
 /* What it was made of, each where it is not NULL. Where it has no view nothing is written. */
