@@ -57,6 +57,18 @@ static inline uint64_t array_level_extent(uint64_t extent, unsigned level)
     return level < 64 && extent >> level > 0 ? extent >> level : 1;
 }
 
+/* How many levels a mipmapped array can have: as often as its largest extent can be halved. */
+static inline unsigned array_levels_max(uint64_t width, uint64_t height, uint64_t depth)
+{
+    uint64_t largest = width > height ? width : height;
+    unsigned levels = 1;
+
+    for (largest = largest > depth ? largest : depth; largest > 1; largest /= 2) {
+        levels++;
+    }
+    return levels;
+}
+
 /* Whether `count` from `at` on lie within an extent. */
 static inline bool array_extent_holds(uint64_t at, uint64_t count, uint64_t extent)
 {

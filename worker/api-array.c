@@ -4,24 +4,29 @@
  * what the guest says are looked up here; numbers of CUDA's are the driver's to check.
  *
  * An array counts against the VM's memory by its shape, from when it is made until it is destroyed.
- * The driver does not tell how much it takes, which is a little more, or less where small arrays
- * share a page.
+ * The driver does not tell how much it takes: it is what is counted, or less.
  */
 #include <stdlib.h>
 
 #include "api/array-format.h"
 #include "worker/api-calls.h"
+#include "worker/estimate.h"
 #include "worker/ring-session.h"
 #include "worker/rows.h"
 #include "worker/session-arrays.h"
 
-/* Elements of an extent, more than any GPU's texture has; and levels, as many as halve that. */
+/* Elements of an extent, more than any GPU's texture has. */
 #define EXTENT_MAX (UINT64_C(1) << 32)
-#define LEVELS_MAX 33u
 
-/* Rows lie in tiles of this many bytes and rows, of every GPU so far. */
+/*
+ * Rows lie in tiles of 64 bytes and 8 rows, and tiles in blocks of up to 16 tiles' rows and 16
+ * slices: the smallest power of two of them that has room for all, of which there are whole ones.
+ * Measured on an H200; where a block would be large both ways it is smaller than that.
+ */
 #define TILE_BYTES 64u
 #define TILE_ROWS 8u
+#define BLOCK_ROWS 128u
+#define BLOCK_SLICES 16u
 
 /* Where the size of an element is not known: the largest. */
 #define ELEMENT_MAX 16u
@@ -42,6 +47,17 @@ static uint64_t whole_tiles(uint64_t count, uint64_t of)
     return (count + of - 1) / of * of;
 }
 
+/* Rows or slices of whole blocks, the smallest of which has `least`. */
+static uint64_t whole_blocks(uint64_t count, uint64_t least, uint64_t most)
+{
+    uint64_t block = least;
+
+    while (block < count && block < most) {
+        block *= 2;
+    }
+    return whole_tiles(count, block);
+}
+
 /* Bytes of all levels; false when they do not fit 64 bits. Layers do not get fewer. */
 static bool shape_bytes(const vgpu_array_shape *shape, uint64_t *bytes)
 {
@@ -52,14 +68,15 @@ static bool shape_bytes(const vgpu_array_shape *shape, uint64_t *bytes)
     *bytes = 0;
     for (unsigned i = 0; i < shape->levels || i == 0; i++) {
         const uint64_t row = whole_tiles(array_level_extent(shape->width, i) * element, TILE_BYTES);
-        const uint64_t rows = shape->height
-                                  ? whole_tiles(array_level_extent(shape->height, i), TILE_ROWS)
-                                  : 1;
+        const uint64_t rows = whole_blocks(array_level_extent(shape->height, i), TILE_ROWS,
+                                           BLOCK_ROWS);
+        const uint64_t slices = layers ? array_level_extent(shape->depth, 0)
+                                       : whole_blocks(array_level_extent(shape->depth, i), 1,
+                                                      BLOCK_SLICES);
         uint64_t level;
 
         if (__builtin_mul_overflow(row, rows, &level) ||
-            __builtin_mul_overflow(level, array_level_extent(shape->depth, layers ? 0 : i),
-                                   &level) ||
+            __builtin_mul_overflow(level, slices, &level) ||
             __builtin_add_overflow(*bytes, level, bytes)) {
             return false;
         }
@@ -70,7 +87,8 @@ static bool shape_bytes(const vgpu_array_shape *shape, uint64_t *bytes)
 static bool shape_valid(const vgpu_array_shape *shape)
 {
     return shape->width > 0 && shape->width <= EXTENT_MAX && shape->height <= EXTENT_MAX &&
-           shape->depth <= EXTENT_MAX && shape->levels <= LEVELS_MAX &&
+           shape->depth <= EXTENT_MAX &&
+           shape->levels <= array_levels_max(shape->width, shape->height, shape->depth) &&
            !(shape->flags & (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING));
 }
 
@@ -183,9 +201,15 @@ enum vgpu_gpu_error host_array_level(struct api_serve *serve, uint64_t *level, s
 
 /* Copies -------------------------------------------------------------------------------------- */
 
-/* A side of one slice; false when what the guest says of it cannot be. */
-static bool slice_side(const struct ring_session *s, const struct vgpu_array_side *said,
-                       const vgpu_array_copy *copy, uint64_t slice, struct gpu_array_side *side)
+/* What is copied next: some rows of a slice. */
+struct array_piece {
+    uint64_t slice, row, rows;
+};
+
+/* A side of a piece; false when what the guest says of it cannot be. */
+static bool piece_side(const struct ring_session *s, const struct vgpu_array_side *said,
+                       const vgpu_array_copy *copy, const struct array_piece *piece,
+                       struct gpu_array_side *side)
 {
     const struct rows_side rows = {said->address, said->pitch, said->rows};
     const struct array *array;
@@ -195,36 +219,57 @@ static bool slice_side(const struct ring_session *s, const struct vgpu_array_sid
         if (!array || array->levels > 0) {
             return false;
         }
-        *side = (struct gpu_array_side){
-            .array = array->made, .x = said->x, .y = said->y, .z = said->z + slice};
+        *side = (struct gpu_array_side){.array = array->made,
+                                        .x = said->x,
+                                        .y = said->y + piece->row,
+                                        .z = said->z + piece->slice};
         return true;
     }
     *side = (struct gpu_array_side){
         .host = said->kind == VGPU_ARRAY_SIDE_ARENA,
-        .address = said->address + slice * said->rows * said->pitch,
+        .address = said->address + (piece->slice * said->rows + piece->row) * said->pitch,
         .pitch = said->pitch,
     };
     return said->kind <= VGPU_ARRAY_SIDE_ARENA &&
            rows_fit(&s->gpu->arena, &rows, side->host, copy->width, copy->height, copy->depth);
 }
 
-/* Slice by slice: one is submitted at a time, so that others get their turn in between. */
+/* `bytes`, by which the duration is predicted, is no word of the guest's own. */
+static bool sizes_agree(const vgpu_array_copy *copy, uint64_t bytes)
+{
+    uint64_t all;
+
+    return copy->width > 0 && copy->height > 0 && copy->depth > 0 &&
+           !__builtin_mul_overflow(copy->width, copy->height, &all) &&
+           !__builtin_mul_overflow(all, copy->depth, &all) && all == bytes;
+}
+
+/* A large one in pieces, where others want the GPU too; `progress` counts rows. */
 enum vgpu_gpu_error host_array_copy(struct api_serve *serve, const vgpu_array_copy *copy,
                                     struct gpu_stream *stream, size_t bytes)
 {
     struct ring_session *s = serve->session;
     uint64_t *progress = serve->execution->progress;
-    struct gpu_array_copy piece = {.width = copy->width, .rows = copy->height};
+    struct gpu_array_copy next = {.width = copy->width};
+    struct array_piece piece;
 
-    (void)bytes;
-    if (copy->width == 0 || copy->height == 0 || copy->depth == 0 ||
-        !slice_side(s, &copy->to, copy, *progress, &piece.to) ||
-        !slice_side(s, &copy->from, copy, *progress, &piece.from) ||
-        (!piece.to.array && !piece.from.array)) {
+    if (!sizes_agree(copy, bytes)) {
         return VGPU_GPU_INVALID_VALUE;
     }
-    serve->execution->again = ++*progress < copy->depth;
-    return s->gpu->ops->array_copy(s->gpu, &piece, stream);
+    piece.slice = *progress / copy->height;
+    piece.row = *progress % copy->height;
+    piece.rows = estimate_piece(
+        s->page, copy->height - piece.row,
+        copy->width < ESTIMATE_COPY_PIECE ? ESTIMATE_COPY_PIECE / copy->width : 1);
+    next.rows = piece.rows;
+    if (!piece_side(s, &copy->to, copy, &piece, &next.to) ||
+        !piece_side(s, &copy->from, copy, &piece, &next.from) ||
+        (!next.to.array && !next.from.array)) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    *progress += piece.rows;
+    serve->execution->again = *progress < copy->height * copy->depth;
+    return s->gpu->ops->array_copy(s->gpu, &next, stream);
 }
 
 /* Textures and surfaces ----------------------------------------------------------------------- */

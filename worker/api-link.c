@@ -12,19 +12,34 @@
 #include "worker/session-links.h"
 #include "worker/uploads.h"
 
-/* Each has logs, and what it has linked, in this process's memory. */
+/* Each has logs in this process's memory. */
 #define LINKS_MAX 64u
+
+/* What all of them have been given and have made: the driver keeps its inputs. */
+#define LINK_BYTES_MAX RING_UPLOAD_MAX
 
 struct link {
     struct gpu_link *made; /* what the backend calls it */
     void *image;           /* what was linked; NULL before */
     uint64_t image_bytes;
+    uint64_t kept; /* bytes that count */
 };
+
+static bool keep_bytes(struct ring_session *s, struct link *link, uint64_t bytes)
+{
+    if (bytes > LINK_BYTES_MAX - s->links.bytes) {
+        return false;
+    }
+    s->links.bytes += bytes;
+    link->kept += bytes;
+    return true;
+}
 
 static void link_free(struct ring_session *s, struct link *link)
 {
     s->gpu->ops->link_destroy(s->gpu, link->made);
-    s->links--;
+    s->links.count--;
+    s->links.bytes -= link->kept;
     free(link->image);
     free(link);
 }
@@ -50,7 +65,7 @@ enum vgpu_gpu_error host_link_create(struct api_serve *serve, uint64_t *link, un
     if (info_bytes > VGPU_REPLY_MAX || error_bytes > VGPU_REPLY_MAX) {
         return VGPU_GPU_INVALID_VALUE;
     }
-    made = s->links < LINKS_MAX ? calloc(1, sizeof(*made)) : NULL;
+    made = s->links.count < LINKS_MAX ? calloc(1, sizeof(*made)) : NULL;
     if (!made) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
@@ -59,7 +74,7 @@ enum vgpu_gpu_error host_link_create(struct api_serve *serve, uint64_t *link, un
         free(made);
         return error;
     }
-    s->links++;
+    s->links.count++;
     *link = handles_add(&s->handles, HANDLE_LINK, made, 0);
     if (*link == 0) {
         link_free(s, made);
@@ -95,6 +110,10 @@ enum vgpu_gpu_error host_link_add(struct api_serve *serve, CUresult *result, flo
         free(upload.bytes);
         return plain ? VGPU_GPU_INVALID_VALUE : VGPU_GPU_NOT_SUPPORTED;
     }
+    if (!keep_bytes(serve->session, link, upload.size)) {
+        free(upload.bytes);
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
     compile.options = options;
     compile.values = values;
     compile.count = count;
@@ -122,6 +141,9 @@ enum vgpu_gpu_error host_link_complete(struct api_serve *serve, CUresult *result
     *error_used = compile.error_used;
     if (*result != CUDA_SUCCESS) {
         return VGPU_GPU_SUCCESS;
+    }
+    if (!keep_bytes(serve->session, link, 2 * bytes)) {
+        return VGPU_GPU_OUT_OF_MEMORY;
     }
     free(link->image);
     link->image_bytes = 0;

@@ -38,6 +38,7 @@
 #include "worker/predict.h"
 #include "worker/ring.h"
 #include "worker/session-arrays.h"
+#include "worker/session-links.h"
 #include "worker/session-memory.h"
 #include "worker/streams.h"
 #include "worker/turns.h"
@@ -91,7 +92,7 @@ struct ring_session {
     struct upload upload;         /* api-host.c */
     struct graph_sum graphs;      /* exec-graph.c */
     struct textures textures;     /* api-array.c */
-    unsigned links;               /* api-link.c: states of the linker */
+    struct links links;           /* api-link.c */
     bool faulted;                 /* ring-session.c: the GPU's context is lost, which is counted */
 };
 

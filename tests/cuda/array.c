@@ -202,6 +202,11 @@ static void test_levels_of_arrays(void)
                told.Width, told.Height);
     }
     RESULT(cuMipmappedArrayGetLevel(&beyond, array, 3), CUDA_ERROR_INVALID_VALUE);
+    GOOD(cuMipmappedArrayDestroy(array));
+    GOOD(cuMipmappedArrayCreate(&array, &shape, 99)); /* 6: 37, 18, 9, 4, 2, 1 */
+    GOOD(cuMipmappedArrayGetLevel(&level[2], array, 2));
+    GOOD(cuMipmappedArrayGetLevel(&beyond, array, 5));
+    RESULT(cuMipmappedArrayGetLevel(&beyond, array, 6), CUDA_ERROR_INVALID_VALUE);
     number(words, WIDTH / 4, 3);
     GOOD(cuMemcpyHtoA(level[2], 0, words, sizeof(words)));
     GOOD(cuMemcpyAtoH(back, level[2], 0, sizeof(back)));
@@ -213,6 +218,8 @@ static void test_arrays_count_as_memory(void)
 {
     const CUDA_ARRAY_DESCRIPTOR large = {
         .Width = 4096, .Height = 4096, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
+    const CUDA_ARRAY_DESCRIPTOR line = {
+        .Width = 131072, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 4};
     size_t before, with, after, total;
     CUarray array;
 
@@ -223,6 +230,11 @@ static void test_arrays_count_as_memory(void)
     GOOD(cuArrayDestroy(array));
     GOOD(cuMemGetInfo(&after, &total));
     EXPECT(after > with, "%zu bytes, and %zu before", after, with);
+    /* A single row takes a tile of eight. */
+    GOOD(cuArrayCreate(&array, &line));
+    GOOD(cuMemGetInfo(&with, &total));
+    EXPECT(after - with >= (size_t)16 << 20, "%zu bytes less", after - with);
+    GOOD(cuArrayDestroy(array));
 }
 
 const struct test array_tests[] = {

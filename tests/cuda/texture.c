@@ -188,7 +188,10 @@ static void test_wrong_textures(void)
     RESULT(cuTexObjectCreate(&texture, &resource, &clamped, NULL), CUDA_ERROR_INVALID_VALUE);
     GOOD(cuTexObjectDestroy(0));
     GOOD(cuSurfObjectDestroy(0x7777));
+    resource.flags = 1;
+    RESULT(cuTexObjectCreate(&texture, &resource, &clamped, NULL), CUDA_ERROR_INVALID_VALUE);
     needs_gpu("textures are the GPU's");
+    resource.flags = 0;
     resource.resType = CU_RESOURCE_TYPE_LINEAR;
     resource.res.linear.devPtr = device_alloc(WORD) + 1; /* not aligned */
     resource.res.linear.format = CU_AD_FORMAT_UNSIGNED_INT32;

@@ -92,38 +92,38 @@ static void give_logs(const struct gpu_link *link, struct gpu_compile *compile)
     compile->error_used = give_log(compile->error_log, compile->error_bytes, link->logs.error_log);
 }
 
-/*
- * Cubins, fatbins and PTX say themselves how long they are, which the driver believes. Objects and
- * libraries are read by their `bytes`.
- */
-static bool input_fits(CUjitInputType type, const void *data, uint64_t bytes)
-{
-    return (type != CU_JIT_INPUT_CUBIN && type != CU_JIT_INPUT_PTX &&
-            type != CU_JIT_INPUT_FATBINARY) ||
-           image_check(data, bytes);
-}
-
-enum vgpu_gpu_error cuda_link_add(struct gpu *gpu, struct gpu_link *link, CUjitInputType type,
-                                  const void *data, uint64_t bytes, const char *name,
-                                  struct gpu_compile *compile)
+static CUresult add_image(struct gpu_link *link, CUjitInputType type, const void *data,
+                          uint64_t bytes, const char *name, const struct gpu_compile *compile)
 {
     /* No logs and no time: those are the state's. */
     struct jit_options options;
-    CUresult error;
 
-    (void)gpu;
-    if (!input_fits(type, data, bytes)) {
-        return VGPU_GPU_INVALID_IMAGE;
+    /* Objects and libraries of the host's have images inside, which the driver would believe. */
+    if (type != CU_JIT_INPUT_CUBIN && type != CU_JIT_INPUT_PTX && type != CU_JIT_INPUT_FATBINARY) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    if (!image_check(data, bytes)) {
+        return CUDA_ERROR_INVALID_IMAGE;
     }
     if (compile->count > JIT_OPTIONS_MAX) {
-        return VGPU_GPU_INVALID_VALUE;
+        return CUDA_ERROR_INVALID_VALUE;
     }
     for (uint32_t i = 0; i < compile->count; i++) {
         options.option[i] = compile->options[i];
         options.value[i] = (void *)(uintptr_t)compile->values[i];
     }
-    error = cu.LinkAddData(link->handle, type, (void *)(uintptr_t)data, bytes, name, compile->count,
-                           options.option, options.value);
+    return cu.LinkAddData(link->handle, type, (void *)(uintptr_t)data, bytes, name, compile->count,
+                          options.option, options.value);
+}
+
+/* The logs come also where nothing was added: the program still has what it read before. */
+enum vgpu_gpu_error cuda_link_add(struct gpu *gpu, struct gpu_link *link, CUjitInputType type,
+                                  const void *data, uint64_t bytes, const char *name,
+                                  struct gpu_compile *compile)
+{
+    const CUresult error = add_image(link, type, data, bytes, name, compile);
+
+    (void)gpu;
     give_logs(link, compile);
     return error;
 }

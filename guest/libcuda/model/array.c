@@ -14,9 +14,6 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
 
-/* More than any array has: each halves its extents. */
-#define LEVELS_MAX 64u
-
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* for lists of levels */
 
 static struct array *find_any(uint64_t handle)
@@ -64,8 +61,10 @@ static void forget_array(struct array *array)
     object_drop(&array->object);
 }
 
+/* More levels than there can be are as many as can be, also with CUDA. */
 CUresult array_create(CUarray *array, CUDA_ARRAY3D_DESCRIPTOR shape, unsigned levels)
 {
+    const unsigned most = array_levels_max(shape.Width, shape.Height, shape.Depth);
     const struct vgpu_array_shape wanted = {
         .width = shape.Width,
         .height = shape.Height,
@@ -73,7 +72,7 @@ CUresult array_create(CUarray *array, CUDA_ARRAY3D_DESCRIPTOR shape, unsigned le
         .format = (uint32_t)shape.Format,
         .channels = shape.NumChannels,
         .flags = shape.Flags,
-        .levels = levels,
+        .levels = levels < most ? levels : most,
     };
     struct array *made;
     CUarray handle = NULL;
@@ -82,10 +81,7 @@ CUresult array_create(CUarray *array, CUDA_ARRAY3D_DESCRIPTOR shape, unsigned le
     if (shape.Flags & (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)) {
         return REFUSE("an array whose memory is mapped later");
     }
-    if (levels > LEVELS_MAX) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    made = new_array(levels);
+    made = new_array(wanted.levels);
     if (!made) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }

@@ -52,6 +52,9 @@ static CUresult set_resource(const CUDA_RESOURCE_DESC *said, struct vgpu_texture
 {
     const struct array *array = NULL;
 
+    if (said->flags != 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     switch (said->resType) {
     case CU_RESOURCE_TYPE_ARRAY:
         array = array_find(said->res.array.hArray);
@@ -112,18 +115,15 @@ static void set_view(const CUDA_RESOURCE_VIEW_DESC *said, struct vgpu_texture *t
 
 /* Making and looking -------------------------------------------------------------------------- */
 
-/* A number that is known already is that of one which went with its memory: it is no more. */
 static void add_texture(struct texture *made)
 {
-    struct texture **place, *old;
+    struct texture **place;
 
     pthread_mutex_lock(&mutex);
     place = place_of(made->number, made->surface);
-    old = *place;
-    made->next = old ? old->next : NULL;
+    made->next = *place;
     *place = made;
     pthread_mutex_unlock(&mutex);
-    free(old);
 }
 
 CUresult texture_create(const CUDA_RESOURCE_DESC *resource, const CUDA_TEXTURE_DESC *sampling,
