@@ -180,6 +180,32 @@ class Cuda(v.TestCase):
         size = 64 << 20
         self.assertEqual(output, f"{size} {size} {size} 0 2 2\n", errors)
 
+    def test_array_quota(self):
+        """Arrays count in the tiles and blocks that a GPU has of them, and come back."""
+        m = self.mediator("[defaults]\nmemory = 64M\n")
+        # Width, height, depth in elements of four floats, and how much counts in MiB.
+        shapes = ((131072, 0, 0, 16), (131072, 1, 0, 16), (4096, 65, 0, 8), (4096, 129, 0, 16),
+                  (1024, 8, 3, .5), (4096, 1, 17, 16))
+        program = BEGIN + (
+            "class Shape(ctypes.Structure):\n"
+            "    _fields_ = [(n, ctypes.c_size_t) for n in 'whd'] + "
+            "[(n, ctypes.c_uint) for n in ('format', 'channels', 'flags')]\n"
+            "f, t = ctypes.c_size_t(), ctypes.c_size_t()\n"
+            "def free():\n"
+            "    c.cuMemGetInfo_v2(ctypes.byref(f), ctypes.byref(t))\n"
+            "    return f.value\n"
+            f"for w, h, d, mib in {shapes}:\n"
+            "    before = free()\n"
+            "    a = ctypes.c_void_p()\n"
+            "    r = c.cuArray3DCreate_v2(ctypes.byref(a), "
+            "ctypes.byref(Shape(w, h, d, 0x20, 4, 0)))\n"
+            "    counted = (before - free()) / (1 << 20)\n"
+            "    r = r or c.cuArrayDestroy(a) or int(free() != before)\n"
+            "    print(r, 'right' if counted == mib else (w, h, d, counted))\n")
+        with python(program, m) as process:
+            output, errors = process.communicate(timeout=v.PATIENCE)
+        self.assertEqual(output, "0 right\n" * len(shapes), errors)
+
 
 if __name__ == "__main__":
     v.main()
