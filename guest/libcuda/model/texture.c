@@ -45,8 +45,8 @@ static struct texture **place_of(unsigned long long number, bool surface)
 /* What is sampled ------------------------------------------------------------------------------ */
 
 /*
- * The array, or memory. CUDA checks where memory begins and what there is of it no more than a
- * kernel's parameters: what lies outside is the kernel's fault when it reads there.
+ * The array, or memory, which is the driver's to check; a kernel that reads beyond what there is
+ * has the fault.
  */
 static CUresult set_resource(const CUDA_RESOURCE_DESC *said, struct vgpu_texture *t)
 {
