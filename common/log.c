@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Log lines on stderr. Each is one write(2), so that lines of several processes never mix: the
- * mediator and all of its workers have the same stderr.
+ * Log lines on stderr, or where that has been put. Each is one write(2), so that lines of several
+ * processes never mix: the mediator and all of its workers have the same stderr.
  *
  * Nothing is buffered and nothing is allocated, so a line is out even if the process dies right
  * behind it, and logging works without memory. A line that is too long is cut, but ends with its
@@ -19,12 +19,18 @@
 static const char *log_program = "vgpu";
 static enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_to_journal;
+static int log_file = STDERR_FILENO;
 
 void log_open(const char *program)
 {
     log_program = program;
     /* systemd sets this for a service whose stderr goes to the journal; see systemd.exec(5). */
     log_to_journal = getenv("JOURNAL_STREAM") != NULL;
+}
+
+void log_set_file(int file)
+{
+    log_file = file;
 }
 
 void log_set_level(enum log_level level)
@@ -73,6 +79,6 @@ void log_line(enum log_level level, const char *format, ...)
     }
     line[n++] = '\n';
     /* Nowhere to report a failure to. */
-    (void)!write(STDERR_FILENO, line, (size_t)n);
+    (void)!write(log_file, line, (size_t)n);
     errno = saved;
 }

@@ -16,6 +16,9 @@ enum log_level {
 /* Sets the name that lines start with; `program` is kept, not copied. Call first. */
 void log_open(const char *program);
 
+/* Lines go to this descriptor from now on; at first it is stderr. */
+void log_set_file(int file);
+
 /* Lines above this level are dropped; the default is LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
 

@@ -102,9 +102,10 @@ struct vgpu_queue {
         uint32_t offset;       /* of the command, in bytes since OPEN, as `head` counts */
         uint16_t opcode, slot; /* as its header says; any value */
         uint32_t length;       /* bytes, as its header says; any value */
-    } refused;     /* W: the command that ended the session; store-release of `why` last */
-    uint32_t lost; /* W: the error of CUDA's with which the GPU's context was lost; 0 before */
-    uint8_t unused1[VGPU_REGS_SIZE - 92];
+    } refused;        /* W: the command that ended the session; store-release of `why` last */
+    uint32_t lost;    /* W: the error of CUDA's with which the GPU's context was lost; 0 before */
+    uint32_t printed; /* W: bytes that there were for VGPU_CMD_PRINTED since OPEN, which wraps */
+    uint8_t unused1[VGPU_REGS_SIZE - 96];
     struct vgpu_slot slots[VGPU_SLOTS];                        /* W */
     uint8_t ring[VGPU_RING_SIZE] __attribute__((aligned(16))); /* G */
 };
@@ -263,8 +264,9 @@ enum vgpu_command_opcode {
     VGPU_CMD_SYNC = 25,
     VGPU_CMD_FENCE = 26,
     VGPU_CMD_CALL = 27,
+    VGPU_CMD_PRINTED = 28,
 };
-#define VGPU_COMMAND_COUNT 28u
+#define VGPU_COMMAND_COUNT 29u
 
 /*
  * A handle is made by the worker. 0 is none; where a stream is asked for, it is the default stream.
@@ -376,6 +378,27 @@ struct vgpu_cmd_call {
     uint64_t reserved2;   /* 0 */
 };
 
+/*
+ * What kernels print goes to their program's standard output, and what is said of their failed
+ * assertions to its standard error. The host's driver writes it in the worker, which keeps the last
+ * VGPU_PRINTED_KEPT bytes of each until the guest's process fetches them, in pieces, and writes
+ * them where they belong. `printed` in the queue says when there is something: it is counted before
+ * the answer to what synchronises, as the driver writes before that returns.
+ */
+enum vgpu_printed_file {
+    VGPU_PRINTED_OUT = 1, /* as descriptors are numbered */
+    VGPU_PRINTED_ERR = 2,
+};
+#define VGPU_PRINTED_FILES 2u
+#define VGPU_PRINTED_KEPT (16u << 20) /* bytes */
+
+struct vgpu_cmd_printed {
+    uint32_t file;  /* enum vgpu_printed_file */
+    uint32_t bytes; /* of room at `to` */
+    uint64_t to;    /* address in the session's part of the arena; 0: the text goes into the slot */
+};
+
+static_assert(sizeof(struct vgpu_cmd_printed) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_value) == 16, "ABI");
 static_assert(sizeof(struct vgpu_cmd_call) == 32, "ABI");
 static_assert(sizeof(struct vgpu_cmd_pair) == 16, "ABI");
@@ -415,6 +438,15 @@ struct vgpu_result_param {
 struct vgpu_result_elapsed {
     float milliseconds; /* between the two events, as CUDA measures it */
     uint32_t reserved;  /* 0 */
+};
+
+#define VGPU_PRINTED_SLOT (VGPU_PAYLOAD_MAX - 8u)
+
+/* The oldest text that was not fetched yet, in no special place: a line may be cut anywhere. */
+struct vgpu_result_printed {
+    uint32_t bytes;                  /* 0: there is none */
+    uint32_t reserved;               /* 0 */
+    uint8_t text[VGPU_PRINTED_SLOT]; /* when it was not to go into the arena */
 };
 
 /*

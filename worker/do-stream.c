@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Commands about streams and events, and those that wait for them. None of them waits here: what
- * cannot be answered yet becomes pending (pending.h) with a fence for what was posted before it.
+ * Commands about streams and events, and those that wait for them; and what was printed by then.
+ * None of them waits here: what cannot be answered yet becomes pending (pending.h) with a fence for
+ * what was posted before it.
  */
 #include <stdlib.h>
 
@@ -193,4 +194,31 @@ enum vgpu_gpu_error do_event_elapsed(struct execution *x)
 
     execution_answer(x, &result, sizeof(result));
     return error;
+}
+
+/* Printing ------------------------------------------------------------------------------------ */
+
+enum vgpu_gpu_error do_printed(struct execution *x)
+{
+    const struct vgpu_cmd_printed *command = x->body;
+    struct ring_session *s = x->session;
+    struct vgpu_result_printed result = {0};
+    void *to = result.text;
+    uint32_t room = VGPU_PRINTED_SLOT;
+
+    if (command->file < VGPU_PRINTED_OUT || command->file > VGPU_PRINTED_ERR) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    if (command->to != 0) {
+        if (!gpu_in_arena(&s->gpu->arena, command->to, command->bytes)) {
+            return VGPU_GPU_INVALID_VALUE;
+        }
+        to = (void *)(uintptr_t)command->to;
+        room = command->bytes;
+    }
+    if (s->printed) {
+        result.bytes = printed_take(s->printed, (enum vgpu_printed_file)command->file, to, room);
+    }
+    execution_answer(x, &result, sizeof(result));
+    return VGPU_GPU_SUCCESS;
 }

@@ -34,6 +34,7 @@ enum execution_end execution_run(struct execution *x)
     if (error != VGPU_GPU_SUCCESS && error != VGPU_GPU_NOT_READY) {
         s->page->counters.errors++;
     }
+    ring_session_note_loss(s);
     if (x->later) {
         pending_poll(s, x->header->slot);
     } else if (x->header->slot != 0) {

@@ -240,6 +240,13 @@ struct gpu_ops {
     enum vgpu_gpu_error (*fence_poll)(struct gpu *gpu, const struct gpu_fence *fence);
     void (*fence_release)(struct gpu *gpu, struct gpu_fence *fence);
 
+    /*
+     * Has the driver write what kernels have printed (printed.h). `all`: if anything was launched
+     * since the last time; else only if that was something for the first time, or `prints` is true.
+     * Returns whether it did; NULL in a backend whose kernels print nothing.
+     */
+    bool (*print)(struct gpu *gpu, bool all);
+
     /* Whether a command more can be submitted without waiting. */
     bool (*room)(struct gpu *gpu);
     /*
@@ -256,6 +263,7 @@ struct gpu {
     struct vgpu_device_info info;
     struct gpu_arena arena;
     enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
+    bool prints;              /* kernels have printed, or a module has what prints in it */
 };
 
 /*

@@ -189,7 +189,12 @@ bool pending_poll(struct ring_session *s, unsigned slot)
         return false;
     }
     release_fences(s, pending);
+    if (pending->kind != PENDING_FENCE) {
+        /* The guest reads it as soon as it has the answer. */
+        ring_session_print(s, false);
+    }
     error = finish_pending(s, pending, error, &culprit);
+    ring_session_note_loss(s);
     /* Before the answer: the guest may use the slot again as soon as it sees that. */
     s->pending.slots &= ~(UINT64_C(1) << (slot - 1));
     ring_answer_for(&s->ring, &pending->header, error, culprit);

@@ -30,6 +30,7 @@ void ring_session_init(struct ring_session *s, const struct ring_session_needs *
     s->ring.interrupt.page = needs->page;
     s->gpu = needs->gpu;
     s->page = needs->page;
+    s->printed = needs->printed;
     s->memory.ledger.account = needs->account;
     s->memory.ledger.counters = &needs->page->counters;
     flight_init(&s->flight, needs->gpu, needs->page);
@@ -324,12 +325,7 @@ int ring_session_step(struct ring_session *s)
     }
     any = streams_poll(s) || any || r > 0;
     memory_free_dropped(s);
-    if (s->gpu->lost != VGPU_GPU_SUCCESS && !s->faulted) {
-        s->faulted = true;
-        /* For whoever waits for something of the GPU's without asking this worker. */
-        shared_store(&s->ring.queue->lost, (uint32_t)s->gpu->lost);
-        s->page->counters.faults++;
-    }
+    ring_session_note_loss(s);
     if (head_is_work(s)) {
         next = (struct turns_next){.piece = &s->taken.piece, .may = !s->pending.settling};
     }

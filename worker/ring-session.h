@@ -28,6 +28,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/shared.h"
 #include "worker/backlog.h"
 #include "worker/exec-graph.h"
 #include "worker/execution.h"
@@ -36,6 +37,7 @@
 #include "worker/handles.h"
 #include "worker/pending.h"
 #include "worker/predict.h"
+#include "worker/printed.h"
 #include "worker/ring.h"
 #include "worker/session-arrays.h"
 #include "worker/session-links.h"
@@ -93,6 +95,7 @@ struct ring_session {
     struct graph_sum graphs;      /* exec-graph.c */
     struct textures textures;     /* api-array.c */
     struct links links;           /* api-link.c */
+    struct printed *printed;      /* NULL: its kernels print nothing */
     bool faulted;                 /* ring-session.c: the GPU's context is lost, which is counted */
 };
 
@@ -103,7 +106,8 @@ struct ring_session_needs {
     struct gpu *gpu;
     struct vgpu_turn_page *page;
     struct vgpu_account_page *account;
-    int link; /* to the mediator */
+    int link;                /* to the mediator */
+    struct printed *printed; /* NULL: kernels print nothing */
 };
 
 /* *session is all zero. */
@@ -115,6 +119,33 @@ void ring_session_init(struct ring_session *session, const struct ring_session_n
  * the VM's terms allow, others when the mediator is lost.
  */
 int ring_session_step(struct ring_session *session);
+
+/*
+ * Has the driver write what kernels have printed by now, and tells the guest. `all`: whatever was
+ * launched; else only where it may have printed, as gpu.h says.
+ */
+static inline void ring_session_print(struct ring_session *s, bool all)
+{
+    if (s->printed && s->gpu->ops->print(s->gpu, all) && printed_read(s->printed)) {
+        s->gpu->prints = true;
+    }
+}
+
+/* Counts and tells that the GPU's context is lost; before an answer, which may be about that. */
+static inline void ring_session_note_loss(struct ring_session *s)
+{
+    if (s->gpu->lost == VGPU_GPU_SUCCESS || s->faulted) {
+        return;
+    }
+    s->faulted = true;
+    /* The driver has said of a failed assertion where it is. */
+    if (s->printed) {
+        printed_read(s->printed);
+    }
+    /* For whoever waits for something of the GPU's without asking this worker. */
+    shared_store(&s->ring.queue->lost, (uint32_t)s->gpu->lost);
+    s->page->counters.faults++;
+}
 
 /* Answers all that is pending or held with this error: the session ends. */
 void ring_session_fail(struct ring_session *session, enum vgpu_gpu_error error);

@@ -51,6 +51,7 @@ struct ring_worker {
     struct ring_session session;
     bool patient;       /* the last work took longer than is looked on for */
     uint64_t active_ns; /* when something was done last */
+    struct printed printed;
     uint64_t looked_ns; /* when the descriptors were looked at last */
     struct pace doorbells;
 };
@@ -149,6 +150,7 @@ static int sleep_until_woken(struct ring_worker *w)
 {
     int r;
 
+    ring_session_print(&w->session, true);
     if (!ring_park(&w->session.ring) && ring_session_takes(&w->session)) {
         return 0;
     }
@@ -277,6 +279,7 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
     struct ring_session *s = &w->session;
     struct vgpu_claim claim;
     struct gpu_arena arena;
+    struct vgpu_queue *queue;
     struct gpu *gpu;
     char why[256];
     int r;
@@ -295,18 +298,36 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
         log_error("cannot open what computes: %s", why[0] ? why : strerror(-r));
         return r == -ENOMEM ? VGPU_QUEUE_END_NO_MEMORY : VGPU_QUEUE_END_BACKEND;
     }
+    queue = worker_map(VGPU_WORKER_FD_MEMFD, VGPU_QUEUE_SIZE, vgpu_queue_offset(o->queue), "queue");
+    /* From here on the driver speaks to the guest; what it said before was the host's matter. */
+    r = gpu->ops->print ? printed_divert(&w->printed, queue) : 0;
+    if (r < 0) {
+        log_error("no pipes for what kernels print: %s", strerror(-r));
+        return VGPU_QUEUE_END_NO_MEMORY;
+    }
     ring_session_init(
         s, &(struct ring_session_needs){
-               .queue = worker_map(VGPU_WORKER_FD_MEMFD, VGPU_QUEUE_SIZE,
-                                   vgpu_queue_offset(o->queue), "queue"),
+               .queue = queue,
                .irq = VGPU_WORKER_FD_IRQ,
                .gpu = gpu,
                .page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page"),
                .account = worker_map(VGPU_WORKER_FD_ACCOUNT, VGPU_ACCOUNT_PAGE_SIZE, 0,
                                      "account page"),
                .link = VGPU_WORKER_FD_LINK,
+               .printed = gpu->ops->print ? &w->printed : NULL,
            });
     return VGPU_QUEUE_END_NONE;
+}
+
+/* Starts the thread for what kernels print, which has given up all by now. */
+static int ring_worker_watch(struct ring_worker *w)
+{
+    const int r = w->session.printed ? printed_watch(w->session.printed) : 0;
+
+    if (r < 0) {
+        log_error("no thread for what kernels print: %s", strerror(-r));
+    }
+    return r;
 }
 
 int ring_worker(const struct options *o)
@@ -331,7 +352,7 @@ int ring_worker(const struct options *o)
     }
     if (isolation_final(o->user, o->group,
                         worker.session.gpu->info.backend == VGPU_FEATURE_BACKEND_GPU) < 0 ||
-        worker_send_ready(&worker.session.gpu->info) < 0) {
+        ring_worker_watch(&worker) < 0 || worker_send_ready(&worker.session.gpu->info) < 0) {
         return 1;
     }
     code = ring_worker_serve(&worker);

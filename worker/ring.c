@@ -26,6 +26,7 @@ void ring_init(struct ring *ring, struct vgpu_queue *queue, int irq)
     shared_store(&queue->head, 0);
     shared_store(&queue->refused.why, VGPU_REFUSED_NONE);
     shared_store(&queue->lost, VGPU_GPU_SUCCESS);
+    shared_store(&queue->printed, 0);
     shared_store_release(&queue->parked, 0);
 }
 

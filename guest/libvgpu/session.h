@@ -72,6 +72,11 @@ struct vgpu_session {
     pthread_mutex_t layout_mutex;
     struct layout *layouts;
 
+    /* What kernels print; session_show(), which asks and waits itself and so is not known there. */
+    void (*show)(struct vgpu_session *s, bool wait);
+    pthread_mutex_t show_mutex; /* held while text is fetched and written */
+    uint32_t shown;             /* the queue's `printed` up to which it was */
+
     uint32_t end; /* 1 + enum vgpu_queue_end when the session is gone */
 };
 
@@ -118,6 +123,19 @@ const char *session_refusal_text(uint32_t why);
  * find it gone. Nothing is freed.
  */
 void session_hang_up(struct vgpu_session *s);
+
+/* Whether kernels have printed what is not shown yet. */
+static inline bool session_prints(const struct vgpu_session *s)
+{
+    /* Partner: the store-release in the worker's printed_read(). */
+    return shared_load_acquire(&s->port->queue->printed) != shared_load(&s->shown);
+}
+
+/*
+ * Shows it. When another thread is about to already: waits for that, or leaves it to it. Does
+ * nothing where it is called for its own answers.
+ */
+void session_show(struct vgpu_session *s, bool wait);
 
 /* Lays out the arena. */
 void memory_init(struct vgpu_session *s);

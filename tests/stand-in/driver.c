@@ -8,6 +8,8 @@
  *   self-test   the first word is made of the arguments, getpid() and pthread_self(), the second of
  *               the addresses of the two tables and of the function
  *   places      two lists, 0 to 65 and 65 to 0
+ *   printing    kernels by the name "print" print a line each, "flood" more than a pipe holds, and
+ *               "assert" fails; the driver writes as NVIDIA's does
  *   tensor map  the rank, the address, the first size and stride, the last step; then the process
  *
  * With STAND_IN_SLOTS=FILE the tables lie at one of a few addresses by turns: each process that
@@ -16,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +114,114 @@ EXPORTED CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsign
     (void)values;
     *module = (CUmodule)&loaded;
     return CUDA_SUCCESS;
+}
+
+/* Printing ------------------------------------------------------------------------------------- */
+
+#define FLOOD_LINES 20000
+
+/* What was launched and is not written yet; whether an assertion has failed. */
+static unsigned printed_lines, floods;
+static bool failed;
+
+/* The handle is where its name is kept. */
+EXPORTED CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
+{
+    (void)module;
+    *function = (CUfunction)(uintptr_t)strdup(name);
+    return *function ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+EXPORTED CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t *offset,
+                                     size_t *size)
+{
+    (void)function;
+    (void)index;
+    (void)offset;
+    (void)size;
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+EXPORTED CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute,
+                                     CUfunction function)
+{
+    (void)function;
+    *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : 0;
+    return CUDA_SUCCESS;
+}
+
+static void write_text(int file, const char *text)
+{
+    size_t left = strlen(text);
+
+    while (left > 0) {
+        const ssize_t n = write(file, text, left);
+
+        if (n < 0) {
+            abort();
+        }
+        text += n;
+        left -= (size_t)n;
+    }
+}
+
+static CUresult state_of_work(void)
+{
+    return failed ? CUDA_ERROR_ASSERT : CUDA_SUCCESS;
+}
+
+EXPORTED CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y,
+                                 unsigned grid_z, unsigned block_x, unsigned block_y,
+                                 unsigned block_z, unsigned shared_bytes, CUstream stream,
+                                 void **parameters, void **extra)
+{
+    const char *name = (const char *)function;
+
+    (void)grid_x;
+    (void)grid_y;
+    (void)grid_z;
+    (void)block_x;
+    (void)block_y;
+    (void)block_z;
+    (void)shared_bytes;
+    (void)stream;
+    (void)parameters;
+    (void)extra;
+    printed_lines += strcmp(name, "print") == 0;
+    floods += strcmp(name, "flood") == 0;
+    failed = failed || strcmp(name, "assert") == 0;
+    return CUDA_SUCCESS;
+}
+
+/* What synchronises writes what was printed. */
+EXPORTED CUresult cuStreamSynchronize(CUstream stream)
+{
+    char line[64];
+
+    (void)stream;
+    for (; printed_lines > 0; printed_lines--) {
+        write_text(STDOUT_FILENO, "a line of a kernel\n");
+    }
+    for (; floods > 0; floods--) {
+        for (int i = 0; i < FLOOD_LINES; i++) {
+            snprintf(line, sizeof(line), "line %d of many\n", i);
+            write_text(STDOUT_FILENO, line);
+        }
+    }
+    return state_of_work();
+}
+
+/* A query writes of failed assertions alone. */
+EXPORTED CUresult cuStreamQuery(CUstream stream)
+{
+    static bool written;
+
+    (void)stream;
+    if (failed && !written) {
+        written = true;
+        write_text(STDERR_FILENO, "kernel.cu:7: assertion failed\n");
+    }
+    return state_of_work();
 }
 
 /* Private tables ------------------------------------------------------------------------------- */

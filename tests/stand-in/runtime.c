@@ -6,6 +6,7 @@
  *
  *   stand-in-runtime            the self-test by two threads, tensor maps, places
  *   stand-in-runtime taken N    with something of its own where slot N has the tables
+ *   stand-in-runtime launch F   launches kernel F and synchronises, up to its own line of text
  *
  * Exit codes: 0 all as it should be, 1 not, 3 the self-test is not served.
  */
@@ -156,10 +157,40 @@ static void take_slot(unsigned slot)
     }
 }
 
+/* What the kernel prints has to be out before the line that this prints itself. */
+static int launch(const char *name)
+{
+    static const char image[] = ".version 6.0\n.target sm_50\n.address_size 64\n";
+    CUdevice device;
+    CUcontext context;
+    CUmodule module;
+    CUfunction function;
+    CUresult r = cuInit(0);
+
+    if (r != CUDA_SUCCESS || cuDeviceGet(&device, 0) != CUDA_SUCCESS ||
+        cuDevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS ||
+        cuCtxSetCurrent(context) != CUDA_SUCCESS ||
+        cuModuleLoadData(&module, image) != CUDA_SUCCESS ||
+        cuModuleGetFunction(&function, module, name) != CUDA_SUCCESS) {
+        fail("cannot begin: %d", (int)r);
+    }
+    r = cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL);
+    if (r != CUDA_SUCCESS) {
+        fail("cuLaunchKernel: %d", (int)r);
+    }
+    r = cuCtxSynchronize();
+    printf("synchronised: %d\n", (int)r);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     pthread_t thread;
     CUresult r;
+
+    if (argc == 3 && strcmp(argv[1], "launch") == 0) {
+        return launch(argv[2]);
+    }
 
     for (int i = 2; i < argc; i++) {
         take_slot((unsigned)atoi(argv[i]));

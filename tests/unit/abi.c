@@ -63,7 +63,7 @@
     X(VGPU_CMD_STREAM_WAIT) X(VGPU_CMD_STREAM_SYNC) X(VGPU_CMD_STREAM_QUERY)                       \
     X(VGPU_CMD_EVENT_CREATE) X(VGPU_CMD_EVENT_DESTROY) X(VGPU_CMD_EVENT_RECORD)                    \
     X(VGPU_CMD_EVENT_SYNC) X(VGPU_CMD_EVENT_QUERY) X(VGPU_CMD_EVENT_ELAPSED) X(VGPU_CMD_SYNC)      \
-    X(VGPU_CMD_FENCE) X(VGPU_CMD_CALL) X(VGPU_REPLY_MAX) X(VGPU_ATTRIBUTES_MAX)                    \
+    X(VGPU_CMD_FENCE) X(VGPU_CMD_CALL) X(VGPU_CMD_PRINTED) X(VGPU_PRINTED_OUT) X(VGPU_PRINTED_ERR) X(VGPU_PRINTED_KEPT) X(VGPU_REPLY_MAX) X(VGPU_ATTRIBUTES_MAX)                    \
     X(VGPU_RESULT_PARAMS) X(VGPU_COPY_TO_DEVICE) X(VGPU_COPY_FROM_DEVICE) X(VGPU_COPY_ON_DEVICE)   \
     X(VGPU_STREAM_NON_BLOCKING) X(VGPU_EVENT_NO_TIMING) X(VGPU_WORKER_EXIT_END)                    \
     X(VGPU_DRIVER_VERSION) X(VGPU_DRIVER_MMAP_ARENA) X(VGPU_IOC_INFO) X(VGPU_IOC_ARENA)            \
@@ -78,7 +78,7 @@
     X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue) X(vgpu_command)                  \
     X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill) X(vgpu_copy_box)          \
     X(vgpu_cmd_stream_create) X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch)  \
-    X(vgpu_cmd_call) X(vgpu_result_value) X(vgpu_result_mem_info) X(vgpu_result_function)          \
+    X(vgpu_cmd_call) X(vgpu_cmd_printed) X(vgpu_result_printed) X(vgpu_result_value) X(vgpu_result_mem_info) X(vgpu_result_function)          \
     X(vgpu_result_param) X(vgpu_result_elapsed) X(vgpu_reset) X(vgpu_queue_action)                 \
     X(vgpu_driver_info) X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request)           \
     X(vgpu_graph_node) X(vgpu_graph_copy) X(vgpu_graph_fill) X(vgpu_graph_gate)
@@ -118,7 +118,7 @@
     X(vgpu_slot, payload) X(vgpu_queue, tail) X(vgpu_queue, waiting) X(vgpu_queue, head)           \
     X(vgpu_queue, parked) X(vgpu_queue, refused.why) X(vgpu_queue, refused.offset)                 \
     X(vgpu_queue, refused.opcode) X(vgpu_queue, refused.slot) X(vgpu_queue, refused.length)        \
-    X(vgpu_queue, lost)                                                                            \
+    X(vgpu_queue, lost) X(vgpu_queue, printed) X(vgpu_cmd_printed, file) X(vgpu_cmd_printed, bytes) X(vgpu_cmd_printed, to) X(vgpu_result_printed, bytes) X(vgpu_result_printed, reserved) X(vgpu_result_printed, text)                                                                            \
     X(vgpu_queue, slots) X(vgpu_queue, ring) X(vgpu_command, opcode) X(vgpu_command, slot)         \
     X(vgpu_command, length) X(vgpu_command, sequence) X(vgpu_command, reserved)                    \
     X(vgpu_cmd_value, value) X(vgpu_cmd_value, reserved) X(vgpu_cmd_pair, first)                   \

@@ -657,6 +657,12 @@ static void check_fence_release(struct gpu *gpu, struct gpu_fence *fence)
     check.ops->fence_release(gpu, fence);
 }
 
+static bool check_print(struct gpu *gpu, bool all)
+{
+    enter_check(gpu);
+    return check.ops->print(gpu, all);
+}
+
 static bool check_room(struct gpu *gpu)
 {
     enter_check(gpu);
@@ -681,7 +687,7 @@ struct gpu *gpu_check(struct gpu *gpu)
     check.ops = ops;
     check.lost = gpu->lost;
     /* What is added to the table and not here would be NULL: the number tells. */
-    static_assert(sizeof(struct gpu_ops) == 50 * sizeof(void *), "an operation is not checked");
+    static_assert(sizeof(struct gpu_ops) == 51 * sizeof(void *), "an operation is not checked");
     check.checks = (struct gpu_ops){
         .mem_info = check_mem_info,
         .mem_alloc = check_mem_alloc,
@@ -731,6 +737,7 @@ struct gpu *gpu_check(struct gpu *gpu)
         .fence = check_fence,
         .fence_poll = check_fence_poll,
         .fence_release = check_fence_release,
+        .print = ops->print ? check_print : NULL,
         .room = check_room,
         .close = check_close,
     };

@@ -46,6 +46,7 @@ static const struct {
     [VGPU_CMD_SYNC] = {0, SLOT},
     [VGPU_CMD_FENCE] = {16, SLOT},
     [VGPU_CMD_CALL] = {32, 0},
+    [VGPU_CMD_PRINTED] = {16, SLOT},
 };
 
 static uint64_t arena_address(void)

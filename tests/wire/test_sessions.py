@@ -5,7 +5,7 @@ claims and rings that cannot be, turns between sessions, and what others notice 
 
 Tests: mediator/queue*.c, mediator/process*.c, mediator/client*.c, mediator/vm*.c,
 worker/ring-worker*.c, worker/ring-session*.c, worker/ring.c, worker/command*.c,
-guest/libvgpu/host*.c, guest/libvgpu/session*.c, worker/worker.c"""
+guest/libvgpu/host*.c, guest/libvgpu/session*.c, guest/libvgpu/open.c, worker/worker.c"""
 import json
 import os
 import random
@@ -47,6 +47,7 @@ COMMANDS = {
     "STREAM_QUERY": (16, True), "EVENT_CREATE": (16, True), "EVENT_DESTROY": (16, False),
     "EVENT_RECORD": (16, False), "EVENT_SYNC": (16, True), "EVENT_QUERY": (16, True),
     "EVENT_ELAPSED": (16, True), "SYNC": (0, True), "FENCE": (16, True), "CALL": (32, False),
+    "PRINTED": (16, True),
 }
 
 

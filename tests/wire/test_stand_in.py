@@ -4,7 +4,8 @@
 worker loads, and what it is told where there is none.
 
 Tests: worker/backend-cuda/self-test.c, worker/backend-cuda/tensor.c, guest/libcuda/calls/tables.c,
-guest/libcuda/calls/tensor.c, guest/libcuda/calls/library-tables.c, guest/libcuda/calls/library.c"""
+guest/libcuda/calls/tensor.c, guest/libcuda/calls/library-tables.c, guest/libcuda/calls/library.c,
+worker/printed.c, worker/backend-cuda/printing.c, guest/libvgpu/printed.c"""
 import os
 import subprocess
 import sys
@@ -68,6 +69,29 @@ class StandIn(v.TestCase):
         self.assertEqual(result.stderr, "libcuda (vGPU): NVIDIA's runtime library (cudart) cannot "
                          "be served: this process has something at the addresses of its tables\n")
         self.assertEqual(self.sessions(m), 5)
+
+    def test_what_kernels_print(self):
+        """Their program prints it, before what it prints itself, and nothing of it is in the log."""
+        m = self.with_driver()
+        for _ in range(2):
+            result = self.run_runtime(m, "launch", "print")
+            self.assertEqual((result.returncode, result.stdout, result.stderr),
+                             (0, "a line of a kernel\nsynchronised: 0\n", ""))
+        self.assertNotIn("a line of", m.read_log())
+
+    def test_much_that_kernels_print(self):
+        """More than a pipe holds, or a slot, and in order."""
+        result = self.run_runtime(self.with_driver(), "launch", "flood")
+        lines = [f"line {i} of many" for i in range(20000)] + ["synchronised: 0"]
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(result.stdout.splitlines(), lines)
+
+    def test_failed_assertion(self):
+        m = self.with_driver()
+        result = self.run_runtime(m, "launch", "assert")
+        self.assertEqual((result.returncode, result.stdout, result.stderr),
+                         (0, "synchronised: 710\n", "kernel.cu:7: assertion failed\n"))
+        self.assertNotIn("assertion failed", m.read_log())
 
     def test_no_driver(self):
         result = self.run_runtime(self.mediator())

@@ -78,6 +78,7 @@
       (CUstream * stream, unsigned flags, int priority))                                           \
     X(StreamDestroy, "cuStreamDestroy_v2", (CUstream stream))                                      \
     X(StreamQuery, "cuStreamQuery", (CUstream stream))                                             \
+    X(StreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                 \
     X(StreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))      \
     X(EventCreate, "cuEventCreate", (CUevent * event, unsigned flags))                             \
     X(EventDestroy, "cuEventDestroy_v2", (CUevent event))                                          \

@@ -24,6 +24,7 @@
 
 struct gpu_graph {
     CUgraphExec exec;
+    bool launched; /* once at least since it was made or updated */
 };
 
 /* Nodes -------------------------------------------------------------------------------------- */
@@ -249,6 +250,7 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
         }
     }
     cu.GraphDestroy(plan);
+    graph->launched = false;
     return (enum vgpu_gpu_error)error;
 }
 
@@ -256,6 +258,7 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
 enum vgpu_gpu_error cuda_graph_launch(struct gpu *gpu, struct gpu_graph *graph,
                                       struct gpu_stream *stream)
 {
+    cuda_note_launch(gpu, &graph->launched);
     return (enum vgpu_gpu_error)cu.GraphLaunch(graph->exec, cuda_submit(gpu, stream));
 }
 

@@ -27,6 +27,7 @@ struct gpu_function {
     CUfunction handle;
     uint32_t params;      /* ~0: unknown */
     uint32_t param_bytes; /* of all, where known */
+    bool launched;        /* once at least */
 };
 
 /* Modules ------------------------------------------------------------------------------------- */
@@ -65,8 +66,11 @@ static enum vgpu_gpu_error load_image(const void *image, struct gpu_compile *com
 enum vgpu_gpu_error cuda_module_load(struct gpu *gpu, const void *image, uint64_t bytes,
                                      struct gpu_compile *compile, struct gpu_module **module)
 {
-    (void)gpu;
-    return image_check(image, bytes) ? load_image(image, compile, module) : VGPU_GPU_INVALID_IMAGE;
+    if (!image_check(image, bytes)) {
+        return VGPU_GPU_INVALID_IMAGE;
+    }
+    gpu->prints = gpu->prints || cuda_may_print(image, bytes);
+    return load_image(image, compile, module);
 }
 
 enum vgpu_gpu_error cuda_module_builtin(struct gpu *gpu, struct gpu_module **module)
@@ -295,6 +299,7 @@ enum vgpu_gpu_error cuda_launch(struct gpu *gpu, struct gpu_function *function,
     if (!cuda_params_fit(function, &bytes)) {
         return VGPU_GPU_INVALID_VALUE;
     }
+    cuda_note_launch(gpu, &function->launched);
     if (launch->attribute_count > 0) {
         return launch_with_attributes(gpu, function, launch, stream, bytes > 0 ? extra : NULL);
     }

@@ -4,7 +4,7 @@
  * of the session's own, through CUDA's driver API.
  *
  * What it can do is in the other files of this folder: stream.c, transfer.c, module.c, link.c,
- * array.c, graph.c and mapping.c. Here is the table of it, and how it begins.
+ * array.c, graph.c, printing.c and mapping.c. Here is the table of it, and how it begins.
  *
  * Errors of the driver go to the guest as they are. After those that lose the context, every call
  * returns them again: that is the driver's doing.
@@ -87,6 +87,7 @@ static const struct gpu_ops cuda_ops = {
     .fence = cuda_fence,
     .fence_poll = cuda_fence_poll,
     .fence_release = cuda_fence_release,
+    .print = cuda_print,
     .room = cuda_room,
     .close = cuda_gpu_close,
 };

@@ -21,6 +21,29 @@ bool cuda_params_fit(const struct gpu_function *function, size_t *bytes);
 /* Whether nothing is on the GPU that is not known to be done. */
 bool cuda_is_idle(struct gpu *gpu);
 
+/* What is known of what kernels may have printed; printing.c. */
+struct printing {
+    bool launched;  /* something was, since all was done and the driver was asked to write */
+    unsigned fresh; /* for the first time: so often is it asked yet */
+    CUstream none;  /* a stream that never has work; NULL before it is needed */
+};
+/*
+ * How often the driver is asked after the first launch of something. Once would do if it were known
+ * to be done then; with work in several streams it seldom is.
+ */
+#define FRESH_PRINTS 8u
+struct printing *cuda_printing(struct gpu *gpu);
+
+/* To be called before a launch; *known is of what is launched, false at first. */
+static inline void cuda_note_launch(struct gpu *gpu, bool *known)
+{
+    struct printing *printing = cuda_printing(gpu);
+
+    printing->launched = true;
+    printing->fresh = *known ? printing->fresh : FRESH_PRINTS;
+    *known = true;
+}
+
 /* What a session computes on, without operations yet; NULL when memory is short. */
 struct gpu *cuda_gpu_new(void);
 void cuda_gpu_free(struct gpu *gpu);
@@ -103,6 +126,10 @@ enum vgpu_gpu_error cuda_graph_update(struct gpu *gpu, struct gpu_graph *graph,
 enum vgpu_gpu_error cuda_graph_launch(struct gpu *gpu, struct gpu_graph *graph,
                                       struct gpu_stream *stream);
 void cuda_graph_destroy(struct gpu *gpu, struct gpu_graph *graph);
+
+/* printing.c */
+bool cuda_print(struct gpu *gpu, bool all);
+bool cuda_may_print(const void *image, uint64_t bytes);
 
 /* mapping.c */
 enum vgpu_gpu_error cuda_range_reserve(struct gpu *gpu, uint64_t bytes, uint64_t alignment,

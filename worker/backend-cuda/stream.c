@@ -53,6 +53,7 @@ struct cuda_gpu {
     struct gpu_stream *active;
     CUevent *spare; /* events for marks */
     size_t spare_count, spare_room;
+    struct printing printing;
 };
 
 static struct cuda_gpu *cuda_of(struct gpu *gpu)
@@ -411,6 +412,11 @@ CUstream cuda_raw_stream(struct gpu *gpu, struct gpu_stream *stream)
 bool cuda_is_idle(struct gpu *gpu)
 {
     return !cuda_of(gpu)->active;
+}
+
+struct printing *cuda_printing(struct gpu *gpu)
+{
+    return &cuda_of(gpu)->printing;
 }
 
 struct gpu *cuda_gpu_new(void)
