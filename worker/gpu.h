@@ -41,6 +41,7 @@ struct gpu_arena {
 struct gpu_fence {
     void *mark, *record;
     uint64_t position;
+    bool awaited; /* by a guest: it is polled without a pause, and to be passed early */
 };
 
 /* A copy whose host side, where it has one, lies in the arena. */
@@ -239,10 +240,19 @@ struct gpu_ops {
     /* NOT_READY while there is work before the fence. */
     enum vgpu_gpu_error (*fence_poll)(struct gpu *gpu, const struct gpu_fence *fence);
     void (*fence_release)(struct gpu *gpu, struct gpu_fence *fence);
+    /*
+     * Has the GPU itself answer: when the fence is passed, it stores `value` in a word of memory
+     * that reach() was called for. Not when the context is lost before. To be called just after
+     * fence(); returns whether it will be so. NULL in a backend that cannot.
+     */
+    bool (*fence_answer)(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word, uint32_t value);
+    /* Lets the GPU write to this memory: pages of the worker's. NULL where fence_answer() is. */
+    bool (*reach)(struct gpu *gpu, void *memory, uint64_t bytes);
 
     /*
      * Has the driver write what kernels have printed (printed.h). `all`: if anything was launched
-     * since the last time; else only if that was something for the first time, or `prints` is true.
+     * since the last time; else only if that was something for the first time, which makes `fresh`
+     * more than 0, or `prints` is true.
      * Returns whether it did; NULL in a backend whose kernels print nothing.
      */
     bool (*print)(struct gpu *gpu, bool all);
@@ -264,6 +274,7 @@ struct gpu {
     struct gpu_arena arena;
     enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
     bool prints;              /* kernels have printed, or a module has what prints in it */
+    unsigned fresh;           /* so often print() does something yet for what is launched first */
 };
 
 /*

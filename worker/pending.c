@@ -11,6 +11,12 @@
 #include "worker/execution.h"
 #include "worker/ring-session.h"
 
+/*
+ * What the GPU writes for the guest and for this process may be so far apart: more than it ever is.
+ * A guest whose slot is still in use then has made that up.
+ */
+#define ANSWER_NS NS_PER_MS
+
 void pending_defer(struct pending_set *pending, enum vgpu_gpu_error error, uint32_t culprit)
 {
     if (pending->deferred == VGPU_GPU_SUCCESS) {
@@ -42,6 +48,17 @@ static struct pending *make_pending(struct execution *x, enum pending_kind kind,
     return pending;
 }
 
+/* Has the GPU answer, where it can and the answer is all that is to be done. */
+static bool answer_by_gpu(struct execution *x, struct pending *pending)
+{
+    struct ring_session *s = x->session;
+
+    return s->reached && pending->kind == PENDING_SYNC && s->pending.deferred == VGPU_GPU_SUCCESS &&
+           !s->gpu->prints && s->gpu->fresh == 0 &&
+           s->gpu->ops->fence_answer(s->gpu, &pending->fences[0],
+                                     ring_prepare_answer(&s->ring, x->header), x->header->sequence);
+}
+
 enum vgpu_gpu_error pending_wait(struct execution *x, enum pending_kind kind,
                                  struct gpu_fence *fence)
 {
@@ -53,9 +70,11 @@ enum vgpu_gpu_error pending_wait(struct execution *x, enum pending_kind kind,
         return VGPU_GPU_OUT_OF_MEMORY;
     }
     fences[0] = *fence;
+    fences[0].awaited = true;
     pending = make_pending(x, kind, 0);
     pending->fences = fences;
     pending->count = 1;
+    pending->by_gpu = answer_by_gpu(x, pending);
     return VGPU_GPU_SUCCESS;
 }
 
@@ -68,6 +87,7 @@ static enum vgpu_gpu_error fence_all(struct ring_session *s, struct gpu_fence *f
     struct gpu_stream *stream;
     uint32_t position = 0;
 
+    fences[0].awaited = true;
     *count = error == VGPU_GPU_SUCCESS;
     while (error == VGPU_GPU_SUCCESS) {
         stream = handles_next(&s->handles, HANDLE_STREAM, &position);
@@ -79,6 +99,7 @@ static enum vgpu_gpu_error fence_all(struct ring_session *s, struct gpu_fence *f
             break;
         }
         error = s->gpu->ops->fence(s->gpu, stream, &fences[*count]);
+        fences[*count].awaited = true;
         *count += error == VGPU_GPU_SUCCESS;
     }
     return error;
@@ -189,6 +210,11 @@ bool pending_poll(struct ring_session *s, unsigned slot)
         return false;
     }
     release_fences(s, pending);
+    if (pending->by_gpu && error == VGPU_GPU_SUCCESS) {
+        s->pending.slots &= ~(UINT64_C(1) << (slot - 1));
+        ring_note_answer(&s->ring);
+        return true;
+    }
     if (pending->kind != PENDING_FENCE) {
         /* The guest reads it as soon as it has the answer. */
         ring_session_print(s, false);
@@ -198,6 +224,22 @@ bool pending_poll(struct ring_session *s, unsigned slot)
     /* Before the answer: the guest may use the slot again as soon as it sees that. */
     s->pending.slots &= ~(UINT64_C(1) << (slot - 1));
     ring_answer_for(&s->ring, &pending->header, error, culprit);
+    return true;
+}
+
+bool pending_free_slot(struct ring_session *s, unsigned slot)
+{
+    const uint64_t start = clock_ns();
+
+    if (!(s->pending.slots & UINT64_C(1) << (slot - 1)) || !s->pending.of[slot - 1].by_gpu) {
+        return false;
+    }
+    while (!pending_poll(s, slot)) {
+        if (clock_ns() - start >= ANSWER_NS) {
+            return false;
+        }
+        __builtin_ia32_pause();
+    }
     return true;
 }
 

@@ -3,6 +3,11 @@
  * Commands that are answered later: they wait for work on the GPU, in the place of their slot, and
  * hold up no other. Also what a failed command without a slot has left to be told.
  *
+ * Where nothing is left to do but to answer, the GPU does that itself, behind the work: the guest
+ * knows before this process does, which then keeps its own books. It believes a word of its own for
+ * that, since the slot is the guest's to write. A guest that is quick may use the slot again by
+ * then (pending_free_slot()).
+ *
  * A pending command has fences, one for each stream that it waits for. When all are passed it does
  * what its kind says, and is answered. Freeing and unloading would have the driver wait for all
  * work, and the worker with it; so such a command stays pending until nothing is on the GPU, and
@@ -32,6 +37,7 @@ struct pending {
     uint64_t argument;
     struct gpu_fence *fences; /* `count` of them are not passed yet */
     uint32_t count;
+    bool by_gpu; /* which answers, unless the context is lost */
 };
 
 struct pending_set {
@@ -58,6 +64,12 @@ bool pending_poll(struct ring_session *session, unsigned slot);
 
 /* The same for all. Returns whether any was. */
 bool pending_poll_all(struct ring_session *session);
+
+/*
+ * Whether the slot of a command that the GPU answers is free, since it has: waits for that, as long
+ * as it takes from the GPU's answer to its word for this process.
+ */
+bool pending_free_slot(struct ring_session *session, unsigned slot);
 
 /* Answers all with an error: the session ends. */
 void pending_fail(struct ring_session *session, enum vgpu_gpu_error error);

@@ -31,6 +31,8 @@ void ring_session_init(struct ring_session *s, const struct ring_session_needs *
     s->gpu = needs->gpu;
     s->page = needs->page;
     s->printed = needs->printed;
+    s->reached = needs->gpu->ops->reach &&
+                 needs->gpu->ops->reach(needs->gpu, needs->queue, VGPU_QUEUE_SIZE);
     s->memory.ledger.account = needs->account;
     s->memory.ledger.counters = &needs->page->counters;
     flight_init(&s->flight, needs->gpu, needs->page);
@@ -163,7 +165,7 @@ static inline __attribute__((always_inline)) int take_command(struct ring_sessio
     }
     why = command_decode(command, facts);
     if (why == VGPU_REFUSED_NONE && header->slot != 0 &&
-        (slots & UINT64_C(1) << (header->slot - 1)) != 0) {
+        (slots & UINT64_C(1) << (header->slot - 1)) != 0 && !pending_free_slot(s, header->slot)) {
         why = VGPU_REFUSED_SLOT_USED;
     }
     if (why != VGPU_REFUSED_NONE) {

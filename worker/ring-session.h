@@ -96,6 +96,7 @@ struct ring_session {
     struct textures textures;     /* api-array.c */
     struct links links;           /* api-link.c */
     struct printed *printed;      /* NULL: its kernels print nothing */
+    bool reached;                 /* the GPU can write to the queue, and so answer */
     bool faulted;                 /* ring-session.c: the GPU's context is lost, which is counted */
 };
 

@@ -36,6 +36,10 @@
 #define SPIN_WORK_NS (10 * NS_PER_MS)
 #define SPIN_TURN_NS (400 * NS_PER_US)    /* for a turn that was asked for, or is announced */
 #define SPIN_PATIENT_NS (200 * NS_PER_US) /* for work, when the last one took longer than that */
+/* Nothing to do for so long: kernels' text is wanted then, and later calls of the driver's cost
+ * less. */
+#define SETTLE_NS (5 * NS_PER_US)
+#define SPIN_LOOKS 16u /* at the ring alone, before all is looked at again */
 /* From then on other processes that want the processor come first. */
 #define YIELD_NS (200 * NS_PER_US)
 /* How often the descriptors are looked at meanwhile. */
@@ -52,7 +56,8 @@ struct ring_worker {
     bool patient;       /* the last work took longer than is looked on for */
     uint64_t active_ns; /* when something was done last */
     struct printed printed;
-    uint64_t looked_ns; /* when the descriptors were looked at last */
+    uint64_t settled_ns; /* of active_ns, after which the driver has synchronised */
+    uint64_t looked_ns;  /* when the descriptors were looked at last */
     struct pace doorbells;
 };
 
@@ -150,7 +155,6 @@ static int sleep_until_woken(struct ring_worker *w)
 {
     int r;
 
-    ring_session_print(&w->session, true);
     if (!ring_park(&w->session.ring) && ring_session_takes(&w->session)) {
         return 0;
     }
@@ -178,6 +182,10 @@ static int wait_for_more(struct ring_worker *w)
     const bool quiet = ring_session_quiet(s);
     const uint64_t spin = quiet ? SPIN_IDLE_NS : w->patient ? SPIN_PATIENT_NS : SPIN_WORK_NS;
 
+    if (quiet && waited >= SETTLE_NS && w->settled_ns != w->active_ns) {
+        w->settled_ns = w->active_ns;
+        ring_session_print(s, true);
+    }
     if (ring_session_waits_for_turn(s) && waited >= SPIN_TURN_NS) {
         return sleep_until_woken(w);
     }
@@ -193,7 +201,10 @@ static int wait_for_more(struct ring_worker *w)
     }
     if (waited >= YIELD_NS) {
         sched_yield();
-    } else {
+        return 0;
+    }
+    /* Mostly it is a command that comes next: for that alone there is little to look at. */
+    for (unsigned i = 0; i < (quiet ? SPIN_LOOKS : 1) && !ring_posted(&s->ring); i++) {
         __builtin_ia32_pause();
     }
     return 0;

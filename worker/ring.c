@@ -126,6 +126,27 @@ enum ring_state ring_take(struct ring *ring, struct ring_command *command)
     return RING_COMMAND;
 }
 
+void ring_note_answer(struct ring *ring)
+{
+    /* Partner: the fence between the guest's store of `waiting` and its look at the slot. */
+    shared_fence();
+    if (shared_load(&ring->queue->waiting) != 0) {
+        interrupt_raise(&ring->interrupt);
+    }
+}
+
+uint32_t *ring_prepare_answer(struct ring *ring, const struct vgpu_command *command)
+{
+    struct vgpu_slot *slot = &ring->queue->slots[command->slot - 1];
+
+    shared_store(&slot->result, VGPU_GPU_SUCCESS);
+    shared_store(&slot->length, 0);
+    shared_store(&slot->culprit, 0);
+    /* Before the GPU can be told to store the last word. */
+    shared_fence();
+    return &slot->sequence;
+}
+
 /* Stores the rest of an answer whose payload is there already, and lets the guest see it. */
 static void complete_answer(struct ring *ring, const struct vgpu_command *command,
                             enum vgpu_gpu_error result, uint32_t length, uint32_t culprit)
@@ -137,11 +158,7 @@ static void complete_answer(struct ring *ring, const struct vgpu_command *comman
     shared_store(&slot->culprit, culprit);
     /* Partner: the load-acquire of the thread that waits for this slot. */
     shared_store_release(&slot->sequence, command->sequence);
-    /* Partner: the fence between the guest's store of `waiting` and its look at the slot. */
-    shared_fence();
-    if (shared_load(&ring->queue->waiting) != 0) {
-        interrupt_raise(&ring->interrupt);
-    }
+    ring_note_answer(ring);
 }
 
 void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgpu_gpu_error result,

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/shared.h"
 #include "protocol/vgpu-queue.h"
 #include "worker/interrupt.h"
 
@@ -54,6 +55,21 @@ void ring_answer(struct ring *ring, const struct vgpu_command *command, enum vgp
 /* The same for the failure of another command, whose vgpu_culprit() is given. */
 void ring_answer_for(struct ring *ring, const struct vgpu_command *command,
                      enum vgpu_gpu_error result, uint32_t culprit);
+
+/*
+ * For a command that the GPU will answer, by storing its sequence number: prepares the rest of a
+ * success without a payload, and returns where that is to be stored.
+ */
+uint32_t *ring_prepare_answer(struct ring *ring, const struct vgpu_command *command);
+
+/* It has answered: signals the interrupt where the guest waits for it. */
+void ring_note_answer(struct ring *ring);
+
+/* Whether the guest has posted what is not taken yet. */
+static inline bool ring_posted(const struct ring *ring)
+{
+    return shared_load(&ring->queue->tail) != ring->head;
+}
 
 /* Announces that this side is about to sleep; false when there is something to do instead. */
 bool ring_park(struct ring *ring);

@@ -36,6 +36,9 @@
  */
 #define SPIN_NS (50 * NS_PER_US)
 #define YIELD_NS (10 * NS_PER_MS)
+/* What a launch and its parameters mostly take of the ring. */
+#define CACHE_LINE 64u
+#define NEXT_LINES 3u
 /* The longest sleep for want of an interrupt, and between looks whether the session lives. */
 #define WAIT_MS 20
 
@@ -283,6 +286,23 @@ bool session_answered(struct vgpu_session *s, const struct ticket *ticket)
 }
 
 /*
+ * Has the processor fetch what the next command will be written to, since the worker has read there
+ * last: its posting is what somebody waits for, and now there is time. Where the ring is not cached
+ * it does nothing.
+ */
+static void prepare_post(struct vgpu_session *s)
+{
+    /* Another thread may post meanwhile: then it is its lines. */
+    const uint32_t tail = shared_load(&s->port->queue->tail);
+
+    for (uint32_t i = 0; i < NEXT_LINES; i++) {
+        const uint32_t at = (tail + i * CACHE_LINE) % VGPU_RING_SIZE;
+
+        __asm__ volatile("prefetchw %0" : : "m"(s->port->queue->ring[at]));
+    }
+}
+
+/*
  * Looks at the slot for a while. True when it was answered. An answer that comes in time says that
  * the next one may too: the session is not patient any more.
  */
@@ -292,6 +312,7 @@ static bool spin_for(struct vgpu_session *s, const struct ticket *ticket)
     const uint64_t limit = shared_load(&s->patient) ? SPIN_NS : YIELD_NS;
     uint64_t waited = 0;
 
+    prepare_post(s);
     while (waited < limit && shared_load(&s->end) == 0) {
         for (int i = 0; i < 32; i++) {
             if (session_answered(s, ticket)) {

@@ -224,6 +224,26 @@ EXPORTED CUresult cuStreamQuery(CUstream stream)
     return state_of_work();
 }
 
+/* Words that are written in a stream, of which each is idle. */
+EXPORTED CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    *address = calloc(1, bytes);
+    return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+EXPORTED CUresult cuStreamBatchMemOp_v2(CUstream stream, unsigned count,
+                                        struct mem_op_params *operations, unsigned flags)
+{
+    (void)stream;
+    (void)flags;
+    for (unsigned i = 0; i < count && !failed; i++) {
+        __atomic_store_n((uint32_t *)(uintptr_t)operations[i].address,
+                         (uint32_t)operations[i].value, __ATOMIC_RELEASE);
+    }
+    return state_of_work();
+}
+
 /* Private tables ------------------------------------------------------------------------------- */
 
 static uint64_t test_address;

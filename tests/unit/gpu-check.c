@@ -657,6 +657,14 @@ static void check_fence_release(struct gpu *gpu, struct gpu_fence *fence)
     check.ops->fence_release(gpu, fence);
 }
 
+static bool check_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word,
+                               uint32_t value)
+{
+    enter_check(gpu);
+    REQUIRE(!is_open(fence) || check.fences > 0);
+    return check.ops->fence_answer(gpu, fence, word, value);
+}
+
 static bool check_print(struct gpu *gpu, bool all)
 {
     enter_check(gpu);
@@ -687,7 +695,7 @@ struct gpu *gpu_check(struct gpu *gpu)
     check.ops = ops;
     check.lost = gpu->lost;
     /* What is added to the table and not here would be NULL: the number tells. */
-    static_assert(sizeof(struct gpu_ops) == 51 * sizeof(void *), "an operation is not checked");
+    static_assert(sizeof(struct gpu_ops) == 53 * sizeof(void *), "an operation is not checked");
     check.checks = (struct gpu_ops){
         .mem_info = check_mem_info,
         .mem_alloc = check_mem_alloc,
@@ -738,6 +746,8 @@ struct gpu *gpu_check(struct gpu *gpu)
         .fence_poll = check_fence_poll,
         .fence_release = check_fence_release,
         .print = ops->print ? check_print : NULL,
+        .fence_answer = ops->fence_answer ? check_fence_answer : NULL,
+        .reach = ops->reach,
         .room = check_room,
         .close = check_close,
     };

@@ -94,6 +94,32 @@
        void **parameters, void **extra))
 
 /*
+ * As NVIDIA's documentation has it, for what writes and waits for words. Nothing of this comes
+ * from the guest, so it is not in api/cuda-types.h.
+ */
+enum mem_op {
+    MEM_OP_WAIT_VALUE_32 = 1,
+    MEM_OP_WRITE_VALUE_32 = 2,
+};
+#define MEM_OP_WAIT_EQUAL 1u
+
+struct mem_op_params {
+    enum mem_op operation;
+    CUdeviceptr address;
+    uint64_t value;
+    unsigned flags;
+    uint64_t pad[2];
+};
+static_assert(sizeof(struct mem_op_params) == 48, "CUstreamBatchMemOpParams");
+
+struct mem_op_node {
+    CUcontext context;
+    unsigned count;
+    struct mem_op_params *params;
+    unsigned flags;
+};
+
+/*
  * What single functions want. The launch configurations came with CUDA 11.8, tensor maps with 12.0
  * and 12.8, what tells of a function's parameters and a module's functions with 12.3 and 12.4.
  */
@@ -106,6 +132,8 @@
       (int *size, CUfunction function, const CUlaunchConfig *config))                              \
     X(OccupancyMaxActiveClusters, "cuOccupancyMaxActiveClusters",                                  \
       (int *clusters, CUfunction function, const CUlaunchConfig *config))                          \
+    X(StreamBatchMemOp, "cuStreamBatchMemOp_v2",                                                   \
+      (CUstream stream, unsigned count, struct mem_op_params *operations, unsigned flags))         \
     X(StreamSetAttribute, "cuStreamSetAttribute",                                                  \
       (CUstream stream, CUstreamAttrID attribute, const CUstreamAttrValue *value))                 \
     X(GetExportTable, "cuGetExportTable", (const void **table, const CUuuid *id))                  \
@@ -134,32 +162,6 @@
     X(DeviceGetTexture1DLinearMaxWidth, "cuDeviceGetTexture1DLinearMaxWidth",                      \
       (size_t * elements, CUarray_format format, unsigned channels, CUdevice device))              \
     X(FuncGetName, "cuFuncGetName", (const char **name, CUfunction function))
-
-/*
- * As NVIDIA's documentation has it, for nodes that write and wait for words. Nothing of this comes
- * from the guest, so it is not in api/cuda-types.h.
- */
-enum mem_op {
-    MEM_OP_WAIT_VALUE_32 = 1,
-    MEM_OP_WRITE_VALUE_32 = 2,
-};
-#define MEM_OP_WAIT_EQUAL 1u
-
-struct mem_op_params {
-    enum mem_op operation;
-    CUdeviceptr address;
-    uint64_t value;
-    unsigned flags;
-    uint64_t pad[2];
-};
-static_assert(sizeof(struct mem_op_params) == 48, "CUstreamBatchMemOpParams");
-
-struct mem_op_node {
-    CUcontext context;
-    unsigned count;
-    struct mem_op_params *params;
-    unsigned flags;
-};
 
 /* What graphs are made with. */
 #define CUDA_GRAPH_CALLS(X)                                                                        \

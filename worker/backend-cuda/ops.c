@@ -87,6 +87,8 @@ static const struct gpu_ops cuda_ops = {
     .fence = cuda_fence,
     .fence_poll = cuda_fence_poll,
     .fence_release = cuda_fence_release,
+    .fence_answer = cuda_fence_answer,
+    .reach = cuda_reach,
     .print = cuda_print,
     .room = cuda_room,
     .close = cuda_gpu_close,
@@ -144,6 +146,7 @@ int cuda_gpu_open(int device, const struct gpu_arena *arena, struct gpu **gpu, c
     r = cuda_open_device(device, &made->info);
     if (r == 0) {
         pin_arena(arena);
+        cuda_make_words(made);
         r = warm_up(made);
     }
     if (r < 0) {

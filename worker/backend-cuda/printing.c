@@ -28,13 +28,13 @@ bool cuda_print(struct gpu *gpu, bool all)
 {
     struct printing *printing = cuda_printing(gpu);
 
-    if (!printing->launched || !(all || printing->fresh > 0 || gpu->prints)) {
+    if (!printing->launched || !(all || gpu->fresh > 0 || gpu->prints)) {
         return false;
     }
-    printing->fresh -= printing->fresh > 0;
+    gpu->fresh -= gpu->fresh > 0;
     if (cuda_is_idle(gpu)) {
         printing->launched = false;
-        printing->fresh = 0;
+        gpu->fresh = 0;
     }
     /* Neither failure is news: a context that is lost has been found so by whoever waits. */
     if (!printing->none &&

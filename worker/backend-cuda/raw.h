@@ -23,9 +23,8 @@ bool cuda_is_idle(struct gpu *gpu);
 
 /* What is known of what kernels may have printed; printing.c. */
 struct printing {
-    bool launched;  /* something was, since all was done and the driver was asked to write */
-    unsigned fresh; /* for the first time: so often is it asked yet */
-    CUstream none;  /* a stream that never has work; NULL before it is needed */
+    bool launched; /* something was, since all was done and the driver was asked to write */
+    CUstream none; /* a stream that never has work; NULL before it is needed */
 };
 /*
  * How often the driver is asked after the first launch of something. Once would do if it were known
@@ -37,16 +36,17 @@ struct printing *cuda_printing(struct gpu *gpu);
 /* To be called before a launch; *known is of what is launched, false at first. */
 static inline void cuda_note_launch(struct gpu *gpu, bool *known)
 {
-    struct printing *printing = cuda_printing(gpu);
-
-    printing->launched = true;
-    printing->fresh = *known ? printing->fresh : FRESH_PRINTS;
+    cuda_printing(gpu)->launched = true;
+    gpu->fresh = *known ? gpu->fresh : FRESH_PRINTS;
     *known = true;
 }
 
 /* What a session computes on, without operations yet; NULL when memory is short. */
 struct gpu *cuda_gpu_new(void);
 void cuda_gpu_free(struct gpu *gpu);
+
+/* Makes the words that the GPU writes, in a context that is there; marks do without too. */
+void cuda_make_words(struct gpu *gpu);
 
 /* stream.c */
 enum vgpu_gpu_error cuda_stream_create(struct gpu *gpu, uint32_t flags, int32_t priority,
@@ -67,6 +67,8 @@ enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event *start,
 enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream, struct gpu_fence *fence);
 enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fence *fence);
 void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence);
+bool cuda_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word, uint32_t value);
+bool cuda_reach(struct gpu *gpu, void *memory, uint64_t bytes);
 
 /* transfer.c */
 enum vgpu_gpu_error cuda_mem_info(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total);

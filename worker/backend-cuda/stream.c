@@ -5,11 +5,18 @@
  * A stream counts what was submitted to it, so each call that puts something into a stream is
  * preceded by cuda_submit(). A fence is a mark at the end of a stream: as long as nothing follows
  * in the stream, to ask whether the mark is passed is to ask the stream. Just before something
- * follows, an event is recorded, which the mark has from then on. So the customary "submit, wait"
- * costs no event. A mark is in one of these states:
+ * follows, an event is recorded, which the mark has from then on. So work that is submitted and
+ * watched costs no event.
+ *
+ * To ask costs 1.5 us on an H200 from a launch on until the driver has synchronised, and 0.2 else:
+ * it looks at the GPU whether a kernel has failed. So for a mark that a guest waits for, the GPU
+ * writes a word of memory when it comes there (cuStreamBatchMemOp), and to look at that costs
+ * nothing. A context that is lost writes no more, so now and then the driver is asked all the same.
+ *
+ * A mark is in one of these states:
  *
  *   at the end    `stream` is set, and that stream's `end` is this mark
- *   settled       `event` is set; `stream` is NULL, since the stream may be gone
+ *   settled       `event` or `word` is set; `stream` is NULL, since the stream may be gone
  *   lost          neither: no event could be had, and a poll says OUT_OF_MEMORY
  *
  * A fence of an event is a reference to what the event was recorded as; to record it anew makes a
@@ -17,16 +24,29 @@
  */
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "common/shared.h"
 #include "worker/backend-cuda/cuda-driver.h"
 #include "worker/backend-cuda/raw.h"
 #include "worker/gpu.h"
+
+#define WORDS 128u    /* for marks that are waited for */
+#define POLLS_MAX 64u /* looks at a word before the driver is asked */
+
+/* Written by the GPU, each in a cache line of its own. */
+struct word {
+    uint32_t value;
+    uint8_t unused[60];
+};
 
 /* A point in a stream that somebody waits for. */
 struct mark {
     unsigned references;
     struct gpu_stream *stream; /* whose end it is; NULL when something followed */
-    CUevent event;             /* then; NULL when there could be none */
+    CUevent event;             /* then; NULL when there could be none, or there is a word */
+    struct word *word;         /* that the GPU writes, or NULL */
+    unsigned polls;            /* looks at it since the driver was asked */
 };
 
 struct gpu_stream {
@@ -54,6 +74,12 @@ struct cuda_gpu {
     CUevent *spare; /* events for marks */
     size_t spare_count, spare_room;
     struct printing printing;
+
+    struct word *words;        /* page-locked; NULL: there are none */
+    uint32_t expected[WORDS];  /* what the GPU has been told last to write there */
+    bool taken[WORDS];         /* by a mark */
+    unsigned next_word;        /* where to look for one that is free */
+    struct gpu_stream *untold; /* by a word it was seen to be done, which the driver has not */
 };
 
 static struct cuda_gpu *cuda_of(struct gpu *gpu)
@@ -129,6 +155,57 @@ static void give_spare(struct cuda_gpu *cuda, CUevent event)
 }
 
 /*
+ * Takes a word that no mark has, and that the GPU has written as it was told last: one of a mark
+ * that was given up may still be written. NULL when there is none.
+ */
+static struct word *take_word(struct cuda_gpu *cuda)
+{
+    for (unsigned i = 0; cuda->words && i < WORDS; i++) {
+        const unsigned n = cuda->next_word++ % WORDS;
+
+        if (!cuda->taken[n] && shared_load(&cuda->words[n].value) == cuda->expected[n]) {
+            cuda->taken[n] = true;
+            return &cuda->words[n];
+        }
+    }
+    return NULL;
+}
+
+static uint32_t *expected_in(struct cuda_gpu *cuda, const struct word *word)
+{
+    return &cuda->expected[word - cuda->words];
+}
+
+/*
+ * Has the GPU write a word when it comes to the mark, which is at its stream's end; before that
+ * `value` to `*other`, unless it is NULL. Returns whether it will.
+ */
+static bool arm_mark(struct cuda_gpu *cuda, struct mark *mark, uint32_t *other, uint32_t value)
+{
+    struct word *word = take_word(cuda);
+    struct mem_op_params writes[] = {
+        {.operation = MEM_OP_WRITE_VALUE_32,
+         .address = (CUdeviceptr)(uintptr_t)other,
+         .value = value},
+        {.operation = MEM_OP_WRITE_VALUE_32, .address = (CUdeviceptr)(uintptr_t)word},
+    };
+    const unsigned first = other ? 0 : 1;
+
+    if (!word) {
+        return false;
+    }
+    writes[1].value = ++*expected_in(cuda, word);
+    if (cu.StreamBatchMemOp(mark->stream->handle, 2 - first, &writes[first], 0) != CUDA_SUCCESS) {
+        /* Nothing will be written: the stream is asked, which tells why. */
+        --*expected_in(cuda, word);
+        cuda->taken[word - cuda->words] = false;
+        return false;
+    }
+    mark->word = word;
+    return true;
+}
+
+/*
  * Gives the mark at the stream's end an event, since something is about to follow. Later it would
  * be too late: the event would stand behind that.
  */
@@ -139,7 +216,7 @@ static void cuda_settle(struct cuda_gpu *cuda, struct gpu_stream *stream)
     stream->end = NULL;
     if (mark) {
         mark->stream = NULL;
-        mark->event = take_spare_event(cuda);
+        mark->event = mark->word ? NULL : take_spare_event(cuda);
         if (mark->event) {
             /* A failure loses the context, which polling finds out. */
             cu.EventRecord(mark->event, stream->handle);
@@ -195,16 +272,57 @@ static enum vgpu_gpu_error check_lost(struct gpu *gpu, CUresult error)
     return error;
 }
 
+/* All that was submitted is done: nothing else submits meanwhile. */
+static void note_done(struct gpu_stream *stream)
+{
+    stream->done = stream->submitted;
+    set_inactive(stream);
+}
+
 static enum vgpu_gpu_error cuda_query(struct gpu *gpu, struct gpu_stream *stream)
 {
     const CUresult error = cu.StreamQuery(stream->handle);
 
-    /* All that was submitted, since nothing else submits meanwhile. */
     if (error == CUDA_SUCCESS) {
-        stream->done = stream->submitted;
-        set_inactive(stream);
+        note_done(stream);
     }
     return check_lost(gpu, error);
+}
+
+/*
+ * Before the driver is asked about an event: as long as it does not know that a stream is done,
+ * each such call costs what this one does.
+ */
+static void tell_driver(struct gpu *gpu)
+{
+    struct gpu_stream *stream = cuda_of(gpu)->untold;
+
+    cuda_of(gpu)->untold = NULL;
+    if (stream) {
+        check_lost(gpu, cu.StreamQuery(stream->handle));
+    }
+}
+
+/* Looks at the word of a mark, and whether the context is lost. */
+static enum vgpu_gpu_error poll_word(struct gpu *gpu, struct mark *mark)
+{
+    struct cuda_gpu *cuda = cuda_of(gpu);
+
+    if (shared_load_acquire(&mark->word->value) == *expected_in(cuda, mark->word)) {
+        if (mark->stream) {
+            note_done(mark->stream);
+            cuda->untold = mark->stream;
+        }
+        return VGPU_GPU_SUCCESS;
+    }
+    if (++mark->polls >= POLLS_MAX) {
+        mark->polls = 0;
+        if (mark->stream) {
+            return cuda_query(gpu, mark->stream);
+        }
+        check_lost(gpu, cu.StreamQuery(cuda->main.handle));
+    }
+    return gpu->lost != VGPU_GPU_SUCCESS ? gpu->lost : VGPU_GPU_NOT_READY;
 }
 
 /*
@@ -244,20 +362,39 @@ enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream, struc
 
 enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fence *fence)
 {
-    const struct mark *mark = fence->mark;
-
+    struct mark *mark = fence->mark;
     const struct record *record = fence->record;
 
     if (record) {
+        tell_driver(gpu);
         return check_lost(gpu, cu.EventQuery(record->handle));
     }
     if (!mark) {
         return VGPU_GPU_SUCCESS;
     }
+    if (fence->awaited && mark->stream && !mark->word) {
+        arm_mark(cuda_of(gpu), mark, NULL, 0);
+    }
+    if (mark->word) {
+        return poll_word(gpu, mark);
+    }
     if (mark->stream) {
         return cuda_query(gpu, mark->stream);
     }
     return mark->event ? check_lost(gpu, cu.EventQuery(mark->event)) : VGPU_GPU_OUT_OF_MEMORY;
+}
+
+bool cuda_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word, uint32_t value)
+{
+    struct mark *mark = fence->mark;
+
+    return mark && mark->stream && !mark->word && arm_mark(cuda_of(gpu), mark, word, value);
+}
+
+bool cuda_reach(struct gpu *gpu, void *memory, uint64_t bytes)
+{
+    return cuda_of(gpu)->words &&
+           cu.MemHostRegister(memory, bytes, CU_MEMHOSTREGISTER_DEVICEMAP) == CUDA_SUCCESS;
 }
 
 /*
@@ -278,6 +415,9 @@ void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence)
         mark->stream->end = NULL;
     } else if (mark->event) {
         give_spare(cuda_of(gpu), mark->event);
+    }
+    if (mark->word) {
+        cuda_of(gpu)->taken[mark->word - cuda_of(gpu)->words] = false;
     }
     free(mark);
 }
@@ -313,6 +453,9 @@ void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 {
     cuda_settle(cuda_of(gpu), stream);
     set_inactive(stream);
+    if (cuda_of(gpu)->untold == stream) {
+        cuda_of(gpu)->untold = NULL;
+    }
     cu.StreamDestroy(stream->handle);
     free(stream);
 }
@@ -383,13 +526,14 @@ enum vgpu_gpu_error cuda_event_fence(struct gpu *gpu, struct gpu_event *event,
 
 enum vgpu_gpu_error cuda_event_query(struct gpu *gpu, struct gpu_event *event)
 {
+    tell_driver(gpu);
     return check_lost(gpu, cu.EventQuery(event->record->handle));
 }
 
 enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event *start,
                                        struct gpu_event *end, float *milliseconds)
 {
-    (void)gpu;
+    tell_driver(gpu);
     return cu.EventElapsedTime(milliseconds, start->record->handle, end->record->handle);
 }
 
@@ -399,7 +543,10 @@ enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event *start,
 enum vgpu_gpu_error cuda_stream_poll(struct gpu *gpu, struct gpu_stream *stream)
 {
     stream = raw_stream(gpu, stream);
-    return stream->done == stream->submitted ? gpu->lost : cuda_query(gpu, stream);
+    if (stream->done == stream->submitted) {
+        return gpu->lost;
+    }
+    return stream->end && stream->end->word ? poll_word(gpu, stream->end) : cuda_query(gpu, stream);
 }
 
 /* For the others in this folder --------------------------------------------------------------- */
@@ -424,6 +571,16 @@ struct gpu *cuda_gpu_new(void)
     struct cuda_gpu *cuda = calloc(1, sizeof(*cuda));
 
     return cuda ? &cuda->head : NULL;
+}
+
+void cuda_make_words(struct gpu *gpu)
+{
+    void *words = NULL;
+
+    if (cu.StreamBatchMemOp && cu.MemHostAlloc(&words, WORDS * sizeof(struct word),
+                                               CU_MEMHOSTALLOC_DEVICEMAP) == CUDA_SUCCESS) {
+        cuda_of(gpu)->words = memset(words, 0, WORDS * sizeof(struct word));
+    }
 }
 
 void cuda_gpu_free(struct gpu *gpu)

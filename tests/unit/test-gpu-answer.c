@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Answers that the GPU stores: which commands get them, and what the worker does besides.
+ *
+ * Tests: worker/pending.c, worker/ring.c
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/ring-fixture.h"
+#include "tests/unit/unit.h"
+
+static struct gpu_ops ops;
+static uint32_t *word; /* that the GPU will store to; NULL: it was not asked to */
+static uint32_t value;
+static bool refused;
+
+static bool fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *to, uint32_t what)
+{
+    (void)gpu;
+    (void)fence;
+    word = refused ? NULL : to;
+    value = what;
+    return !refused;
+}
+
+static int set_up(void **state)
+{
+    if (fixture_set_up(state) < 0) {
+        return -1;
+    }
+    ops = *fake.head.ops;
+    ops.fence_answer = fence_answer;
+    fake.head.ops = &ops;
+    fixture.session.reached = true;
+    word = NULL;
+    refused = false;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    return fixture_tear_down(state);
+}
+
+/* Work, and somebody who waits for it in a slot. */
+static void work_and_wait(uint32_t slot)
+{
+    post_fill(0, FAKE_ADDRESS, 1, 4);
+    post_value(VGPU_CMD_STREAM_SYNC, slot, 0);
+    assert_int_equal(steps(), 0);
+    assert_false(answered(slot));
+}
+
+/* As the GPU does it: the guest's word, then what the worker believes. */
+static void gpu_answers(void)
+{
+    assert_non_null(word);
+    *word = value;
+}
+
+static void test_the_gpu_answers(void **state)
+{
+    (void)state;
+    work_and_wait(3);
+    assert_ptr_equal(word, &fixture.queue->slots[2].sequence);
+    gpu_answers();
+    assert_int_equal(result_of(3), VGPU_GPU_SUCCESS);
+    /* The worker has not looked yet, and then it has nothing left to say. */
+    fake_finish();
+    fixture.queue->slots[2].sequence = 0;
+    assert_int_equal(steps(), 0);
+    assert_int_equal(fixture.queue->slots[2].sequence, 0);
+    assert_true(ring_session_quiet(&fixture.session));
+}
+
+/* What a slot held before is no part of the answer. */
+static void test_nothing_of_the_answer_before(void **state)
+{
+    (void)state;
+    fixture.queue->slots[2].result = 700;
+    fixture.queue->slots[2].length = 16;
+    fixture.queue->slots[2].culprit = 13;
+    work_and_wait(3);
+    gpu_answers();
+    assert_int_equal(fixture.queue->slots[2].result, 0);
+    assert_int_equal(fixture.queue->slots[2].length, 0);
+    assert_int_equal(fixture.queue->slots[2].culprit, 0);
+    fake_finish();
+    steps();
+}
+
+/* A guest that sleeps is woken by the worker. */
+static void test_interrupt_behind_the_answer(void **state)
+{
+    uint64_t count = 0;
+
+    (void)state;
+    fixture.queue->waiting = 1;
+    work_and_wait(1);
+    gpu_answers();
+    fake_finish();
+    steps();
+    assert_int_equal(read(fixture.session.ring.interrupt.fd, &count, sizeof(count)), 8);
+    assert_int_equal(count, 1);
+}
+
+/* The guest has its answer before the worker knows, and uses the slot for the next command. */
+static void test_slot_is_used_again_at_once(void **state)
+{
+    (void)state;
+    work_and_wait(5);
+    gpu_answers();
+    fake_finish();
+    post_value(VGPU_CMD_STREAM_QUERY, 5, 0);
+    assert_int_equal(steps(), 0);
+    assert_int_equal(result_of(5), VGPU_GPU_SUCCESS);
+}
+
+/* One that says so without the GPU's answer is not believed. */
+static void test_slot_that_was_not_answered(void **state)
+{
+    (void)state;
+    work_and_wait(5);
+    gpu_answers();
+    post_value(VGPU_CMD_STREAM_QUERY, 5, 0);
+    assert_int_equal(steps(), -EPROTO);
+    assert_int_equal(fixture.queue->refused.why, VGPU_REFUSED_SLOT_USED);
+    fake_finish();
+}
+
+static void test_lost_context_is_the_workers_answer(void **state)
+{
+    (void)state;
+    work_and_wait(2);
+    fake.head.lost = VGPU_GPU_ILLEGAL_ADDRESS;
+    assert_int_equal(steps(), 0);
+    assert_int_equal(result_of(2), VGPU_GPU_ILLEGAL_ADDRESS);
+    fake.head.lost = VGPU_GPU_SUCCESS;
+}
+
+/* What the answer has to say besides, or what has to come before it, is the worker's. */
+static void test_answers_of_the_workers(void **state)
+{
+    (void)state;
+    refused = true;
+    work_and_wait(1);
+    fake_finish();
+    steps();
+    assert_int_equal(result_of(1), VGPU_GPU_SUCCESS);
+    refused = false;
+    /* An earlier failure. */
+    fake.next = VGPU_GPU_INVALID_VALUE;
+    post_fill(0, FAKE_ADDRESS, 1, 4);
+    work_and_wait(1);
+    assert_null(word);
+    fake_finish();
+    steps();
+    assert_int_equal(result_of(1), VGPU_GPU_INVALID_VALUE);
+    /* What kernels print. */
+    fake.head.prints = true;
+    work_and_wait(1);
+    assert_null(word);
+    fake_finish();
+    fake.head.prints = false;
+    fake.head.fresh = 1;
+    steps();
+    work_and_wait(2);
+    assert_null(word);
+    fake_finish();
+    fake.head.fresh = 0;
+    steps();
+    /* A fence reports nothing, and memory is freed first. */
+    post_value(VGPU_CMD_FENCE, 3, 0);
+    post_value(VGPU_CMD_MEM_FREE, 4, make(VGPU_CMD_MEM_ALLOC, 64));
+    steps();
+    assert_null(word);
+    assert_true(answered(3) && answered(4));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_the_gpu_answers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_of_the_answer_before, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_interrupt_behind_the_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_slot_is_used_again_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_slot_that_was_not_answered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lost_context_is_the_workers_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_answers_of_the_workers, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
