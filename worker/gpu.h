@@ -241,9 +241,10 @@ struct gpu_ops {
     enum vgpu_gpu_error (*fence_poll)(struct gpu *gpu, const struct gpu_fence *fence);
     void (*fence_release)(struct gpu *gpu, struct gpu_fence *fence);
     /*
-     * Has the GPU itself answer: when the fence is passed, it stores `value` in a word of memory
-     * that reach() was called for. Not when the context is lost before. To be called just after
-     * fence(); returns whether it will be so. NULL in a backend that cannot.
+     * Has the GPU itself answer: when the fence is passed, and not before fence_poll() says so, it
+     * stores `value` in a word of memory that reach() was called for; unless the context is lost.
+     * To be called just after fence(); returns whether it will be so. NULL in a backend that
+     * cannot.
      */
     bool (*fence_answer)(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word, uint32_t value);
     /* Lets the GPU write to this memory: pages of the worker's. NULL where fence_answer() is. */

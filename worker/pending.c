@@ -11,11 +11,8 @@
 #include "worker/execution.h"
 #include "worker/ring-session.h"
 
-/*
- * What the GPU writes for the guest and for this process may be so far apart: more than it ever is.
- * A guest whose slot is still in use then has made that up.
- */
-#define ANSWER_NS NS_PER_MS
+/* The GPU's answer comes so long behind the fence at most: a hundred time slices or more. */
+#define ANSWER_NS NS_PER_S
 
 void pending_defer(struct pending_set *pending, enum vgpu_gpu_error error, uint32_t culprit)
 {
@@ -191,6 +188,22 @@ static bool may_finish(struct ring_session *s, const struct pending *pending)
     return !waits || !s->pending.settling;
 }
 
+/*
+ * Whether the guest has the GPU's answer. The fence was passed, and this process's word written
+ * first; but between the two the GPU may turn to other processes, for as many time slices as there
+ * are others. A guest that has overwritten the answer does not keep this waiting for ever.
+ */
+static bool gpu_has_answered(const struct ring_session *s, struct pending *pending)
+{
+    if (ring_has_answer(&s->ring, &pending->header)) {
+        return true;
+    }
+    if (pending->passed_ns == 0) {
+        pending->passed_ns = clock_ns();
+    }
+    return clock_ns() - pending->passed_ns >= ANSWER_NS;
+}
+
 bool pending_poll(struct ring_session *s, unsigned slot)
 {
     struct pending *pending = &s->pending.of[slot - 1];
@@ -209,12 +222,19 @@ bool pending_poll(struct ring_session *s, unsigned slot)
     if (error == VGPU_GPU_NOT_READY || !may_finish(s, pending)) {
         return false;
     }
-    release_fences(s, pending);
     if (pending->by_gpu && error == VGPU_GPU_SUCCESS) {
-        s->pending.slots &= ~(UINT64_C(1) << (slot - 1));
-        ring_note_answer(&s->ring);
-        return true;
+        if (gpu_has_answered(s, pending)) {
+            release_fences(s, pending);
+            s->pending.slots &= ~(UINT64_C(1) << (slot - 1));
+            ring_note_answer(&s->ring);
+            return true;
+        }
+        if (s->gpu->lost == VGPU_GPU_SUCCESS) {
+            return false;
+        }
+        error = s->gpu->lost;
     }
+    release_fences(s, pending);
     if (pending->kind != PENDING_FENCE) {
         /* The guest reads it as soon as it has the answer. */
         ring_session_print(s, false);
@@ -229,18 +249,8 @@ bool pending_poll(struct ring_session *s, unsigned slot)
 
 bool pending_free_slot(struct ring_session *s, unsigned slot)
 {
-    const uint64_t start = clock_ns();
-
-    if (!(s->pending.slots & UINT64_C(1) << (slot - 1)) || !s->pending.of[slot - 1].by_gpu) {
-        return false;
-    }
-    while (!pending_poll(s, slot)) {
-        if (clock_ns() - start >= ANSWER_NS) {
-            return false;
-        }
-        __builtin_ia32_pause();
-    }
-    return true;
+    return (s->pending.slots & UINT64_C(1) << (slot - 1)) && s->pending.of[slot - 1].by_gpu &&
+           pending_poll(s, slot);
 }
 
 bool pending_poll_all(struct ring_session *s)

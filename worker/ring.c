@@ -135,6 +135,12 @@ void ring_note_answer(struct ring *ring)
     }
 }
 
+bool ring_has_answer(const struct ring *ring, const struct vgpu_command *command)
+{
+    return shared_load_acquire(&ring->queue->slots[command->slot - 1].sequence) ==
+           command->sequence;
+}
+
 uint32_t *ring_prepare_answer(struct ring *ring, const struct vgpu_command *command)
 {
     struct vgpu_slot *slot = &ring->queue->slots[command->slot - 1];
