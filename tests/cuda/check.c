@@ -44,7 +44,7 @@ static const struct test *const areas[] = {
     thread_tests,  process_tests, proc_tests,      errors_tests, async_tests,    pool_tests,
     vmm_tests,     capture_tests, isolation_tests, mode_tests,   graph_tests,    exec_tests,
     update_tests,  tables_tests,  tensor_tests,    user_tests,   link_tests,     array_tests,
-    texture_tests, printf_tests,
+    texture_tests, printf_tests,  managed_tests,
 };
 
 void check_at(const char *file, int line)

@@ -74,10 +74,20 @@ enum vgpu_gpu_error cuda_function_attributes(struct gpu *gpu, int *values, unsig
     return VGPU_GPU_SUCCESS;
 }
 
+/* A managed variable would have pages of this process, which the guest cannot have. */
 enum vgpu_gpu_error cuda_module_global(struct gpu *gpu, CUdeviceptr *address, size_t *bytes,
                                        struct gpu_module *module, const char *name)
 {
-    return cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name);
+    CUresult error = cu.ModuleGetGlobal(address, bytes, cuda_raw_module(gpu, module), name);
+    unsigned managed = 0;
+
+    if (error == CUDA_SUCCESS && cu.PointerGetAttribute &&
+        cu.PointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, *address) ==
+            CUDA_SUCCESS &&
+        managed) {
+        error = CUDA_ERROR_NOT_SUPPORTED;
+    }
+    return error;
 }
 
 /*

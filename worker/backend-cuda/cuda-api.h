@@ -159,6 +159,8 @@ struct mem_op_node {
     X(ModuleGetFunctionCount, "cuModuleGetFunctionCount", (unsigned *count, CUmodule module))      \
     X(ModuleEnumerateFunctions, "cuModuleEnumerateFunctions",                                      \
       (CUfunction * functions, unsigned count, CUmodule module))                                   \
+    X(PointerGetAttribute, "cuPointerGetAttribute",                                                \
+      (void *value, CUpointer_attribute attribute, CUdeviceptr address))                           \
     X(DeviceGetTexture1DLinearMaxWidth, "cuDeviceGetTexture1DLinearMaxWidth",                      \
       (size_t * elements, CUarray_format format, unsigned channels, CUdevice device))              \
     X(FuncGetName, "cuFuncGetName", (const char **name, CUfunction function))

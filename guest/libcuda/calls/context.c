@@ -60,7 +60,7 @@ static void free_area(const struct memory *area)
 {
     if (area->kind == MEMORY_DEVICE) {
         vgpu_mem_free(cuda.session, area->address);
-    } else if (area->kind == MEMORY_HOST) {
+    } else if (area->kind == MEMORY_HOST || area->kind == MEMORY_MANAGED) {
         vgpu_pinned_free(cuda.session, (void *)(uintptr_t)area->address);
     } else if (area->kind == MEMORY_POOLED) {
         pool_return(area);

@@ -35,6 +35,13 @@ CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream);
 CUresult captured_line(CUDA_MEMCPY3D copy, uint64_t stream);
 CUresult captured_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream);
 
+/* Hints about managed memory, and places as they were said before there was CUmemLocation. */
+CUmemLocation managed_place(CUdevice device);
+CUresult managed_advise(CUdeviceptr address, size_t bytes, CUmem_advise advice,
+                        CUmemLocation place);
+CUresult managed_prefetch(CUdeviceptr address, size_t bytes, CUmemLocation place, unsigned flags,
+                          uint64_t stream);
+
 /* Waits for a stream when what was submitted to it, `r`, went well. */
 CUresult and_wait(CUresult r, uint64_t stream);
 

@@ -92,15 +92,16 @@ CUresult guest_cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t wi
 }
 
 /*
- * Managed memory moves when the processor touches it, by page faults of this process. These are the
- * guest kernel's, and the driver on the host never sees them.
+ * Something may still use it: a posted copy, or a kernel. The arena would hand the bytes to
+ * another.
  */
-CUresult guest_cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned int flags)
+static CUresult free_in_arena(const struct memory *area)
 {
-    (void)address;
-    (void)bytes;
-    (void)flags;
-    return REFUSE("cuMemAllocManaged");
+    const CUresult r = result_of(vgpu_session_sync(cuda.session));
+
+    memory_drop(area->address);
+    vgpu_pinned_free(cuda.session, (void *)(uintptr_t)area->address);
+    return r;
 }
 
 CUresult guest_cuMemFree_v2(CUdeviceptr address)
@@ -113,12 +114,15 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     }
     /* Only where an allocation begins: CUDA frees by its base address and not by one within. */
     if (!memory_find(address, &area) || area.address != address ||
-        (area.kind != MEMORY_DEVICE && area.kind != MEMORY_POOLED)) {
+        (area.kind != MEMORY_DEVICE && area.kind != MEMORY_POOLED && area.kind != MEMORY_MANAGED)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = capture_allows();
     if (r != CUDA_SUCCESS) {
         return r;
+    }
+    if (area.kind == MEMORY_MANAGED) {
+        return free_in_arena(&area);
     }
     /* First, so that the next owner of the address is not forgotten. */
     memory_drop(address);
@@ -150,6 +154,32 @@ CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdevic
 
 /* The program's own --------------------------------------------------------------------------- */
 
+/* Allocates memory of the arena. Where there is none left, a line on stderr says so, once. */
+static CUresult allocate_in_arena(void **memory, size_t bytes, enum memory_kind kind,
+                                  unsigned flags)
+{
+    static int said;
+
+    *memory = memory_pinned(bytes);
+    if (*memory && memory_add((struct memory){.address = (uint64_t)(uintptr_t)*memory,
+                                              .bytes = bytes,
+                                              .context = context_current(),
+                                              .kind = kind,
+                                              .flags = flags})) {
+        return CUDA_SUCCESS;
+    }
+    vgpu_pinned_free(cuda.session, *memory);
+    *memory = NULL;
+    if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) == 0) {
+        fprintf(stderr,
+                "libcuda (vGPU): no %zu bytes of %s memory left in this VM's "
+                "shared memory; a larger one (shm; on the host VGPU_SHM_MIB) or part of it "
+                "(VGPU_ARENA_MIB) helps\n",
+                bytes, kind == MEMORY_MANAGED ? "managed" : "page-locked");
+    }
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 /*
  * Memory of the arena: it is mapped at the same address in the worker, and registered with the
  * driver there, so one pointer serves this process and the GPU. All of it is portable and mapped,
@@ -157,9 +187,6 @@ CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdevic
  */
 CUresult guest_cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
 {
-    struct vgpu_session *s = cuda.session;
-    static int said;
-
     if (!memory || (flags & ~(unsigned)(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP |
                                         CU_MEMHOSTALLOC_WRITECOMBINED)) != 0) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -169,24 +196,31 @@ CUresult guest_cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
         *memory = NULL;
         return CUDA_SUCCESS;
     }
-    *memory = memory_pinned(bytes);
-    if (*memory && memory_add((struct memory){.address = (uint64_t)(uintptr_t)*memory,
-                                              .bytes = bytes,
-                                              .context = context_current(),
-                                              .kind = MEMORY_HOST,
-                                              .flags = flags | CU_MEMHOSTALLOC_DEVICEMAP})) {
-        return CUDA_SUCCESS;
+    return allocate_in_arena(memory, bytes, MEMORY_HOST, flags | CU_MEMHOSTALLOC_DEVICEMAP);
+}
+
+/*
+ * NVIDIA's driver moves managed memory when it is touched, by page faults of the processor and the
+ * GPU. Those of this process are its own kernel's, and the host never sees them. So managed memory
+ * is of the arena: both sides have it at one address at any time, and kernels reach it over the
+ * bus. That is slower for kernels and otherwise right.
+ */
+CUresult guest_cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned int flags)
+{
+    void *memory = NULL;
+    CUresult r;
+
+    if (!address || bytes == 0 || (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST)) {
+        return CUDA_ERROR_INVALID_VALUE;
     }
-    vgpu_pinned_free(s, *memory);
-    *memory = NULL;
-    if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) == 0) {
-        fprintf(stderr,
-                "libcuda (vGPU): no %zu bytes of page-locked memory left in this VM's "
-                "shared memory; a larger one (shm; on the host VGPU_SHM_MIB) or part of it "
-                "(VGPU_ARENA_MIB) helps\n",
-                bytes);
+    r = capture_allows();
+    if (r == CUDA_SUCCESS) {
+        r = allocate_in_arena(&memory, bytes, MEMORY_MANAGED, flags);
     }
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    if (r == CUDA_SUCCESS) {
+        *address = (CUdeviceptr)(uintptr_t)memory;
+    }
+    return r;
 }
 
 /* The area of this kind that begins at an address. */
@@ -199,22 +233,12 @@ static bool find_program_area(const void *memory, enum memory_kind kind, struct 
 CUresult guest_cuMemFreeHost(void *memory)
 {
     struct memory area;
-    CUresult r;
 
     if (!memory) {
         return CUDA_SUCCESS;
     }
-    if (!find_program_area(memory, MEMORY_HOST, &area)) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    /*
-     * Something may still use it: a posted copy, or a kernel. The arena would hand the bytes to
-     * another.
-     */
-    r = result_of(vgpu_session_sync(cuda.session));
-    memory_drop(area.address);
-    vgpu_pinned_free(cuda.session, memory);
-    return r;
+    return find_program_area(memory, MEMORY_HOST, &area) ? free_in_arena(&area)
+                                                         : CUDA_ERROR_INVALID_VALUE;
 }
 
 /* The same address; also for one in the middle of an allocation. */
@@ -252,7 +276,11 @@ CUresult guest_cuMemHostGetFlags(unsigned int *flags, void *memory)
 CUresult guest_cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags)
 {
     const uint64_t address = (uint64_t)(uintptr_t)memory;
+    struct memory area;
 
+    if (memory_find(address, &area) && area.kind == MEMORY_MANAGED) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     if (!memory || bytes == 0 || address + bytes < address ||
         (flags & ~(unsigned)(CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP)) != 0) {
         return flags & (CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY)

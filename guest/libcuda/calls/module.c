@@ -36,7 +36,7 @@ CUresult guest_cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodul
     }
     r = call_module_global(&found, &size, module, name);
     if (r != CUDA_SUCCESS) {
-        return r;
+        return r == CUDA_ERROR_NOT_SUPPORTED ? REFUSE("a __managed__ variable") : r;
     }
     /*
      * The area is noted, so that copies from and to the variable are taken for what they are. Where
@@ -116,14 +116,21 @@ CUresult guest_cuFuncGetParamInfo(CUfunction function, size_t index, size_t *off
 
 /* Libraries and kernels ----------------------------------------------------------------------- */
 
-/* There is no managed memory, so no library has any. */
+/* A managed variable is refused by the host, and what else has that name is none. */
 CUresult guest_cuLibraryGetManaged(CUdeviceptr *address, size_t *bytes, CUlibrary library,
                                    const char *name)
 {
+    CUdeviceptr found = 0;
+    size_t size = 0;
+
     (void)address;
     (void)bytes;
-    (void)name;
-    return module_find((CUmodule)library) ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE;
+    if (!module_find((CUmodule)library)) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    return call_module_global(&found, &size, (CUmodule)library, name) == CUDA_ERROR_NOT_SUPPORTED
+               ? REFUSE("a __managed__ variable")
+               : CUDA_ERROR_NOT_FOUND;
 }
 
 CUresult guest_cuKernelGetAttribute(int *value, CUfunction_attribute attribute, CUkernel kernel,

@@ -42,8 +42,8 @@ static size_t attribute_bytes(CUpointer_attribute attribute)
 
 /*
  * All values are made as 64 bits; of those with 4 bytes the caller copies the low ones, which come
- * first on the machines that this runs on. What is not named here is 0: not managed, device 0, no
- * handles to export.
+ * first on the machines that this runs on. What is not named here is 0: device 0, no handles to
+ * export.
  */
 static CUresult pointer_attribute(const struct memory *area, CUpointer_attribute attribute,
                                   uint64_t address, uint64_t *value)
@@ -54,7 +54,12 @@ static CUresult pointer_attribute(const struct memory *area, CUpointer_attribute
         *value = (uint64_t)(uintptr_t)area->context;
         break;
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-        *value = area->kind >= MEMORY_HOST ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+        *value = area->kind >= MEMORY_HOST && area->kind != MEMORY_MANAGED ? CU_MEMORYTYPE_HOST
+                                                                           : CU_MEMORYTYPE_DEVICE;
+        break;
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+        *value = area->kind == MEMORY_MANAGED;
         break;
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
         *value = address;

@@ -140,6 +140,18 @@ void memory_set_access(uint64_t address, uint64_t bytes, unsigned access)
     pthread_mutex_unlock(&mutex);
 }
 
+void memory_set_hints(uint64_t address, const struct memory_hints *hints)
+{
+    size_t i;
+
+    pthread_mutex_lock(&mutex);
+    i = first_area_behind(address);
+    if (i < area_count && areas[i].address == address) {
+        areas[i].hints = *hints;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
 bool memory_is_device(uint64_t address)
 {
     struct memory area;

@@ -18,7 +18,14 @@ enum memory_kind {
     MEMORY_MAPPED,     /* by cuMemMap() */
     MEMORY_GLOBAL,     /* a module's variable */
     MEMORY_HOST,       /* by cuMemHostAlloc(): in the arena, at the same address there */
+    MEMORY_MANAGED,    /* by cuMemAllocManaged(): likewise */
     MEMORY_REGISTERED, /* the program's own */
+};
+
+/* What a program has said of managed memory; `type` 0 of a place is none. */
+struct memory_hints {
+    bool read_mostly, by_device, by_host; /* who has it mapped */
+    CUmemLocation preferred, prefetched;
 };
 
 struct memory {
@@ -30,6 +37,7 @@ struct memory {
     uint64_t range, range_bytes; /* of a mapped area: the addresses that were reserved */
     enum memory_kind kind;
     unsigned flags; /* of CUDA's, where it is the host's; access, where it is mapped */
+    struct memory_hints hints;
 };
 
 /*
@@ -49,6 +57,9 @@ void memory_drop(uint64_t address);
 
 /* Changes the access of the mapped areas within [address, address + bytes). */
 void memory_set_access(uint64_t address, uint64_t bytes, unsigned access);
+
+/* Sets the hints of the area that begins at an address. */
+void memory_set_hints(uint64_t address, const struct memory_hints *hints);
 
 /* Forgets the variables of a module. */
 void memory_forget_module(uint64_t module);
