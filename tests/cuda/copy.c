@@ -6,8 +6,10 @@
  */
 #include "tests/cuda/check.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 
@@ -128,6 +130,45 @@ static void test_asynchronous_pageable_copies(void)
     free(to);
 }
 
+/* Opens the gate that a stream stands at when nobody else has for long. */
+static void *open_late(void *word)
+{
+    for (int i = 0; i < 2000 && __atomic_load_n((uint32_t *)word, __ATOMIC_RELAXED) == 0; i++) {
+        usleep(5000);
+    }
+    return (void *)(uintptr_t)!__atomic_exchange_n((uint32_t *)word, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Up to 1 MiB: the copy returns though its stream is not there yet, and has taken the bytes. */
+static void test_pageable_copy_does_not_wait(void)
+{
+    static const size_t sizes[] = {4096, 65536, MIB};
+    const CUdeviceptr at = device_alloc(MIB);
+    const CUstream stream = stream_create(CU_STREAM_NON_BLOCKING);
+    uint32_t *word = host_alloc(WORD);
+    uint8_t *bytes = malloc(MIB), *back = malloc(MIB);
+    pthread_t thread;
+    void *late;
+
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        pattern(bytes, sizes[i], i);
+        *word = 0;
+        EXPECT(pthread_create(&thread, NULL, open_late, word) == 0, "no thread");
+        GOOD(
+            cuStreamWaitValue32(stream, (CUdeviceptr)(uintptr_t)word, 1, CU_STREAM_WAIT_VALUE_GEQ));
+        GOOD(cuMemcpyHtoDAsync(at, bytes, sizes[i], stream));
+        memset(bytes, 0, sizes[i]);
+        __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+        pthread_join(thread, &late);
+        GOOD(cuStreamSynchronize(stream));
+        EXPECT(!late, "%zu bytes were waited for", sizes[i]);
+        GOOD(cuMemcpyDtoH(back, at, sizes[i]));
+        EXPECT(is_pattern(back, sizes[i], i), "other bytes");
+    }
+    free(bytes);
+    free(back);
+}
+
 static void test_copy_follows_kernels(void)
 {
     const CUdeviceptr words = device_alloc(WORD * 1000);
@@ -195,6 +236,7 @@ const struct test copy_tests[] = {
     {"copies_of_nothing", test_copies_of_nothing, false},
     {"large_pageable_copy", test_large_pageable_copy, false},
     {"large_pinned_copy", test_large_pinned_copy, false},
+    {"pageable_copy_does_not_wait", test_pageable_copy_does_not_wait, false},
     {"asynchronous_pageable_copies", test_asynchronous_pageable_copies, false},
     {"copy_follows_kernels", test_copy_follows_kernels, false},
     {"synchronous_copy_follows_kernels", test_synchronous_copy_follows_kernels, false},

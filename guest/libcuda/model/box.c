@@ -262,46 +262,6 @@ CUDA_MEMCPY3D line_between(struct line_end to, struct line_end from, size_t byte
     };
 }
 
-/*
- * Memory that is not page-locked would have to be copied into the arena at each launch, at the
- * moment when the graph comes to the node: no thread of this process is there then. So it is
- * refused.
- */
-CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan)
-{
-    struct box box;
-    const CUresult r = make_box(copy, &box);
-
-    *plan = (struct vgpu_graph_copy){0};
-    if (r != CUDA_SUCCESS || is_empty(&box)) {
-        return r;
-    }
-    if (has_array(&box)) {
-        return REFUSE("a copy in a graph from or to an array");
-    }
-    if (box.to.host && box.from.host) {
-        return REFUSE("a copy in a graph that is not the GPU's");
-    }
-    if ((box.to.host || box.from.host) && !is_pinned(&box, box.to.host ? &box.to : &box.from)) {
-        return REFUSE("a copy in a graph from or to memory that is not page-locked");
-    }
-    *plan = (struct vgpu_graph_copy){
-        .to = box.to.address,
-        .to_pitch = box.to.pitch,
-        .to_rows = box.to.rows,
-        .from = box.from.address,
-        .from_pitch = box.from.pitch,
-        .from_rows = box.from.rows,
-        .width = box.width,
-        .height = box.height,
-        .depth = box.depth,
-        .kind = box.to.host     ? VGPU_COPY_FROM_DEVICE
-                : box.from.host ? VGPU_COPY_TO_DEVICE
-                                : VGPU_COPY_ON_DEVICE,
-    };
-    return CUDA_SUCCESS;
-}
-
 /* For one row the program's pitch may be unset, or anything: the host gets the row's length. */
 CUresult fill_plan(const CUDA_MEMSET_NODE_PARAMS *fill, struct vgpu_graph_fill *plan)
 {

@@ -60,10 +60,7 @@ CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D *copy);
 /* INVALID_VALUE when the rows are not device memory, or sizes do not go together. */
 CUresult check_fill(const CUDA_MEMSET_NODE_PARAMS *fill);
 
-/* NOT_SUPPORTED where a side is the program's own memory and not page-locked. */
-CUresult copy_plan(const CUDA_MEMCPY3D *copy, struct vgpu_graph_copy *plan);
-
-/* Fills nothing where a dimension is 0; *plan is then all zero. So does copy_plan(). */
+/* Fills nothing where a dimension is 0; *plan is then all zero. */
 CUresult fill_plan(const CUDA_MEMSET_NODE_PARAMS *fill, struct vgpu_graph_fill *plan);
 
 /* One end of a line of bytes, as copies by offset have it. */

@@ -18,6 +18,7 @@
 
 #include "common/clock.h"
 #include "common/shared.h"
+#include "guest/libcuda/model/transfer.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/pinned.h"
 #include "guest/libcuda/wire/wire-calls.h"
@@ -31,8 +32,9 @@ enum gate_word {
 
 struct gate {
     CUDA_HOST_NODE_PARAMS host;
-    uint32_t *word;  /* in the arena */
-    uint64_t passed; /* launches; the thread's */
+    struct transfer *transfer; /* NULL: a function of the program's */
+    uint32_t *word;            /* in the arena */
+    uint64_t passed;           /* launches; the thread's */
 };
 
 struct gates {
@@ -73,7 +75,8 @@ static bool gates_make_room(struct gates *g)
 }
 
 /* No mutex: the graph is being written for the host, nobody else knows it yet. */
-bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *address)
+bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, struct transfer *transfer,
+               uint64_t *address)
 {
     void *word = gates_make_room(g) ? memory_pinned(sizeof(uint32_t)) : NULL;
 
@@ -81,7 +84,7 @@ bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *add
         return false;
     }
     shared_store(word, GATE_FREE);
-    g->gate[g->count++] = (struct gate){.host = *host, .word = word};
+    g->gate[g->count++] = (struct gate){.host = *host, .transfer = transfer, .word = word};
     *address = (uint64_t)(uintptr_t)word;
     return true;
 }
@@ -89,8 +92,13 @@ bool gates_add(struct gates *g, const CUDA_HOST_NODE_PARAMS *host, uint64_t *add
 /* After the session's end the arena is gone, and the words with it. */
 static void free_gates(struct gates *g)
 {
-    for (size_t i = 0; enter_init() == CUDA_SUCCESS && i < g->count; i++) {
-        vgpu_pinned_free(cuda.session, g->gate[i].word);
+    const bool with_arena = enter_init() == CUDA_SUCCESS;
+
+    for (size_t i = 0; i < g->count; i++) {
+        transfer_free(g->gate[i].transfer, with_arena);
+        if (with_arena) {
+            vgpu_pinned_free(cuda.session, g->gate[i].word);
+        }
     }
     pthread_cond_destroy(&g->more);
     pthread_mutex_destroy(&g->mutex);

@@ -16,6 +16,7 @@
 #include "api/cuda-types.h"
 #include "guest/libcuda/model/box.h"
 #include "guest/libcuda/model/kernel.h"
+#include "guest/libcuda/model/transfer.h"
 #include "guest/libcuda/model/user-object.h"
 
 struct graph;
@@ -25,10 +26,7 @@ struct work {
     CUgraphNodeType type;
     union {
         struct kernel_work kernel;
-        struct {
-            CUDA_MEMCPY3D said;
-            struct vgpu_graph_copy plan;
-        } copy;
+        struct copy_work copy;
         struct {
             CUDA_MEMSET_NODE_PARAMS said;
             struct vgpu_graph_fill plan;

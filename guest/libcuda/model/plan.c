@@ -112,23 +112,6 @@ static void write_kernel(struct writer *w, const struct kernel_work *work)
 }
 
 /*
- * The host gets a word's address, not the function's. Most graphs have no functions, so gates are
- * made with the first one.
- */
-static void write_gate(struct writer *w, const CUDA_HOST_NODE_PARAMS *host)
-{
-    struct vgpu_graph_gate gate = {0};
-
-    if (!w->gates) {
-        w->gates = gates_new();
-    }
-    if (!w->gates || !gates_add(w->gates, host, &gate.address)) {
-        w->error = CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    plan_append(w, &gate, sizeof(gate));
-}
-
-/*
  * How the host has a node. A copy or fill of nothing is nothing: the host refuses those as nodes.
  * So is one that is disabled, which keeps its place in the order. Of a child graph that is disabled
  * nothing is left but this.
@@ -153,10 +136,11 @@ static enum vgpu_graph_kind kind_of(const struct node *node)
 }
 
 /*
- * Writes a node, and returns its number. Its length is known when all of it is there, so the head
- * is written again at the end, at its offset: the place may have moved.
+ * Writes a node, and returns its number; `part` is what the kind has, NULL for nothing. Its length
+ * is known when all of it is there, so the head is written again at the end, at its offset: the
+ * place may have moved.
  */
-static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_graph_kind kind,
+static uint32_t write_node(struct writer *w, enum vgpu_graph_kind kind, const void *part,
                            const struct numbers *follows)
 {
     const size_t start = w->bytes;
@@ -166,16 +150,16 @@ static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_
     plan_append(w, follows->number, follows->count * sizeof(*follows->number));
     switch (kind) {
     case VGPU_GRAPH_KERNEL:
-        write_kernel(w, &node->work.kernel);
+        write_kernel(w, part);
         break;
     case VGPU_GRAPH_COPY:
-        plan_append(w, &node->work.copy.plan, sizeof(node->work.copy.plan));
+        plan_append(w, part, sizeof(struct vgpu_graph_copy));
         break;
     case VGPU_GRAPH_FILL:
-        plan_append(w, &node->work.fill.plan, sizeof(node->work.fill.plan));
+        plan_append(w, part, sizeof(struct vgpu_graph_fill));
         break;
     case VGPU_GRAPH_GATE:
-        write_gate(w, &node->work.host);
+        plan_append(w, part, sizeof(struct vgpu_graph_gate));
         break;
     default:
         break;
@@ -185,6 +169,68 @@ static uint32_t write_node(struct writer *w, const struct node *node, enum vgpu_
         memcpy(w->encoding + start, &head, sizeof(head));
     }
     return w->nodes++;
+}
+
+/*
+ * A gate, for a function of the program's or a transfer, which becomes the gate's. The host gets a
+ * word's address, not the function's. Most graphs have none, so gates are made with the first one.
+ */
+static uint32_t write_gate(struct writer *w, const CUDA_HOST_NODE_PARAMS *host,
+                           struct transfer *transfer, const struct numbers *follows)
+{
+    struct vgpu_graph_gate gate = {0};
+
+    if (!w->gates) {
+        w->gates = gates_new();
+    }
+    if (!w->gates || !gates_add(w->gates, host, transfer, &gate.address)) {
+        transfer_free(transfer, true);
+        w->error = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    return write_node(w, VGPU_GRAPH_GATE, &gate, follows);
+}
+
+/* A copy of which this process does a part: before the GPU's, behind it, or all. */
+static uint32_t write_transfer(struct writer *w, const struct copy_work *copy,
+                               const struct numbers *follows)
+{
+    struct vgpu_graph_copy plan;
+    struct transfer *transfer = transfer_new(copy, &plan);
+    const CUDA_HOST_NODE_PARAMS host = {.fn = transfer_run, .userData = transfer};
+    uint32_t first;
+    const struct numbers behind = {.number = &first, .count = 1};
+
+    if (!transfer) {
+        w->error = CUDA_ERROR_OUT_OF_MEMORY;
+        return w->nodes++;
+    }
+    if (copy->way == COPY_BY_GPU) {
+        first = write_node(w, VGPU_GRAPH_COPY, &plan, follows);
+        return write_gate(w, &host, transfer, &behind);
+    }
+    first = write_gate(w, &host, transfer, follows);
+    return copy->way == COPY_TO_GPU ? write_node(w, VGPU_GRAPH_COPY, &plan, &behind) : first;
+}
+
+/* A node that is no graph. One that is disabled keeps its place in the order. */
+static uint32_t write_work(struct writer *w, const struct node *node, const struct numbers *follows)
+{
+    const struct work *work = &node->work;
+    const enum vgpu_graph_kind kind = kind_of(node);
+
+    switch (kind) {
+    case VGPU_GRAPH_KERNEL:
+        return write_node(w, kind, &work->kernel, follows);
+    case VGPU_GRAPH_COPY:
+        return work->copy.way == COPY_DIRECT ? write_node(w, kind, &work->copy.plan, follows)
+                                             : write_transfer(w, &work->copy, follows);
+    case VGPU_GRAPH_FILL:
+        return write_node(w, kind, &work->fill.plan, follows);
+    case VGPU_GRAPH_GATE:
+        return write_gate(w, &work->host, NULL, follows);
+    default:
+        return write_node(w, kind, NULL, follows);
+    }
 }
 
 static void write_graph(struct writer *w, struct graph *graph, const struct numbers *before);
@@ -206,7 +252,7 @@ static uint32_t write_child(struct writer *w, struct graph *graph, const struct 
             add_number(w, &ends, node->number);
         }
     }
-    number = write_node(w, NULL, VGPU_GRAPH_NOTHING, graph->first ? &ends : before);
+    number = write_node(w, VGPU_GRAPH_NOTHING, NULL, graph->first ? &ends : before);
     free(ends.number);
     return number;
 }
@@ -232,7 +278,7 @@ static void write_graph(struct writer *w, struct graph *graph, const struct numb
 
             node->number = node->work.type == CU_GRAPH_NODE_TYPE_GRAPH && !node->disabled
                                ? write_child(w, node->work.child, behind)
-                               : write_node(w, node, kind_of(node), behind);
+                               : write_work(w, node, behind);
         }
         free(follows.number);
     }

@@ -51,8 +51,7 @@ CUresult work_kernel(const CUDA_KERNEL_NODE_PARAMS *params, struct work *work)
 CUresult work_copy(const CUDA_MEMCPY3D *copy, struct work *work)
 {
     work->type = CU_GRAPH_NODE_TYPE_MEMCPY;
-    work->copy.said = *copy;
-    return copy_plan(copy, &work->copy.plan);
+    return copy_make(copy, &work->copy);
 }
 
 CUresult work_fill(const CUDA_MEMSET_NODE_PARAMS *params, struct work *work)
