@@ -241,8 +241,8 @@ struct gpu_ops {
     enum vgpu_gpu_error (*fence_poll)(struct gpu *gpu, const struct gpu_fence *fence);
     void (*fence_release)(struct gpu *gpu, struct gpu_fence *fence);
     /*
-     * Has the GPU itself answer: when the fence is passed, and not before fence_poll() says so, it
-     * stores `value` in a word of memory that reach() was called for; unless the context is lost.
+     * Has the GPU itself answer: just before the fence is passed it stores `value` in a word of
+     * memory that reach() was called for; unless the context is lost.
      * To be called just after fence(); returns whether it will be so. NULL in a backend that
      * cannot.
      */

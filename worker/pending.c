@@ -11,9 +11,6 @@
 #include "worker/execution.h"
 #include "worker/ring-session.h"
 
-/* The GPU's answer comes so long behind the fence at most: a hundred time slices or more. */
-#define ANSWER_NS NS_PER_S
-
 void pending_defer(struct pending_set *pending, enum vgpu_gpu_error error, uint32_t culprit)
 {
     if (pending->deferred == VGPU_GPU_SUCCESS) {
@@ -188,22 +185,6 @@ static bool may_finish(struct ring_session *s, const struct pending *pending)
     return !waits || !s->pending.settling;
 }
 
-/*
- * Whether the guest has the GPU's answer. The fence was passed, and this process's word written
- * first; but between the two the GPU may turn to other processes, for as many time slices as there
- * are others. A guest that has overwritten the answer does not keep this waiting for ever.
- */
-static bool gpu_has_answered(const struct ring_session *s, struct pending *pending)
-{
-    if (ring_has_answer(&s->ring, &pending->header)) {
-        return true;
-    }
-    if (pending->passed_ns == 0) {
-        pending->passed_ns = clock_ns();
-    }
-    return clock_ns() - pending->passed_ns >= ANSWER_NS;
-}
-
 bool pending_poll(struct ring_session *s, unsigned slot)
 {
     struct pending *pending = &s->pending.of[slot - 1];
@@ -222,19 +203,12 @@ bool pending_poll(struct ring_session *s, unsigned slot)
     if (error == VGPU_GPU_NOT_READY || !may_finish(s, pending)) {
         return false;
     }
-    if (pending->by_gpu && error == VGPU_GPU_SUCCESS) {
-        if (gpu_has_answered(s, pending)) {
-            release_fences(s, pending);
-            s->pending.slots &= ~(UINT64_C(1) << (slot - 1));
-            ring_note_answer(&s->ring);
-            return true;
-        }
-        if (s->gpu->lost == VGPU_GPU_SUCCESS) {
-            return false;
-        }
-        error = s->gpu->lost;
-    }
     release_fences(s, pending);
+    if (pending->by_gpu && error == VGPU_GPU_SUCCESS) {
+        s->pending.slots &= ~(UINT64_C(1) << (slot - 1));
+        ring_note_answer(&s->ring);
+        return true;
+    }
     if (pending->kind != PENDING_FENCE) {
         /* The guest reads it as soon as it has the answer. */
         ring_session_print(s, false);
@@ -249,8 +223,16 @@ bool pending_poll(struct ring_session *s, unsigned slot)
 
 bool pending_free_slot(struct ring_session *s, unsigned slot)
 {
-    return (s->pending.slots & UINT64_C(1) << (slot - 1)) && s->pending.of[slot - 1].by_gpu &&
-           pending_poll(s, slot);
+    struct pending *pending = &s->pending.of[slot - 1];
+    const uint64_t bit = UINT64_C(1) << (slot - 1);
+
+    if (!(s->pending.slots & bit) || !pending->by_gpu ||
+        !ring_has_answer(&s->ring, &pending->header)) {
+        return false;
+    }
+    release_fences(s, pending);
+    s->pending.slots &= ~bit;
+    return true;
 }
 
 bool pending_poll_all(struct ring_session *s)

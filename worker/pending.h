@@ -4,9 +4,10 @@
  * hold up no other. Also what a failed command without a slot has left to be told.
  *
  * Where nothing is left to do but to answer, the GPU does that itself, behind the work: the guest
- * may know before this process does, which then keeps its own books. It believes a word of its own
- * for that, which the GPU writes first, since the slot is the guest's to write. A guest that is
- * quick may use the slot again by then (pending_free_slot()).
+ * knows before this process does, which then keeps its own books. It believes a word of its own for
+ * that, which the GPU writes next, since the slot is the guest's to write. In between the GPU may
+ * turn to other processes for as long as these have time slices, and a guest that is quick uses the
+ * slot again: then nothing is waited for any more (pending_free_slot()).
  *
  * A pending command has fences, one for each stream that it waits for. When all are passed it does
  * what its kind says, and is answered. Freeing and unloading would have the driver wait for all
@@ -37,8 +38,7 @@ struct pending {
     uint64_t argument;
     struct gpu_fence *fences; /* `count` of them are not passed yet */
     uint32_t count;
-    bool by_gpu;        /* which answers, unless the context is lost */
-    uint64_t passed_ns; /* then: when all fences were passed and the answer was not there yet */
+    bool by_gpu; /* which answers, unless the context is lost */
 };
 
 struct pending_set {
@@ -67,8 +67,8 @@ bool pending_poll(struct ring_session *session, unsigned slot);
 bool pending_poll_all(struct ring_session *session);
 
 /*
- * Whether the slot of a command that the GPU answers is free, since it has: this process may not
- * have looked yet.
+ * Whether the slot of a command that the GPU answers is free, since it has; the command is
+ * forgotten then. A guest that has made the answer up itself has no other.
  */
 bool pending_free_slot(struct ring_session *session, unsigned slot);
 

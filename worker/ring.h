@@ -62,10 +62,7 @@ void ring_answer_for(struct ring *ring, const struct vgpu_command *command,
  */
 uint32_t *ring_prepare_answer(struct ring *ring, const struct vgpu_command *command);
 
-/*
- * Whether it has. The guest could say so too, but it does not use the slot for anything else before
- * its own command was answered.
- */
+/* Whether it has; or the guest says so, whose memory that is. */
 bool ring_has_answer(const struct ring *ring, const struct vgpu_command *command);
 
 /* It has answered: signals the interrupt where the guest waits for it. */

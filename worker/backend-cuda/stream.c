@@ -177,24 +177,25 @@ static uint32_t *expected_in(struct cuda_gpu *cuda, const struct word *word)
 }
 
 /*
- * Has the GPU write a word when it comes to the mark, which is at its stream's end; then `value` to
- * `*other`, unless it is NULL. Returns whether it will.
+ * Has the GPU write a word when it comes to the mark, which is at its stream's end; before that
+ * `value` to `*other`, unless it is NULL. Returns whether it will.
  */
 static bool arm_mark(struct cuda_gpu *cuda, struct mark *mark, uint32_t *other, uint32_t value)
 {
     struct word *word = take_word(cuda);
     struct mem_op_params writes[] = {
-        {.operation = MEM_OP_WRITE_VALUE_32, .address = (CUdeviceptr)(uintptr_t)word},
         {.operation = MEM_OP_WRITE_VALUE_32,
          .address = (CUdeviceptr)(uintptr_t)other,
          .value = value},
+        {.operation = MEM_OP_WRITE_VALUE_32, .address = (CUdeviceptr)(uintptr_t)word},
     };
+    const unsigned first = other ? 0 : 1;
 
     if (!word) {
         return false;
     }
-    writes[0].value = ++*expected_in(cuda, word);
-    if (cu.StreamBatchMemOp(mark->stream->handle, other ? 2 : 1, writes, 0) != CUDA_SUCCESS) {
+    writes[1].value = ++*expected_in(cuda, word);
+    if (cu.StreamBatchMemOp(mark->stream->handle, 2 - first, &writes[first], 0) != CUDA_SUCCESS) {
         /* Nothing will be written: the stream is asked, which tells why. */
         --*expected_in(cuda, word);
         cuda->taken[word - cuda->words] = false;
