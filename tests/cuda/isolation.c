@@ -248,6 +248,31 @@ static void test_destroy_in_capture(void)
     }
 }
 
+/* A stream that was joined, destroyed before the end as programs do that make one for a while. */
+static void test_destroy_a_joined_stream(void)
+{
+    const CUstream origin = stream_create(CU_STREAM_NON_BLOCKING);
+    const CUstream other = stream_create(CU_STREAM_NON_BLOCKING);
+    const CUevent event = event_create(CU_EVENT_DISABLE_TIMING);
+    const CUdeviceptr words = device_alloc(400);
+    CUgraph graph;
+
+    begin_capture(origin);
+    fill(words, 100, 1, origin);
+    GOOD(cuEventRecord(event, origin));
+    GOOD(cuStreamWaitEvent(other, event, 0));
+    fill(words, 50, 2, other);
+    GOOD(cuEventRecord(event, other));
+    GOOD(cuStreamWaitEvent(origin, event, 0));
+    GOOD(cuStreamDestroy(other));
+    GOOD(cuEventDestroy(event));
+    graph = end_capture(origin);
+    EXPECT(node_count(graph) == 2, "%zu nodes", node_count(graph));
+    run_graph(graph, origin);
+    expect_words(words, 50, 2);
+    expect_words(words + 50 * WORD, 50, 1);
+}
+
 const struct test isolation_tests[] = {
     {"end_without_capture", test_end_without_capture, false},
     {"legacy_stream_does_not_capture", test_legacy_stream_does_not_capture, false},
@@ -266,5 +291,6 @@ const struct test isolation_tests[] = {
     {"wait_for_event_of_outside", test_wait_for_event_of_outside, false},
     {"captures_do_not_merge", test_captures_do_not_merge, false},
     {"destroy_in_capture", test_destroy_in_capture, false},
+    {"destroy_a_joined_stream", test_destroy_a_joined_stream, false},
     {0},
 };

@@ -84,23 +84,39 @@ struct branch *add_branch(struct capture *capture, uint64_t stream, bool waits_f
     return branch;
 }
 
+/* Frees the branch that is at a place of the list. */
+static void free_branch(struct branch **place)
+{
+    struct branch *branch = *place;
+
+    *place = branch->next;
+    __atomic_fetch_sub(&capture_streams, 1, __ATOMIC_RELAXED);
+    free(branch->ends.node);
+    free(branch->told);
+    free(branch);
+}
+
 static void drop_branches(const struct capture *capture)
 {
     struct branch **place = &branches;
 
     while (*place) {
-        struct branch *branch = *place;
-
-        if (branch->capture != capture) {
-            place = &branch->next;
-            continue;
+        if ((*place)->capture == capture) {
+            free_branch(place);
+        } else {
+            place = &(*place)->next;
         }
-        *place = branch->next;
-        __atomic_fetch_sub(&capture_streams, 1, __ATOMIC_RELAXED);
-        free(branch->ends.node);
-        free(branch->told);
-        free(branch);
     }
+}
+
+void drop_branch(const struct branch *branch)
+{
+    struct branch **place = &branches;
+
+    while (*place != branch) {
+        place = &(*place)->next;
+    }
+    free_branch(place);
 }
 
 /*

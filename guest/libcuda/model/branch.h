@@ -65,6 +65,9 @@ struct capture *find_capture(uint64_t id);
 /* A stream becomes a branch of a capture, which it is not yet. NULL when memory is short. */
 struct branch *add_branch(struct capture *capture, uint64_t stream, bool waits_for_default);
 
+/* The stream is none any more; its nodes stay. */
+void drop_branch(const struct branch *branch);
+
 /* Ends a capture with its branches. The graph is the caller's; NULL for one that is spoilt. */
 struct graph *end_capture(struct capture *capture);
 

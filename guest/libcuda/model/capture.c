@@ -91,11 +91,12 @@ void capture_drop(uint64_t stream)
 
     pthread_mutex_lock(&mutex);
     branch = find_branch(stream);
-    if (branch) {
+    if (branch && branch->capture->origin == stream) {
         branch->capture->spoilt = true;
-        if (branch->capture->origin == stream) {
-            end_capture(branch->capture);
-        }
+        end_capture(branch->capture);
+    } else if (branch) {
+        /* What it has and nobody has joined is missed when the capture ends. */
+        drop_branch(branch);
     }
     pthread_mutex_unlock(&mutex);
 }

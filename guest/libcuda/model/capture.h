@@ -115,7 +115,7 @@ bool capture_waits(uint64_t stream, bool waits_for_default, uint64_t event, CUre
 bool capture_has_point(uint64_t event);
 void capture_drop_point(uint64_t event);
 
-/* A stream goes: its capture is spoilt. */
+/* A stream goes, and so does the capture that began in it. */
 void capture_drop(uint64_t stream);
 
 #endif
