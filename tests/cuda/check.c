@@ -38,13 +38,15 @@ static _Thread_local const char *own_file = "";
 static _Thread_local int own_line;
 
 static const struct test *const areas[] = {
-    init_tests,    device_tests,  context_tests,   stack_tests,    module_tests,   library_tests,
-    memory_tests,  host_tests,    pointer_tests,   copy_tests,     block_tests,    fill_tests,
-    stream_tests,  default_tests, event_tests,     launch_tests,   extended_tests, callback_tests,
-    thread_tests,  process_tests, proc_tests,      errors_tests,   async_tests,    pool_tests,
-    vmm_tests,     capture_tests, isolation_tests, mode_tests,     graph_tests,    exec_tests,
-    update_tests,  tables_tests,  tensor_tests,    user_tests,     link_tests,     array_tests,
-    texture_tests, printf_tests,  managed_tests,   transfer_tests,
+    init_tests,         device_tests,    context_tests,  stack_tests,   module_tests,
+    library_tests,      memory_tests,    host_tests,     pointer_tests, copy_tests,
+    block_tests,        fill_tests,      stream_tests,   default_tests, event_tests,
+    launch_tests,       extended_tests,  callback_tests, thread_tests,  process_tests,
+    proc_tests,         errors_tests,    async_tests,    pool_tests,    vmm_tests,
+    capture_tests,      isolation_tests, mode_tests,     graph_tests,   exec_tests,
+    update_tests,       tables_tests,    tensor_tests,   user_tests,    link_tests,
+    array_tests,        texture_tests,   printf_tests,   managed_tests, transfer_tests,
+    graph_memory_tests,
 };
 
 void check_at(const char *file, int line)

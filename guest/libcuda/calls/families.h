@@ -56,8 +56,9 @@ CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned el
 CUresult word_batch(uint64_t stream, unsigned count, const CUstreamBatchMemOpParams *operations,
                     unsigned flags);
 
-/* Memory that is allocated or freed in a graph is not served, and spoils the capture. */
-CUresult captured_memory(uint64_t stream);
+/* Memory that is allocated or freed in a graph. */
+CUresult captured_alloc(CUdeviceptr *address, size_t bytes, uint64_t stream);
+CUresult captured_free(CUdeviceptr address, uint64_t stream);
 
 /* A function of the program's; an event. */
 CUresult captured_host(CUhostFn function, void *argument, uint64_t stream);

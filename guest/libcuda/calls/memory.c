@@ -11,6 +11,7 @@
 
 #include "guest/libcuda/calls/guest-calls.h"
 #include "guest/libcuda/model/capture.h"
+#include "guest/libcuda/model/graph-memory.h"
 #include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/model/mempool.h"
 #include "guest/libcuda/model/spare.h"
@@ -114,7 +115,8 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     }
     /* Only where an allocation begins: CUDA frees by its base address and not by one within. */
     if (!memory_find(address, &area) || area.address != address ||
-        (area.kind != MEMORY_DEVICE && area.kind != MEMORY_POOLED && area.kind != MEMORY_MANAGED)) {
+        (area.kind != MEMORY_DEVICE && area.kind != MEMORY_POOLED && area.kind != MEMORY_MANAGED &&
+         area.kind != MEMORY_GRAPH)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = capture_allows();
@@ -123,6 +125,10 @@ CUresult guest_cuMemFree_v2(CUdeviceptr address)
     }
     if (area.kind == MEMORY_MANAGED) {
         return free_in_arena(&area);
+    }
+    if (area.kind == MEMORY_GRAPH) {
+        r = result_of(vgpu_session_sync(cuda.session));
+        return r == CUDA_SUCCESS ? graph_memory_give_back(address) : r;
     }
     /* First, so that the next owner of the address is not forgotten. */
     memory_drop(address);

@@ -11,20 +11,12 @@
 #include "guest/libcuda/calls/guest-calls.h"
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/model/device.h"
+#include "guest/libcuda/model/graph-memory.h"
 #include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/model/mempool.h"
 #include "guest/libcuda/model/stream.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/session.h"
-
-/*
- * CUDA makes nodes of these that allocate at each launch of the graph. The wire has no such nodes.
- */
-CUresult captured_memory(uint64_t stream)
-{
-    capture_spoil(stream);
-    return REFUSE("memory that is allocated or freed in a graph");
-}
 
 CUresult guest_cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool pool,
                                        uint64_t stream)
@@ -52,8 +44,12 @@ CUresult guest_cuMemFreeAsync(CUdeviceptr address, uint64_t stream)
     struct memory area;
 
     if (!memory_find(address, &area) || area.address != address ||
-        (area.kind != MEMORY_POOLED && area.kind != MEMORY_DEVICE)) {
+        (area.kind != MEMORY_POOLED && area.kind != MEMORY_DEVICE && area.kind != MEMORY_GRAPH)) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
+    /* It stays its graph's, in whatever order the next launch comes. */
+    if (area.kind == MEMORY_GRAPH) {
+        return graph_memory_give_back(address);
     }
     /*
      * First, so that the next owner of the address is not forgotten: once it is in the pool another

@@ -142,6 +142,42 @@ CUresult guest_cuGraphAddChildGraphNode(CUgraphNode *node, CUgraph graph,
     return graph_add_node(r, &work, node, graph, follows, count);
 }
 
+CUresult guest_cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
+                                      size_t count, CUDA_MEM_ALLOC_NODE_PARAMS *params)
+{
+    CUresult r = check_new(node, graph, follows, count);
+    struct work work;
+
+    if (r == CUDA_SUCCESS) {
+        r = work_alloc(params, &work);
+    }
+    return graph_add_node(r, &work, node, graph, follows, count);
+}
+
+/* Whether a node of the graph frees this already. */
+static bool is_freed(const struct graph *graph, CUdeviceptr address)
+{
+    for (const struct node *node = graph->first; node; node = node->next) {
+        if (node->work.type == CU_GRAPH_NODE_TYPE_MEM_FREE && node->work.freed == address) {
+            return true;
+        }
+    }
+    return false;
+}
+
+CUresult guest_cuGraphAddMemFreeNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
+                                     size_t count, CUdeviceptr address)
+{
+    CUresult r = check_new(node, graph, follows, count);
+    struct work work;
+
+    if (r == CUDA_SUCCESS) {
+        r = is_freed(graph_find(graph), address) ? CUDA_ERROR_INVALID_VALUE
+                                                 : work_free_memory(address, &work);
+    }
+    return graph_add_node(r, &work, node, graph, follows, count);
+}
+
 CUresult guest_cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
                               size_t count, CUgraphNodeParams *params)
 {

@@ -95,8 +95,7 @@ void capture_drop(uint64_t stream)
         branch->capture->spoilt = true;
         end_capture(branch->capture);
     } else if (branch) {
-        /* What it has and nobody has joined is missed when the capture ends. */
-        drop_branch(branch);
+        drop_branch(branch); /* what nobody has joined is missed when the capture ends */
     }
     pthread_mutex_unlock(&mutex);
 }

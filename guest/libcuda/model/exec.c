@@ -17,6 +17,7 @@
 
 #include "guest/libcuda/model/context.h"
 #include "guest/libcuda/model/gate.h"
+#include "guest/libcuda/model/graph-memory.h"
 #include "guest/libcuda/model/plan.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
@@ -125,6 +126,10 @@ CUresult exec_launch(struct exec *exec, uint64_t stream)
 
     pthread_mutex_lock(&exec->mutex);
     r = exec_renew(exec);
+    if (r == CUDA_SUCCESS && exec->graph->allocates) {
+        r = graph_memory_launch(exec->graph,
+                                exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    }
     if (r == CUDA_SUCCESS) {
         r = exec->gates ? gates_launch(exec->gates, handle, stream)
                         : call_graph_launch(handle, stream);

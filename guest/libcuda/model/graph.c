@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/libcuda/model/graph-memory.h"
 #include "guest/libcuda/state/local.h"
 #include "guest/libcuda/state/state.h"
 
@@ -61,6 +62,8 @@ void work_free(struct work *work)
         kernel_free(&work->kernel);
     } else if (work->type == CU_GRAPH_NODE_TYPE_GRAPH) {
         graph_free(work->child);
+    } else if (work->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
+        graph_memory_unref(work->memory);
     }
 }
 
@@ -179,6 +182,9 @@ CUresult graph_add(struct graph *graph, const struct work *work, struct node *co
     }
     made->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
     made->work = *work;
+    graph->allocates = graph->allocates || work->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC ||
+                       work->type == CU_GRAPH_NODE_TYPE_MEM_FREE ||
+                       (work->type == CU_GRAPH_NODE_TYPE_GRAPH && work->child->allocates);
     *graph->last = made;
     graph->last = &made->next;
     graph->count++;
@@ -213,6 +219,9 @@ static CUresult copy_work(const struct work *from, struct work *work)
     *work = *from;
     if (from->type == CU_GRAPH_NODE_TYPE_KERNEL) {
         return kernel_copy(&from->kernel, &work->kernel);
+    }
+    if (from->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
+        graph_memory_ref(work->memory);
     }
     if (from->type == CU_GRAPH_NODE_TYPE_GRAPH) {
         work->child = graph_copy(from->child);

@@ -20,6 +20,7 @@
 #include "guest/libcuda/model/user-object.h"
 
 struct graph;
+struct graph_memory;
 
 /* What a node does. */
 struct work {
@@ -32,7 +33,9 @@ struct work {
             struct vgpu_graph_fill plan;
         } fill;
         CUDA_HOST_NODE_PARAMS host;
-        struct graph *child; /* the node's own */
+        struct graph *child;         /* the node's own */
+        struct graph_memory *memory; /* that it allocates, of which it has a reference */
+        CUdeviceptr freed;           /* where what it frees begins */
     };
 };
 
@@ -56,6 +59,7 @@ struct graph {
     struct node *first, **last;
     size_t count;
     bool inner;        /* a node's own: not the program's to destroy */
+    bool allocates;    /* some nodes allocate or free, or did */
     struct held *held; /* user objects */
 };
 

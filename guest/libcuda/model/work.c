@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "guest/libcuda/model/context.h"
+#include "guest/libcuda/model/graph-memory.h"
 #include "guest/libcuda/state/state.h"
 
 /* The newer structure begins as the old one does, and has a kernel and a context behind that. */
@@ -89,8 +90,23 @@ CUresult work_child(CUgraph graph, struct work *work)
     return CUDA_SUCCESS;
 }
 
+/* The parameters get the address. */
+CUresult work_alloc(CUDA_MEM_ALLOC_NODE_PARAMS *params, struct work *work)
+{
+    work->type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+    return graph_memory_new(params, &work->memory);
+}
+
+/* Only what a graph allocates is freed in one. */
+CUresult work_free_memory(CUdeviceptr address, struct work *work)
+{
+    work->type = CU_GRAPH_NODE_TYPE_MEM_FREE;
+    work->freed = address;
+    return graph_memory_begins(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
 /* The one structure of CUDA 12 for all types. Those that are refused have no form on the wire. */
-CUresult work_of(const CUgraphNodeParams *params, struct work *work)
+CUresult work_of(CUgraphNodeParams *params, struct work *work)
 {
     switch (params->type) {
     case CU_GRAPH_NODE_TYPE_KERNEL:
@@ -109,10 +125,14 @@ CUresult work_of(const CUgraphNodeParams *params, struct work *work)
         return work_host(&params->host, work);
     case CU_GRAPH_NODE_TYPE_GRAPH:
         return work_child(params->graph.graph, work);
+    case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+        return work_alloc(&params->alloc, work);
+    case CU_GRAPH_NODE_TYPE_MEM_FREE:
+        return work_free_memory(params->free.dptr, work);
     case CU_GRAPH_NODE_TYPE_EMPTY:
         work->type = CU_GRAPH_NODE_TYPE_EMPTY;
         return CUDA_SUCCESS;
     default:
-        return REFUSE("a node of a graph that is no kernel, copy, fill, function or graph");
+        return REFUSE("a node of a graph that is an event, a condition or a word");
     }
 }

@@ -13,7 +13,9 @@ CUresult work_kernel(const CUDA_KERNEL_NODE_PARAMS *params, struct work *work);
 CUresult work_copy(const CUDA_MEMCPY3D *copy, struct work *work);
 CUresult work_fill(const CUDA_MEMSET_NODE_PARAMS *params, struct work *work);
 CUresult work_host(const CUDA_HOST_NODE_PARAMS *params, struct work *work);
-CUresult work_of(const CUgraphNodeParams *params, struct work *work);
+CUresult work_alloc(CUDA_MEM_ALLOC_NODE_PARAMS *params, struct work *work);
+CUresult work_free_memory(CUdeviceptr address, struct work *work);
+CUresult work_of(CUgraphNodeParams *params, struct work *work);
 
 CUresult work_child(CUgraph graph, struct work *work);
 
