@@ -5,7 +5,6 @@ ours, and in guests. Skipped without a GPU.
 
 Tests: worker/backend-cuda/"""
 import os
-import re
 import subprocess
 import sys
 
@@ -35,13 +34,6 @@ def probe():
         return str(error)
 
 
-def native_directory():
-    """Where the system has NVIDIA's library."""
-    listed = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"libcuda\.so\.1 .*=> (.*)/libcuda\.so\.1", listed)
-    return found[1] if found else None
-
-
 class Cuda(v.TestCase):
     def setUp(self):
         if not probe().startswith("cuda "):
@@ -63,7 +55,7 @@ class Cuda(v.TestCase):
 
     def test_native(self):
         """What the tests say is what NVIDIA's library does."""
-        directory = native_directory()
+        directory = v.native_directory()
         if not directory:
             self.skipTest("ldconfig knows no libcuda.so.1")
         self.check(directory)

@@ -38,6 +38,16 @@ SESSION_CHECK = os.path.join(OUT, "tests/session/session-check")
 SESSION_LOAD = os.path.join(OUT, "tests/session/session-load")
 
 
+def native_directory():
+    """Where the system has NVIDIA's library; None where it has none. Users have no sbin in PATH."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    listed = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False,
+                            env={**os.environ, "PATH": path}).stdout
+    found = re.search(r"libcuda\.so\.1 .*=> (.*)/libcuda\.so\.1", listed)
+    return found[1] if found else None
+
+
+
 def _read_abi():
     numbers, fields = {}, {}
     with open(os.path.join(TOP, "tests/unit/abi.golden"), encoding="ascii") as golden:
