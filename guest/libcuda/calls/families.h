@@ -35,6 +35,32 @@ CUresult copy_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream);
 CUresult captured_line(CUDA_MEMCPY3D copy, uint64_t stream);
 CUresult captured_rows_between(const CUDA_MEMCPY3D_PEER *copy, uint64_t stream);
 
+/*
+ * Copies of lines in a batch: `count` of them; `attributes` hold from the copies `starts` on.
+ * Unless it is NULL, *failed becomes the number of a copy that was wrong.
+ */
+struct copy_batch {
+    const CUdeviceptr *to, *from;
+    const size_t *sizes; /* bytes */
+    size_t count;
+    const CUmemcpyAttributes *attributes;
+    const size_t *starts;
+    size_t attribute_count;
+    size_t *failed;
+};
+
+/* The same of boxes, each with its own attributes. */
+struct box_batch {
+    const CUDA_MEMCPY3D_BATCH_OP *ops;
+    size_t count;
+    unsigned long long flags; /* 0 */
+    size_t *failed;
+};
+
+/* Posts them, or makes nodes of them, each behind the one before. */
+CUresult copy_batch(struct copy_batch batch, uint64_t stream, bool captured);
+CUresult copy_boxes(struct box_batch batch, uint64_t stream, bool captured);
+
 /* Hints about managed memory, and places as they were said before there was CUmemLocation. */
 CUmemLocation managed_place(CUdevice device);
 CUresult managed_advise(CUdeviceptr address, size_t bytes, CUmem_advise advice,
