@@ -123,6 +123,8 @@ enum vgpu_gpu_error do_stream_query(struct execution *x)
     enum vgpu_gpu_error error = gpu->ops->fence(gpu, x->objects[0], &fence);
 
     if (error == VGPU_GPU_SUCCESS) {
+        pending_note_told(x->session);
+        fence.asked = true;
         error = gpu->ops->fence_poll(gpu, &fence);
         gpu->ops->fence_release(gpu, &fence);
     }

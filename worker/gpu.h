@@ -42,6 +42,7 @@ struct gpu_fence {
     void *mark, *record;
     uint64_t position;
     bool awaited; /* by a guest: it is polled without a pause, and to be passed early */
+    bool asked;   /* about by a guest, for which it is passed when the GPU has answered */
 };
 
 /* A copy whose host side, where it has one, lies in the arena. */
@@ -247,6 +248,14 @@ struct gpu_ops {
      * cannot.
      */
     bool (*fence_answer)(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word, uint32_t value);
+    /* The guest has that answer. */
+    void (*fence_told)(struct gpu *gpu, const struct gpu_fence *fence);
+    /*
+     * Asks whether all is done that was seen to be by words which kernels of the session could have
+     * written; to be called before others get the GPU, where `unconfirmed` is true. Returns whether
+     * nothing is left to confirm.
+     */
+    bool (*confirm)(struct gpu *gpu);
     /* Lets the GPU write to this memory: pages of the worker's. NULL where fence_answer() is. */
     bool (*reach)(struct gpu *gpu, void *memory, uint64_t bytes);
 
@@ -275,6 +284,7 @@ struct gpu {
     struct gpu_arena arena;
     enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
     bool prints;              /* kernels have printed, or a module has what prints in it */
+    bool unconfirmed;         /* what is done may not be: confirm() */
     unsigned fresh;           /* so often print() does something yet for what is launched first */
 };
 

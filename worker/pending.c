@@ -121,6 +121,7 @@ enum vgpu_gpu_error pending_wait_for_all(struct execution *x, enum pending_kind 
         return error;
     }
     pending = make_pending(x, kind, argument);
+    pending->all = true;
     pending->fences = waiting.fences;
     pending->count = waiting.count;
     return VGPU_GPU_SUCCESS;
@@ -209,9 +210,13 @@ bool pending_poll(struct ring_session *s, unsigned slot)
         ring_note_answer(&s->ring);
         return true;
     }
+    if (pending->kind != PENDING_FENCE && s->gpu->prints) {
+        /* It may take long, and is no work: a mediator that is lost is found so elsewhere. */
+        turns_lend(&s->turns);
+    }
     if (pending->kind != PENDING_FENCE) {
         /* The guest reads it as soon as it has the answer. */
-        ring_session_print(s, false);
+        ring_session_print(s, pending->all);
     }
     error = finish_pending(s, pending, error, &culprit);
     ring_session_note_loss(s);
@@ -230,9 +235,21 @@ bool pending_free_slot(struct ring_session *s, unsigned slot)
         !ring_has_answer(&s->ring, &pending->header)) {
         return false;
     }
+    s->gpu->ops->fence_told(s->gpu, &pending->fences[0]);
     release_fences(s, pending);
     s->pending.slots &= ~bit;
     return true;
+}
+
+void pending_note_told(struct ring_session *s)
+{
+    for (uint64_t left = s->pending.slots; left != 0; left &= left - 1) {
+        const struct pending *pending = &s->pending.of[__builtin_ctzll(left)];
+
+        if (pending->by_gpu && pending->count > 0 && ring_has_answer(&s->ring, &pending->header)) {
+            s->gpu->ops->fence_told(s->gpu, &pending->fences[0]);
+        }
+    }
 }
 
 bool pending_poll_all(struct ring_session *s)

@@ -38,6 +38,7 @@ struct pending {
     uint64_t argument;
     struct gpu_fence *fences; /* `count` of them are not passed yet */
     uint32_t count;
+    bool all;    /* it waits for all streams */
     bool by_gpu; /* which answers, unless the context is lost */
 };
 
@@ -59,6 +60,12 @@ enum vgpu_gpu_error pending_wait(struct execution *x, enum pending_kind kind,
 /* Makes the command wait for what all streams have been given. */
 enum vgpu_gpu_error pending_wait_for_all(struct execution *x, enum pending_kind kind,
                                          uint64_t argument);
+
+/*
+ * Notes what the guest has answers for, so that what it asks next is not answered as if it had
+ * none: cuStreamQuery() behind cuStreamSynchronize().
+ */
+void pending_note_told(struct ring_session *session);
 
 /* Looks whether the command in a slot is done, and answers it then. Returns whether it was. */
 bool pending_poll(struct ring_session *session, unsigned slot);

@@ -49,7 +49,7 @@ bool printed_read(struct printed *p)
         bytes += read_pipe(&p->texts[i]);
     }
     if (bytes > 0) {
-        p->count += (uint32_t)bytes;
+        shared_store(&p->count, p->count + (uint32_t)bytes);
         /* Partner: the load-acquire of a guest that has its answer. */
         shared_store_release(&p->queue->printed, p->count);
     }
@@ -120,6 +120,8 @@ static int make_pipe_of(int file, int *end)
 
 int printed_divert(struct printed *p, struct vgpu_queue *queue)
 {
+    /* Where the sanitizers of a test build report to, if there are any. */
+    extern void __sanitizer_set_report_fd(void *file) __attribute__((weak));
     const int log = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     int ends[VGPU_PRINTED_FILES];
     int r = log < 0 ? -errno : 0;
@@ -129,6 +131,9 @@ int printed_divert(struct printed *p, struct vgpu_queue *queue)
     }
     if (log >= 0) {
         log_set_file(log);
+        if (__sanitizer_set_report_fd) {
+            __sanitizer_set_report_fd((void *)(intptr_t)log);
+        }
     }
     return r == 0 ? printed_init(p, ends, queue) : r;
 }

@@ -17,6 +17,9 @@
  * A worker that only looks whether work is done makes no call in which the driver writes. So it
  * makes one, for which gpu.h has `print`, before it answers what synchronises, and before it
  * sleeps; and then it reads the pipes itself, so that what was written is there with the answer.
+ *
+ * What the C library says when it aborts this process goes to the pipe too, and is lost with it:
+ * the mediator's log has the signal.
  */
 #ifndef VGPU_WORKER_PRINTED_H
 #define VGPU_WORKER_PRINTED_H
@@ -40,7 +43,7 @@ struct printed {
     pthread_mutex_t mutex; /* for the rest */
     struct printed_text texts[VGPU_PRINTED_FILES];
     struct vgpu_queue *queue; /* where the guest is told */
-    uint32_t count;           /* as it was told */
+    uint32_t count;           /* as it was told; may be read without the mutex */
 };
 
 /*

@@ -127,9 +127,10 @@ int ring_session_step(struct ring_session *session);
  */
 static inline void ring_session_print(struct ring_session *s, bool all)
 {
-    if (s->printed && s->gpu->ops->print(s->gpu, all) && printed_read(s->printed)) {
-        s->gpu->prints = true;
+    if (s->printed && s->gpu->ops->print(s->gpu, all)) {
+        printed_read(s->printed);
     }
+    s->gpu->prints = s->gpu->prints || (s->printed && shared_load(&s->printed->count) != 0);
 }
 
 /* Counts and tells that the GPU's context is lost; before an answer, which may be about that. */

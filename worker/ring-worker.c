@@ -36,9 +36,9 @@
 #define SPIN_WORK_NS (10 * NS_PER_MS)
 #define SPIN_TURN_NS (400 * NS_PER_US)    /* for a turn that was asked for, or is announced */
 #define SPIN_PATIENT_NS (200 * NS_PER_US) /* for work, when the last one took longer than that */
-/* Nothing to do for so long: kernels' text is wanted then, and later calls of the driver's cost
- * less. */
+/* Nothing to do for so long: time to ask the driver what is done, and for what kernels printed. */
 #define SETTLE_NS (5 * NS_PER_US)
+#define SETTLE_AGAIN_NS NS_PER_MS
 #define SPIN_LOOKS 16u /* at the ring alone, before all is looked at again */
 /* From then on other processes that want the processor come first. */
 #define YIELD_NS (200 * NS_PER_US)
@@ -56,8 +56,8 @@ struct ring_worker {
     bool patient;       /* the last work took longer than is looked on for */
     uint64_t active_ns; /* when something was done last */
     struct printed printed;
-    uint64_t settled_ns; /* of active_ns, after which the driver has synchronised */
-    uint64_t looked_ns;  /* when the descriptors were looked at last */
+    uint64_t settle_ns; /* when the driver may be asked about what is done, for the next time */
+    uint64_t looked_ns; /* when the descriptors were looked at last */
     struct pace doorbells;
 };
 
@@ -182,8 +182,11 @@ static int wait_for_more(struct ring_worker *w)
     const bool quiet = ring_session_quiet(s);
     const uint64_t spin = quiet ? SPIN_IDLE_NS : w->patient ? SPIN_PATIENT_NS : SPIN_WORK_NS;
 
-    if (quiet && waited >= SETTLE_NS && w->settled_ns != w->active_ns) {
-        w->settled_ns = w->active_ns;
+    if (waited >= SETTLE_NS && now >= w->settle_ns && flight_idle(&s->flight)) {
+        w->settle_ns = now + SETTLE_AGAIN_NS;
+        if (s->gpu->unconfirmed) {
+            s->gpu->ops->confirm(s->gpu);
+        }
         ring_session_print(s, true);
     }
     if (ring_session_waits_for_turn(s) && waited >= SPIN_TURN_NS) {
@@ -236,6 +239,7 @@ static int ring_worker_serve(struct ring_worker *w)
 
             w->patient = w->patient && now - w->active_ns >= SPIN_WORK_NS;
             w->active_ns = now;
+            w->settle_ns = 0;
             r = w->active_ns - w->looked_ns >= LOOK_NS ? ring_worker_look(w, 0) : 0;
         } else if (r == 0) {
             r = wait_for_more(w);

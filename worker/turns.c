@@ -129,6 +129,18 @@ static bool more_expected(const struct turns *turns, const struct turns_engine *
     return e->used && e->pause < limit && now - turns->flight->idle_ns[e->turn.engine] < limit;
 }
 
+/*
+ * Whether the engine has work of this session's, or may have: what is not confirmed to be done is
+ * asked about where others want the engine. While nobody does, that is left to a quiet moment.
+ */
+static bool is_busy(struct turns *turns, const struct turns_engine *e, bool wanted)
+{
+    struct gpu *gpu = turns->flight->gpu;
+
+    return flight_busy(turns->flight, e->turn.engine) ||
+           (gpu->unconfirmed && (!wanted || !gpu->ops->confirm(gpu)));
+}
+
 static int end_turn(struct turns_engine *e)
 {
     set_turns_state(e, TURNS_NONE);
@@ -209,7 +221,7 @@ int turns_look(struct turns *turns, const struct turns_next *next)
         if (e->state == TURNS_NONE) {
             continue;
         }
-        busy = flight_busy(turns->flight, e->turn.engine);
+        busy = is_busy(turns, e, !turn_held(e) || turn_state(&e->turn) != VGPU_TURN_RUNNING);
         now = clock_ns();
         if (e->state == TURNS_YIELDED) {
             r = busy ? 0 : end_turn(e);
@@ -230,7 +242,7 @@ int turns_lend(struct turns *turns)
     for (unsigned i = 0; r == 0 && i < VGPU_ENGINES; i++) {
         struct turns_engine *e = &turns->engines[i];
 
-        if (e->state == TURNS_HELD && !flight_busy(turns->flight, e->turn.engine)) {
+        if (e->state == TURNS_HELD && !is_busy(turns, e, true)) {
             r = end_turn(e);
         }
     }

@@ -695,7 +695,7 @@ struct gpu *gpu_check(struct gpu *gpu)
     check.ops = ops;
     check.lost = gpu->lost;
     /* What is added to the table and not here would be NULL: the number tells. */
-    static_assert(sizeof(struct gpu_ops) == 53 * sizeof(void *), "an operation is not checked");
+    static_assert(sizeof(struct gpu_ops) == 55 * sizeof(void *), "an operation is not checked");
     check.checks = (struct gpu_ops){
         .mem_info = check_mem_info,
         .mem_alloc = check_mem_alloc,
@@ -747,7 +747,9 @@ struct gpu *gpu_check(struct gpu *gpu)
         .fence_release = check_fence_release,
         .print = ops->print ? check_print : NULL,
         .fence_answer = ops->fence_answer ? check_fence_answer : NULL,
+        .fence_told = ops->fence_told,
         .reach = ops->reach,
+        .confirm = ops->confirm,
         .room = check_room,
         .close = check_close,
     };

@@ -16,6 +16,9 @@ static struct gpu_ops ops;
 static uint32_t *word; /* that the GPU will store to; NULL: it was not asked to */
 static uint32_t value;
 static bool refused;
+static const void *told; /* the mark of which the guest knows */
+static bool confirmed;   /* what the driver says when it is asked */
+static unsigned confirms;
 
 static bool fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *to, uint32_t what)
 {
@@ -26,6 +29,19 @@ static bool fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *to,
     return !refused;
 }
 
+static void fence_told(struct gpu *gpu, const struct gpu_fence *fence)
+{
+    (void)gpu;
+    told = fence->mark;
+}
+
+static bool confirm(struct gpu *gpu)
+{
+    confirms++;
+    gpu->unconfirmed = gpu->unconfirmed && !confirmed;
+    return !gpu->unconfirmed;
+}
+
 static int set_up(void **state)
 {
     if (fixture_set_up(state) < 0) {
@@ -33,6 +49,11 @@ static int set_up(void **state)
     }
     ops = *fake.head.ops;
     ops.fence_answer = fence_answer;
+    ops.fence_told = fence_told;
+    ops.confirm = confirm;
+    told = NULL;
+    confirmed = false;
+    confirms = 0;
     fake.head.ops = &ops;
     fixture.session.reached = true;
     word = NULL;
@@ -123,6 +144,50 @@ static void test_slot_is_used_again_at_once(void **state)
     assert_true(ring_session_quiet(&fixture.session));
 }
 
+/* What it asks next is answered by what it knows. */
+static void test_query_behind_the_answer(void **state)
+{
+    const void *mark;
+
+    (void)state;
+    work_and_wait(5);
+    mark = fixture.session.pending.of[4].fences[0].mark;
+    post_value(VGPU_CMD_STREAM_QUERY, 6, 0);
+    assert_int_equal(steps(), 0);
+    assert_null(told);
+    gpu_answers();
+    post_value(VGPU_CMD_STREAM_QUERY, 7, 0);
+    assert_int_equal(steps(), 0);
+    assert_ptr_equal(told, mark);
+    told = NULL;
+    post_value(VGPU_CMD_STREAM_QUERY, 5, 0);
+    assert_int_equal(steps(), 0);
+    assert_ptr_equal(told, mark);
+    fake_finish();
+    steps();
+}
+
+/* Work that may only seem to be done: where others want the turn, the driver says. */
+static void test_turn_until_it_is_confirmed(void **state)
+{
+    (void)state;
+    work_and_wait(1);
+    assert_int_equal(*turn_word(VGPU_ENGINE_COMPUTE), VGPU_TURN_RUNNING);
+    fake_finish();
+    fake.head.unconfirmed = true;
+    steps();
+    /* Nobody wants it: the driver is asked in a quiet moment. */
+    assert_int_equal(confirms, 0);
+    assert_int_equal(*turn_word(VGPU_ENGINE_COMPUTE), VGPU_TURN_RUNNING);
+    *turn_word(VGPU_ENGINE_COMPUTE) = VGPU_TURN_STOPPED;
+    steps();
+    assert_true(confirms > 0);
+    assert_false(sent_is(VGPU_LINK_DONE, VGPU_ENGINE_COMPUTE));
+    confirmed = true;
+    steps();
+    assert_true(sent_is(VGPU_LINK_DONE, VGPU_ENGINE_COMPUTE));
+}
+
 /* One that uses it without an answer is at fault. */
 static void test_slot_that_was_not_answered(void **state)
 {
@@ -190,6 +255,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_of_the_answer_before, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_interrupt_behind_the_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_slot_is_used_again_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_query_behind_the_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_turn_until_it_is_confirmed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_slot_that_was_not_answered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost_context_is_the_workers_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answers_of_the_workers, set_up, tear_down),

@@ -87,12 +87,32 @@ static void test_text_is_told_before_the_answer(void **state)
     assert_int_equal(fixture.queue->printed, 8);
     assert_true(fake.head.prints);
     assert_int_equal(asked, 1);
-    assert_int_equal(asked_for_all, 0);
+    assert_int_equal(asked_for_all, 1);
     result = fetch(VGPU_PRINTED_OUT, NULL, 0);
     assert_int_equal(result.bytes, 8);
     assert_memory_equal(result.text, "printed\n", 8);
     assert_int_equal(fetch(VGPU_PRINTED_OUT, NULL, 0).bytes, 0);
     assert_int_equal(fetch(VGPU_PRINTED_ERR, NULL, 0).bytes, 0);
+}
+
+/* Who waits for one stream has what is known to print; who waits for all has all. */
+static void test_a_stream_asks_for_less(void **state)
+{
+    (void)state;
+    assert_int_equal(call_value(VGPU_CMD_STREAM_SYNC, 0), VGPU_GPU_SUCCESS);
+    assert_int_equal(asked, 1);
+    assert_int_equal(asked_for_all, 0);
+}
+
+/* Also where the thread has read it before. */
+static void test_that_something_was_printed(void **state)
+{
+    (void)state;
+    assert_int_equal(write(out, "text", 4), 4);
+    assert_true(printed_read(&printed));
+    assert_false(fake.head.prints);
+    assert_int_equal(call_value(VGPU_CMD_STREAM_SYNC, 0), VGPU_GPU_SUCCESS);
+    assert_true(fake.head.prints);
 }
 
 /* Neither looking whether work is done nor a fence has the driver write. */
@@ -239,6 +259,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_text_is_told_before_the_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_stream_asks_for_less, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_that_something_was_printed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_queries_ask_for_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_said_of_an_assertion, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_into_the_arena, set_up, tear_down),

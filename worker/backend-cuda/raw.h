@@ -68,7 +68,9 @@ enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream, struc
 enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fence *fence);
 void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence);
 bool cuda_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word, uint32_t value);
+void cuda_fence_told(struct gpu *gpu, const struct gpu_fence *fence);
 bool cuda_reach(struct gpu *gpu, void *memory, uint64_t bytes);
+bool cuda_confirm(struct gpu *gpu);
 
 /* transfer.c */
 enum vgpu_gpu_error cuda_mem_info(struct gpu *gpu, uint64_t *free_bytes, uint64_t *total);

@@ -47,6 +47,7 @@ struct mark {
     CUevent event;             /* then; NULL when there could be none, or there is a word */
     struct word *word;         /* that the GPU writes, or NULL */
     unsigned polls;            /* looks at it since the driver was asked */
+    bool told;                 /* the guest has the GPU's answer: for it the mark is passed */
 };
 
 struct gpu_stream {
@@ -54,6 +55,7 @@ struct gpu_stream {
     uint64_t submitted, done; /* pieces of work */
     struct mark *end;         /* the mark at its end, without an event yet; or NULL */
     struct gpu_stream *next_active, **active_place; /* with work that is not known to be done */
+    struct gpu_stream *next_unconfirmed, **unconfirmed_place;
 };
 
 /* What an event was recorded as; goes on with those who wait for it when it is recorded anew. */
@@ -75,11 +77,11 @@ struct cuda_gpu {
     size_t spare_count, spare_room;
     struct printing printing;
 
-    struct word *words;        /* page-locked; NULL: there are none */
-    uint32_t expected[WORDS];  /* what the GPU has been told last to write there */
-    bool taken[WORDS];         /* by a mark */
-    unsigned next_word;        /* where to look for one that is free */
-    struct gpu_stream *untold; /* by a word it was seen to be done, which the driver has not */
+    struct word *words;             /* page-locked; NULL: there are none */
+    uint32_t expected[WORDS];       /* what the GPU has been told last to write there */
+    bool taken[WORDS];              /* by a mark */
+    unsigned next_word;             /* where to look for one that is free */
+    struct gpu_stream *unconfirmed; /* a list, of those that by a word alone are done */
 };
 
 static struct cuda_gpu *cuda_of(struct gpu *gpu)
@@ -272,6 +274,35 @@ static enum vgpu_gpu_error check_lost(struct gpu *gpu, CUresult error)
     return error;
 }
 
+/*
+ * Words lie where kernels of the session could write too, if they found the place. So what is done
+ * by a word is confirmed by the driver before others get the GPU, and here is what is not yet.
+ */
+static void set_unconfirmed(struct cuda_gpu *cuda, struct gpu_stream *stream)
+{
+    if (!stream->unconfirmed_place) {
+        stream->next_unconfirmed = cuda->unconfirmed;
+        stream->unconfirmed_place = &cuda->unconfirmed;
+        if (stream->next_unconfirmed) {
+            stream->next_unconfirmed->unconfirmed_place = &stream->next_unconfirmed;
+        }
+        cuda->unconfirmed = stream;
+    }
+    cuda->head.unconfirmed = true;
+}
+
+static void set_confirmed(struct cuda_gpu *cuda, struct gpu_stream *stream)
+{
+    if (stream->unconfirmed_place) {
+        *stream->unconfirmed_place = stream->next_unconfirmed;
+        if (stream->next_unconfirmed) {
+            stream->next_unconfirmed->unconfirmed_place = stream->unconfirmed_place;
+        }
+        stream->unconfirmed_place = NULL;
+    }
+    cuda->head.unconfirmed = cuda->unconfirmed != NULL;
+}
+
 /* All that was submitted is done: nothing else submits meanwhile. */
 static void note_done(struct gpu_stream *stream)
 {
@@ -286,21 +317,26 @@ static enum vgpu_gpu_error cuda_query(struct gpu *gpu, struct gpu_stream *stream
     if (error == CUDA_SUCCESS) {
         note_done(stream);
     }
+    if (error != CUDA_ERROR_NOT_READY) {
+        set_confirmed(cuda_of(gpu), stream);
+    }
     return check_lost(gpu, error);
 }
 
 /*
- * Before the driver is asked about an event: as long as it does not know that a stream is done,
- * each such call costs what this one does.
+ * Also before the driver is asked about an event: as long as it does not know that a stream is
+ * done, each such call costs what this one does.
  */
-static void tell_driver(struct gpu *gpu)
+bool cuda_confirm(struct gpu *gpu)
 {
-    struct gpu_stream *stream = cuda_of(gpu)->untold;
+    struct cuda_gpu *cuda = cuda_of(gpu);
+    struct gpu_stream *stream = cuda->unconfirmed, *next;
 
-    cuda_of(gpu)->untold = NULL;
-    if (stream) {
-        check_lost(gpu, cu.StreamQuery(stream->handle));
+    for (; stream; stream = next) {
+        next = stream->next_unconfirmed;
+        cuda_query(gpu, stream);
     }
+    return !cuda->head.unconfirmed;
 }
 
 /* Looks at the word of a mark, and whether the context is lost. */
@@ -309,9 +345,9 @@ static enum vgpu_gpu_error poll_word(struct gpu *gpu, struct mark *mark)
     struct cuda_gpu *cuda = cuda_of(gpu);
 
     if (shared_load_acquire(&mark->word->value) == *expected_in(cuda, mark->word)) {
-        if (mark->stream) {
+        if (mark->stream && mark->stream->done != mark->stream->submitted) {
             note_done(mark->stream);
-            cuda->untold = mark->stream;
+            set_unconfirmed(cuda, mark->stream);
         }
         return VGPU_GPU_SUCCESS;
     }
@@ -341,6 +377,10 @@ enum vgpu_gpu_error cuda_fence(struct gpu *gpu, struct gpu_stream *stream, struc
     if (passed || cuda->head.lost != VGPU_GPU_SUCCESS) {
         return cuda->head.lost;
     }
+    if (stream == &cuda->main && cuda->active && (cuda->active != stream || stream->next_active)) {
+        /* A mark of before may be passed sooner than what other streams have got since. */
+        cuda_settle(cuda, stream);
+    }
     mark = stream->end;
     if (!mark) {
         mark = calloc(1, sizeof(*mark));
@@ -366,11 +406,14 @@ enum vgpu_gpu_error cuda_fence_poll(struct gpu *gpu, const struct gpu_fence *fen
     const struct record *record = fence->record;
 
     if (record) {
-        tell_driver(gpu);
+        cuda_confirm(gpu);
         return check_lost(gpu, cu.EventQuery(record->handle));
     }
     if (!mark) {
         return VGPU_GPU_SUCCESS;
+    }
+    if (fence->asked && mark->told) {
+        return gpu->lost;
     }
     if (fence->awaited && mark->stream && !mark->word) {
         arm_mark(cuda_of(gpu), mark, NULL, 0);
@@ -389,6 +432,16 @@ bool cuda_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word,
     struct mark *mark = fence->mark;
 
     return mark && mark->stream && !mark->word && arm_mark(cuda_of(gpu), mark, word, value);
+}
+
+void cuda_fence_told(struct gpu *gpu, const struct gpu_fence *fence)
+{
+    struct mark *mark = fence->mark;
+
+    (void)gpu;
+    if (mark) {
+        mark->told = true;
+    }
 }
 
 bool cuda_reach(struct gpu *gpu, void *memory, uint64_t bytes)
@@ -453,9 +506,7 @@ void cuda_stream_destroy(struct gpu *gpu, struct gpu_stream *stream)
 {
     cuda_settle(cuda_of(gpu), stream);
     set_inactive(stream);
-    if (cuda_of(gpu)->untold == stream) {
-        cuda_of(gpu)->untold = NULL;
-    }
+    set_confirmed(cuda_of(gpu), stream);
     cu.StreamDestroy(stream->handle);
     free(stream);
 }
@@ -526,14 +577,14 @@ enum vgpu_gpu_error cuda_event_fence(struct gpu *gpu, struct gpu_event *event,
 
 enum vgpu_gpu_error cuda_event_query(struct gpu *gpu, struct gpu_event *event)
 {
-    tell_driver(gpu);
+    cuda_confirm(gpu);
     return check_lost(gpu, cu.EventQuery(event->record->handle));
 }
 
 enum vgpu_gpu_error cuda_event_elapsed(struct gpu *gpu, struct gpu_event *start,
                                        struct gpu_event *end, float *milliseconds)
 {
-    tell_driver(gpu);
+    cuda_confirm(gpu);
     return cu.EventElapsedTime(milliseconds, start->record->handle, end->record->handle);
 }
 
