@@ -40,8 +40,13 @@ static void write_all(int file, const uint8_t *text, uint32_t bytes)
     }
 }
 
-/* Fetches and writes what there is of one file, by a piece of the arena, or NULL. */
-static int show_file(struct vgpu_session *s, enum vgpu_printed_file file, uint8_t *piece)
+/*
+ * Fetches and writes what there is of one file, by a piece of the arena, or NULL; no more than
+ * *left bytes and a piece, which become as many less: a kernel that goes on printing does not keep
+ * this thread.
+ */
+static int show_file(struct vgpu_session *s, enum vgpu_printed_file file, uint8_t *piece,
+                     uint32_t *left)
 {
     const uint64_t to = (uint64_t)(uintptr_t)piece;
     const uint32_t room = piece ? PIECE : VGPU_PRINTED_SLOT;
@@ -55,8 +60,9 @@ static int show_file(struct vgpu_session *s, enum vgpu_printed_file file, uint8_
         }
         if (r == VGPU_OK) {
             write_all((int)file, piece ? piece : result.text, result.bytes);
+            *left -= result.bytes < *left ? result.bytes : *left;
         }
-    } while (r == VGPU_OK && result.bytes > 0);
+    } while (r == VGPU_OK && result.bytes > 0 && *left > 0);
     return r;
 }
 
@@ -68,6 +74,7 @@ static void show_all(struct vgpu_session *s)
 {
     const int saved = errno;
     const uint32_t count = shared_load(&s->port->queue->printed);
+    uint32_t left = count - shared_load(&s->shown);
     void *piece = NULL;
     int r;
 
@@ -75,9 +82,9 @@ static void show_all(struct vgpu_session *s)
         vgpu_pinned_free(s, piece);
         piece = NULL;
     }
-    r = show_file(s, VGPU_PRINTED_OUT, piece);
-    if (r == VGPU_OK) {
-        show_file(s, VGPU_PRINTED_ERR, piece);
+    r = show_file(s, VGPU_PRINTED_OUT, piece, &left);
+    if (r == VGPU_OK && left > 0) {
+        show_file(s, VGPU_PRINTED_ERR, piece, &left);
     }
     vgpu_pinned_free(s, piece);
     shared_store(&s->shown, count);

@@ -281,7 +281,7 @@ bool session_answered(struct vgpu_session *s, const struct ticket *ticket)
 {
     const struct vgpu_slot *slot = &s->port->queue->slots[ticket->slot - 1];
 
-    /* Partner: the store-release in the worker's ring_answer(). */
+    /* Partner: the store-release in the worker's ring_answer(), or the GPU's store. */
     return shared_load_acquire(&slot->sequence) == ticket->sequence;
 }
 

@@ -354,6 +354,10 @@ __attribute__((destructor)) static void end_session(void)
 
     if (life == CUDA_RUNNING ||
         (life == CUDA_NOT_YET && pthread_mutex_trylock(&life_mutex) == 0 && cuda.session)) {
+        /* What kernels have printed and nothing was asked since: where others are at it, not. */
+        if (session_prints(cuda.session)) {
+            session_show(cuda.session, false);
+        }
         shared_store_release(&cuda.life, CUDA_ENDED);
         session_hang_up(cuda.session);
         reservations_end();
