@@ -134,6 +134,31 @@ static void test_memory_between_graphs(void)
     expect_words(sum, 1, 3 * COUNT * 2);
 }
 
+/* Also when the graph that has allocated it is gone. */
+static void test_memory_freed_after_its_graph(void)
+{
+    const CUstream stream = stream_create(CU_STREAM_NON_BLOCKING);
+    const CUdeviceptr sum = zero_sum();
+    const CUgraph first = graph_create(), second = graph_create();
+    CUgraphNode alloc, use, release;
+    CUdeviceptr address;
+    CUgraphExec exec, frees;
+
+    warm_up();
+    address = add_use(first, sum, &alloc, &use);
+    GOOD(cuGraphAddMemFreeNode(&release, second, NULL, 0, address));
+    exec = instantiate(first);
+    frees = instantiate(second);
+    GOOD(cuGraphLaunch(exec, stream));
+    GOOD(cuStreamSynchronize(stream));
+    GOOD(cuGraphExecDestroy(exec));
+    GOOD(cuGraphDestroy(first));
+    expect_words(address, COUNT, 3);
+    GOOD(cuGraphLaunch(frees, stream));
+    GOOD(cuStreamSynchronize(stream));
+    RESULT(cuMemFree(address), CUDA_ERROR_INVALID_VALUE);
+}
+
 static void test_captured_memory(void)
 {
     const CUstream stream = stream_create(CU_STREAM_NON_BLOCKING);
@@ -223,6 +248,7 @@ const struct test graph_memory_tests[] = {
     {"memory_that_outlives_a_launch", test_memory_that_outlives_a_launch, false},
     {"memory_freed_at_the_next_launch", test_memory_freed_at_the_next_launch, false},
     {"memory_between_graphs", test_memory_between_graphs, false},
+    {"memory_freed_after_its_graph", test_memory_freed_after_its_graph, false},
     {"captured_memory", test_captured_memory, false},
     {"sums_of_memory", test_sums_of_memory, false},
     {"wrong_memory_nodes", test_wrong_memory_nodes, false},

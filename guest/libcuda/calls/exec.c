@@ -161,6 +161,9 @@ CUresult guest_cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node,
     struct exec *known = exec_find(exec);
     struct work work;
 
+    if (known && allocates_or_frees(params->type)) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
     return known ? exec_change_node(known, node, work_of(params, &work), &work)
                  : CUDA_ERROR_INVALID_VALUE;
 }

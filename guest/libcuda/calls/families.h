@@ -83,7 +83,7 @@ CUresult word_batch(uint64_t stream, unsigned count, const CUstreamBatchMemOpPar
                     unsigned flags);
 
 /* Memory that is allocated or freed in a graph. */
-CUresult captured_alloc(CUdeviceptr *address, size_t bytes, uint64_t stream);
+CUresult captured_alloc(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, uint64_t stream);
 CUresult captured_free(CUdeviceptr address, uint64_t stream);
 
 /* A function of the program's; an event. */

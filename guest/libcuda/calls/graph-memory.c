@@ -11,6 +11,7 @@
 #include "guest/libcuda/model/device.h"
 #include "guest/libcuda/model/graph-memory.h"
 #include "guest/libcuda/model/graph.h"
+#include "guest/libcuda/model/mempool.h"
 #include "guest/libcuda/model/work.h"
 #include "guest/libcuda/state/state.h"
 
@@ -40,7 +41,16 @@ CUresult guest_cuGraphMemFreeNodeGetParams(CUgraphNode node, CUdeviceptr *addres
 
 /* Captured ------------------------------------------------------------------------------------ */
 
-CUresult captured_alloc(CUdeviceptr *address, size_t bytes, uint64_t stream)
+/* A pool has to be there, and is not asked for more: a graph's memory is its own. */
+static bool pool_is_there(CUmemoryPool pool)
+{
+    const bool found = pool_lock(pool) != NULL;
+
+    pool_unlock();
+    return found;
+}
+
+CUresult captured_alloc(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, uint64_t stream)
 {
     CUDA_MEM_ALLOC_NODE_PARAMS params = {
         .poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -48,7 +58,8 @@ CUresult captured_alloc(CUdeviceptr *address, size_t bytes, uint64_t stream)
         .bytesize = bytes,
     };
     struct work work;
-    CUresult r = address ? work_alloc(&params, &work) : CUDA_ERROR_INVALID_VALUE;
+    CUresult r = address && pool_is_there(pool) ? work_alloc(&params, &work)
+                                                : CUDA_ERROR_INVALID_VALUE;
 
     r = capture_add(stream, r, &work);
     if (r == CUDA_SUCCESS) {

@@ -122,15 +122,18 @@ CUresult guest_cuLibraryGetManaged(CUdeviceptr *address, size_t *bytes, CUlibrar
 {
     CUdeviceptr found = 0;
     size_t size = 0;
+    CUresult r;
 
     (void)address;
     (void)bytes;
     if (!module_find((CUmodule)library)) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
-    return call_module_global(&found, &size, (CUmodule)library, name) == CUDA_ERROR_NOT_SUPPORTED
-               ? REFUSE("a __managed__ variable")
-               : CUDA_ERROR_NOT_FOUND;
+    r = call_module_global(&found, &size, (CUmodule)library, name);
+    if (r == CUDA_ERROR_NOT_SUPPORTED) {
+        return REFUSE("a __managed__ variable");
+    }
+    return r == CUDA_SUCCESS ? CUDA_ERROR_NOT_FOUND : r;
 }
 
 CUresult guest_cuKernelGetAttribute(int *value, CUfunction_attribute attribute, CUkernel kernel,

@@ -154,17 +154,6 @@ CUresult guest_cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph, const CU
     return graph_add_node(r, &work, node, graph, follows, count);
 }
 
-/* Whether a node of the graph frees this already. */
-static bool is_freed(const struct graph *graph, CUdeviceptr address)
-{
-    for (const struct node *node = graph->first; node; node = node->next) {
-        if (node->work.type == CU_GRAPH_NODE_TYPE_MEM_FREE && node->work.freed == address) {
-            return true;
-        }
-    }
-    return false;
-}
-
 CUresult guest_cuGraphAddMemFreeNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
                                      size_t count, CUdeviceptr address)
 {
@@ -172,8 +161,7 @@ CUresult guest_cuGraphAddMemFreeNode(CUgraphNode *node, CUgraph graph, const CUg
     struct work work;
 
     if (r == CUDA_SUCCESS) {
-        r = is_freed(graph_find(graph), address) ? CUDA_ERROR_INVALID_VALUE
-                                                 : work_free_memory(address, &work);
+        r = work_free_memory(address, &work);
     }
     return graph_add_node(r, &work, node, graph, follows, count);
 }
@@ -349,5 +337,8 @@ CUresult guest_cuGraphNodeSetParams(CUgraphNode node, CUgraphNodeParams *params)
     struct node *known = find_of(node, params->type);
     struct work work;
 
+    if (known && allocates_or_frees(params->type)) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
     return known ? change_node(work_of(params, &work), known, &work) : CUDA_ERROR_INVALID_VALUE;
 }

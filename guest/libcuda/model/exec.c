@@ -126,13 +126,16 @@ CUresult exec_launch(struct exec *exec, uint64_t stream)
 
     pthread_mutex_lock(&exec->mutex);
     r = exec_renew(exec);
-    if (r == CUDA_SUCCESS && exec->graph->allocates) {
-        r = graph_memory_launch(exec->graph,
-                                exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    if (r == CUDA_SUCCESS && exec->graph->allocates &&
+        !(exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH)) {
+        r = graph_memory_check(exec->graph);
     }
     if (r == CUDA_SUCCESS) {
         r = exec->gates ? gates_launch(exec->gates, handle, stream)
                         : call_graph_launch(handle, stream);
+    }
+    if (r == CUDA_SUCCESS && exec->graph->allocates) {
+        graph_memory_note_launch(exec->graph);
     }
     pthread_mutex_unlock(&exec->mutex);
     return r;

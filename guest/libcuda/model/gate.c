@@ -133,6 +133,41 @@ static bool gates_pass(struct gates *g, uint64_t launched, bool *any)
 }
 
 /*
+ * Whether the GPU is done with the words and with what lies behind transfers: it stores FREE when
+ * it has left a gate, and a transfer's note when it has taken the bytes.
+ */
+static bool gates_left(const struct gates *g)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        const struct gate *gate = &g->gate[i];
+
+        if (shared_load(gate->word) != GATE_FREE ||
+            (gate->transfer && !transfer_taken(gate->transfer))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether the session goes on, so that something may still come of the GPU. */
+static bool gates_alive(void)
+{
+    return enter_init() == CUDA_SUCCESS && session_lost(cuda.session) == 0 &&
+           vgpu_session_end(cuda.session) == VGPU_QUEUE_END_NONE;
+}
+
+/* All launches have passed the gates; the last of them may not have left them yet. */
+static void wait_until_left(const struct gates *g)
+{
+    const uint64_t start = clock_ns();
+
+    while (gates_alive() && !gates_left(g)) {
+        session_look(cuda.session, clock_ns() - start);
+        vgpu_pause(clock_ns() - start);
+    }
+}
+
+/*
  * Looks after the gates until all launches have passed them, ever more slowly: a pause is a
  * sixteenth of the time since something happened last. It gives up when the session ends or the
  * context is lost, since no gate will be reached then. Without the mutex, which a launch needs:
@@ -143,9 +178,7 @@ static void gates_watch(struct gates *g, uint64_t launched)
     uint64_t since = clock_ns();
     bool any = false;
 
-    while (!gates_pass(g, launched, &any) && enter_init() == CUDA_SUCCESS &&
-           session_lost(cuda.session) == 0 &&
-           vgpu_session_end(cuda.session) == VGPU_QUEUE_END_NONE) {
+    while (!gates_pass(g, launched, &any) && gates_alive()) {
         since = any ? clock_ns() : since;
         any = false;
         session_look(cuda.session, clock_ns() - since);
@@ -178,6 +211,7 @@ static void *gates_serve(void *argument)
         }
     }
     pthread_mutex_unlock(&g->mutex);
+    wait_until_left(g);
     free_gates(g);
     return NULL;
 }

@@ -31,7 +31,7 @@ bool gates_add(struct gates *gates, const CUDA_HOST_NODE_PARAMS *host, struct tr
 /* Launches the graph, and has the thread look after it. */
 CUresult gates_launch(struct gates *gates, CUgraphExec exec, uint64_t stream);
 
-/* Frees them when all that was launched has passed them. NULL is allowed. */
+/* Frees them when the GPU has left them behind, in all that was launched. NULL is allowed. */
 void gates_end(struct gates *gates);
 
 #endif

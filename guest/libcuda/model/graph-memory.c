@@ -107,49 +107,36 @@ void graph_memory_ref(struct graph_memory *memory)
     pthread_mutex_unlock(&mutex);
 }
 
-/* Takes it out of the list when nothing refers to it any more. With the mutex. */
-static bool unlist_last(struct graph_memory *memory)
+/*
+ * Frees it where no node refers to it and the program does not have it. By the host, when the GPU
+ * does nothing: launches that are under way go on. After the session's end all has gone with it.
+ * With the mutex.
+ */
+static void free_unused(struct graph_memory *memory)
 {
     struct graph_memory **place = &memories;
 
-    if (--memory->references > 0) {
-        return false;
+    if (memory->references > 0 || memory->had) {
+        return;
     }
     while (*place != memory) {
         place = &(*place)->next;
     }
     *place = memory->next;
     now.reserved -= memory->said.bytesize;
-    set_had(memory, false);
-    return true;
-}
-
-/*
- * Freed by the host when the GPU does nothing: launches that are under way go on. After the
- * session's end all has gone with it.
- */
-void graph_memory_unref(struct graph_memory *memory)
-{
-    const CUdeviceptr address = memory->said.dptr;
-    bool last, had;
-
-    pthread_mutex_lock(&mutex);
-    had = memory->had;
-    last = unlist_last(memory);
-    pthread_mutex_unlock(&mutex);
-    if (!last) {
-        return;
-    }
-    memory_drop(address);
-    if (had) {
-        memory_add((struct memory){.address = address,
-                                   .bytes = memory->said.bytesize,
-                                   .context = context_current(),
-                                   .kind = MEMORY_DEVICE});
-    } else if (enter_init() == CUDA_SUCCESS) {
-        call_memory_drop(address);
+    memory_drop(memory->said.dptr);
+    if (enter_init() == CUDA_SUCCESS) {
+        call_memory_drop(memory->said.dptr);
     }
     free(memory);
+}
+
+void graph_memory_unref(struct graph_memory *memory)
+{
+    pthread_mutex_lock(&mutex);
+    memory->references--;
+    free_unused(memory);
+    pthread_mutex_unlock(&mutex);
 }
 
 CUDA_MEM_ALLOC_NODE_PARAMS graph_memory_params(const struct graph_memory *memory)
@@ -178,6 +165,7 @@ CUresult graph_memory_give_back(CUdeviceptr address)
     memory = find_memory(address);
     if (memory && memory->had) {
         set_had(memory, false);
+        free_unused(memory);
         r = CUDA_SUCCESS;
     }
     pthread_mutex_unlock(&mutex);
@@ -214,23 +202,28 @@ static void note_launch(const struct graph *graph, CUgraphNodeType type)
 
             if (memory) {
                 set_had(memory, false);
+                free_unused(memory);
             }
         }
     }
 }
 
-CUresult graph_memory_launch(const struct graph *graph, bool automatic)
+CUresult graph_memory_check(const struct graph *graph)
 {
     bool may;
 
     pthread_mutex_lock(&mutex);
-    may = automatic || may_allocate(graph);
-    if (may) {
-        note_launch(graph, CU_GRAPH_NODE_TYPE_MEM_ALLOC);
-        note_launch(graph, CU_GRAPH_NODE_TYPE_MEM_FREE);
-    }
+    may = may_allocate(graph);
     pthread_mutex_unlock(&mutex);
     return may ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+void graph_memory_note_launch(const struct graph *graph)
+{
+    pthread_mutex_lock(&mutex);
+    note_launch(graph, CU_GRAPH_NODE_TYPE_MEM_ALLOC);
+    note_launch(graph, CU_GRAPH_NODE_TYPE_MEM_FREE);
+    pthread_mutex_unlock(&mutex);
 }
 
 /* Sums ---------------------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ struct graph_memory;
  */
 CUresult graph_memory_new(CUDA_MEM_ALLOC_NODE_PARAMS *params, struct graph_memory **memory);
 
-/* One node more, or less: the last one frees it, or leaves it to the program. */
+/* One node more, or less. It is freed when there is none and the program does not have it. */
 void graph_memory_ref(struct graph_memory *memory);
 void graph_memory_unref(struct graph_memory *memory);
 
@@ -44,9 +44,12 @@ CUresult graph_memory_give_back(CUdeviceptr address);
 
 /*
  * A graph is about to be launched, of which some nodes allocate or free: INVALID_VALUE when the
- * program still has what it would allocate, unless `automatic` (AUTO_FREE_ON_LAUNCH).
+ * program still has what it would allocate.
  */
-CUresult graph_memory_launch(const struct graph *graph, bool automatic);
+CUresult graph_memory_check(const struct graph *graph);
+
+/* It was launched: the program has what its nodes allocate and none of them frees. */
+void graph_memory_note_launch(const struct graph *graph);
 
 /* Bytes of all, and of what a launch has allocated and nobody freed. */
 struct graph_memory_sums {

@@ -153,6 +153,17 @@ static CUresult follow_all(struct node *node, struct node *const *before, size_t
     return r;
 }
 
+/* Whether a node of the graph frees this already. */
+static bool is_freed(const struct graph *graph, CUdeviceptr address)
+{
+    for (const struct node *node = graph->first; node; node = node->next) {
+        if (node->work.type == CU_GRAPH_NODE_TYPE_MEM_FREE && node->work.freed == address) {
+            return true;
+        }
+    }
+    return false;
+}
+
 CUresult graph_add(struct graph *graph, const struct work *work, struct node *const *follows,
                    size_t count, struct node **node)
 {
@@ -161,9 +172,13 @@ CUresult graph_add(struct graph *graph, const struct work *work, struct node *co
      * be found as the copy (cuGraphNodeFindInClone(), own_node()). 0 is none.
      */
     static uint64_t last_id;
-    struct node *made = calloc(1, sizeof(*made));
+    struct node *made;
     CUresult r;
 
+    if (work->type == CU_GRAPH_NODE_TYPE_MEM_FREE && is_freed(graph, work->freed)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    made = calloc(1, sizeof(*made));
     if (!made) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -182,8 +197,7 @@ CUresult graph_add(struct graph *graph, const struct work *work, struct node *co
     }
     made->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
     made->work = *work;
-    graph->allocates = graph->allocates || work->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC ||
-                       work->type == CU_GRAPH_NODE_TYPE_MEM_FREE ||
+    graph->allocates = graph->allocates || allocates_or_frees(work->type) ||
                        (work->type == CU_GRAPH_NODE_TYPE_GRAPH && work->child->allocates);
     *graph->last = made;
     graph->last = &made->next;

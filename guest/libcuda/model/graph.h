@@ -63,6 +63,12 @@ struct graph {
     struct held *held; /* user objects */
 };
 
+/* Whether nodes of a type are about memory; CUDA does not let these be changed. */
+static inline bool allocates_or_frees(CUgraphNodeType type)
+{
+    return type == CU_GRAPH_NODE_TYPE_MEM_ALLOC || type == CU_GRAPH_NODE_TYPE_MEM_FREE;
+}
+
 /* What a program means; NULL when that is none. And what it has for them; NULL for NULL. */
 struct graph *graph_find(CUgraph graph);
 struct node *node_find(CUgraphNode node);

@@ -195,21 +195,27 @@ static uint32_t write_transfer(struct writer *w, const struct copy_work *copy,
                                const struct numbers *follows)
 {
     struct vgpu_graph_copy plan;
+    struct vgpu_graph_fill note;
     struct transfer *transfer = transfer_new(copy, &plan);
     const CUDA_HOST_NODE_PARAMS host = {.fn = transfer_run, .userData = transfer};
-    uint32_t first;
-    const struct numbers behind = {.number = &first, .count = 1};
+    uint32_t last;
+    const struct numbers behind = {.number = &last, .count = 1};
 
     if (!transfer) {
         w->error = CUDA_ERROR_OUT_OF_MEMORY;
         return w->nodes++;
     }
     if (copy->way == COPY_BY_GPU) {
-        first = write_node(w, VGPU_GRAPH_COPY, &plan, follows);
+        last = write_node(w, VGPU_GRAPH_COPY, &plan, follows);
         return write_gate(w, &host, transfer, &behind);
     }
-    first = write_gate(w, &host, transfer, follows);
-    return copy->way == COPY_TO_GPU ? write_node(w, VGPU_GRAPH_COPY, &plan, &behind) : first;
+    /* Before the gate has the transfer, which goes with it when memory is short. */
+    if (!transfer_note(transfer, &note)) {
+        return write_gate(w, &host, transfer, follows);
+    }
+    last = write_gate(w, &host, transfer, follows);
+    last = write_node(w, VGPU_GRAPH_COPY, &plan, &behind);
+    return write_node(w, VGPU_GRAPH_FILL, &note, &behind);
 }
 
 /* A node that is no graph. One that is disabled keeps its place in the order. */

@@ -5,13 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/shared.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/pinned.h"
+
+#define WORD 4u /* bytes */
 
 struct transfer {
     struct side to, from;
     uint64_t width, height, depth; /* bytes, rows, slices */
     void *between;                 /* in the arena, without gaps; NULL: both sides are here */
+    uint32_t *taken;               /* behind that: 1 when the GPU has it, NULL: it takes nothing */
 };
 
 /* Making -------------------------------------------------------------------------------------- */
@@ -84,6 +88,7 @@ struct transfer *transfer_new(const struct copy_work *copy, struct vgpu_graph_co
 {
     const struct box *box = &copy->box;
     struct transfer *made = calloc(1, sizeof(*made));
+    uint64_t bytes;
 
     if (!made) {
         return NULL;
@@ -98,7 +103,8 @@ struct transfer *transfer_new(const struct copy_work *copy, struct vgpu_graph_co
         return made;
     }
     /* Its rows do not overlap, so this fits: make_box() has checked the whole side. */
-    made->between = memory_pinned(box->width * box->height * box->depth);
+    bytes = (box->width * box->height * box->depth + WORD - 1) & ~(uint64_t)(WORD - 1);
+    made->between = memory_pinned(bytes + WORD);
     if (!made->between) {
         free(made);
         return NULL;
@@ -106,6 +112,8 @@ struct transfer *transfer_new(const struct copy_work *copy, struct vgpu_graph_co
     if (copy->way == COPY_TO_GPU) {
         made->to = without_gaps(box, made->between);
         plan->from = made->to.address;
+        made->taken = (uint32_t *)((uint8_t *)made->between + bytes);
+        shared_store(made->taken, 1);
     } else {
         made->from = without_gaps(box, made->between);
         plan->to = made->from.address;
@@ -121,12 +129,32 @@ void transfer_free(struct transfer *transfer, bool with_arena)
     free(transfer);
 }
 
+bool transfer_taken(const struct transfer *transfer)
+{
+    return !transfer->taken || shared_load(transfer->taken) == 1;
+}
+
+bool transfer_note(const struct transfer *transfer, struct vgpu_graph_fill *fill)
+{
+    *fill = (struct vgpu_graph_fill){.to = (uint64_t)(uintptr_t)transfer->taken,
+                                     .pitch = WORD,
+                                     .width = 1,
+                                     .height = 1,
+                                     .value = 1,
+                                     .element = WORD};
+    return transfer->taken != NULL;
+}
+
 /* Running ------------------------------------------------------------------------------------- */
 
 void transfer_run(void *argument)
 {
     const struct transfer *t = argument;
 
+    if (t->taken) {
+        /* The launch before has ended: launches of one graph come one after another. */
+        shared_store(t->taken, 0);
+    }
     for (uint64_t slice = 0; slice < t->depth; slice++) {
         for (uint64_t row = 0; row < t->height; row++) {
             /* A program may copy within one place. */

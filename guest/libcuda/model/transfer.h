@@ -39,6 +39,15 @@ struct transfer;
  */
 struct transfer *transfer_new(const struct copy_work *copy, struct vgpu_graph_copy *plan);
 
+/*
+ * What the GPU has to note behind its part, so that it is known when the arena's memory may go.
+ * False where that is known by the gate.
+ */
+bool transfer_note(const struct transfer *transfer, struct vgpu_graph_fill *fill);
+
+/* Whether the GPU has taken all that this process has brought so far. */
+bool transfer_taken(const struct transfer *transfer);
+
 /* Copies; a CUhostFn. */
 void transfer_run(void *transfer);
 

@@ -27,6 +27,7 @@
  *   module (model/module.c)                   functions and their attributes
  *   upload (wire/upload.c)                    the one image that is on its way to the host
  *   user objects (model/user-object.c)        their counts
+ *   graph memory (model/graph-memory.c)       who has what graphs allocate
  *   model/context.c, model/memory.c, model/event.c, model/storage.c, state/reserve.c,
  *   state/object.c, state/local.c             tables; nothing is called with one of these held
  */
