@@ -345,7 +345,8 @@ static enum vgpu_gpu_error poll_word(struct gpu *gpu, struct mark *mark)
     struct cuda_gpu *cuda = cuda_of(gpu);
 
     if (shared_load_acquire(&mark->word->value) == *expected_in(cuda, mark->word)) {
-        if (mark->stream && mark->stream->done != mark->stream->submitted) {
+        /* The default stream may be active without work of its own. */
+        if (mark->stream && mark->stream->active_place) {
             note_done(mark->stream);
             set_unconfirmed(cuda, mark->stream);
         }
