@@ -123,7 +123,7 @@ int printed_divert(struct printed *p, struct vgpu_queue *queue)
     /* Where the sanitizers of a test build report to, if there are any. */
     extern void __sanitizer_set_report_fd(void *file) __attribute__((weak));
     const int log = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    int ends[VGPU_PRINTED_FILES];
+    int ends[VGPU_PRINTED_FILES] = {-1, -1};
     int r = log < 0 ? -errno : 0;
 
     for (unsigned i = 0; r == 0 && i < VGPU_PRINTED_FILES; i++) {

@@ -58,10 +58,12 @@ CUresult captured_alloc(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, u
         .bytesize = bytes,
     };
     struct work work;
-    CUresult r = address && pool_is_there(pool) ? work_alloc(&params, &work)
-                                                : CUDA_ERROR_INVALID_VALUE;
+    CUresult r;
 
-    r = capture_add(stream, r, &work);
+    if (!address || !pool_is_there(pool)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = capture_add(stream, work_alloc(&params, &work), &work);
     if (r == CUDA_SUCCESS) {
         *address = params.dptr;
     }

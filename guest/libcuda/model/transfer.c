@@ -147,9 +147,9 @@ bool transfer_note(const struct transfer *transfer, struct vgpu_graph_fill *fill
 
 /* Running ------------------------------------------------------------------------------------- */
 
-void transfer_run(void *argument)
+void transfer_run(void *transfer)
 {
-    const struct transfer *t = argument;
+    const struct transfer *t = transfer;
 
     if (t->taken) {
         /* The launch before has ended: launches of one graph come one after another. */
