@@ -37,8 +37,8 @@ LAYERS = (
      "git ls-files '*.c' '*.h' | grep -v -e ^qemu/ -e ^guest/driver/ -e vgpu-former.c | "
      "xargs clang-format --dry-run --Werror"),
     ("build", "our programs, gcc, warnings are errors", "scripts/build"),
-    ("house", "names, imports, circles, line lengths, which test is about which file",
-     "tests/house/check-house && tests/house/test-table --check"),
+    ("house", "names, imports, circles, line lengths, stack, which test is about which file",
+     "tests/house/check-house && tests/house/check-stack && tests/house/test-table --check"),
     ("unit", "modules by themselves", "meson test -C build/out --no-rebuild"),
     ("wire", "raw bytes at the mediator and worker",
      WIRE),

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "guest/libvgpu/ring-calls.h"
+#include "guest/libvgpu/room.h"
 
 int vgpu_session_ping(struct vgpu_session *s)
 {
@@ -245,7 +246,7 @@ static const struct layout *take_layout(struct vgpu_session *s, uint64_t functio
 int vgpu_launch_args(struct vgpu_session *s, const struct vgpu_launch *launch,
                      const void *const *args)
 {
-    uint8_t params[VGPU_PARAMS_MAX];
+    struct room room;
     uint64_t bytes = 0;
     int r;
     const struct layout *layout = take_layout(s, launch->function, &r);
@@ -254,18 +255,23 @@ int vgpu_launch_args(struct vgpu_session *s, const struct vgpu_launch *launch,
         return r;
     }
     for (uint32_t i = 0; i < layout->count; i++) {
+        const uint64_t end = layout->params[i].offset + layout->params[i].size;
+
+        bytes = end > bytes ? end : bytes;
+    }
+    if (!room_open(&room, bytes)) {
+        return vgpu_fail(VGPU_SYSTEM, "out of memory");
+    }
+    /* Gaps that alignment leaves: what lay there is not for the host. */
+    memset(room.bytes, 0, bytes);
+    for (uint32_t i = 0; i < layout->count; i++) {
         const struct vgpu_result_param *param = &layout->params[i];
 
-        if (param->offset > bytes) {
-            /* Gaps that alignment leaves: what was on the stack is not for the host. */
-            memset(params + bytes, 0, param->offset - bytes);
-        }
-        memcpy(params + param->offset, args[i], param->size);
-        if (param->offset + param->size > bytes) {
-            bytes = param->offset + param->size;
-        }
+        memcpy(room.bytes + param->offset, args[i], param->size);
     }
-    return post_kernel(s, launch, params, (uint32_t)bytes);
+    r = post_kernel(s, launch, room.bytes, (uint32_t)bytes);
+    room_close(&room);
+    return r;
 }
 
 /* Streams and events --------------------------------------------------------------------- */

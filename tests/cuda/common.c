@@ -174,10 +174,10 @@ bool is_pattern(const uint8_t *bytes, size_t count, uint32_t seed)
 
 void expect_words(CUdeviceptr from, size_t count, uint32_t value)
 {
-    uint32_t words[4096] = {0};
+    uint32_t words[1024] = {0}; /* little, for threads with little stack */
 
     while (count > 0) {
-        const size_t part = count < 4096 ? count : 4096;
+        const size_t part = count < 1024 ? count : 1024;
 
         GOOD(cuMemcpyDtoH(words, from, 4 * part));
         for (size_t i = 0; i < part; i++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Several threads at once.
+ * Several threads at once, and threads with little stack.
  *
- * Tests: guest/libcuda/state/object.c, guest/libcuda/model/stream.c
+ * Tests: guest/libcuda/state/object.c, guest/libcuda/model/stream.c, guest/libcuda/wire/call.c
  */
 #include "tests/cuda/check.h"
 
@@ -12,6 +12,7 @@
 #define THREADS 8
 #define ROUNDS 50
 #define COUNT 5000
+#define LITTLE_STACK ((size_t)48 << 10) /* bytes; what pools of threads leave of their 64 KiB */
 
 static pthread_t threads[THREADS];
 
@@ -159,11 +160,68 @@ static void test_waiting_thread_holds_up_no_other(void)
     pthread_join(threads[0], NULL);
 }
 
+/* A launch with an attribute: attributes and parameters are on the stack at once. */
+static void fill_first(CUdeviceptr words, uint32_t value, CUstream stream)
+{
+    uint64_t count = COUNT;
+    void *arguments[] = {&words, &count, &value};
+    CUlaunchAttribute priority = {.id = CU_LAUNCH_ATTRIBUTE_PRIORITY};
+    const CUlaunchConfig config = {.gridDimX = 1,
+                                   .gridDimY = 1,
+                                   .gridDimZ = 1,
+                                   .blockDimX = 64,
+                                   .blockDimY = 1,
+                                   .blockDimZ = 1,
+                                   .hStream = stream,
+                                   .attrs = &priority,
+                                   .numAttrs = 1};
+
+    GOOD(cuLaunchKernelEx(&config, kernel("fill"), arguments, NULL));
+}
+
+static void *work_with_little_stack(void *nothing)
+{
+    CUdeviceptr words;
+    CUstream stream;
+    CUgraph graph;
+    CUgraphExec exec;
+
+    GOOD(cuCtxSetCurrent(context));
+    stream = stream_create(CU_STREAM_NON_BLOCKING);
+    words = device_alloc(WORD * COUNT);
+    fill_first(words, 1, stream);
+    GOOD(cuStreamSynchronize(stream));
+    expect_words(words, COUNT, 1);
+    GOOD(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    fill(words, COUNT, 2, stream);
+    GOOD(cuStreamEndCapture(stream, &graph));
+    GOOD(cuGraphInstantiate(&exec, graph, 0));
+    GOOD(cuGraphLaunch(exec, stream));
+    GOOD(cuStreamSynchronize(stream));
+    expect_words(words, COUNT, 2);
+    GOOD(cuGraphExecDestroy(exec));
+    GOOD(cuGraphDestroy(graph));
+    return nothing;
+}
+
+static void test_threads_with_little_stack(void)
+{
+    pthread_attr_t attributes;
+
+    warm_up();
+    EXPECT(pthread_attr_init(&attributes) == 0, "no attributes");
+    EXPECT(pthread_attr_setstacksize(&attributes, LITTLE_STACK) == 0, "no such stack");
+    EXPECT(pthread_create(&threads[0], &attributes, work_with_little_stack, NULL) == 0,
+           "no thread");
+    pthread_join(threads[0], NULL);
+}
+
 const struct test thread_tests[] = {
     {"threads_with_streams_of_their_own", test_threads_with_streams_of_their_own, false},
     {"threads_sharing_a_stream", test_threads_sharing_a_stream, false},
     {"threads_with_default_streams", test_threads_with_default_streams, false},
     {"handing_over_to_a_thread", test_handing_over_to_a_thread, false},
     {"waiting_thread_holds_up_no_other", test_waiting_thread_holds_up_no_other, false},
+    {"threads_with_little_stack", test_threads_with_little_stack, false},
     {0},
 };

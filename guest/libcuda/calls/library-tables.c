@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Tables that NVIDIA's libraries (cuBLAS, cuFFT) ask for, see table-list.h. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "guest/libcuda/calls/table-list.h"
 #include "guest/libcuda/model/module.h"
@@ -131,7 +130,7 @@ const void *const table_functions[TABLE_FUNCTIONS] = {
 /* Two lists of a byte for each pair of multiprocessors, which are the caller's. */
 static CUresult places_get(char **first, char **second)
 {
-    char lists[2][PAIRS_MAX];
+    char *lists[2];
     uint32_t count = 0;
     CUresult r;
 
@@ -139,19 +138,20 @@ static CUresult places_get(char **first, char **second)
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    r = call_processor_places(&count, lists[0], lists[1], PAIRS_MAX);
-    if (r != CUDA_SUCCESS || count == 0 || count > PAIRS_MAX) {
-        return r != CUDA_SUCCESS ? r : CUDA_ERROR_UNKNOWN;
+    lists[0] = malloc(PAIRS_MAX);
+    lists[1] = malloc(PAIRS_MAX);
+    r = lists[0] && lists[1] ? call_processor_places(&count, lists[0], lists[1], PAIRS_MAX)
+                             : CUDA_ERROR_OUT_OF_MEMORY;
+    if (r == CUDA_SUCCESS && (count == 0 || count > PAIRS_MAX)) {
+        r = CUDA_ERROR_UNKNOWN;
     }
-    *first = malloc(count);
-    *second = malloc(count);
-    if (!*first || !*second) {
-        free(*first);
-        free(*second);
-        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (r != CUDA_SUCCESS) {
+        free(lists[0]);
+        free(lists[1]);
+        return r;
     }
-    memcpy(*first, lists[0], count);
-    memcpy(*second, lists[1], count);
+    *first = lists[0];
+    *second = lists[1];
     return CUDA_SUCCESS;
 }
 

@@ -5,7 +5,7 @@
  * This is the path that has to be short: a launch is written to the ring and nobody waits for an
  * answer. All that is needed to check it, a function's parameters and limits, was asked for when
  * the function was found, or is kept after the first time. Parameters are copied straight from the
- * program into the ring, by way of the stack, without malloc.
+ * program into the ring, by way of the stack, and without malloc unless they are many.
  */
 #include "guest/libcuda/model/kernel.h"
 
@@ -15,14 +15,15 @@
 #include "common/shared.h"
 #include "guest/libcuda/model/module.h"
 #include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/room.h"
 #include "guest/libvgpu/session.h"
 
 /* Parameters ---------------------------------------------------------------------------------- */
 
 /*
- * From pointers to each of them. Gaps between parameters are 0, so that no bytes of this stack go
- * to the host. Without offsets from the driver (cuFuncGetParamInfo() is of CUDA 12.4) nothing says
- * how much is behind a pointer.
+ * From pointers to each of them. Gaps between parameters are 0, so that no bytes of the
+ * library's go to the host. Without offsets from the driver (cuFuncGetParamInfo() is of CUDA 12.4)
+ * nothing says how much is behind a pointer.
  */
 static CUresult gather_params(const struct function *function, void *const *params, uint8_t *bytes)
 {
@@ -159,19 +160,19 @@ static CUresult check_shape(struct function *function, const struct shape *shape
 static CUresult launch_post(const struct launch *l, const struct function *function,
                             uint64_t stream, const uint8_t *params, uint32_t bytes)
 {
-    struct {
-        struct vgpu_cmd_launch launch;
-        CUlaunchAttribute attributes[VGPU_ATTRIBUTES_MAX];
-    } body;
     const struct shape *shape = &l->shape;
-    const size_t attribute_bytes = l->attribute_count * sizeof(body.attributes[0]);
+    const size_t attribute_bytes = l->attribute_count * sizeof(l->attributes[0]);
+    const size_t body_bytes = sizeof(struct vgpu_cmd_launch) + attribute_bytes;
+    struct room body;
+    CUresult r;
 
-    static_assert(offsetof(__typeof__(body), attributes) == sizeof(body.launch),
-                  "no padding between");
     if (l->attribute_count > VGPU_ATTRIBUTES_MAX) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    body.launch = (struct vgpu_cmd_launch){
+    if (!room_open(&body, body_bytes)) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *(struct vgpu_cmd_launch *)body.bytes = (struct vgpu_cmd_launch){
         .function = function->object.handle,
         .stream = stream,
         .grid = {shape->grid[0], shape->grid[1], shape->grid[2]},
@@ -181,15 +182,15 @@ static CUresult launch_post(const struct launch *l, const struct function *funct
         .attributes = l->attribute_count,
     };
     if (attribute_bytes > 0) {
-        memcpy(body.attributes, l->attributes, attribute_bytes);
+        memcpy(body.bytes + sizeof(struct vgpu_cmd_launch), l->attributes, attribute_bytes);
     }
-    return result_of(session_post(
-        cuda.session,
-        &(struct command){.opcode = VGPU_CMD_LAUNCH,
-                          .body = &body,
-                          .body_bytes = (uint32_t)(sizeof(body.launch) + attribute_bytes),
-                          .rest = params,
-                          .rest_bytes = bytes}));
+    r = result_of(session_post(cuda.session, &(struct command){.opcode = VGPU_CMD_LAUNCH,
+                                                               .body = body.bytes,
+                                                               .body_bytes = (uint32_t)body_bytes,
+                                                               .rest = params,
+                                                               .rest_bytes = bytes}));
+    room_close(&body);
+    return r;
 }
 
 /*
@@ -207,26 +208,35 @@ static CUresult check_launch(const struct launch *l, struct function **function)
 }
 
 /*
- * Checks a launch and finds the bytes of its parameters, as find_params() has them in `room`, which
- * has VGPU_PARAMS_MAX bytes.
+ * Checks a launch and finds the bytes of its parameters, as find_params() has them. `room` is
+ * opened, whatever the result is.
  */
-static CUresult prepare_launch(const struct launch *l, struct function **function, uint8_t *room,
-                               const uint8_t **bytes, uint32_t *count)
+static CUresult prepare_launch(const struct launch *l, struct function **function,
+                               struct room *room, const uint8_t **bytes, uint32_t *count)
 {
     const CUresult r = check_launch(l, function);
 
-    return r == CUDA_SUCCESS ? find_params(*function, l->params, l->extra, room, bytes, count) : r;
+    if (!room_open(room, r == CUDA_SUCCESS ? (*function)->bytes : 0)) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    return r == CUDA_SUCCESS
+               ? find_params(*function, l->params, l->extra, room->bytes, bytes, count)
+               : r;
 }
 
 CUresult launch_kernel(const struct launch *l, uint64_t stream)
 {
     struct function *function;
-    uint8_t room[VGPU_PARAMS_MAX];
+    struct room room;
     const uint8_t *bytes = NULL;
     uint32_t byte_count = 0;
-    const CUresult r = prepare_launch(l, &function, room, &bytes, &byte_count);
+    CUresult r = prepare_launch(l, &function, &room, &bytes, &byte_count);
 
-    return r == CUDA_SUCCESS ? launch_post(l, function, stream, bytes, byte_count) : r;
+    if (r == CUDA_SUCCESS) {
+        r = launch_post(l, function, stream, bytes, byte_count);
+    }
+    room_close(&room);
+    return r;
 }
 
 /* Launches for later -------------------------------------------------------------------------- */
@@ -271,19 +281,20 @@ static CUresult keep_params(struct kernel_work *work, const struct function *fun
 CUresult kernel_make(const struct launch *l, struct kernel_work *work)
 {
     struct function *function;
-    uint8_t room[VGPU_PARAMS_MAX];
+    struct room room;
     const uint8_t *bytes = NULL;
     uint32_t byte_count = 0;
-    const CUresult r = prepare_launch(l, &function, room, &bytes, &byte_count);
+    CUresult r = prepare_launch(l, &function, &room, &bytes, &byte_count);
 
-    if (r != CUDA_SUCCESS) {
-        return r;
+    if (r == CUDA_SUCCESS) {
+        *work = (struct kernel_work){.function = l->function,
+                                     .shape = l->shape,
+                                     .attribute_count = l->attribute_count,
+                                     .param_bytes = byte_count};
+        r = keep_params(work, function, l->attributes, bytes);
     }
-    *work = (struct kernel_work){.function = l->function,
-                                 .shape = l->shape,
-                                 .attribute_count = l->attribute_count,
-                                 .param_bytes = byte_count};
-    return keep_params(work, function, l->attributes, bytes);
+    room_close(&room);
+    return r;
 }
 
 /* The function's module may have been unloaded since, and its list of parameters with it. */

@@ -20,6 +20,7 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
 #include "guest/libvgpu/ring-calls.h"
+#include "guest/libvgpu/room.h"
 
 /* For lists of functions, and their attributes. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -114,8 +115,8 @@ void module_release(const struct context *context)
 /*
  * Asks where the parameters lie. An answer has room for some (VGPU_RESULT_PARAMS), so it is asked
  * from the first unknown one on until all are known; each answer has one at least. What the host
- * says is checked: launches copy by these numbers into a buffer of VGPU_PARAMS_MAX bytes. A kernel
- * has at most one parameter for each byte.
+ * says is checked: launches copy by these numbers into a buffer of as many bytes as they say. A
+ * kernel has at most one parameter for each byte.
  */
 static CUresult read_parameters(struct function *function)
 {
@@ -243,16 +244,21 @@ CUresult module_count(struct module *module, unsigned *count)
 /* The host knows them by number, and all else here goes by name: so each is asked for twice. */
 static CUresult nth_function(struct module *module, unsigned index, CUfunction *function)
 {
-    char name[VGPU_NAME_MAX];
+    struct room room;
+    char *name = (char *)room_open(&room, VGPU_NAME_MAX);
     uint32_t length = 0;
-    const CUresult r = call_module_function_name(&length, name, sizeof(name) - 1,
-                                                 module_handle(module), index);
+    CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
 
-    if (r != CUDA_SUCCESS) {
-        return r;
+    if (name) {
+        r = call_module_function_name(&length, name, VGPU_NAME_MAX - 1, module_handle(module),
+                                      index);
     }
-    name[length < sizeof(name) ? length : sizeof(name) - 1] = '\0';
-    return module_get_function(module, name, function);
+    if (r == CUDA_SUCCESS) {
+        name[length < VGPU_NAME_MAX ? length : VGPU_NAME_MAX - 1] = '\0';
+        r = module_get_function(module, name, function);
+    }
+    room_close(&room);
+    return r;
 }
 
 CUresult module_list(struct module *module, CUfunction *functions, unsigned count)

@@ -2,8 +2,8 @@
 /*
  * Calls over the wire, see call.h; api/README.md has the encoding.
  *
- * A call is one command of the ring. Arguments are gathered on the stack and copied to the ring
- * from there; results come in the command's slot, or by way of a piece of the arena where they are
+ * A call is one command of the ring. Arguments are gathered beside it and copied to the ring from
+ * there; results come in the command's slot, or by way of a piece of the arena where they are
  * longer. All parts begin at multiples of 8 bytes, on either side.
  */
 #include "guest/libcuda/wire/call.h"
@@ -13,6 +13,7 @@
 
 #include "guest/libcuda/state/object.h"
 #include "guest/libcuda/state/state.h"
+#include "guest/libvgpu/room.h"
 #include "guest/libvgpu/session.h"
 
 #define WORD 8u
@@ -132,11 +133,11 @@ static CUresult run_with_reply(const struct call *call, struct vgpu_cmd_call *bo
     return r;
 }
 
-CUresult call_run(struct call *call)
+/* With its arguments gathered, of which there are `bytes`. */
+static CUresult run_gathered(const struct call *call, const uint8_t *in, uint64_t bytes)
 {
-    const uint64_t bytes = in_bytes(call), back = back_bytes(call);
+    const uint64_t back = back_bytes(call);
     struct vgpu_cmd_call body = {.call = call->id, .bytes = (uint32_t)bytes};
-    uint8_t in[VGPU_COMMAND_MAX];
     _Alignas(8) uint8_t out[VGPU_PAYLOAD_MAX];
     struct command command = {
         .opcode = VGPU_CMD_CALL,
@@ -147,17 +148,6 @@ CUresult call_run(struct call *call)
     };
     CUresult r;
 
-    /*
-     * A host of an older version would take the id for an unknown call, with the same answer: this
-     * saves the way there.
-     */
-    if (call->since > cuda.host_revision) {
-        return CUDA_ERROR_NOT_SUPPORTED;
-    }
-    if (bytes > VGPU_COMMAND_MAX - sizeof(struct vgpu_command) - sizeof(body)) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    call_gather(call, in);
     /* No results: what goes wrong is told by the next call that synchronises. */
     if (call->post) {
         return result_of(session_post(cuda.session, &command));
@@ -169,5 +159,30 @@ CUresult call_run(struct call *call)
     if (r == CUDA_SUCCESS) {
         call_scatter(call, out);
     }
+    return r;
+}
+
+CUresult call_run(struct call *call)
+{
+    const uint64_t bytes = in_bytes(call);
+    struct room room;
+    CUresult r;
+
+    /*
+     * A host of an older version would take the id for an unknown call, with the same answer: this
+     * saves the way there.
+     */
+    if (call->since > cuda.host_revision) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    if (bytes > VGPU_COMMAND_MAX - sizeof(struct vgpu_command) - sizeof(struct vgpu_cmd_call)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (!room_open(&room, bytes)) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    call_gather(call, room.bytes);
+    r = run_gathered(call, room.bytes, bytes);
+    room_close(&room);
     return r;
 }
