@@ -31,6 +31,9 @@ FIRST_VERSION(pthread_mutex_trylock, pthread_mutex_trylock);
 FIRST_VERSION(pthread_once, pthread_once);
 FIRST_VERSION(pthread_setspecific, pthread_setspecific);
 FIRST_VERSION(pthread_sigmask, pthread_sigmask);
+FIRST_VERSION(sem_getvalue, sem_getvalue);
+FIRST_VERSION(sem_init, sem_init);
+FIRST_VERSION(sem_post, sem_post);
 
 /* Of glibc 2.25. A kernel before 3.17 has none, and whoever calls it goes on without. */
 #define getrandom(bytes, count, flags) ((ssize_t)syscall(SYS_getrandom, bytes, count, flags))

@@ -119,8 +119,8 @@ int session_call_list(struct vgpu_session *s, const struct command *command, voi
 const char *session_refusal_text(uint32_t why);
 
 /*
- * Ends the session at a process's end, or a library's, when other threads may be in any call: they
- * find it gone. Nothing is freed.
+ * Ends the session at a process's end, when other threads may be in any call: they find it gone.
+ * Nothing is freed.
  */
 void session_hang_up(struct vgpu_session *s);
 

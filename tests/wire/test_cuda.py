@@ -165,6 +165,63 @@ class Cuda(v.TestCase):
             _, errors = process.communicate("\n", timeout=v.PATIENCE)
         self.assertEqual(process.returncode, 0, errors)
 
+    def test_load_again(self):
+        """Loaded, used and unloaded again and again: no descriptor and no mapping stays."""
+        m = self.mediator()
+        program = (
+            "import _ctypes, os\n"
+            "name = c._name\n"
+            "def cycle():\n"
+            "    c = ctypes.CDLL(name)\n"
+            "    x, p, s = ctypes.c_void_p(), ctypes.c_uint64(), ctypes.c_void_p()\n"
+            "    assert c.cuInit(0) == 0\n"
+            "    assert c.cuDevicePrimaryCtxRetain(ctypes.byref(x), 0) == 0\n"
+            "    assert c.cuCtxSetCurrent(x) == 0\n"
+            "    assert c.cuMemAlloc_v2(ctypes.byref(p), ctypes.c_size_t(1 << 20)) == 0\n"
+            "    assert c.cuStreamCreate(ctypes.byref(s), 0) == 0\n"
+            "    _ctypes.dlclose(c._handle)\n"
+            "def stays():\n"
+            "    maps = open('/proc/self/maps').read()\n"
+            "    assert 'libcuda' not in maps, maps\n"
+            "    return len(os.listdir('/proc/self/fd')), maps.count('\\n')\n"
+            "_ctypes.dlclose(c._handle)\n"
+            "cycle()\n"
+            "files, mappings = stays()\n"
+            "for _ in range(10): cycle()\n"
+            "more_files, more_mappings = stays()\n"
+            "print(more_files - files, more_mappings - mappings < 10)\n")
+        with python(program, m) as process:
+            output, errors = process.communicate(timeout=v.PATIENCE)
+        self.assertEqual(output, "0 True\n", errors)
+
+    def test_exit_in_a_call(self):
+        """exit() while threads are in calls: they end with the process, and nothing crashes."""
+        m = self.mediator()
+        program = BEGIN + (
+            "import threading\n"
+            "def work():\n"
+            "    c.cuCtxSetCurrent(x)\n"
+            "    p = ctypes.c_uint64()\n"
+            "    while c.cuMemAlloc_v2(ctypes.byref(p), ctypes.c_size_t(64)) == 0:\n"
+            "        c.cuMemFree_v2(p)\n"
+            "    while True: c.cuCtxSynchronize()\n"
+            "for _ in range(4): threading.Thread(target=work, daemon=True).start()\n"
+            "libc, size = ctypes.CDLL(None), ctypes.c_size_t(1 << 20)\n"
+            "room = ctypes.create_string_buffer(1 << 20)\n"
+            "libc.setvbuf(ctypes.c_void_p.in_dll(libc, 'stdout'), room, 0, size)\n"
+            "libc.printf(b'%s', b'x' * (1 << 19))\n"
+            "libc.usleep(50000)\n"
+            "libc.exit(7)\n")
+        with python(program, m) as process:
+            # What is printed fills the pipe, so exit() waits there, behind all destructors.
+            v.wait_until("the session was there", m.vms)
+            v.wait_until("it has ended", lambda: not m.vms())
+            files = f"/proc/{process.pid}/fd"
+            self.assertTrue(any("socket:" in os.readlink(os.path.join(files, file))
+                                for file in os.listdir(files)), "threads may use the socket")
+            _, errors = process.communicate(timeout=v.PATIENCE)
+        self.assertEqual(process.returncode, 7, errors)
+
     def test_memory_quota(self):
         """Total and free memory are the quota's, and beyond it there is none."""
         m = self.mediator("[defaults]\nmemory = 64M\n")

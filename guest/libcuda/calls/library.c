@@ -7,12 +7,14 @@
  * library as it was, so a later one may succeed, when the mediator has been started say. Where
  * NVIDIA's runtime library asks for private tables before, the session is opened for these.
  *
- * A session that serves ends with the process, or when the library is unloaded. A child of fork()
+ * A session that serves ends with the process, or when the library is unloaded: then a few bytes of
+ * the heap stay, see watch_exit(), and what graphs the program has not destroyed. A child of fork()
  * cannot use the session of its parent. After cuInit() calls there answer NOT_INITIALIZED, as with
  * CUDA; before, it opens one of its own.
  */
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +25,9 @@
 #include "guest/libcuda/calls/guest-calls.h"
 #include "guest/libcuda/calls/tables.h"
 #include "guest/libcuda/model/device.h"
+#include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/model/visible.h"
+#include "guest/libcuda/state/object.h"
 #include "guest/libcuda/state/reserve.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
@@ -39,6 +43,9 @@
  * Held while the session is opened, which may take a fraction of a second: the others wait for it.
  */
 static pthread_mutex_t life_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* Posted by exit(); NULL where that is not watched. */
+static sem_t *exiting;
 
 /* A number from the environment, or what there is without it. */
 static uint64_t setting_number(const char *variable, uint64_t otherwise)
@@ -251,6 +258,34 @@ static CUresult check_visible(const char *list)
 }
 
 /*
+ * A destructor runs at exit(), when threads may be in a call, and when the library is unloaded,
+ * when none can be, since its code goes. To tell these apart exit() is made to post a semaphore: a
+ * handler that is of no object, as the LSB has it of __cxa_atexit(), is called by exit() alone, and
+ * before any destructor. It is a function of libc's, and the semaphore is left to the process:
+ * both have to be there when this library is gone.
+ */
+static void watch_exit(void)
+{
+    extern int __cxa_atexit(void (*handler)(void *), void *argument, void *object);
+    sem_t *semaphore = malloc(sizeof(*semaphore));
+
+    if (semaphore && sem_init(semaphore, 0, 0) == 0 &&
+        __cxa_atexit((void (*)(void *))(void (*)(void))sem_post, semaphore, NULL) == 0) {
+        exiting = semaphore;
+    } else {
+        free(semaphore);
+    }
+}
+
+/* Whether the library is being unloaded, asked by its destructor. Not knowing it, no. */
+static bool is_unloaded(void)
+{
+    int posts = 1;
+
+    return exiting && sem_getvalue(exiting, &posts) == 0 && posts == 0;
+}
+
+/*
  * Opens the session, where that has not been done; with life_mutex. For a list that names no device
  * no worker is started: that is how programs are kept from the GPU. *why is the reason of a
  * failure, or NULL where the user has wanted it so.
@@ -281,6 +316,7 @@ static CUresult begin_session(const char **why)
         return r;
     }
     pthread_atfork(NULL, NULL, child_of_fork);
+    watch_exit();
     return CUDA_SUCCESS;
 }
 
@@ -343,10 +379,10 @@ CUresult guest_cuGetExportTable(const void **table, const CUuuid *id)
 }
 
 /*
- * At exit, and when the library is unloaded. Threads that are still in a call find it ended:
- * nothing that they may use is freed. The mediator ends the worker, and the driver frees what the
- * session had. Without a lock, since such a thread might hold it; but a session of which cuInit()
- * has not heard yet is left alone where another thread is about to open or close it.
+ * At exit, and when the library is unloaded. At exit, threads that are still in a call find it
+ * ended: nothing that they may use is freed. The mediator ends the worker, and the driver frees
+ * what the session had. Without a lock, since such a thread might hold it; but a session of which
+ * cuInit() has not heard yet is left alone where another thread is about to open or close it.
  */
 __attribute__((destructor)) static void end_session(void)
 {
@@ -359,7 +395,13 @@ __attribute__((destructor)) static void end_session(void)
             session_show(cuda.session, false);
         }
         shared_store_release(&cuda.life, CUDA_ENDED);
-        session_hang_up(cuda.session);
+        if (is_unloaded()) {
+            close_session();
+            objects_end();
+            memory_end();
+        } else {
+            session_hang_up(cuda.session);
+        }
         reservations_end();
     }
 }

@@ -248,3 +248,10 @@ CUresult memory_allocate(uint64_t bytes, uint64_t *address)
     }
     return r;
 }
+
+void memory_end(void)
+{
+    free(areas);
+    areas = NULL;
+    area_count = area_room = 0;
+}

@@ -56,6 +56,9 @@ bool memory_find(uint64_t address, struct memory *area);
 /* Forgets the area that begins at an address. */
 void memory_drop(uint64_t address);
 
+/* Forgets all, when the library is unloaded. */
+void memory_end(void);
+
 /* Changes the access of the mapped areas within [address, address + bytes). */
 void memory_set_access(uint64_t address, uint64_t bytes, unsigned access);
 

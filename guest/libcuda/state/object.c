@@ -3,7 +3,7 @@
  * Objects by their handles, see object.h.
  *
  * The worker gives its handles indexes that are small and are used again, so a table by index is
- * dense. Two steps, chunks that are made when needed and never freed, let it grow while other
+ * dense. Two steps, chunks that are made when needed and stay, let it grow while other
  * threads look into it without a lock. 64 chunks of 1,024 are as many handles as a session may have
  * on the host.
  *
@@ -125,4 +125,18 @@ void *object_of(const struct context *context, enum handle_type type)
     }
     pthread_mutex_unlock(&mutex);
     return object;
+}
+
+void objects_end(void)
+{
+    while (all) {
+        struct object *next = all->next;
+
+        free(all);
+        all = next;
+    }
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        free(chunks[i]);
+        chunks[i] = NULL;
+    }
 }

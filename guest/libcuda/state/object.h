@@ -33,4 +33,7 @@ void object_drop(struct object *object);
 /* Any object of a context's of this type, NULL when there is none. */
 void *object_of(const struct context *context, enum handle_type type);
 
+/* Frees all objects, when the library is unloaded. */
+void objects_end(void);
+
 #endif
