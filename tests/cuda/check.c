@@ -225,6 +225,10 @@ int main(int argc, char **argv)
         list_tests();
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        printf("usage: cuda-check [--list] [NAME...]    runs the tests of these names, or all\n");
+        return 0;
+    }
     report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (report == MAP_FAILED) {
         perror("cuda-check: mmap");
