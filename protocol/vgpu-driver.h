@@ -7,7 +7,8 @@
  * process ended, the queue is closed and the part is free.
  *
  *   open    takes a queue; EBUSY when all are taken, ENODEV when the device is gone
- *   ioctl   below; ENODEV when the device is gone, EINVAL for what makes no sense
+ *   ioctl   below; ENODEV when the device is gone, EINVAL for what makes no sense. Signals wait, but
+ *           for those that end the process
  *   mmap    the queue (struct vgpu_queue) at offset 0, the part at VGPU_DRIVER_MMAP_ARENA
  *   poll    readable when the queue's interrupt came since the last read
  *   read    4 bytes: how often it came since the last read; waits unless O_NONBLOCK
@@ -46,9 +47,9 @@ struct vgpu_driver_arena {
 
 /*
  * START: starts the session. The driver writes the claim, opens the queue, and waits until it runs
- * or has ended. EINTR on a signal, ETIMEDOUT after a minute, EIO while there is no mediator. The
- * caller has mapped the part at `address` before. After an end it may try again with another
- * address: a host process may have this one in use.
+ * or has ended. ETIMEDOUT after a minute, EIO while there is no mediator. The caller has mapped the
+ * part at `address` before. After an end it may try again with another address: a host process may
+ * have this one in use.
  */
 struct vgpu_driver_start {
     uint64_t address;  /* in: where the part is mapped; a multiple of 4096, not 0 */

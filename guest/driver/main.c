@@ -105,7 +105,7 @@ int vgpu_pause(struct vgpu_device *device, struct vgpu_pace *pace)
 {
 	if (READ_ONCE(device->gone))
 		return -ENODEV;
-	if (!pace->deaf && signal_pending(current))
+	if (!pace->deaf && fatal_signal_pending(current))
 		return -EINTR;
 	if (time_after(jiffies, pace->deadline))
 		return -ETIMEDOUT;

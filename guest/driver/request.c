@@ -5,6 +5,10 @@
  * The host computes in place, wherever in BAR2 a request says. So requests are looked at first,
  * and one whose vectors lie outside the file's part goes nowhere. One that is given up is dropped
  * by a reset; until that is done the host may still write to the part, and nobody else gets it.
+ *
+ * A process is given up when it is killed. Other signals wait for the answer, as all waits of this
+ * driver but read() and poll() do: a request that each tick of a profiler's timer dropped, to be
+ * made anew, would never be done.
  */
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
@@ -147,7 +151,7 @@ static int request_await(struct vgpu_device *device, struct vgpu_driver_request 
 		if (!time_before(jiffies, deadline))
 			return -ETIMEDOUT;
 		/* A request once accepted survives the mediator's absence: that is waited for. */
-		if (wait_event_interruptible_timeout(device->request_wait,
+		if (wait_event_killable_timeout(device->request_wait,
 				READ_ONCE(device->gone) ||
 				!request_pending(vgpu_read(device, VGPU_REG_STATUS)),
 				clamp_t(long, deadline - jiffies, 1, glance)) < 0)
@@ -200,7 +204,7 @@ int vgpu_request(struct vgpu_session *session, struct vgpu_driver_request *reque
 	r = request_check(session, request);
 	if (r)
 		return r < 0 ? r : 0;
-	if (mutex_lock_interruptible(&device->request_lock))
+	if (mutex_lock_killable(&device->request_lock))
 		return -EINTR;
 	r = request_run(session, request);
 	mutex_unlock(&device->request_lock);

@@ -168,7 +168,7 @@ int vgpu_session_start(struct vgpu_session *session, struct vgpu_driver_start *s
 	if (start->reserved || !start->address || !PAGE_ALIGNED(start->address) ||
 	    start->address + session->part_size < start->address)
 		return -EINVAL;
-	if (mutex_lock_interruptible(&session->mutex))
+	if (mutex_lock_killable(&session->mutex))
 		return -EINTR;
 	r = session_do_start(session, start->address, &start->status);
 	mutex_unlock(&session->mutex);
@@ -351,7 +351,7 @@ int vgpu_session_arena(struct vgpu_session *session, struct vgpu_driver_arena *a
 {
 	int r;
 
-	if (mutex_lock_interruptible(&session->mutex))
+	if (mutex_lock_killable(&session->mutex))
 		return -EINTR;
 	r = session_take_part(session, arena->size);
 	if (r == 0) {
@@ -393,7 +393,7 @@ static int session_prepare(struct vgpu_session *session)
 		if (r == -ETIMEDOUT)
 			return -EBUSY;
 		if (r)
-			return r == -EINTR ? -ERESTARTSYS : r;
+			return r;
 	}
 	mutex_lock(&device->lock);
 	session_drop_part(session);

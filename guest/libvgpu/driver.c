@@ -215,7 +215,7 @@ static int driver_request(struct vgpu *vgpu, const void *request, uint32_t lengt
     struct vgpu_driver_request call = {.length = length, .timeout_ms = vgpu->timeout_ms};
 
     memcpy(call.request, request, length);
-    /* After a signal the driver has dropped the request, which is then made anew. */
+    /* A driver of an older version drops the request at a signal; it is made anew. */
     while (ioctl(own->file, VGPU_IOC_REQUEST, &call) < 0) {
         if (errno != EINTR) {
             return driver_failed("answered");
@@ -293,7 +293,7 @@ static int driver_port_start(struct vgpu_port *port, uint32_t *status)
 {
     struct vgpu_driver_start start = {.address = (uint64_t)(uintptr_t)port->arena};
 
-    /* After a signal. The driver first closes the queue that an interrupted start has left. */
+    /* Likewise; the driver first closes the queue that an interrupted start has left. */
     while (ioctl(((struct driver_port *)port)->file, VGPU_IOC_START, &start) < 0) {
         if (errno != EINTR) {
             return driver_failed("started the session");

@@ -112,6 +112,14 @@ class Sessions(TestCase):
                 self.assertRegex(self.result(guest, f"{way}{i}", pid), r"^[1-9]\d* rounds: OK\n$")
             v.wait_until("no session is left", lambda: self.sessions() == {})
 
+    def test_signals(self):
+        """Under a timer's signal, 100 and 10,000 times a second, work is done."""
+        guest, = self.boot(1)
+        for _ in self.both_ways(guest):
+            for microseconds in (10000, 100):
+                output = self.good(guest, f"ticking {microseconds}")
+                self.assertRegex(output, r"^[1-9]\d* signals\n$")
+
     def test_as_many_as_there_are_queues(self):
         """One more is told that it is one too many."""
         guest, = self.boot(1, device=",queues=3")
