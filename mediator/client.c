@@ -39,6 +39,7 @@
 
 #define HELLO_LIMIT_NS (10 * NS_PER_S) /* from connecting to the first complete HELLO */
 #define REFUSED_LINGER_NS NS_PER_S
+#define CHOSEN_IDS 1000000u            /* from here on, for host processes that say no number */
 #define REFUSAL_LOG_NS (10 * NS_PER_S) /* between two lines about one user's refusals */
 /* Connections beyond those with a VM: on their way in, or refused. */
 #define CLIENTS_SPARE 32u
@@ -181,6 +182,21 @@ static bool id_in_use(struct client *client, uint32_t vm_id)
 }
 
 /*
+ * A number for a host process that has said none: one that nobody has and that the configuration
+ * does not name. The process's own number, which people know it by, is in it where this mediator
+ * sees the process. It is no good as an identity: two containers have a process 1 each.
+ */
+static uint32_t choose_id(const struct client *client)
+{
+    uint32_t id = CHOSEN_IDS + (uint32_t)client->peer.pid;
+
+    while (vm_find(client->mediator, id) || config_find_vm(&client->mediator->config, id)) {
+        id++;
+    }
+    return id;
+}
+
+/*
  * The descriptors for a new VM: the stub's, or new ones. Returns 0 or -errno with a reason. On
  * success `fds` are the caller's; client->fds is empty then, so that nothing is closed twice.
  */
@@ -286,6 +302,9 @@ static void handle_hello(struct client *client)
     if (mediator->stopping) {
         client_refuse(client, "the mediator is stopping");
         return;
+    }
+    if (hello->vm_id == 0 && hello->flags == VGPU_HELLO_HOST) {
+        client->hello.hello.vm_id = choose_id(client);
     }
     /* This comes before vm_count, because it may detach a VM whose client has gone. */
     facts.id_in_use = id_in_use(client, hello->vm_id);

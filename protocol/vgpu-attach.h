@@ -75,7 +75,7 @@ enum vgpu_msg_type {
 /* HELLO; written by the client. The mediator refuses any value but these. */
 struct vgpu_hello {
     uint32_t flags;    /* VGPU_HELLO_*; all other bits are 0 */
-    uint32_t vm_id;    /* not 0 */
+    uint32_t vm_id;    /* not 0; a host process may say 0, and gets a number */
     uint32_t pool;     /* that it wants: an upper-case ASCII letter */
     uint32_t priority; /* that it wants: enum vgpu_priority */
     uint32_t vectors;  /* vgpu_attach_vectors() of `queues` */
@@ -87,7 +87,7 @@ struct vgpu_hello {
 /* ATTACHED; written by the mediator. Pool and priority may differ from those of the HELLO. */
 struct vgpu_attached {
     uint32_t flags;    /* 0 */
-    uint32_t vm_id;    /* as in the HELLO */
+    uint32_t vm_id;    /* as in the HELLO, or the number that a host process got */
     uint32_t pool;     /* that it gets: an upper-case ASCII letter */
     uint32_t priority; /* that it gets: enum vgpu_priority */
     uint32_t vectors;  /* as in the HELLO */

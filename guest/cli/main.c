@@ -55,7 +55,7 @@ static void usage(FILE *out)
           "\n"
           "On the host itself, without a VM:\n"
           "  --socket PATH      attach to the mediator at PATH\n"
-          "  --vm-id N          as this VM (default: 1000000 and the process id)\n"
+          "  --vm-id N          as this VM (default: a number that is free)\n"
           "  --pool X --priority low|medium|high --shm MIB\n"
           "\n"
           "Exit codes: 0 done, 1 a wrong result, 2 wrong usage, 3 no device, 4 no permission,\n"
@@ -319,12 +319,7 @@ static int run_command(const struct options *o, const char *name, int argc, char
 
 int main(int argc, char **argv)
 {
-    /*
-     * On a host each process has an id of its own by default: it would be refused if another had
-     * attached with the same.
-     */
     struct options options = {.host = {
-                                  .vm_id = 1000000u + (uint32_t)getpid(),
                                   .pool = 'A',
                                   .priority = VGPU_PRIORITY_MEDIUM,
                                   .shm_size = UINT64_C(256) << 20,

@@ -151,10 +151,8 @@ static int run(uint32_t n, unsigned rounds)
 
 int main(int argc, char **argv)
 {
-    struct vgpu_host_options host = {.vm_id = 4000000u + (uint32_t)getpid(),
-                                     .pool = 'A',
-                                     .priority = VGPU_PRIORITY_MEDIUM,
-                                     .shm_size = UINT64_C(256) << 20};
+    struct vgpu_host_options host = {
+        .pool = 'A', .priority = VGPU_PRIORITY_MEDIUM, .shm_size = UINT64_C(256) << 20};
     struct vgpu_session_options options = {0};
     unsigned long n = 2048, rounds = 1;
     bool known = argc % 2 == 1;

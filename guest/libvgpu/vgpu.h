@@ -49,7 +49,7 @@ enum vgpu_result {
 /* How a host process presents itself to the mediator. */
 struct vgpu_host_options {
     const char *socket; /* path, or '@' and an abstract name */
-    uint32_t vm_id;     /* not 0, unique among all that are attached */
+    uint32_t vm_id;     /* unique among all that are attached; 0: the mediator chooses */
     char pool;          /* letter */
     enum vgpu_priority priority;
     uint64_t shm_size; /* bytes, see vgpu_shm_size_valid() */

@@ -194,6 +194,18 @@ class Attach(v.TestCase):
         with v.Device(v.Client(self.m), vm_id=3):
             pass
 
+    def test_host_process_without_number(self):
+        """It gets one: two of the same process number, as in two containers, are not in the way."""
+        host = {"vm_id": 0, "hello__flags": N["VGPU_HELLO_HOST"]}
+        first = 1000000 + os.getpid()
+        with v.Client(self.m) as taken, v.Client(self.m) as one, v.Client(self.m) as other:
+            taken.attach(vm_id=first + 1)
+            ids = [v.get(client.attach(**host), "vgpu_msg.attached.vm_id")
+                   for client in (one, other)]
+            self.assertEqual(ids, [first, first + 2])
+            self.assertEqual(sorted(self.m.vms()), [first, first + 1, first + 2])
+        self.refused(v.hello(vm_id=0), "VM id 0")
+
     def test_guest_closes_at_every_step(self):
         v.Client(self.m).close()
         client = v.Client(self.m)

@@ -107,8 +107,8 @@ static const char *wrong_variable(unsigned *priority)
 
 /*
  * How a process on the host itself reaches the mediator: VGPU_HOST is its socket. It is a VM of its
- * own there, whose number must not be that of another one that is attached. Without a setting it is
- * a million and the process's id. VGPU_SHM_MIB is in MiB, 256 without it.
+ * own there, whose number must not be that of another one that is attached. Without a setting the
+ * mediator chooses one. VGPU_SHM_MIB is in MiB, 256 without it.
  */
 static struct vgpu_host_options host_options(const char *socket, unsigned priority)
 {
@@ -117,7 +117,7 @@ static struct vgpu_host_options host_options(const char *socket, unsigned priori
 
     return (struct vgpu_host_options){
         .socket = socket,
-        .vm_id = (uint32_t)setting_number("VGPU_VM_ID", 1000000u + (uint32_t)getpid()),
+        .vm_id = (uint32_t)setting_number("VGPU_VM_ID", 0),
         .pool = letter[0],
         .priority = (enum vgpu_priority)priority,
         .shm_size = setting_number("VGPU_SHM_MIB", VGPU_DEFAULT_SHM >> 20) << 20,
