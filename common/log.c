@@ -6,26 +6,58 @@
  * Nothing is buffered and nothing is allocated, so a line is out even if the process dies right
  * behind it, and logging works without memory. A line that is too long is cut, but ends with its
  * newline.
+ *
+ * Nobody waits for a log, or dies of it: its reader may be a pager that somebody has left open, or
+ * be gone. A line that would have to wait is lost, and the next one that is written tells how many
+ * were. A socket, as the journal's is, can be asked not to wait for one message. A pipe cannot, so
+ * log_open() opens it once more for itself, since the flag would hold for all who have the first
+ * one. Where it may not do that, it looks first whether there is room; another process may then
+ * still take it.
  */
 #include "common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *log_program = "vgpu";
 static enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_to_journal;
 static int log_file = STDERR_FILENO;
+static unsigned log_lost; /* lines, since the last one that was written; by any thread */
+
+/* The pipe or terminal behind stderr, as a file of this process's own that does not wait. */
+static int open_unwaiting(void)
+{
+    struct stat status;
+
+    if (fstat(STDERR_FILENO, &status) < 0 || !(S_ISFIFO(status.st_mode) || isatty(STDERR_FILENO))) {
+        return -1;
+    }
+    return open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
 
 void log_open(const char *program)
 {
+    const int file = open_unwaiting();
+
     log_program = program;
     /* systemd sets this for a service whose stderr goes to the journal; see systemd.exec(5). */
     log_to_journal = getenv("JOURNAL_STREAM") != NULL;
+    if (file >= 0) {
+        log_file = file;
+    }
+    /* A reader that is gone, and a file that has reached the process's limit of size. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 void log_set_file(int file)
@@ -52,17 +84,28 @@ static const char *level_word(enum log_level level)
     return "";
 }
 
-void log_line(enum log_level level, const char *format, ...)
+/* Whether the line was written; a part of it counts. */
+static bool put_line(char *line, size_t bytes)
 {
-    const int saved = errno;
+    struct iovec part = {line, bytes};
+    const struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct pollfd room = {.fd = log_file, .events = POLLOUT};
+
+    if (sendmsg(log_file, &message, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+        return true;
+    }
+    if (errno != ENOTSOCK) {
+        return false;
+    }
+    return poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) && write(log_file, line, bytes) > 0;
+}
+
+static bool write_line(enum log_level level, const char *format, va_list args)
+{
     char line[1024];
     const int size = (int)sizeof(line);
-    va_list args;
     int n;
 
-    if (level > log_max) {
-        return;
-    }
     if (log_to_journal) {
         /*
          * The journal takes the priority off the line, and knows by itself which service this is.
@@ -71,14 +114,46 @@ void log_line(enum log_level level, const char *format, ...)
     } else {
         n = snprintf(line, sizeof(line), "%s: %s", log_program, level_word(level));
     }
-    va_start(args, format);
     n += vsnprintf(line + n, sizeof(line) - (size_t)n, format, args);
-    va_end(args);
     if (n > size - 1) {
         n = size - 1;
     }
     line[n++] = '\n';
-    /* Nowhere to report a failure to. */
-    (void)!write(log_file, line, (size_t)n);
+    return put_line(line, (size_t)n);
+}
+
+static bool write_words(enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static bool write_words(enum log_level level, const char *format, ...)
+{
+    va_list args;
+    bool written;
+
+    va_start(args, format);
+    written = write_line(level, format, args);
+    va_end(args);
+    return written;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+    const int saved = errno;
+    va_list args;
+    unsigned lost;
+
+    if (level > log_max) {
+        return;
+    }
+    lost = __atomic_exchange_n(&log_lost, 0, __ATOMIC_RELAXED);
+    if (lost > 0 &&
+        write_words(LOG_LEVEL_WARNING,
+                    "%u lines are lost here: who reads this log does not keep up", lost)) {
+        lost = 0;
+    }
+    va_start(args, format);
+    lost += !write_line(level, format, args);
+    va_end(args);
+    __atomic_fetch_add(&log_lost, lost, __ATOMIC_RELAXED);
     errno = saved;
 }
