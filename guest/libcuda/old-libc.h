@@ -24,6 +24,8 @@
 FIRST_VERSION(dladdr, dladdr);
 FIRST_VERSION(dlopen, dlopen);
 FIRST_VERSION(fcntl64, fcntl); /* glibc 2.28; they differ in programs of 32 bits alone */
+__asm__(".symver dladdr1,dladdr1@GLIBC_2.3.3");
+__asm__(".symver dlinfo,dlinfo@GLIBC_2.3.3");
 FIRST_VERSION(pthread_create, pthread_create);
 FIRST_VERSION(pthread_join, pthread_join);
 FIRST_VERSION(pthread_key_create, pthread_key_create);

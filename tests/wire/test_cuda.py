@@ -210,11 +210,40 @@ class Cuda(v.TestCase):
             "room = ctypes.create_string_buffer(1 << 20)\n"
             "libc.setvbuf(ctypes.c_void_p.in_dll(libc, 'stdout'), room, 0, size)\n"
             "libc.printf(b'%s', b'x' * (1 << 19))\n"
-            "libc.usleep(50000)\n"
+            "sys.stdin.readline()\n"
             "libc.exit(7)\n")
         with python(program, m) as process:
             # What is printed fills the pipe, so exit() waits there, behind all destructors.
-            v.wait_until("the session was there", m.vms)
+            v.wait_until("the session is there", m.vms)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            v.wait_until("it has ended", lambda: not m.vms())
+            files = f"/proc/{process.pid}/fd"
+            self.assertTrue(any("socket:" in os.readlink(os.path.join(files, file))
+                                for file in os.listdir(files)), "threads may use the socket")
+            _, errors = process.communicate(timeout=v.PATIENCE)
+        self.assertEqual(process.returncode, 7, errors)
+
+    def test_exit_from_a_namespace(self):
+        """As test_exit_in_a_call(), for a library that dlmopen() has loaded."""
+        m = self.mediator()
+        program = (
+            "name = c._name.encode()\n"
+            "import _ctypes\n"
+            "_ctypes.dlclose(c._handle)\n"
+            "libc, size = ctypes.CDLL(None), ctypes.c_size_t(1 << 20)\n"
+            "libc.dlmopen.restype = ctypes.c_void_p\n"
+            "handle = libc.dlmopen(ctypes.c_long(-1), name, 2)\n"
+            "c = ctypes.CDLL(None, handle=handle)\n" + BEGIN +
+            "room = ctypes.create_string_buffer(1 << 20)\n"
+            "libc.setvbuf(ctypes.c_void_p.in_dll(libc, 'stdout'), room, 0, size)\n"
+            "libc.printf(b'%s', b'x' * (1 << 19))\n"
+            "sys.stdin.readline()\n"
+            "libc.exit(7)\n")
+        with python(program, m) as process:
+            v.wait_until("the session is there", m.vms)
+            process.stdin.write("\n")
+            process.stdin.flush()
             v.wait_until("it has ended", lambda: not m.vms())
             files = f"/proc/{process.pid}/fd"
             self.assertTrue(any("socket:" in os.readlink(os.path.join(files, file))

@@ -7,14 +7,13 @@
  * library as it was, so a later one may succeed, when the mediator has been started say. Where
  * NVIDIA's runtime library asks for private tables before, the session is opened for these.
  *
- * A session that serves ends with the process, or when the library is unloaded: then a few bytes of
- * the heap stay, see watch_exit(), and what graphs the program has not destroyed. A child of fork()
- * cannot use the session of its parent. After cuInit() calls there answer NOT_INITIALIZED, as with
- * CUDA; before, it opens one of its own.
+ * A session that serves ends with the process, or when the library is unloaded: then no descriptor
+ * and no mapping stays, but of the heap what belongs to objects that the program has not destroyed,
+ * and a few bytes besides, see unload.c. A child of fork() cannot use the session of its parent.
+ * After cuInit() calls there answer NOT_INITIALIZED, as with CUDA; before, it opens one of its own.
  */
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +29,7 @@
 #include "guest/libcuda/state/object.h"
 #include "guest/libcuda/state/reserve.h"
 #include "guest/libcuda/state/state.h"
+#include "guest/libcuda/state/unload.h"
 #include "guest/libcuda/wire/wire-calls.h"
 #include "guest/libvgpu/session.h"
 
@@ -43,9 +43,6 @@
  * Held while the session is opened, which may take a fraction of a second: the others wait for it.
  */
 static pthread_mutex_t life_mutex = PTHREAD_MUTEX_INITIALIZER;
-
-/* Posted by exit(); NULL where that is not watched. */
-static sem_t *exiting;
 
 /* A number from the environment, or what there is without it. */
 static uint64_t setting_number(const char *variable, uint64_t otherwise)
@@ -258,34 +255,6 @@ static CUresult check_visible(const char *list)
 }
 
 /*
- * A destructor runs at exit(), when threads may be in a call, and when the library is unloaded,
- * when none can be, since its code goes. To tell these apart exit() is made to post a semaphore: a
- * handler that is of no object, as the LSB has it of __cxa_atexit(), is called by exit() alone, and
- * before any destructor. It is a function of libc's, and the semaphore is left to the process:
- * both have to be there when this library is gone.
- */
-static void watch_exit(void)
-{
-    extern int __cxa_atexit(void (*handler)(void *), void *argument, void *object);
-    sem_t *semaphore = malloc(sizeof(*semaphore));
-
-    if (semaphore && sem_init(semaphore, 0, 0) == 0 &&
-        __cxa_atexit((void (*)(void *))(void (*)(void))sem_post, semaphore, NULL) == 0) {
-        exiting = semaphore;
-    } else {
-        free(semaphore);
-    }
-}
-
-/* Whether the library is being unloaded, asked by its destructor. Not knowing it, no. */
-static bool is_unloaded(void)
-{
-    int posts = 1;
-
-    return exiting && sem_getvalue(exiting, &posts) == 0 && posts == 0;
-}
-
-/*
  * Opens the session, where that has not been done; with life_mutex. For a list that names no device
  * no worker is started: that is how programs are kept from the GPU. *why is the reason of a
  * failure, or NULL where the user has wanted it so.
@@ -316,7 +285,7 @@ static CUresult begin_session(const char **why)
         return r;
     }
     pthread_atfork(NULL, NULL, child_of_fork);
-    watch_exit();
+    unload_watch();
     return CUDA_SUCCESS;
 }
 
@@ -395,7 +364,7 @@ __attribute__((destructor)) static void end_session(void)
             session_show(cuda.session, false);
         }
         shared_store_release(&cuda.life, CUDA_ENDED);
-        if (is_unloaded()) {
+        if (unload_under_way()) {
             close_session();
             objects_end();
             memory_end();
