@@ -8,7 +8,7 @@
  *
  *   open    takes a queue; EBUSY when all are taken, ENODEV when the device is gone
  *   ioctl   below; ENODEV when the device is gone, EINVAL for what makes no sense. Signals wait, but
- *           for those that end the process
+ *           for SIGKILL and what the kernel makes one of (see guest/driver/request.c)
  *   mmap    the queue (struct vgpu_queue) at offset 0, the part at VGPU_DRIVER_MMAP_ARENA
  *   poll    readable when the queue's interrupt came since the last read
  *   read    4 bytes: how often it came since the last read; waits unless O_NONBLOCK

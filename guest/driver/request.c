@@ -6,9 +6,10 @@
  * and one whose vectors lie outside the file's part goes nowhere. One that is given up is dropped
  * by a reset; until that is done the host may still write to the part, and nobody else gets it.
  *
- * A process is given up when it is killed. Other signals wait for the answer, as all waits of this
- * driver but read() and poll() do: a request that each tick of a profiler's timer dropped, to be
- * made anew, would never be done.
+ * A process is given up when it is killed, by SIGKILL or what the kernel makes one of: a signal
+ * whose default is to end a process without a core, and that is neither handled nor traced. Other
+ * signals wait for the answer, as in all ioctls of this driver: a request that each tick of a
+ * profiler's timer dropped, to be made anew, would never be done. So does the freezer.
  */
 #include <linux/jiffies.h>
 #include <linux/ktime.h>

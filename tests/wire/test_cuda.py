@@ -3,7 +3,7 @@
 """The CUDA driver API by libcuda.so.1: the semantic tests against a real mediator, and what a
 program sees that finds no device, or loses it.
 
-Tests: guest/libcuda/calls/library.c, guest/libvgpu/host*.c"""
+Tests: guest/libcuda/state/unload.c, guest/libcuda/calls/library.c, guest/libvgpu/host*.c"""
 import os
 import re
 import signal

@@ -77,7 +77,7 @@ static uint64_t back_bytes(const struct call *call)
 }
 
 /*
- * Gathers the arguments behind each other. Padding is 0, so that nothing else of the stack goes
+ * Gathers the arguments behind each other. Padding is 0, so that nothing else of the process goes
  * out.
  */
 static void call_gather(const struct call *call, uint8_t *to)
