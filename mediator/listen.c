@@ -3,7 +3,8 @@
  * Listening Unix sockets. A mediator that was killed leaves its socket's path behind, which is then
  * in the way of the next one. It is removed, but only if it is a socket and nobody answers there: a
  * wrong path in the configuration must not cost a file, nor a second mediator take the first one's
- * clients.
+ * clients. At its own end a mediator removes its path by the same rule: somebody may have moved it
+ * away and started another one.
  *
  * The umask gives the socket its mode from the beginning, so at no moment does it have another.
  */
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <libgen.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,16 +25,20 @@
 
 #define BACKLOG 128
 
-/* A socket's file does not tell whether anybody listens. To connect is the way to find out. */
-static int is_served(const struct sockaddr_un *un, socklen_t length)
+/*
+ * A socket's file does not tell whether anybody listens. To connect is the way to find out, or to
+ * hear that there are too many others who do (EAGAIN).
+ */
+static bool is_served(const struct sockaddr_un *un, socklen_t length)
 {
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const int r = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)un, length);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const bool served = fd >= 0 &&
+                        (connect(fd, (const struct sockaddr *)un, length) == 0 || errno == EAGAIN);
 
     if (fd >= 0) {
         close(fd);
     }
-    return r == 0;
+    return served;
 }
 
 /* An error is not told here: bind(2) fails then, and its error is. */
@@ -100,4 +106,17 @@ int listen_at(const char *address, mode_t mode)
         return r;
     }
     return fd;
+}
+
+void listen_end(int fd, const char *address)
+{
+    struct sockaddr_un un;
+    const socklen_t length = unix_address(address, &un);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (address[0] != '@' && length > 0 && !is_served(&un, length)) {
+        unlink(address);
+    }
 }

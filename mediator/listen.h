@@ -13,4 +13,10 @@
  */
 int listen_at(const char *address, mode_t mode);
 
+/*
+ * Ends what listen_at() began: closes `fd`, unless that is negative and done already, and removes
+ * the path, unless another process serves it by now.
+ */
+void listen_end(int fd, const char *address);
+
 #endif

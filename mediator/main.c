@@ -41,6 +41,7 @@
 /* Connections that a socket takes in a second; the rest wait in its backlog. */
 #define ACCEPTS_PER_S 500u
 #define USEC_PER_S UINT64_C(1000000)
+#define ACCEPT_LOG_NS (10 * NS_PER_S) /* between two lines about connections not accepted */
 
 struct options {
     const char *config; /* NULL: the default one */
@@ -159,12 +160,20 @@ static int look_for_gpus(struct mediator *m)
 
 /*
  * The errors that are not logged are none of this host's: the client has gone again, or there was
- * none.
+ * none. Others, a lack of descriptors say, come again with each look at the socket; a line now and
+ * then will do.
  */
 static void log_accept_failure(void)
 {
-    if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
-        log_error("cannot accept a connection: %s", strerror(errno));
+    static uint64_t last_ns; /* when a line was written */
+    const uint64_t now = clock_ns();
+
+    if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR) {
+        return;
+    }
+    if (last_ns == 0 || now - last_ns >= ACCEPT_LOG_NS) {
+        last_ns = now;
+        log_error("cannot accept connections: %s", strerror(errno));
     }
 }
 
@@ -354,6 +363,17 @@ static int set_up_events(struct mediator *m)
     return r < 0 ? r : mediator_open_pools(m);
 }
 
+/* Inherited ones go on without this mediator. */
+static void end_socket(sd_event_source *source, bool owned, const char *address)
+{
+    const int fd = source ? sd_event_source_get_io_fd(source) : -1;
+
+    sd_event_source_disable_unref(source);
+    if (owned) {
+        listen_end(fd, address);
+    }
+}
+
 static void release_mediator(struct mediator *m)
 {
     /* VMs go first: their workers are in the pools, and their timers in the loop. */
@@ -362,14 +382,8 @@ static void release_mediator(struct mediator *m)
     }
     mediator_close_pools(m);
     sd_event_source_disable_unref(m->grace_timer);
-    sd_event_source_disable_unref(m->attach_source);
-    sd_event_source_disable_unref(m->control_source);
-    if (m->owns_listen && m->config.listen[0] != '@') {
-        unlink(m->config.listen);
-    }
-    if (m->owns_control && m->config.control[0] != '@') {
-        unlink(m->config.control);
-    }
+    end_socket(m->attach_source, m->owns_listen, m->config.listen);
+    end_socket(m->control_source, m->owns_control, m->config.control);
     sd_event_unref(m->event);
     config_free(&m->config);
 }

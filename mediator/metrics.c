@@ -294,7 +294,7 @@ void metrics_stop(struct metrics *metrics)
     }
     /* A reload does not change `metrics`, so this is the path that was listened at. */
     if (is_path(metrics->mediator->config.metrics)) {
-        unlink(metrics->mediator->config.metrics);
+        listen_end(-1, metrics->mediator->config.metrics);
     }
     free(metrics);
 }

@@ -7,11 +7,13 @@
  * process ended, the queue is closed and the part is free.
  *
  *   open    takes a queue; EBUSY when all are taken, ENODEV when the device is gone
- *   ioctl   below; ENODEV when the device is gone, EINVAL for what makes no sense. Signals wait, but
- *           for SIGKILL and what the kernel makes one of (see guest/driver/request.c)
+ *   ioctl   below; ENODEV when the device is gone, EINVAL for what makes no sense
  *   mmap    the queue (struct vgpu_queue) at offset 0, the part at VGPU_DRIVER_MMAP_ARENA
  *   poll    readable when the queue's interrupt came since the last read
  *   read    4 bytes: how often it came since the last read; waits unless O_NONBLOCK
+ *
+ * Signals wait for an ioctl's end, but for SIGKILL and what the kernel makes one of: see
+ * guest/driver/request.c.
  */
 #ifndef VGPU_PROTOCOL_VGPU_DRIVER_H
 #define VGPU_PROTOCOL_VGPU_DRIVER_H

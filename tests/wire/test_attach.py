@@ -348,6 +348,17 @@ class Sockets(v.TestCase):
         with v.Device(v.Client(m)):
             pass
 
+    def test_end_leaves_what_others_serve(self):
+        """A path that was removed and is another process's by now is not removed at the end."""
+        m = self.mediator()
+        os.unlink(m.socket)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(m.socket)
+            other.listen(1)
+            m.stop()
+            self.assertTrue(os.path.exists(m.socket))
+            self.assertFalse(os.path.exists(m.control))
+
     def test_stranger_connects_and_says_nothing(self):
         m = self.mediator()
         with v.Client(m):
