@@ -47,7 +47,8 @@ static int open_unwaiting(void)
 
 void log_open(const char *program)
 {
-    const int file = open_unwaiting();
+    /* Once: a program that is called something else from now on has it already. */
+    const int file = log_file == STDERR_FILENO ? open_unwaiting() : -1;
 
     log_program = program;
     /* systemd sets this for a service whose stderr goes to the journal; see systemd.exec(5). */

@@ -14,8 +14,8 @@ enum log_level {
 };
 
 /*
- * Sets the name that lines start with; `program` is kept, not copied. Call first. SIGPIPE and
- * SIGXFSZ are ignored from then on: a log does not end its program.
+ * Sets the name that lines start with; `program` is kept, not copied. Call first; later calls
+ * change the name. SIGPIPE and SIGXFSZ are ignored from then on: a log does not end its program.
  */
 void log_open(const char *program);
 

@@ -21,9 +21,9 @@
 /* Parameters ---------------------------------------------------------------------------------- */
 
 /*
- * From pointers to each of them. Gaps between parameters are 0, so that no bytes of the
- * library's go to the host. Without offsets from the driver (cuFuncGetParamInfo() is of CUDA 12.4)
- * nothing says how much is behind a pointer.
+ * From pointers to each of them. Gaps between parameters are 0, so that no bytes of the library's
+ * go to the host. Without offsets from the driver (cuFuncGetParamInfo() is of CUDA 12.4) nothing
+ * says how much is behind a pointer.
  */
 static CUresult gather_params(const struct function *function, void *const *params, uint8_t *bytes)
 {

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-/* From now on unload_under_way() can tell; before that it says no. Once. */
+/* From now on unload_under_way() can tell; before that it says no. */
 void unload_watch(void);
 
 /* Asked by the destructor. Not knowing it, no. */
