@@ -128,7 +128,7 @@ void vgpu_leave(struct vgpu_device *device, int users);
 struct vgpu_pace {
 	unsigned long deadline;		/* jiffies */
 	unsigned int us;
-	bool deaf;			/* signals are not heard */
+	bool deaf;			/* to signals, those that kill too */
 };
 
 struct vgpu_pace vgpu_pace(unsigned long timeout, bool deaf);

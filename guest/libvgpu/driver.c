@@ -208,6 +208,20 @@ static void *driver_map_shm(struct vgpu *vgpu)
     return shm;
 }
 
+/*
+ * For the ioctls that wait for the host. A driver of an older version gives them up at a signal,
+ * and they are made anew: it drops the request, or closes the queue that the start has left.
+ */
+static int driver_wait(int file, unsigned long command, void *argument)
+{
+    int r;
+
+    do {
+        r = ioctl(file, command, argument);
+    } while (r < 0 && errno == EINTR);
+    return r;
+}
+
 static int driver_request(struct vgpu *vgpu, const void *request, uint32_t length, void *response,
                           uint32_t *response_length)
 {
@@ -215,11 +229,8 @@ static int driver_request(struct vgpu *vgpu, const void *request, uint32_t lengt
     struct vgpu_driver_request call = {.length = length, .timeout_ms = vgpu->timeout_ms};
 
     memcpy(call.request, request, length);
-    /* A driver of an older version drops the request at a signal; it is made anew. */
-    while (ioctl(own->file, VGPU_IOC_REQUEST, &call) < 0) {
-        if (errno != EINTR) {
-            return driver_failed("answered");
-        }
+    if (driver_wait(own->file, VGPU_IOC_REQUEST, &call) < 0) {
+        return driver_failed("answered");
     }
     if (call.status != VGPU_STATUS_COMPLETE) {
         return vgpu_refused(vgpu, call.error);
@@ -293,11 +304,8 @@ static int driver_port_start(struct vgpu_port *port, uint32_t *status)
 {
     struct vgpu_driver_start start = {.address = (uint64_t)(uintptr_t)port->arena};
 
-    /* Likewise; the driver first closes the queue that an interrupted start has left. */
-    while (ioctl(((struct driver_port *)port)->file, VGPU_IOC_START, &start) < 0) {
-        if (errno != EINTR) {
-            return driver_failed("started the session");
-        }
+    if (driver_wait(((struct driver_port *)port)->file, VGPU_IOC_START, &start) < 0) {
+        return driver_failed("started the session");
     }
     *status = start.status;
     return VGPU_OK;

@@ -194,6 +194,28 @@ class Cuda(v.TestCase):
             output, errors = process.communicate(timeout=v.PATIENCE)
         self.assertEqual(output, "0 True\n", errors)
 
+    def leave(self, program, mediator):
+        """
+        The program, with its session, leaves by exit(): that hangs up, and keeps what threads may
+        use. It prints more than the pipe has room for, and waits there, behind all destructors.
+        """
+        program += ("libc, size = ctypes.CDLL(None), ctypes.c_size_t(1 << 20)\n"
+                    "room = ctypes.create_string_buffer(1 << 20)\n"
+                    "libc.setvbuf(ctypes.c_void_p.in_dll(libc, 'stdout'), room, 0, size)\n"
+                    "libc.printf(b'%s', b'x' * (1 << 19))\n"
+                    "sys.stdin.readline()\n"
+                    "libc.exit(7)\n")
+        with python(program, mediator) as process:
+            v.wait_until("the session is there", mediator.vms)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            v.wait_until("it has ended", lambda: not mediator.vms())
+            files = f"/proc/{process.pid}/fd"
+            self.assertTrue(any("socket:" in os.readlink(os.path.join(files, file))
+                                for file in os.listdir(files)), "threads may use the socket")
+            _, errors = process.communicate(timeout=v.PATIENCE)
+        self.assertEqual(process.returncode, 7, errors)
+
     def test_exit_in_a_call(self):
         """exit() while threads are in calls: they end with the process, and nothing crashes."""
         m = self.mediator()
@@ -205,24 +227,8 @@ class Cuda(v.TestCase):
             "    while c.cuMemAlloc_v2(ctypes.byref(p), ctypes.c_size_t(64)) == 0:\n"
             "        c.cuMemFree_v2(p)\n"
             "    while True: c.cuCtxSynchronize()\n"
-            "for _ in range(4): threading.Thread(target=work, daemon=True).start()\n"
-            "libc, size = ctypes.CDLL(None), ctypes.c_size_t(1 << 20)\n"
-            "room = ctypes.create_string_buffer(1 << 20)\n"
-            "libc.setvbuf(ctypes.c_void_p.in_dll(libc, 'stdout'), room, 0, size)\n"
-            "libc.printf(b'%s', b'x' * (1 << 19))\n"
-            "sys.stdin.readline()\n"
-            "libc.exit(7)\n")
-        with python(program, m) as process:
-            # What is printed fills the pipe, so exit() waits there, behind all destructors.
-            v.wait_until("the session is there", m.vms)
-            process.stdin.write("\n")
-            process.stdin.flush()
-            v.wait_until("it has ended", lambda: not m.vms())
-            files = f"/proc/{process.pid}/fd"
-            self.assertTrue(any("socket:" in os.readlink(os.path.join(files, file))
-                                for file in os.listdir(files)), "threads may use the socket")
-            _, errors = process.communicate(timeout=v.PATIENCE)
-        self.assertEqual(process.returncode, 7, errors)
+            "for _ in range(4): threading.Thread(target=work, daemon=True).start()\n")
+        self.leave(program, m)
 
     def test_exit_from_a_namespace(self):
         """As test_exit_in_a_call(), for a library that dlmopen() has loaded."""
@@ -233,25 +239,11 @@ class Cuda(v.TestCase):
             "name = c._name.encode()\n"
             "import _ctypes\n"
             "_ctypes.dlclose(c._handle)\n"
-            "libc, size = ctypes.CDLL(None), ctypes.c_size_t(1 << 20)\n"
+            "libc = ctypes.CDLL(None)\n"
             "libc.dlmopen.restype = ctypes.c_void_p\n"
             "handle = libc.dlmopen(ctypes.c_long(-1), name, 2)\n"
-            "c = ctypes.CDLL(None, handle=handle)\n" + BEGIN +
-            "room = ctypes.create_string_buffer(1 << 20)\n"
-            "libc.setvbuf(ctypes.c_void_p.in_dll(libc, 'stdout'), room, 0, size)\n"
-            "libc.printf(b'%s', b'x' * (1 << 19))\n"
-            "sys.stdin.readline()\n"
-            "libc.exit(7)\n")
-        with python(program, m) as process:
-            v.wait_until("the session is there", m.vms)
-            process.stdin.write("\n")
-            process.stdin.flush()
-            v.wait_until("it has ended", lambda: not m.vms())
-            files = f"/proc/{process.pid}/fd"
-            self.assertTrue(any("socket:" in os.readlink(os.path.join(files, file))
-                                for file in os.listdir(files)), "threads may use the socket")
-            _, errors = process.communicate(timeout=v.PATIENCE)
-        self.assertEqual(process.returncode, 7, errors)
+            "c = ctypes.CDLL(None, handle=handle)\n" + BEGIN)
+        self.leave(program, m)
 
     def test_memory_quota(self):
         """Total and free memory are the quota's, and beyond it there is none."""

@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/shared.h"
 #include "guest/libcuda/calls/guest-calls.h"
