@@ -166,6 +166,7 @@ typedef enum CUlimit_enum {
     CU_LIMIT_PRINTF_FIFO_SIZE = 1,
     CU_LIMIT_MALLOC_HEAP_SIZE = 2,
     CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT = 4,
+    CU_LIMIT_CIG_SHMEM_FALLBACK_ENABLED = 9,
 } CUlimit;
 
 typedef enum CUfunc_cache_enum {
@@ -210,6 +211,7 @@ typedef enum CUflushGPUDirectRDMAWritesTarget_enum {
 
 typedef enum CUflushGPUDirectRDMAWritesScope_enum {
     CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER = 100,
+    CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_ALL_DEVICES = 200,
 } CUflushGPUDirectRDMAWritesScope;
 
 /* Arrays, textures, surfaces ----------------------------------------------------------------- */

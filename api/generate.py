@@ -35,6 +35,7 @@ OUTPUTS = {
     "command-bodies.c": ("../tests/fuzz", "emit_bodies", "source"),
     "api-roundtrip.c": ("../tests/api", "emit_test", "roundtrip"),
     "stand-ins.c": ("../tests/api", "emit_test", "stand_ins"),
+    "sweep-calls.c": ("../tests/cuda", "emit_sweep", "source"),
     "cuda-h-check.c": ("../tests/api", "emit_test", "header_check"),
     "layouts.c": ("../tests/api", "emit_test", "layouts"),
     "wire.txt": (".", "emit_docs", "wire"),

@@ -11,7 +11,7 @@ HOSTS = ("driver", "backend", "hand")
 # What a hand-written call is told which stream is the default one by.
 DEFAULT_STREAM = "default_stream"
 # Its lines that are C, and where they are kept.
-IN_C = {"is": "expression", "gets": "value", "captured": "captured"}
+IN_C = {"is": "expression", "gets": "value", "captured": "captured", "checked": "checked"}
 NEEDS = ("nothing", "init", "context")
 KINDS = ("module", "function", "stream", "event", "graph", "allocation", "link", "array")
 DIRECTIONS = ("value", "in", "out", "out?", "string", "new")
@@ -92,6 +92,7 @@ class Call:
     expression: str = ""  # in C, in place of a hand-written half
     value: str = ""  # in C, what its one result becomes
     captured: str = ""  # in C, what is done where its stream is captured
+    checked: str = ""  # in C, what is asked before a call goes over the wire
     stream_use: str = "work"  # or asks, or raw
     entries: bool = False  # its hand-written half gets the table for cuGetProcAddress()
 
@@ -508,7 +509,7 @@ class Reader:
                 self.fail(f"'{word}' says nothing about a call")
 
     def read_in_c(self, word, text):
-        if not self.item.hand:
+        if not self.item.hand and word != "checked":
             self.fail(f"'{word}' is for calls that are written by hand")
         if not text:
             self.fail(f"'{word}' wants an expression in C")
@@ -575,6 +576,8 @@ class Reader:
         for name in call.given:
             if name not in names:
                 self.fail(f"{call.name} has no parameter '{name}'", call.place)
+        if call.checked:
+            self.fail(f"{call.name} is written by hand and checks by itself", call.place)
         if call.expression and call.value:
             self.fail(f"{call.name} is said by 'is' and by 'gets'", call.place)
         if call.captured and not call.resolved:

@@ -69,7 +69,8 @@ enum vgpu_gpu_error host_cuCtxSetLimit(struct api_serve *serve, CUlimit limit, s
 
     static_assert(CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT < SESSION_LIMITS, "an index each");
     if (!limit_served(limit)) {
-        return CUDA_ERROR_UNSUPPORTED_LIMIT;
+        return (unsigned)limit <= CU_LIMIT_CIG_SHMEM_FALLBACK_ENABLED ? CUDA_ERROR_UNSUPPORTED_LIMIT
+                                                                      : VGPU_GPU_INVALID_VALUE;
     }
     if (!limit_bytes(serve->gpu, limit, value, &bytes) || bytes > serve->gpu->info.memory_total) {
         return VGPU_GPU_INVALID_VALUE;

@@ -185,7 +185,7 @@ def fail_unless(condition, error):
 def fetch(call):
     """Checks and finds what a call asks about, and gives its one result."""
     result = next(name for c, name in call.parameters if c.endswith("*"))
-    lines = [] if result in call.given else fail_unless(result, "INVALID_VALUE")
+    lines = []
     value = substituted(call.value, call, True)
     for c, name in call.parameters:
         if c not in OBJECTS:
@@ -198,6 +198,8 @@ def fetch(call):
             lines += fail_unless(find, error)
     if call.resolved:
         value = re.sub(r"\bit\b", found(0), value)
+    if result not in call.given:
+        lines += fail_unless(result, "INVALID_VALUE")
     return lines + [f"*{result} = {value};", "return CUDA_SUCCESS;"]
 
 
@@ -250,6 +252,8 @@ def wired_body(call, variant):
                   f"r = stream_usable({wanted_stream(call, name, variant)}, &{found(index)});",
                   "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
         given[given.index(name)] = f"{found(index)}->object.handle"
+    if call.checked:
+        lines += [f"r = {call.checked};", "if (r != CUDA_SUCCESS) {", "    return r;", "}"]
     return lines + [f"return call_{call.name}({', '.join(given)});"]
 
 

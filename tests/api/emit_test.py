@@ -341,7 +341,7 @@ def hand_row(call, symbol, variant):
 
 def stand_ins(spec):
     """For functions that entries name in C: the linker wants them, and nothing here calls them."""
-    said = " ".join(f"{c.expression} {c.value} {c.captured}" for c in spec.exported())
+    said = " ".join(f"{c.expression} {c.value} {c.captured} {c.checked}" for c in spec.exported())
     wanted = set(re.findall(r"\b([a-z]\w*)\(", said))
     wanted |= {"graph_find", "node_find", "context_find"}
     wanted -= {f"guest_{c.name}" for c in spec.exported()} | {f"call_{c.name}" for c in spec.wired()}

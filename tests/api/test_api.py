@@ -110,6 +110,8 @@ MISTAKES = (
      "cuThree is said by 'is' and by 'gets'"),
     ("call 3 cuThree 2000\n    hand init\n    (int a)\n    captured 1", 1,
      "cuThree has no stream that could be captured"),
+    ("call 3 cuThree 2000\n    hand init\n    (int a)\n    checked 1", 1,
+     "cuThree is written by hand and checks by itself"),
     ("call 3 cuThree 2000\n    hand init\n    (CUstream stream)\n    stream raw\n    captured 1", 1,
      "cuThree has no stream that could be captured"),
     ("call 3 cuThree 2000\n    hand init\n    (int a)\n    gets 1", 1,

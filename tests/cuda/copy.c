@@ -154,8 +154,8 @@ static void test_pageable_copy_does_not_wait(void)
         pattern(bytes, sizes[i], i);
         *word = 0;
         EXPECT(pthread_create(&thread, NULL, open_late, word) == 0, "no thread");
-        GOOD(
-            cuStreamWaitValue32(stream, (CUdeviceptr)(uintptr_t)word, 1, CU_STREAM_WAIT_VALUE_GEQ));
+        GOOD(cuStreamWaitValue32_v2(stream, (CUdeviceptr)(uintptr_t)word, 1,
+                                    CU_STREAM_WAIT_VALUE_GEQ));
         GOOD(cuMemcpyHtoDAsync(at, bytes, sizes[i], stream));
         memset(bytes, 0, sizes[i]);
         __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);

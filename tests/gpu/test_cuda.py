@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import vgputest as v  # noqa: E402
 
 CHECK = os.path.join(v.OUT, "tests/cuda/cuda-check")
+SWEEP = os.path.join(v.OUT, "tests/cuda/cuda-sweep")
 OURS = os.path.join(v.OUT, "guest/libcuda")
 # Of cuda-check, what a guest without a processor of its own does in reasonable time.
 IN_GUEST = ("name attributes_of_blocks copies_there_and_back large_pageable_copy boxes fill_of_rows "
@@ -23,7 +24,7 @@ IN_GUEST = ("name attributes_of_blocks copies_there_and_back large_pageable_copy
 # Those that look at how much memory the GPU has free, or at the time.
 ALONE = ("info_follows_allocations", "unmapped_memory_comes_back", "pool_gives_memory_back",
          "waiting_thread_holds_up_no_other")
-AT_A_TIME = 4
+AT_A_TIME = 8 if (os.cpu_count() or 1) >= 16 else 4
 
 
 def probe():
@@ -52,6 +53,24 @@ class Cuda(v.TestCase):
                 output = process.communicate(timeout=30 * v.PATIENCE)[0]
                 print(output.splitlines()[-1], file=sys.stderr)
                 self.assertEqual(process.returncode, 0, output)
+
+    def sweep(self, directory, *options, **environment):
+        environment = {**os.environ, **environment, "LD_LIBRARY_PATH": directory}
+        result = subprocess.run([SWEEP, "--jobs", str(AT_A_TIME), *options], env=environment,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                timeout=60 * v.PATIENCE, check=False)
+        print(result.stdout.splitlines()[-1], file=sys.stderr)
+        self.assertEqual(result.returncode, 0, result.stdout)
+
+    def test_sweep_native(self):
+        """Another driver may differ: then the golden file says of which it is."""
+        directory = v.native_directory()
+        if not directory:
+            self.skipTest("ldconfig knows no libcuda.so.1")
+        self.sweep(directory, *v.SWEPT[:2])
+
+    def test_sweep_ours(self):
+        self.sweep(OURS, *v.SWEPT, VGPU_HOST=self.mediator(mediator="backend = cuda").socket)
 
     def test_native(self):
         """What the tests say is what NVIDIA's library does."""

@@ -48,6 +48,18 @@ def native_directory():
 
 
 
+# What cuda-sweep compares with: NVIDIA's answers, and the differences that are meant.
+SWEPT = ("--golden", os.path.join(TOP, "tests/cuda/sweep.golden"),
+         "--known", os.path.join(TOP, "tests/cuda/sweep.known"))
+
+
+def sanitizer(library):
+    """What has to be loaded first where a library is instrumented and the program is not."""
+    needed = subprocess.run(["ldd", library], text=True, check=True, capture_output=True).stdout
+    found = re.search(r"lib[at]san\S* => (\S+)", needed)
+    return {"LD_PRELOAD": found[1]} if found else {}
+
+
 def _read_abi():
     numbers, fields = {}, {}
     with open(os.path.join(TOP, "tests/unit/abi.golden"), encoding="ascii") as golden:

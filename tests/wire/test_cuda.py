@@ -17,7 +17,9 @@ import vgputest as v  # noqa: E402
 os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
 
 CHECK = os.path.join(v.OUT, "tests/cuda/cuda-check")
+SWEEP = os.path.join(v.OUT, "tests/cuda/cuda-sweep")
 LIBRARY = os.path.join(v.OUT, "guest/libcuda")
+OURS = os.path.join(LIBRARY, "libcuda.so.1")
 
 
 def environment(**more):
@@ -25,20 +27,12 @@ def environment(**more):
     return {**plain, "LD_LIBRARY_PATH": LIBRARY, **more}
 
 
-def sanitizer():
-    """What has to be loaded first where the library is instrumented and the program is not."""
-    needed = subprocess.run(["ldd", os.path.join(LIBRARY, "libcuda.so.1")], text=True, check=True,
-                            capture_output=True).stdout
-    found = re.search(r"lib[at]san\S* => (\S+)", needed)
-    return {"LD_PRELOAD": found[1]} if found else {}
-
-
 def python(program, mediator):
     """A program that has the library in `c`."""
     begin = ("import ctypes, sys\n"
-             f"c = ctypes.CDLL({os.path.join(LIBRARY, 'libcuda.so.1')!r})\n")
+             f"c = ctypes.CDLL({OURS!r})\n")
     return subprocess.Popen([sys.executable, "-c", begin + program], text=True,
-                            env=environment(VGPU_HOST=mediator.socket, **sanitizer()),
+                            env=environment(VGPU_HOST=mediator.socket, **v.sanitizer(OURS)),
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
 
@@ -69,6 +63,17 @@ class Cuda(v.TestCase):
         self.assertEqual(int(passed[1]) + int(passed[2]), len(self.names()))
         self.assertGreater(int(passed[1]), 150)
         v.wait_until("all sessions are gone", lambda: not m.vms())
+
+    def test_sweep(self):
+        """NULL, zero and unknown values are answered as by NVIDIA's library, where there is no GPU."""
+        m = self.mediator()
+        result = subprocess.run([SWEEP, "--jobs", "4", "--without-gpu", *v.SWEPT],
+                                env=environment(VGPU_HOST=m.socket), text=True, check=False,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                timeout=10 * v.PATIENCE)
+        self.assertEqual(result.returncode, 0, result.stdout)
+        compared = re.search(r"^(\d+) cases compared, 0 different", result.stdout, re.M)
+        self.assertGreater(int(compared[1]), 1700)
 
     def test_max_kernel(self):
         """It holds for kernels, not for a stream that waits for the program."""
@@ -232,7 +237,7 @@ class Cuda(v.TestCase):
 
     def test_exit_from_a_namespace(self):
         """As test_exit_in_a_call(), for a library that dlmopen() has loaded."""
-        if sanitizer():
+        if v.sanitizer(OURS):
             self.skipTest("a namespace of its own has no sanitizer's library")
         m = self.mediator()
         program = (

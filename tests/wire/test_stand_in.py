@@ -5,7 +5,7 @@ worker loads, and what it is told where there is none.
 
 Tests: worker/backend-cuda/self-test.c, worker/backend-cuda/tensor.c, guest/libcuda/calls/tables.c,
 guest/libcuda/calls/tensor.c, guest/libcuda/calls/library-tables.c, guest/libcuda/calls/library.c,
-worker/printed.c, worker/backend-cuda/printing.c, guest/libvgpu/printed.c"""
+guest/libcuda/state/place.c, worker/printed.c, worker/backend-cuda/printing.c, guest/libvgpu/printed.c"""
 import os
 import subprocess
 import sys
@@ -69,6 +69,26 @@ class StandIn(v.TestCase):
         self.assertEqual(result.stderr, "libcuda (vGPU): NVIDIA's runtime library (cudart) cannot "
                          "be served: this process has something at the addresses of its tables\n")
         self.assertEqual(self.sessions(m), 5)
+
+    def test_unload(self):
+        """What was put at the driver's addresses goes with the library that put it there."""
+        m = self.with_driver()
+        program = (
+            "import _ctypes, ctypes, sys\n"
+            "def executable():\n"
+            "    return [l for l in open('/proc/self/maps') if ' r-xp ' in l and '/' not in l]\n"
+            "before = executable()\n"
+            "for _ in range(3):\n"
+            "    c = ctypes.CDLL(sys.argv[1])\n"
+            "    assert c.cuInit(0) == 0\n"
+            "    during = executable()\n"
+            "    _ctypes.dlclose(c._handle)\n"
+            "print(len(during) > len(before), executable() == before)\n")
+        library = os.path.join(v.OUT, "guest/libcuda/libcuda.so.1")
+        result = subprocess.run([sys.executable, "-c", program, library], text=True, check=False,
+                                env={**os.environ, "VGPU_HOST": m.socket, **v.sanitizer(library)},
+                                capture_output=True, timeout=2 * v.PATIENCE)
+        self.assertEqual((result.stdout, result.stderr), ("True True\n", ""))
 
     def test_what_kernels_print(self):
         """Their program prints it, before what it prints itself, and nothing of it is in the log."""

@@ -91,15 +91,21 @@ static enum vgpu_gpu_error cpu_function_attributes(struct gpu *gpu, int *values,
     return gpu->lost;
 }
 
-/* The built-in module has no global variables. */
+/* The built-in module has no global variables; where a function has the name, that is wrong. */
 static enum vgpu_gpu_error cpu_module_global(struct gpu *gpu, CUdeviceptr *address, size_t *bytes,
                                              struct gpu_module *module, const char *name)
 {
+    struct vgpu_result_function info;
+    struct gpu_function *function;
+
     (void)address;
     (void)bytes;
-    (void)module;
-    (void)name;
-    return gpu->lost != VGPU_GPU_SUCCESS ? gpu->lost : VGPU_GPU_NOT_FOUND;
+    if (gpu->lost != VGPU_GPU_SUCCESS) {
+        return gpu->lost;
+    }
+    return gpu->ops->function_get(gpu, module, name, &function, &info) == VGPU_GPU_SUCCESS
+               ? VGPU_GPU_INVALID_VALUE
+               : VGPU_GPU_NOT_FOUND;
 }
 
 /* There is one priority. Either result may be unwanted, which is NULL. */
@@ -119,7 +125,8 @@ static enum vgpu_gpu_error cpu_priority_range(struct gpu *gpu, int *least, int *
 static enum vgpu_gpu_error cpu_get_limit(struct gpu *gpu, size_t *value, CUlimit limit)
 {
     if ((unsigned)limit > CU_LIMIT_MALLOC_HEAP_SIZE) {
-        return CUDA_ERROR_UNSUPPORTED_LIMIT;
+        return (unsigned)limit <= CU_LIMIT_CIG_SHMEM_FALLBACK_ENABLED ? CUDA_ERROR_UNSUPPORTED_LIMIT
+                                                                      : VGPU_GPU_INVALID_VALUE;
     }
     *value = cpu_limits[limit];
     return gpu->lost;

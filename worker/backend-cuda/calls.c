@@ -127,6 +127,10 @@ enum vgpu_gpu_error cuda_occupancy_clusters(struct gpu *gpu, int *result,
 enum vgpu_gpu_error cuda_function_set_attribute(struct gpu *gpu, struct gpu_function *function,
                                                 CUfunction_attribute attribute, int value)
 {
+    /* The driver takes it for an index and looks at nothing. */
+    if ((unsigned)attribute >= CU_FUNC_ATTRIBUTE_MAX) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
     return cu.FuncSetAttribute(cuda_raw_function(gpu, function), attribute, value);
 }
 

@@ -27,8 +27,12 @@ CUresult guest_cuStreamBeginCapture_v2(struct stream *stream, CUstreamCaptureMod
 CUresult guest_cuStreamEndCapture(struct stream *stream, CUgraph *graph)
 {
     struct graph *made = NULL;
-    const CUresult r = capture_end(stream->object.handle, &made);
+    CUresult r;
 
+    if (!graph) {
+        return stream_captured(stream) ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_ILLEGAL_STATE;
+    }
+    r = capture_end(stream->object.handle, &made);
     /* NULL when the capture failed, also where it was this call that ended it. */
     *graph = graph_handle(made);
     return r;
@@ -80,6 +84,9 @@ CUresult guest_cuStreamGetCaptureInfo_v3(struct stream *stream, CUstreamCaptureS
 CUresult guest_cuStreamUpdateCaptureDependencies(struct stream *stream, CUgraphNode *nodes,
                                                  size_t count, unsigned int flags)
 {
+    if (!stream_captured(stream)) {
+        return CUDA_ERROR_ILLEGAL_STATE;
+    }
     if ((count > 0 && !nodes) || flags > CU_STREAM_SET_CAPTURE_DEPENDENCIES) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -91,7 +98,7 @@ CUresult guest_cuStreamUpdateCaptureDependencies_v2(struct stream *stream, CUgra
                                                     const CUgraphEdgeData *edges, size_t count,
                                                     unsigned int flags)
 {
-    const CUresult r = check_edges(edges, count);
+    const CUresult r = stream_captured(stream) ? check_edges(edges, count) : CUDA_SUCCESS;
 
     return r == CUDA_SUCCESS ? guest_cuStreamUpdateCaptureDependencies(stream, nodes, count, flags)
                              : r;

@@ -96,6 +96,9 @@ CUresult guest_cuCtxPushCurrent_v2(CUcontext context)
 {
     struct context *known = context ? context_find_or_primary(context) : NULL;
 
+    if (!context) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     return known ? context_push(known) : CUDA_ERROR_INVALID_CONTEXT;
 }
 
@@ -286,7 +289,13 @@ CUresult guest_cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice d
 CUresult guest_cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *affinity, int count,
                               unsigned int flags, CUdevice device)
 {
-    if (affinity || count != 0) {
+    if (!context || (count > 0 && !affinity)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (!device_valid(device)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
+    if (count > 0) {
         return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
     }
     return guest_cuCtxCreate_v2(context, flags, device);
@@ -312,7 +321,10 @@ CUresult guest_cuCtxDestroy_v2(CUcontext context)
 {
     struct context *known = (struct context *)context;
 
-    if (!known || known == &primary_context || !context_end(known)) {
+    if (!known) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (known == &primary_context || !context_end(known)) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
     if (context_top() == known) {
@@ -401,9 +413,8 @@ CUresult guest_cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags)
     if (flags != 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    return peer && context_find(peer) && context_find(peer) != context_current()
-               ? CUDA_ERROR_PEER_ACCESS_UNSUPPORTED
-               : CUDA_ERROR_INVALID_CONTEXT;
+    return peer && context_find(peer) ? CUDA_ERROR_PEER_ACCESS_UNSUPPORTED
+                                      : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 CUresult guest_cuCtxDisablePeerAccess(CUcontext peer)

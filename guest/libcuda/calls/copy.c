@@ -344,8 +344,13 @@ static CUresult copy_box(const struct box *box, uint64_t stream)
 CUresult copy_rows(CUDA_MEMCPY3D copy, uint64_t stream)
 {
     struct box box;
-    const CUresult r = make_box(&copy, &box);
+    CUresult r;
 
+    /* Then it does not matter what the ends are. */
+    if (copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0) {
+        return CUDA_SUCCESS;
+    }
+    r = make_box(&copy, &box);
     return r == CUDA_SUCCESS ? copy_box(&box, stream) : r;
 }
 

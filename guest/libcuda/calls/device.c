@@ -81,7 +81,8 @@ CUresult guest_cuDeviceGetLuid(char *luid, unsigned int *node_mask, CUdevice dev
 CUresult guest_cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
     /* A negative one is too large as an unsigned number. */
-    if ((unsigned)attribute >= ATTRIBUTES || cuda.attributes[attribute] == INT_MIN) {
+    if (attribute == 0 || (unsigned)attribute >= ATTRIBUTES ||
+        cuda.attributes[attribute] == INT_MIN) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (!device_valid(device)) {
@@ -139,10 +140,22 @@ CUresult guest_cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer)
 }
 
 /* See guest_cuCtxCreate_v3(). */
+/* No attribute of the device says that it could be asked for. */
+CUresult guest_cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
+                                          CUflushGPUDirectRDMAWritesScope scope)
+{
+    return target == CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX &&
+                   (scope == CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER ||
+                    scope == CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_ALL_DEVICES)
+               ? CUDA_ERROR_NOT_SUPPORTED
+               : CUDA_ERROR_INVALID_VALUE;
+}
+
 CUresult guest_cuDeviceGetExecAffinitySupport(int *supported, CUexecAffinityType type,
                                               CUdevice device)
 {
-    if (!supported || type != CU_EXEC_AFFINITY_TYPE_SM_COUNT) {
+    (void)type; /* none is, of those that are unknown too */
+    if (!supported) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (!device_valid(device)) {

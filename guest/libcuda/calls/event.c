@@ -187,12 +187,17 @@ CUresult guest_cuEventSynchronize(CUevent event)
 CUresult guest_cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
 {
     uint64_t first, last;
+    float elapsed = 0;
     CUresult r = event_recorded(start, &first);
 
     if (r == CUDA_SUCCESS) {
         r = event_recorded(end, &last);
     }
-    return r == CUDA_SUCCESS
-               ? result_of(vgpu_event_elapsed(cuda.session, first, last, milliseconds))
-               : r;
+    if (r == CUDA_SUCCESS) {
+        r = result_of(vgpu_event_elapsed(cuda.session, first, last, &elapsed));
+    }
+    if (r == CUDA_SUCCESS && milliseconds) {
+        *milliseconds = elapsed;
+    }
+    return r == CUDA_SUCCESS && !milliseconds ? CUDA_ERROR_INVALID_VALUE : r;
 }

@@ -81,15 +81,18 @@ CUresult guest_cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph,
 {
     struct exec *known = exec_find(exec);
     const struct graph *wanted = graph_find(graph);
+    CUgraphExecUpdateResultInfo told = {0};
     struct node *node = NULL;
     CUresult r;
 
     if (!known || !wanted) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    r = exec_update(known, wanted, &info->result, &node);
-    info->errorNode = node_handle(node);
-    info->errorFromNode = NULL;
+    r = exec_update(known, wanted, &told.result, &node);
+    told.errorNode = node_handle(node);
+    if (info) {
+        *info = told;
+    }
     return r;
 }
 
@@ -111,7 +114,7 @@ CUresult guest_cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode *e
 CUresult change_launched_kernel(CUgraphExec exec, CUgraphNode node, CUDA_KERNEL_NODE_PARAMS params)
 {
     struct exec *known = exec_find(exec);
-    struct work work;
+    struct work work = {.type = CU_GRAPH_NODE_TYPE_KERNEL};
 
     return known ? exec_change_node(known, node, work_kernel(&params, &work), &work)
                  : CUDA_ERROR_INVALID_VALUE;
@@ -122,7 +125,7 @@ CUresult guest_cuGraphExecMemcpyNodeSetParams(CUgraphExec exec, CUgraphNode node
                                               const CUDA_MEMCPY3D *copy, CUcontext context)
 {
     struct exec *known = exec_find(exec);
-    struct work work;
+    struct work work = {.type = CU_GRAPH_NODE_TYPE_MEMCPY};
 
     if (!context_find(context)) {
         return CUDA_ERROR_INVALID_CONTEXT;
@@ -136,7 +139,7 @@ CUresult guest_cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node
                                               CUcontext context)
 {
     struct exec *known = exec_find(exec);
-    struct work work;
+    struct work work = {.type = CU_GRAPH_NODE_TYPE_MEMSET};
 
     if (!context_find(context)) {
         return CUDA_ERROR_INVALID_CONTEXT;
@@ -149,7 +152,7 @@ CUresult guest_cuGraphExecHostNodeSetParams(CUgraphExec exec, CUgraphNode node,
                                             const CUDA_HOST_NODE_PARAMS *params)
 {
     struct exec *known = exec_find(exec);
-    struct work work;
+    struct work work = {.type = CU_GRAPH_NODE_TYPE_HOST};
 
     return known ? exec_change_node(known, node, work_host(params, &work), &work)
                  : CUDA_ERROR_INVALID_VALUE;
@@ -159,7 +162,7 @@ CUresult guest_cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node,
                                         CUgraphNodeParams *params)
 {
     struct exec *known = exec_find(exec);
-    struct work work;
+    struct work work = {.type = params->type};
 
     if (known && allocates_or_frees(params->type)) {
         return CUDA_ERROR_NOT_SUPPORTED;

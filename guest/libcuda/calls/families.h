@@ -79,6 +79,9 @@ CUresult captured_fill(CUdeviceptr to, size_t pitch, unsigned value, unsigned el
                        size_t height, uint64_t stream);
 
 /* Words that a stream waits for and writes. */
+/* Whether a stream can wait for a word there, or write it: `bytes` are 4 or 8. */
+enum word { WORD_WAIT, WORD_WRITE };
+CUresult word_check(uint64_t address, uint64_t bytes, unsigned flags, enum word word);
 CUresult word_batch(uint64_t stream, unsigned count, const CUstreamBatchMemOpParams *operations,
                     unsigned flags);
 

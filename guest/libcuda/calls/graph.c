@@ -100,6 +100,9 @@ static CUresult give_list(const struct list *list, CUgraphEdgeData *edges, size_
 {
     const size_t given = list->count < list->room ? list->count : list->room;
 
+    if (list->room == 0 && (list->nodes || list->second || edges)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     if (!list->nodes) {
         *count = list->count;
         return CUDA_SUCCESS;
@@ -266,6 +269,9 @@ CUresult guest_cuGraphReleaseUserObject(CUgraph graph, CUuserObject object, unsi
 {
     struct graph *known = graph_find(graph);
 
-    return known && count_valid(count) ? held_take(&known->held, object, count)
-                                       : CUDA_ERROR_INVALID_VALUE;
+    if (!known || !count_valid(count)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    held_take(&known->held, object, count);
+    return CUDA_SUCCESS;
 }

@@ -11,6 +11,7 @@
 #include "guest/libcuda/model/callback.h"
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/model/kernel.h"
+#include "guest/libcuda/model/module.h"
 #include "guest/libcuda/model/stream.h"
 #include "guest/libcuda/model/work.h"
 #include "guest/libcuda/state/state.h"
@@ -50,6 +51,12 @@ CUresult guest_cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned
         stream);
 }
 
+/* The attributes of the three dimensions follow each other. */
+static unsigned dimension_most(CUdevice_attribute of_x, unsigned dimension)
+{
+    return (unsigned)cuda.attributes[of_x + dimension];
+}
+
 /*
  * Whether all blocks fit the GPU at once, as those of a cooperative launch must: they wait for each
  * other, and blocks that do not run yet would be waited for in vain. CUDA tells that at once, so
@@ -63,6 +70,12 @@ static CUresult check_cooperative(CUfunction function, const struct shape *shape
     int each = 0;
     CUresult r;
 
+    for (unsigned i = 0; i < 3; i++) {
+        if (shape->grid[i] > dimension_most(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, i) ||
+            shape->block[i] > dimension_most(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, i)) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+    }
     if (threads == 0 || threads > INT_MAX) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -157,7 +170,8 @@ CUresult guest_cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_
         .numAttrs = 1,
     };
 
-    return guest_cuLaunchKernelEx(&config, function, params, NULL, stream);
+    return function_find(function) ? guest_cuLaunchKernelEx(&config, function, params, NULL, stream)
+                                   : CUDA_ERROR_INVALID_HANDLE;
 }
 
 CUresult captured_host(CUhostFn function, void *argument, uint64_t stream)

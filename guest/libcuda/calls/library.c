@@ -26,6 +26,7 @@
 #include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/model/visible.h"
 #include "guest/libcuda/state/object.h"
+#include "guest/libcuda/state/place.h"
 #include "guest/libcuda/state/reserve.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/state/unload.h"
@@ -367,6 +368,7 @@ __attribute__((destructor)) static void end_session(void)
             close_session();
             objects_end();
             memory_end();
+            places_end();
         } else {
             session_hang_up(cuda.session);
         }

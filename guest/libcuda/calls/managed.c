@@ -96,6 +96,9 @@ CUresult managed_prefetch(CUdeviceptr address, size_t bytes, CUmemLocation place
     CUresult r;
 
     (void)stream;
+    if (place.type == CU_MEM_LOCATION_TYPE_DEVICE && !device_valid(place.id)) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
     if (flags != 0 || !find_managed(address, bytes, &area)) {
         return CUDA_ERROR_INVALID_VALUE;
     }

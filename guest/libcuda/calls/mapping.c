@@ -189,8 +189,14 @@ CUresult guest_cuMemAddressFree(CUdeviceptr address, size_t bytes)
 CUresult guest_cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
                                              CUmemAllocationGranularity_flags option)
 {
-    CUresult r = granularity ? check_prop(prop) : CUDA_ERROR_INVALID_VALUE;
+    /* Of properties that say nothing yet the driver answers too. */
+    const bool blank = prop && prop->type == CU_MEM_ALLOCATION_TYPE_INVALID &&
+                       prop->location.type == CU_MEM_LOCATION_TYPE_INVALID;
+    CUresult r = granularity && prop ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 
+    if (r == CUDA_SUCCESS && !blank) {
+        r = check_prop(prop);
+    }
     if (r == CUDA_SUCCESS && option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) {
         r = CUDA_ERROR_INVALID_VALUE;
     }
@@ -427,6 +433,9 @@ CUresult guest_cuMemGetAccess(unsigned long long *flags, const CUmemLocation *lo
 {
     struct memory area;
 
+    if (address != 0 && location->type == CU_MEM_LOCATION_TYPE_INVALID) {
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
     if (!memory_find(address, &area) || area.kind != MEMORY_MAPPED) {
         return CUDA_ERROR_INVALID_VALUE;
     }

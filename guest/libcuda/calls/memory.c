@@ -34,8 +34,12 @@ CUresult guest_cuMemGetInfo_v2(size_t *available, size_t *total)
      * Spare chunks are the host's to free only when the GPU does nothing; a program that asks how
      * much there is left can have them at once, as pool_give_up() waits for that.
      */
-    *available = free_bytes + spare_bytes();
-    *total = all;
+    if (available) {
+        *available = free_bytes + spare_bytes();
+    }
+    if (total) {
+        *total = all;
+    }
     return r;
 }
 
@@ -146,6 +150,10 @@ CUresult guest_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdevic
 {
     struct memory area;
 
+    /* Who wants to know nothing is not told that there is nothing. */
+    if (!base && !bytes) {
+        return CUDA_SUCCESS;
+    }
     if (!memory_find(address, &area) || area.kind == MEMORY_REGISTERED) {
         return CUDA_ERROR_NOT_FOUND;
     }
@@ -279,6 +287,8 @@ CUresult guest_cuMemHostGetFlags(unsigned int *flags, void *memory)
  * they return. That is slower than with CUDA and otherwise right. Kernels could not use the memory,
  * so to ask for its device pointer is refused.
  */
+#define REGISTER_FLAGS 0xfu /* all that there are */
+
 CUresult guest_cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags)
 {
     const uint64_t address = (uint64_t)(uintptr_t)memory;
@@ -289,7 +299,8 @@ CUresult guest_cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int fla
     }
     if (!memory || bytes == 0 || address + bytes < address ||
         (flags & ~(unsigned)(CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP)) != 0) {
-        return flags & (CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY)
+        return memory && bytes > 0 && flags <= REGISTER_FLAGS &&
+                       (flags & (CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY))
                    ? CUDA_ERROR_NOT_SUPPORTED
                    : CUDA_ERROR_INVALID_VALUE;
     }

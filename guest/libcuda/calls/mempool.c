@@ -18,13 +18,28 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libvgpu/session.h"
 
+/* pool_unlock() in any case: pool_lock() takes the lock also where it finds no pool. */
+static bool is_pool(CUmemoryPool pool)
+{
+    bool found;
+
+    found = pool_lock(pool) != NULL;
+    pool_unlock();
+    return found;
+}
+
 CUresult guest_cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool pool,
                                        uint64_t stream)
 {
     CUresult r;
 
-    if (!address || bytes == 0) {
+    if (!address) {
         return CUDA_ERROR_INVALID_VALUE;
+    }
+    /* Nothing, as cuMemAllocHost() gives it too; to free that is no error. */
+    if (bytes == 0) {
+        *address = 0;
+        return is_pool(pool) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
     }
     r = pool_take(pool, bytes, stream, address);
     if (r == CUDA_ERROR_OUT_OF_MEMORY) {
@@ -43,6 +58,9 @@ CUresult guest_cuMemFreeAsync(CUdeviceptr address, uint64_t stream)
 {
     struct memory area;
 
+    if (address == 0) {
+        return CUDA_SUCCESS;
+    }
     if (!memory_find(address, &area) || area.address != address ||
         (area.kind != MEMORY_POOLED && area.kind != MEMORY_DEVICE && area.kind != MEMORY_GRAPH)) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -67,10 +85,7 @@ CUresult guest_cuMemFreeAsync(CUdeviceptr address, uint64_t stream)
 
 CUresult guest_cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
 {
-    if (!device_valid(device)) {
-        return CUDA_ERROR_INVALID_DEVICE;
-    }
-    return pool_choose(pool) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return device_valid(device) && pool_choose(pool) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 /* There are pools on the device alone, of memory that stays where it is. */
@@ -234,20 +249,10 @@ CUresult guest_cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr
     return r;
 }
 
-/* pool_unlock() in any case: pool_lock() takes the lock also where it finds no pool. */
-static bool is_pool(CUmemoryPool pool)
-{
-    bool found;
-
-    found = pool_lock(pool) != NULL;
-    pool_unlock();
-    return found;
-}
-
 CUresult guest_cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool pool,
                                   CUmemLocation *location)
 {
-    if (!is_pool(pool)) {
+    if (!is_pool(pool) || location->type == CU_MEM_LOCATION_TYPE_INVALID) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     *flags = location->type == CU_MEM_LOCATION_TYPE_DEVICE && location->id == 0
@@ -263,6 +268,9 @@ CUresult guest_cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *acce
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (size_t i = 0; i < count; i++) {
+        if (access[i].location.type == CU_MEM_LOCATION_TYPE_INVALID) {
+            return CUDA_ERROR_NOT_SUPPORTED;
+        }
         if (access[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
             access[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
             return CUDA_ERROR_INVALID_VALUE;

@@ -27,12 +27,12 @@ CUresult guest_cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodul
     size_t size = 0;
     CUresult r;
 
-    /* A program may ask for the address or the size alone. */
-    if ((!address && !bytes)) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
     if (!known) {
         return CUDA_ERROR_INVALID_HANDLE;
+    }
+    /* A program may ask for the address or the size alone. */
+    if (!name || (!address && !bytes)) {
+        return CUDA_ERROR_INVALID_VALUE;
     }
     r = call_module_global(&found, &size, module, name);
     if (r != CUDA_SUCCESS) {
@@ -90,7 +90,12 @@ CUresult guest_cuFuncSetAttribute(CUfunction function, CUfunction_attribute attr
 {
     struct function *known = function_find(function);
 
-    return known ? function_set_attribute(known, attribute, value) : CUDA_ERROR_INVALID_HANDLE;
+    if (!known) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    return (unsigned)attribute < CU_FUNC_ATTRIBUTE_MAX
+               ? function_set_attribute(known, attribute, value)
+               : CUDA_ERROR_INVALID_VALUE;
 }
 
 /* Answered without the host, from what launches need anyway. */
@@ -98,6 +103,9 @@ CUresult guest_cuFuncGetParamInfo(CUfunction function, size_t index, size_t *off
 {
     const struct function *known = function_find(function);
 
+    if (!function) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     if (!known) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
@@ -133,12 +141,19 @@ CUresult guest_cuLibraryGetManaged(CUdeviceptr *address, size_t *bytes, CUlibrar
     if (r == CUDA_ERROR_NOT_SUPPORTED) {
         return REFUSE("a __managed__ variable");
     }
-    return r == CUDA_SUCCESS ? CUDA_ERROR_NOT_FOUND : r;
+    /* What has the name and is something else is not found. */
+    return r == CUDA_SUCCESS || r == CUDA_ERROR_INVALID_VALUE ? CUDA_ERROR_NOT_FOUND : r;
 }
 
 CUresult guest_cuKernelGetAttribute(int *value, CUfunction_attribute attribute, CUkernel kernel,
                                     CUdevice device)
 {
+    if (!function_find((CUfunction)kernel)) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    if (!value) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     return device_valid(device) ? guest_cuFuncGetAttribute(value, attribute, (CUfunction)kernel)
                                 : CUDA_ERROR_INVALID_DEVICE;
 }

@@ -72,10 +72,17 @@ static CUresult graph_add_node(CUresult r, struct work *work, CUgraphNode *node,
     return CUDA_SUCCESS;
 }
 
+/* CUDA looks at this before it looks whether there is a graph. */
+static bool names_kernel(const CUDA_KERNEL_NODE_PARAMS *params)
+{
+    return params->func || params->kern;
+}
+
 CUresult add_kernel_node(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows, size_t count,
                          CUDA_KERNEL_NODE_PARAMS params)
 {
-    CUresult r = check_new(node, graph, follows, count);
+    CUresult r = names_kernel(&params) ? check_new(node, graph, follows, count)
+                                       : CUDA_ERROR_INVALID_HANDLE;
     struct work work;
 
     if (r == CUDA_SUCCESS) {
@@ -169,9 +176,13 @@ CUresult guest_cuGraphAddMemFreeNode(CUgraphNode *node, CUgraph graph, const CUg
 CUresult guest_cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
                               size_t count, CUgraphNodeParams *params)
 {
-    CUresult r = check_new(node, graph, follows, count);
+    CUresult r;
     struct work work = {.type = CU_GRAPH_NODE_TYPE_EMPTY};
 
+    if (params->type == CU_GRAPH_NODE_TYPE_KERNEL && !names_kernel(&params->kernel)) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    r = check_new(node, graph, follows, count);
     if (r == CUDA_SUCCESS) {
         r = work_of(params, &work);
     }
@@ -187,8 +198,12 @@ CUresult guest_cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph, const CUgraph
                                  const CUgraphEdgeData *edges, size_t count,
                                  CUgraphNodeParams *params)
 {
-    const CUresult r = check_edges(edges, count);
+    CUresult r;
 
+    if (params->type == CU_GRAPH_NODE_TYPE_KERNEL && !names_kernel(&params->kernel)) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    r = check_edges(edges, count);
     return r == CUDA_SUCCESS ? guest_cuGraphAddNode(node, graph, follows, count, params) : r;
 }
 

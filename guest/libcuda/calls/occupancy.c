@@ -30,8 +30,11 @@ CUresult guest_cuOccupancyMaxPotentialBlockSizeWithFlags(int *min_grid, int *blo
     int most = 0, best_blocks = 0, best = 0, size;
     CUresult r = CUDA_SUCCESS;
 
-    if (!min_grid || !block_size || !known || warp <= 0) {
-        return known ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
+    if (!min_grid || !block_size || warp <= 0) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (!known) {
+        return CUDA_ERROR_INVALID_HANDLE;
     }
     size = known->max_threads > INT_MAX ? INT_MAX : (int)known->max_threads;
     size = limit > 0 && limit < size ? limit : size;

@@ -33,10 +33,15 @@ CUresult guest_cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, 
 /* There are no green contexts, which have a part of the GPU for themselves. */
 CUresult guest_cuStreamGetCtx_v2(struct stream *stream, CUcontext *context, CUgreenCtx *green)
 {
+    if (!context && !green) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     if (green) {
         *green = NULL;
     }
-    *context = stream_context(stream);
+    if (context) {
+        *context = stream_context(stream);
+    }
     return CUDA_SUCCESS;
 }
 

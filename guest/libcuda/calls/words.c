@@ -4,20 +4,46 @@
  * given by a call of its own: streams keep the order, which is all that a batch promises.
  */
 #include "guest/libcuda/calls/families.h"
+#include "guest/libcuda/model/memory.h"
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/wire/wire-calls.h"
 
 #define BATCH_MAX 256u /* as CUDA has it */
 
+#define WAIT_FLAGS (3u | CU_STREAM_WAIT_VALUE_FLUSH)
+
+CUresult word_check(uint64_t address, uint64_t bytes, unsigned flags, enum word word)
+{
+    struct memory area;
+
+    return memory_find(address, &area) && address % bytes == 0 &&
+                   address + bytes <= area.address + area.bytes &&
+                   (flags & ~(word == WORD_WAIT ? WAIT_FLAGS
+                                                : CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER)) == 0
+               ? CUDA_SUCCESS
+               : CUDA_ERROR_INVALID_VALUE;
+}
+
 /* Nothing of a batch is done where one of it cannot be. */
 static CUresult check_batch(const CUstreamBatchMemOpParams *operations, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
-        switch (operations[i].operation) {
+    CUresult r = CUDA_SUCCESS;
+
+    for (unsigned i = 0; r == CUDA_SUCCESS && i < count; i++) {
+        const CUstreamBatchMemOpParams *o = &operations[i];
+
+        switch (o->operation) {
         case CU_STREAM_MEM_OP_WAIT_VALUE_32:
+            r = word_check(o->waitValue.address, 4, o->waitValue.flags, WORD_WAIT);
+            break;
         case CU_STREAM_MEM_OP_WAIT_VALUE_64:
+            r = word_check(o->waitValue.address, 8, o->waitValue.flags, WORD_WAIT);
+            break;
         case CU_STREAM_MEM_OP_WRITE_VALUE_32:
+            r = word_check(o->writeValue.address, 4, o->writeValue.flags, WORD_WRITE);
+            break;
         case CU_STREAM_MEM_OP_WRITE_VALUE_64:
+            r = word_check(o->writeValue.address, 8, o->writeValue.flags, WORD_WRITE);
             break;
         case CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES: /* no GPU says that it can */
         case CU_STREAM_MEM_OP_BARRIER:
@@ -26,7 +52,7 @@ static CUresult check_batch(const CUstreamBatchMemOpParams *operations, unsigned
             return CUDA_ERROR_INVALID_VALUE;
         }
     }
-    return CUDA_SUCCESS;
+    return r;
 }
 
 static CUresult post_word(uint64_t stream, const CUstreamBatchMemOpParams *o)

@@ -82,5 +82,15 @@ CUresult guest_cuGetProcAddress_v2(const char *symbol, void **function, int vers
     if (status) {
         *status = found;
     }
-    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+    return CUDA_SUCCESS;
+}
+
+/* The form of before, which has no status to tell why there is none. */
+CUresult guest_cuGetProcAddress(const char *symbol, void **function, int version, cuuint64_t flags,
+                                const struct entries *entries)
+{
+    const CUresult r = guest_cuGetProcAddress_v2(symbol, function, version, flags, NULL,
+                                                 CU_STREAM_LEGACY, entries);
+
+    return r == CUDA_SUCCESS && !*function ? CUDA_ERROR_NOT_FOUND : r;
 }

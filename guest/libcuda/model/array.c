@@ -163,7 +163,7 @@ CUresult array_level(struct array *array, unsigned number, CUarray *level)
     if (!array) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
-    if (number >= array->count) {
+    if (!level || number >= array->count) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_lock(&mutex);

@@ -268,17 +268,16 @@ CUresult exec_change_node(struct exec *exec, CUgraphNode node, CUresult r, struc
 {
     struct node *own;
 
-    if (r != CUDA_SUCCESS) {
-        return r;
-    }
     pthread_mutex_lock(&exec->mutex);
     own = own_node(exec, node);
-    if (own && own->work.type == work->type) {
+    if (!own || own->work.type != work->type) {
+        if (r == CUDA_SUCCESS) {
+            work_free(work);
+        }
+        r = CUDA_ERROR_INVALID_VALUE;
+    } else if (r == CUDA_SUCCESS) {
         node_change(own, work);
         exec->changed = true;
-    } else {
-        work_free(work);
-        r = CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_unlock(&exec->mutex);
     return r;

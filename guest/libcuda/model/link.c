@@ -100,7 +100,7 @@ CUresult link_add(CUlinkState state, CUjitInputType type, const void *data, size
     if (!link) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
-    if ((unsigned)type >= CU_JIT_NUM_INPUT_TYPES || bytes == 0) {
+    if (!data || (unsigned)type >= CU_JIT_NUM_INPUT_TYPES || bytes == 0) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = jit_options_sort(options, &sorted);
@@ -113,8 +113,15 @@ CUresult link_add_file(CUlinkState state, CUjitInputType type, const char *path,
 {
     void *data = NULL;
     size_t bytes = 0;
-    CUresult r = image_read(path, &data, &bytes);
+    CUresult r;
 
+    if (!link_find(state)) {
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    if (!path || (options->count > 0 && (!options->options || !options->values))) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    r = image_read(path, &data, &bytes);
     if (r == CUDA_SUCCESS) {
         /* PTX in memory counts its NUL, which image_read() has put there. */
         r = link_add(state, type, data, type == CU_JIT_INPUT_PTX ? bytes + 1 : bytes, path,
@@ -154,6 +161,9 @@ CUresult link_complete(CUlinkState state, void **cubin, size_t *bytes)
 
     if (!link) {
         return CUDA_ERROR_INVALID_HANDLE;
+    }
+    if (!cubin) {
+        return CUDA_ERROR_INVALID_VALUE;
     }
     r = call_link_complete(&result, &made, &wall_time, &info, &error, link->options.info,
                            link->options.error, link->options.info_bytes, link->options.error_bytes,

@@ -63,7 +63,8 @@ CUresult module_load_file(CUmodule *module, const char *path, const struct image
     size_t bytes;
     CUresult r;
 
-    if (!module || !path) {
+    if (!module || !path ||
+        (options && options->count > 0 && (!options->options || !options->values))) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = image_read(path, &image, &bytes);
@@ -210,11 +211,11 @@ CUresult module_get_function(struct module *module, const char *name, CUfunction
     struct function *known;
     CUresult r = CUDA_SUCCESS;
 
-    if (!function || !name) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
     if (!module) {
         return CUDA_ERROR_INVALID_HANDLE;
+    }
+    if (!function || !name) {
+        return CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_lock(&mutex);
     known = module->functions;
@@ -264,11 +265,12 @@ static CUresult nth_function(struct module *module, unsigned index, CUfunction *
 CUresult module_list(struct module *module, CUfunction *functions, unsigned count)
 {
     unsigned known = 0;
-    CUresult r = module_count(module, &known);
+    CUresult r;
 
-    if (r == CUDA_SUCCESS && count > 0 && !functions) {
+    if (!functions) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    r = module_count(module, &known);
     for (unsigned i = 0; r == CUDA_SUCCESS && i < count && i < known; i++) {
         r = nth_function(module, i, &functions[i]);
     }

@@ -84,9 +84,9 @@ CUresult user_object_release(CUuserObject object, unsigned count)
 
     pthread_mutex_lock(&mutex);
     known = find_user_object(object);
-    good = known && known->count >= count;
+    good = known != NULL;
     if (good) {
-        known->count -= count;
+        known->count -= count < known->count ? count : known->count;
     }
     ends = good && known->count == 0;
     if (ends) {
@@ -131,19 +131,20 @@ CUresult held_add(struct held **held, CUuserObject object, unsigned count, bool 
     return CUDA_SUCCESS;
 }
 
-CUresult held_take(struct held **held, CUuserObject object, unsigned count)
+void held_take(struct held **held, CUuserObject object, unsigned count)
 {
     struct held **place = find_held(held, object), *known = *place;
 
-    if (!known || known->count < count) {
-        return CUDA_ERROR_INVALID_VALUE;
+    if (!known) {
+        return;
     }
+    count = count < known->count ? count : known->count;
     known->count -= count;
     if (known->count == 0) {
         *place = known->next;
         free(known);
     }
-    return user_object_release(object, count);
+    user_object_release(object, count);
 }
 
 bool held_copy(struct held **to, const struct held *from)

@@ -18,8 +18,8 @@ struct held;
 CUresult user_object_new(void *value, CUhostFn destroy, unsigned count, CUuserObject *object);
 
 /*
- * Adds to an object's count and takes away. INVALID_VALUE when there is no such object, or not so
- * much to take.
+ * Adds to an object's count and takes away, what there is. INVALID_VALUE when there is no such
+ * object.
  */
 CUresult user_object_retain(CUuserObject object, unsigned count);
 CUresult user_object_release(CUuserObject object, unsigned count);
@@ -28,7 +28,8 @@ CUresult user_object_release(CUuserObject object, unsigned count);
  * The same for what a graph holds. `moved`: the count was the program's before, and is not added.
  */
 CUresult held_add(struct held **held, CUuserObject object, unsigned count, bool moved);
-CUresult held_take(struct held **held, CUuserObject object, unsigned count);
+/* What it does not hold is not taken. */
+void held_take(struct held **held, CUuserObject object, unsigned count);
 
 /* As much for the copy of a graph; false when memory is short, and nothing is held then. */
 bool held_copy(struct held **to, const struct held *from);

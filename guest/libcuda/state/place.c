@@ -22,6 +22,8 @@ struct pages {
     unsigned count;
 };
 
+static struct pages placed; /* with what is there until places_end() */
+
 static bool is_mapped(const struct pages *pages, const void *page)
 {
     for (unsigned i = 0; i < pages->count; i++) {
@@ -56,6 +58,13 @@ static bool map_around(struct pages *pages, const struct place *place)
            map_page(pages, last);
 }
 
+static void unmap_pages(const struct pages *pages)
+{
+    for (unsigned i = 0; i < pages->count; i++) {
+        munmap(pages->page[i], PAGE);
+    }
+}
+
 enum placed place_all(const struct place *places, unsigned count)
 {
     enum placed result = count <= PLACE_MOST ? PLACE_DONE : PLACE_TAKEN;
@@ -71,8 +80,16 @@ enum placed place_all(const struct place *places, unsigned count)
         result = mprotect(pages.page[i], PAGE, PROT_READ | PROT_EXEC) == 0 ? PLACE_DONE
                                                                            : PLACE_REFUSED;
     }
-    for (unsigned i = 0; result != PLACE_DONE && i < pages.count; i++) {
-        munmap(pages.page[i], PAGE);
+    if (result == PLACE_DONE) {
+        placed = pages;
+    } else {
+        unmap_pages(&pages);
     }
     return result;
+}
+
+void places_end(void)
+{
+    unmap_pages(&placed);
+    placed.count = 0;
 }

@@ -25,9 +25,11 @@ enum placed {
 
 /*
  * Maps the pages around all places, which can be read and executed from then on, with their
- * content. They stay for good: whoever was told of them does not tell when it forgets them. Nothing
- * is mapped where that fails.
+ * content; once in a process. They stay as long as the library, since whoever was told of them does
+ * not tell when it forgets them. Nothing is mapped where that fails.
  */
 enum placed place_all(const struct place *places, unsigned count);
+/* Unmaps them: the library is unloaded, and so nobody was told. */
+void places_end(void);
 
 #endif
