@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory at a given address or, where something is mapped there already, not at all. Plain
- * MAP_FIXED would put it in the place of the program's own code or stack, say.
+ * Memory at a given address or, where something is mapped there already, not at all.
+ *
+ * Plain MAP_FIXED would put it in the place of the program's own code or stack, say, and
+ * MAP_FIXED_NOREPLACE is unknown to kernels before 4.17 and to the mmap() that ThreadSanitizer puts
+ * before the C library's, which makes it address 0. So the address is asked for as a wish, which is
+ * granted where it is free; what is wanted then takes the place of what that has mapped.
  */
 #ifndef VGPU_COMMON_MAP_AT_H
 #define VGPU_COMMON_MAP_AT_H
@@ -11,29 +15,28 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
-/* Not in every libc's headers. */
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
-
 /*
  * mmap() of `bytes` bytes at `address`, which is not NULL. Returns 0 or a negative errno, -EEXIST
- * where something else is there.
+ * where something else is there, or this process can have nothing there.
  */
 static inline int map_at(void *address, size_t bytes, int protection, int flags, int file,
                          off_t offset)
 {
-    void *got = mmap(address, bytes, protection, flags | MAP_FIXED_NOREPLACE, file, offset);
+    void *got = mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int r = 0;
 
     if (got == MAP_FAILED) {
         return -errno;
     }
-    /* Kernels before 4.17 take the address for a wish, which they did not grant: it is in use. */
     if (got != address) {
-        munmap(got, bytes);
-        return -EEXIST;
+        r = -EEXIST;
+    } else if (mmap(address, bytes, protection, flags | MAP_FIXED, file, offset) == MAP_FAILED) {
+        r = -errno;
     }
-    return 0;
+    if (r < 0) {
+        munmap(got, bytes);
+    }
+    return r;
 }
 
 #endif

@@ -22,7 +22,9 @@
 #define FIRST_VERSION(function, first) __asm__(".symver " #function "," #first "@GLIBC_2.2.5")
 
 FIRST_VERSION(dladdr, dladdr);
+FIRST_VERSION(dlclose, dlclose);
 FIRST_VERSION(dlopen, dlopen);
+FIRST_VERSION(dlsym, dlsym);
 FIRST_VERSION(fcntl64, fcntl); /* glibc 2.28; they differ in programs of 32 bits alone */
 __asm__(".symver dladdr1,dladdr1@GLIBC_2.3.3");
 __asm__(".symver dlinfo,dlinfo@GLIBC_2.3.3");
@@ -35,7 +37,6 @@ FIRST_VERSION(pthread_setspecific, pthread_setspecific);
 FIRST_VERSION(pthread_sigmask, pthread_sigmask);
 FIRST_VERSION(sem_getvalue, sem_getvalue);
 FIRST_VERSION(sem_init, sem_init);
-FIRST_VERSION(sem_post, sem_post);
 
 /* Of glibc 2.25. A kernel before 3.17 has none, and whoever calls it goes on without. */
 #define getrandom(bytes, count, flags) ((ssize_t)syscall(SYS_getrandom, bytes, count, flags))

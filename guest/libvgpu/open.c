@@ -21,10 +21,23 @@
 #define ADDRESS_LAST UINT64_C(0x400000000000)
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
+/* Where the kernel would map so many bytes; 0 where it would not. They are free again. */
+static uint64_t free_address(uint64_t bytes)
+{
+    void *there = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (there == MAP_FAILED) {
+        return 0;
+    }
+    munmap(there, bytes);
+    return (uint64_t)(uintptr_t)there;
+}
+
 /*
  * Maps the port's part of the arena somewhere that is probably free on the host too: the worker has
  * to map it at the same address, so that a pointer means the same there. Far below where the kernel
- * puts things by itself, and at random.
+ * puts things by itself, and at random; or, where this process may have nothing there (under
+ * ThreadSanitizer), where the kernel puts it.
  */
 static int map_somewhere(struct vgpu_port *port)
 {
@@ -35,7 +48,9 @@ static int map_somewhere(struct vgpu_port *port)
         if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
             random ^= clock_ns();
         }
-        address = ADDRESS_FIRST + random % (ADDRESS_LAST - ADDRESS_FIRST - port->arena_size);
+        address = i < ADDRESS_TRIES / 2
+                      ? ADDRESS_FIRST + random % (ADDRESS_LAST - ADDRESS_FIRST - port->arena_size)
+                      : free_address(port->arena_size + 2 * HUGE_PAGE) + HUGE_PAGE;
         /* In step with the memory's own huge pages, so that these can be used for the mapping. */
         address = (address & ~(HUGE_PAGE - 1)) + port->arena_offset % HUGE_PAGE;
         r = port->ops->map(port, (void *)(uintptr_t)address);

@@ -75,6 +75,20 @@ class Cuda(v.TestCase):
         compared = re.search(r"^(\d+) cases compared, 0 different", result.stdout, re.M)
         self.assertGreater(int(compared[1]), 1700)
 
+    def test_sanitized(self):
+        """A program with ThreadSanitizer runs, and it finds nothing."""
+        program = os.path.join(v.OUT, "tests/cuda/sanitized")
+        if not os.path.exists(program):
+            self.skipTest("this build has a sanitizer itself, or the compiler has none")
+        m = self.mediator()
+        # At random, addresses can be such as older sanitizers do not know.
+        fixed = ["setarch", "-R"]
+        if subprocess.run([*fixed, "true"], check=False, capture_output=True).returncode != 0:
+            fixed = []
+        result = subprocess.run([*fixed, program], env=environment(VGPU_HOST=m.socket),
+                                capture_output=True, text=True, check=False, timeout=v.PATIENCE)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
     def test_max_kernel(self):
         """It holds for kernels, not for a stream that waits for the program."""
         m = self.mediator("[defaults]\nmax-kernel = 500ms\n")

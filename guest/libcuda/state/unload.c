@@ -4,7 +4,9 @@
  *
  * exit() is made to post a semaphore. A handler that is of no object, as the LSB has it of
  * __cxa_atexit(), is called by exit() alone, and before any destructor. It is a function of libc's,
- * and the semaphore is left to the process: both have to be there when this library is gone.
+ * and the semaphore is left to the process: both have to be there when this library is gone. Both
+ * functions are libc's own: ThreadSanitizer's __cxa_atexit(), which a program may have before it,
+ * calls such a handler without its argument.
  *
  * A library in a namespace of its own (dlmopen()) has a libc of its own, whose handlers the
  * program's exit() does not know. There nothing is watched.
@@ -28,13 +30,37 @@ static bool in_first_namespace(void)
            dlinfo(map, RTLD_DI_LMID, &space) == 0 && space == LM_ID_BASE;
 }
 
+/* A function of a library that is loaded, which has to stay so. */
+static void *own_function(const char *library, const char *name)
+{
+    void *handle = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
+    void *function = handle ? dlsym(handle, name) : NULL;
+
+    if (handle) {
+        dlclose(handle);
+    }
+    return function;
+}
+
 void unload_watch(void)
 {
-    extern int __cxa_atexit(void (*handler)(void *), void *argument, void *object);
-    sem_t *semaphore = in_first_namespace() ? malloc(sizeof(*semaphore)) : NULL;
+    int (*at_exit)(void (*handler)(void *), void *argument, void *object);
+    void (*post)(void *);
+    sem_t *semaphore = NULL;
 
-    if (semaphore && sem_init(semaphore, 0, 0) == 0 &&
-        __cxa_atexit((void (*)(void *))(void (*)(void))sem_post, semaphore, NULL) == 0) {
+    if (!in_first_namespace()) {
+        return;
+    }
+    *(void **)&at_exit = own_function("libc.so.6", "__cxa_atexit");
+    *(void **)&post = own_function("libc.so.6", "sem_post");
+    /* Before glibc 2.34. */
+    if (!post) {
+        *(void **)&post = own_function("libpthread.so.0", "sem_post");
+    }
+    if (at_exit && post) {
+        semaphore = malloc(sizeof(*semaphore));
+    }
+    if (semaphore && sem_init(semaphore, 0, 0) == 0 && at_exit(post, semaphore, NULL) == 0) {
         exiting = semaphore;
     } else {
         free(semaphore);
