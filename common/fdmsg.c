@@ -19,11 +19,29 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/*
+ * What Linux lets a message carry. There is room for all: the kernel would close the rest in
+ * recvmsg(), and how long that takes is up to whoever sent them.
+ */
+#define SENT_MAX 253u
+
 /* The control buffer, aligned as cmsg(3) asks. */
 union control {
-    char bytes[CMSG_SPACE(FDMSG_MAX * sizeof(int))];
+    char bytes[CMSG_SPACE(SENT_MAX * sizeof(int))];
     struct cmsghdr align;
 };
+
+static void close_plainly(int fd)
+{
+    close(fd);
+}
+
+static void (*close_fd)(int fd) = close_plainly;
+
+void fdmsg_close_by(void (*function)(int fd))
+{
+    close_fd = function;
+}
 
 ssize_t fdmsg_send(int socket, const void *bytes, size_t length, const int *fds, size_t count)
 {
@@ -65,7 +83,7 @@ static size_t take_fds(struct cmsghdr *c, int *fds, size_t *count)
         if (*count < FDMSG_MAX) {
             fds[(*count)++] = fd;
         } else {
-            close(fd);
+            close_fd(fd);
             left_over++;
         }
     }
@@ -106,6 +124,6 @@ ssize_t fdmsg_recv(int socket, void *bytes, size_t length, int *fds, size_t *cou
 void fdmsg_close(int *fds, size_t *count)
 {
     while (*count > 0) {
-        close(fds[--*count]);
+        close_fd(fds[--*count]);
     }
 }

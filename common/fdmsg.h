@@ -9,6 +9,9 @@
 /* More than any message of ours carries; what a peer sends beyond it is closed. */
 #define FDMSG_MAX 16u
 
+/* Has descriptors closed by another function than close(), here and in fdmsg_close(). */
+void fdmsg_close_by(void (*function)(int fd));
+
 /*
  * Sends `length` bytes and `count` descriptors, without SIGPIPE and without blocking.
  * Returns the bytes sent or -errno. The descriptors stay the caller's.

@@ -13,7 +13,8 @@
  *                    closed REFUSED_LINGER_NS later: if it were closed at once, the client's end of
  *                    the socket could lose the reason.
  *
- * Nothing waits for a client. One that does not take its answer is disconnected.
+ * Nothing waits for a client. One that does not take its answer is disconnected, and descriptors
+ * that it has sent are closed by chores.c.
  *
  * Caveat: code of a VM may call back here with its client (tell_reset_done()). Such a function may
  * not destroy the client, and so the VM that called. It shuts the socket down; the event loop then
@@ -34,6 +35,7 @@
 #include "common/fdmsg.h"
 #include "common/log.h"
 #include "mediator/attach.h"
+#include "mediator/chores.h"
 #include "mediator/vm-memory.h"
 #include "mediator/vm.h"
 
@@ -84,7 +86,8 @@ void client_destroy(struct client *client)
     sd_event_source_disable_unref(client->timer);
     fdmsg_close(client->rx_fds, &client->rx_fd_count);
     fdmsg_close(client->fds, &client->progress.fds);
-    close(client->fd);
+    /* What was sent to it and not read is closed with it, descriptors too. */
+    chores_close(client->fd);
     free(client);
 }
 
@@ -226,7 +229,7 @@ static int take_memory(struct client *client, int fds[], char reason[ATTACH_REAS
 static void close_memory(const int fds[], uint32_t queues)
 {
     for (uint32_t i = 0; i < vgpu_attach_fds(queues); i++) {
-        close(fds[i]);
+        chores_close(fds[i]);
     }
 }
 
@@ -399,7 +402,11 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
     ssize_t n;
 
     (void)source;
-    (void)events;
+    /* Nobody is there any more, whatever was still said. */
+    if (events & EPOLLHUP) {
+        client_destroy(client);
+        return 0;
+    }
     if (client->progress.state == ATTACH_REFUSED) {
         n = client_drain(client);
     } else {

@@ -24,8 +24,10 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/fdmsg.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "mediator/chores.h"
 #include "mediator/client.h"
 #include "mediator/control.h"
 #include "mediator/listen.h"
@@ -334,6 +336,29 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* Something was stored that somebody may wait for. */
+static int on_stored(sd_event_source *source, int fd, uint32_t events, void *context)
+{
+    const struct mediator *m = context;
+
+    (void)source;
+    (void)fd;
+    (void)events;
+    chores_told();
+    for (struct vm *vm = m->vms; vm; vm = vm->next) {
+        vm_tell_reset(vm);
+    }
+    return 0;
+}
+
+static int set_up_chores(struct mediator *m)
+{
+    const int r = chores_open();
+
+    fdmsg_close_by(chores_close);
+    return r < 0 ? r : sd_event_add_io(m->event, NULL, r, EPOLLIN, on_stored, m);
+}
+
 static int set_up_events(struct mediator *m)
 {
     sigset_t mask;
@@ -359,6 +384,9 @@ static int set_up_events(struct mediator *m)
     if (r >= 0) {
         /* Under systemd a mediator whose loop stands still is replaced. */
         r = sd_event_set_watchdog(m->event, true);
+    }
+    if (r >= 0) {
+        r = set_up_chores(m);
     }
     return r < 0 ? r : mediator_open_pools(m);
 }
@@ -386,6 +414,28 @@ static void release_mediator(struct mediator *m)
     end_socket(m->control_source, m->owns_control, m->config.control);
     sd_event_unref(m->event);
     config_free(&m->config);
+}
+
+/* As sd_event_loop(); and takes the time of each thing that is done in one go. */
+static int run_loop(struct mediator *m)
+{
+    int r = 0;
+
+    while (r >= 0 && sd_event_get_state(m->event) != SD_EVENT_FINISHED) {
+        r = sd_event_prepare(m->event);
+        if (r == 0) {
+            r = sd_event_wait(m->event, UINT64_MAX);
+        }
+        if (r > 0) {
+            const uint64_t start = clock_ns();
+            uint64_t took;
+
+            r = sd_event_dispatch(m->event);
+            took = clock_ns() - start;
+            m->longest_ns = took > m->longest_ns ? took : m->longest_ns;
+        }
+    }
+    return r;
 }
 
 int main(int argc, char **argv)
@@ -421,9 +471,10 @@ int main(int argc, char **argv)
         sd_notify(0, "READY=1");
         log_info("ready at %s",
                  mediator.owns_listen ? mediator.config.listen : "the inherited socket");
-        r = sd_event_loop(mediator.event);
+        r = run_loop(&mediator);
     }
     metrics_stop(metrics);
     release_mediator(&mediator);
+    chores_finish();
     return r < 0 ? 1 : 0;
 }

@@ -17,8 +17,10 @@
  *   config.c   the configuration
  *   reload.c   and taking it over
  *   vm-memory.c  memfds and eventfds
+ *   chores.c   what the event loop does not wait for
  *
- * One thread, one event loop (sd-event). Nothing here loads CUDA or reads what a guest wrote.
+ * One event loop (sd-event), in one thread; others do chores alone. Nothing here loads CUDA or
+ * reads what a guest wrote.
  */
 #ifndef VGPU_MEDIATOR_MEDIATOR_H
 #define VGPU_MEDIATOR_MEDIATOR_H
@@ -51,6 +53,7 @@ struct mediator {
     sd_event_source *grace_timer;                    /* main.c: while stopping */
     bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
     bool stopping;                  /* main.c */
+    uint64_t longest_ns;            /* main.c: that anything in the event loop has taken so far */
     char computes_on[192];          /* main.c, for people: a GPU's name or why there is none */
     bool has_gpu;                   /* main.c */
 };

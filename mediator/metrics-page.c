@@ -283,6 +283,11 @@ static void put_page(const struct page *page, const struct mediator *mediator)
     fputs("vgpu_build_info{version=\"" VGPU_PACKAGE_VERSION "\"} 1\n", page->out);
     page_begin(page->out, "vgpu_vms", "gauge", "Attached VMs and host processes.");
     fprintf(page->out, "vgpu_vms %zu\n", page->count);
+    page_begin(page->out, "vgpu_loop_longest_seconds", "gauge",
+               "The longest that anything has kept the mediator from everything else.");
+    fputs("vgpu_loop_longest_seconds ", page->out);
+    put_seconds(page->out, mediator->longest_ns);
+    fputc('\n', page->out);
     put_pools(page->out, mediator);
     put_vm_info(page);
     put_numbers(page);

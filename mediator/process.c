@@ -39,6 +39,7 @@
 #include "common/fdmsg.h"
 #include "common/log.h"
 #include "common/shared.h"
+#include "mediator/chores.h"
 #include "mediator/vm-memory.h"
 
 /* A GPU context takes a fraction of a second; a driver that hangs takes for ever. */
@@ -303,7 +304,7 @@ static void process_forget(struct process *process)
     process->link_source = sd_event_source_disable_unref(process->link_source);
     process->child_source = sd_event_source_disable_unref(process->child_source);
     if (process->link >= 0) {
-        close(process->link);
+        chores_close(process->link);
         process->link = -1;
     }
     process->pid = 0;

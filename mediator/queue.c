@@ -40,7 +40,6 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/shared.h"
 #include "mediator/vm.h"
 
 /* Between two starts of a VM's; and for one queue, doubled with each start that fails. */
@@ -55,10 +54,9 @@ static struct queue *queue_of(const struct process *process)
 /* State, reason and count go out in one store, so a guest that sees the count sees the outcome. */
 static void queue_publish(struct queue *queue)
 {
-    /* Partner: the load-acquire of whoever reads QUEUE_STATUS. */
-    shared_store_release(&queue->vm->page->queue_status[queue->number],
-                         (uint32_t)queue->state | (uint32_t)queue->end << 8 |
-                             (queue->count & 0xffff) << 16);
+    status_page_store(queue->vm->status, queue->number,
+                      (uint32_t)queue->state | (uint32_t)queue->end << 8 |
+                          (queue->count & 0xffff) << 16);
 }
 
 /* This also publishes the count, and so completes the action that led to this state. */
@@ -346,7 +344,7 @@ int queue_create(struct vm *vm, uint32_t number, struct queue **created)
      * The stub counts on from the number that it has seen. Somebody may have written anything to
      * this word; that does no harm, since the value is only counted on, modulo 2^16.
      */
-    queue->count = vgpu_queue_count(shared_load(&vm->page->queue_status[number]));
+    queue->count = vgpu_queue_count(status_page_word(vm->status, number));
     r = process_init(&queue->worker, vm->mediator, &worker_ops, vm->pool, vm->id, false);
     if (r < 0) {
         free(queue);

@@ -15,8 +15,8 @@
  * `takeover` stays set until a worker has said READY, which means that it has done this. If a
  * worker dies before that, the next one is told the same, and no reset is lost.
  *
- * Of the VM's memory this file maps the register page alone, and of that page it reads and writes
- * QUEUE_STATUS alone. It reads nothing that a guest wrote.
+ * Of the VM's memory the mediator maps the register page alone, and of that page it writes
+ * QUEUE_STATUS alone (chores.h). It reads nothing that a guest wrote.
  *
  * The connection is in client.c, the rules for attaching in attach.c, the life of a session in
  * queue.c.
@@ -34,11 +34,16 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/shared.h"
+#include "mediator/chores.h"
 #include "mediator/vm-memory.h"
 
 /* Between the starts of two workers: for resets, and for the first failure. */
 #define START_INTERVAL_NS (50 * NS_PER_MS)
 #define START_DELAY_MAX_NS (5 * NS_PER_S)
+/* Resets in a row that are no reason for a longer delay, the longest, and what ends a row. */
+#define RESETS_AT_ONCE 16u
+#define RESET_DELAY_MAX_NS NS_PER_S
+#define RESET_PAUSE_NS (2 * NS_PER_S)
 /* Workers in a row that may end on one request before it is answered with an error. */
 #define FAILURES_MAX 2u
 /* An idle worker that lived this long did not end on the request that it was started with. */
@@ -100,7 +105,8 @@ static int start_worker(struct vm *vm)
 /*
  * Returns the delay before the next worker may start, in ns; 0: it may start now. The delay counts
  * from the last start, so a worker that has lived longer than that is followed at once. It is 50
- * ms, 100 ms after two failures in a row, 200 after three, and at most 5 s.
+ * ms, 100 ms after two failures in a row, 200 after three, and at most 5 s; after many resets in a
+ * row likewise, and at most 1 s.
  */
 static uint64_t vm_start_delay(const struct vm *vm, uint64_t now)
 {
@@ -108,6 +114,10 @@ static uint64_t vm_start_delay(const struct vm *vm, uint64_t now)
     uint64_t interval = START_INTERVAL_NS;
 
     for (unsigned i = 1; i < vm->failures && interval < START_DELAY_MAX_NS; i++) {
+        interval *= 2;
+    }
+    /* Starting a worker costs some 20 ms of a processor: a guest that resets on and on waits. */
+    for (unsigned i = RESETS_AT_ONCE; i < vm->resets && interval < RESET_DELAY_MAX_NS; i++) {
         interval *= 2;
     }
     if (interval > START_DELAY_MAX_NS) {
@@ -140,15 +150,38 @@ static int on_vm_timer(sd_event_source *source, uint64_t usec, void *context)
     return 0;
 }
 
+/*
+ * Replaces the worker; the next one begins with `takeover`, which is kept and not copied. If there
+ * is no worker, a start is due anyway, and `takeover` is for that one.
+ */
+static void replace_worker(struct vm *vm, const char *takeover)
+{
+    vm->takeover = takeover;
+    process_kill(&vm->worker);
+}
+
+void vm_tell_reset(struct vm *vm)
+{
+    /* The queues that the reset closed have to be seen closed. */
+    if (vm->reset_done && status_page_settled(vm->status)) {
+        vm->reset_done = false;
+        vm->reset_asked = false;
+        vm->owner.reset_done(vm->owner.client, vm->reset_serial);
+    }
+}
+
 /* READY comes after the worker has given or dropped the answer that was owed: a reset is done. */
 static void vm_worker_ready(struct process *process)
 {
     struct vm *vm = vm_of_process(process);
 
     vm->takeover = NULL;
-    if (vm->reset_asked) {
-        vm->reset_asked = false;
-        vm->owner.reset_done(vm->owner.client, vm->reset_serial);
+    if (vm->reset_again) {
+        vm->reset_again = false;
+        replace_worker(vm, "discard");
+    } else if (vm->reset_asked) {
+        vm->reset_done = true;
+        vm_tell_reset(vm);
     }
 }
 
@@ -161,6 +194,7 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
 
     (void)info;
     vm_share_limits(vm);
+    vm->reset_again = false; /* the next worker is one that no reset was before */
     if (vm->mediator->stopping) {
         return;
     }
@@ -172,16 +206,6 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
         vm->failures = good ? 1 : vm->failures + 1;
     }
     start_later(vm);
-}
-
-/*
- * Replaces the worker; the next one begins with `takeover`, which is kept and not copied. If there
- * is no worker, a start is due anyway, and `takeover` is for that one.
- */
-static void replace_worker(struct vm *vm, const char *takeover)
-{
-    vm->takeover = takeover;
-    process_kill(&vm->worker);
 }
 
 /*
@@ -325,30 +349,26 @@ static void insert_sorted(struct mediator *mediator, struct vm *vm)
 }
 
 /*
- * Maps the register page. Sessions that it still shows as running were an earlier mediator's; its
+ * Takes over QUEUE_STATUS. Sessions that it still shows as running were an earlier mediator's; its
  * workers have died with it, so they have ended. The counts stay, because the stub goes on from
  * them.
  */
-static int vm_map_page(struct vm *vm)
+static int take_status(struct vm *vm)
 {
-    void *page = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-                      vm->fds[VGPU_ATTACH_MEMFD], (off_t)vgpu_regs_page_offset(vm->shm_size));
+    const int r = status_page_create(vm->fds[VGPU_ATTACH_MEMFD], vm->shm_size, vm->queues,
+                                     &vm->status);
 
-    if (page == MAP_FAILED) {
-        return -errno;
-    }
-    vm->page = page;
-    for (uint32_t i = 0; i < vm->queues; i++) {
-        uint32_t *word = &vm->page->queue_status[i];
-        const uint32_t status = shared_load(word);
+    for (uint32_t i = 0; r == 0 && i < vm->queues; i++) {
+        const uint32_t status = status_page_word(vm->status, i);
 
         if (vgpu_queue_state(status) == VGPU_QUEUE_STARTING ||
             vgpu_queue_state(status) == VGPU_QUEUE_RUNNING) {
-            shared_store_release(word, VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8 |
-                                           (status & 0xffff0000u));
+            status_page_store(vm->status, i,
+                              VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8 |
+                                  (status & 0xffff0000u));
         }
     }
-    return 0;
+    return r;
 }
 
 /*
@@ -365,7 +385,7 @@ static int set_up(struct vm *vm)
     }
     vm->account = account;
     vm->account->limit = vm->limits.memory;
-    r = vm_map_page(vm);
+    r = take_status(vm);
     if (r == 0) {
         r = sd_event_add_time_relative(vm->mediator->event, &vm->timer, CLOCK_MONOTONIC, 0, 0,
                                        on_vm_timer, vm);
@@ -384,6 +404,14 @@ static int set_up(struct vm *vm)
     return r;
 }
 
+static void release_status(struct vm *vm)
+{
+    if (vm->status) {
+        status_page_release(vm->status);
+        vm->status = NULL;
+    }
+}
+
 /*
  * Frees the VM and all that set_up() made, as far as it got. Its workers must have left the pool.
  */
@@ -395,9 +423,7 @@ static void vm_release_all(struct vm *vm)
         munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
         close(vm->account_fd);
     }
-    if (vm->page) {
-        munmap(vm->page, VGPU_REGS_SIZE);
-    }
+    release_status(vm);
     free(vm);
 }
 
@@ -450,17 +476,15 @@ void vm_destroy(struct vm *vm)
             queue_destroy(vm->queue[i]);
         }
     }
+    /*
+     * Where this is the last holder of the VM's memory, to close it is to free that. The mapping
+     * goes first, so that it is not the last.
+     */
+    release_status(vm);
     for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
-        close(vm->fds[i]);
+        chores_close(vm->fds[i]);
     }
     vm_release_all(vm);
-}
-
-/* Stores what a queue without a record is. */
-static void set_queue_status(struct vm *vm, uint32_t queue, uint32_t status)
-{
-    /* Partner: the load-acquire of whoever reads QUEUE_STATUS. */
-    shared_store_release(&vm->page->queue_status[queue], status);
 }
 
 void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
@@ -476,15 +500,16 @@ void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
         r = queue_create(vm, queue, slot);
     }
     if (r < 0) {
-        const uint32_t count = vgpu_queue_count(shared_load(&vm->page->queue_status[queue])) + 1;
+        const uint32_t count = vgpu_queue_count(status_page_word(vm->status, queue)) + 1;
 
         /*
          * There is no record that could count, so the action is counted here: the guest waits for
          * it.
          */
         log_error("VM %" PRIu32 ": cannot open queue %" PRIu32 ": %s", vm->id, queue, strerror(-r));
-        set_queue_status(vm, queue,
-                         VGPU_QUEUE_ENDED | VGPU_QUEUE_END_NO_MEMORY << 8 | (count & 0xffff) << 16);
+        status_page_store(vm->status, queue,
+                          VGPU_QUEUE_ENDED | VGPU_QUEUE_END_NO_MEMORY << 8 |
+                              (count & 0xffff) << 16);
         return;
     }
     queue_act(*slot, action);
@@ -496,8 +521,17 @@ static void reset_queue(struct vm *vm, uint32_t queue)
         queue_reset(vm->queue[queue]);
     } else {
         /* An earlier mediator's session may have left its end there. */
-        set_queue_status(vm, queue, shared_load(&vm->page->queue_status[queue]) & 0xffff0000u);
+        status_page_store(vm->status, queue, status_page_word(vm->status, queue) & 0xffff0000u);
     }
+}
+
+/* Resets that follow each other fast; a pause forgets them. */
+static void count_reset(struct vm *vm)
+{
+    const uint64_t now = clock_ns();
+
+    vm->resets = now - vm->reset_ns < RESET_PAUSE_NS ? vm->resets + 1 : 0;
+    vm->reset_ns = now;
 }
 
 void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial)
@@ -505,10 +539,19 @@ void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial)
     for (uint32_t i = 0; (flags & VGPU_RESET_QUEUES) && i < vm->queues; i++) {
         reset_queue(vm, i);
     }
-    /* If the last RESET has not been answered yet, this one is answered in its place. */
-    vm->reset_asked = true;
     vm->reset_serial = serial;
     vm->failures = 0;
+    /*
+     * If the last RESET has not been answered yet, this one is answered in its place. A worker that
+     * is starting for that one may have looked already, and is followed by another.
+     */
+    if (vm->reset_asked && !vm->reset_done) {
+        vm->reset_again = vm->worker.pid != 0 && !vm->worker.condemned;
+        return;
+    }
+    count_reset(vm);
+    vm->reset_asked = true;
+    vm->reset_done = false;
     replace_worker(vm, "discard");
 }
 

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "mediator/attach.h"
+#include "mediator/chores.h"
 #include "mediator/process.h"
 #include "mediator/queue.h"
 
@@ -49,8 +50,7 @@ struct vm {
     int account_fd;
 
     int fds[VGPU_ATTACH_FDS_MAX]; /* vgpu_attach_fds(queues) of them */
-    /* Of the VM's memory the mediator maps this alone, and of it writes QUEUE_STATUS alone. */
-    struct vgpu_regs_page *page;
+    struct status_page *status;
     struct queue *queue[VGPU_MAX_QUEUES]; /* NULL until a queue is used */
     uint64_t session_started_ns;          /* the last start of a worker for one */
 
@@ -61,7 +61,11 @@ struct vm {
     unsigned failures;      /* workers in a row that ended without an answer */
     const char *takeover;   /* a --takeover value, until a worker has done it; NULL: resume */
     bool reset_asked;       /* the client waits for RESET_DONE */
+    bool reset_again;       /* another came when the worker for it had started */
+    bool reset_done;        /* it is told as soon as the queues are seen closed */
     uint32_t reset_serial;
+    unsigned resets; /* in a row */
+    uint64_t reset_ns;
 };
 
 /*
@@ -80,6 +84,9 @@ void vm_destroy(struct vm *vm);
  * VGPU_RESET_*.
  */
 void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial);
+
+/* Tells the owner of a reset that is done, if all is stored; to be called when something was. */
+void vm_tell_reset(struct vm *vm);
 
 /* Opens or closes a queue that the VM has. */
 void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action);

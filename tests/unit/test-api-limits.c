@@ -52,7 +52,7 @@ static void test_limits_that_cannot_be(void **state)
     assert_int_equal(CALL(SET_LIMIT, CU_LIMIT_STACK_SIZE, UINT64_C(1) << 60),
                      VGPU_GPU_INVALID_VALUE); /* as bytes it wraps */
     assert_int_equal(CALL(SET_LIMIT, 3, 1), CUDA_ERROR_UNSUPPORTED_LIMIT);
-    assert_int_equal(CALL(SET_LIMIT, (uint64_t)-1, 1), CUDA_ERROR_UNSUPPORTED_LIMIT);
+    assert_int_equal(CALL(SET_LIMIT, (uint64_t)-1, 1), VGPU_GPU_INVALID_VALUE);
     assert_string_equal(fake_log(), "");
     assert_memory_used(4096);
     for (uint64_t value = 1; value < 10000; value += 9000) {

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Chores, see chores.h.
+ *
+ * Any of them can take as long as somebody else likes. A close() is the last one of a file whose
+ * owner decides how long that takes (a socket that lingers, a file system of the user's own), or it
+ * frees gigabytes of a VM's memory. A store waits while a hole is punched in the memory. So each
+ * kind has a crew: threads that are started when there is work that nobody idle could take, up to a
+ * number, and that stay. Closing does not keep stores waiting.
+ *
+ * A page has one store under way at a time, so that an older word cannot overtake a newer one.
+ *
+ * Threads have all signals blocked: those are for the event loop.
+ */
+#include "mediator/chores.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/shared.h"
+#include "mediator/list.h"
+
+#define CREW_MAX 64u
+#define FINISH_SECONDS 1
+
+struct chore {
+    struct chore *next;
+    void (*run)(struct chore *chore); /* without the mutex */
+};
+
+struct crew {
+    struct chore *first, **end; /* what nobody has taken */
+    unsigned waiting;           /* how many those are */
+    unsigned threads, idle;
+    pthread_cond_t work;
+};
+
+struct closing {
+    struct chore chore;
+    int fd;
+};
+
+struct status_page {
+    struct chore chore;
+    struct vgpu_regs_page *memory;
+    uint32_t word[VGPU_MAX_QUEUES]; /* as the event loop has it */
+    uint64_t due;                   /* with the mutex: a bit for each word to be stored */
+    bool busy;                      /* with the mutex: a thread has it, or it waits for one */
+    bool released;                  /* with the mutex */
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
+static struct crew closers = {.end = &closers.first, .work = PTHREAD_COND_INITIALIZER};
+static struct crew storers = {.end = &storers.first, .work = PTHREAD_COND_INITIALIZER};
+static unsigned stores;  /* pages that are busy */
+static int done_fd = -1; /* an eventfd */
+
+static void *crew_member(void *context)
+{
+    struct crew *crew = context;
+
+    pthread_mutex_lock(&mutex);
+    for (;;) {
+        struct chore *chore = crew->first;
+
+        if (!chore) {
+            crew->idle++;
+            pthread_cond_wait(&crew->work, &mutex);
+            crew->idle--;
+            continue;
+        }
+        crew->first = chore->next;
+        if (!crew->first) {
+            crew->end = &crew->first;
+        }
+        crew->waiting--;
+        pthread_mutex_unlock(&mutex);
+        chore->run(chore);
+        pthread_mutex_lock(&mutex);
+    }
+    return NULL;
+}
+
+/* One more thread; none where that fails, and then those that there are have to do. */
+static void crew_grow(struct crew *crew)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_t thread;
+
+    if (pthread_attr_init(&attributes) != 0) {
+        return;
+    }
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 4 * (size_t)PTHREAD_STACK_MIN);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, &attributes, crew_member, crew) == 0) {
+        crew->threads++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+/* False when there is nobody who could ever do it. With the mutex. */
+static bool crew_give(struct crew *crew, struct chore *chore)
+{
+    if (crew->waiting >= crew->idle && crew->threads < CREW_MAX) {
+        crew_grow(crew);
+    }
+    if (crew->threads == 0) {
+        return false;
+    }
+    chore->next = NULL;
+    *crew->end = chore;
+    crew->end = &chore->next;
+    crew->waiting++;
+    pthread_cond_signal(&crew->work);
+    return true;
+}
+
+/* Closing ---------------------------------------------------------------------------------- */
+
+static void close_now(int fd)
+{
+    /* Whoever sent a socket may have set it so that it lingers; on other files this fails. */
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 0}, sizeof(struct linger));
+    close(fd);
+}
+
+static void run_closing(struct chore *chore)
+{
+    struct closing *closing = LIST_OWNER((uintptr_t)chore, struct closing, chore);
+
+    close_now(closing->fd);
+    free(closing);
+}
+
+void chores_close(int fd)
+{
+    struct closing *closing = malloc(sizeof(*closing));
+    bool given = false;
+
+    if (closing) {
+        *closing = (struct closing){.chore = {.run = run_closing}, .fd = fd};
+        pthread_mutex_lock(&mutex);
+        given = crew_give(&closers, &closing->chore);
+        pthread_mutex_unlock(&mutex);
+    }
+    if (!given) {
+        free(closing);
+        close_now(fd);
+    }
+}
+
+/* Status pages ------------------------------------------------------------------------------- */
+
+static void page_free(struct status_page *page)
+{
+    munmap(page->memory, VGPU_REGS_SIZE);
+    free(page);
+}
+
+static void run_stores(struct chore *chore)
+{
+    struct status_page *page = LIST_OWNER((uintptr_t)chore, struct status_page, chore);
+    bool released;
+
+    pthread_mutex_lock(&mutex);
+    while (page->due != 0) {
+        uint32_t word[VGPU_MAX_QUEUES];
+        const uint64_t due = page->due;
+
+        page->due = 0;
+        for (unsigned i = 0; i < VGPU_MAX_QUEUES; i++) {
+            word[i] = page->word[i];
+        }
+        pthread_mutex_unlock(&mutex);
+        for (unsigned i = 0; i < VGPU_MAX_QUEUES; i++) {
+            if (due & UINT64_C(1) << i) {
+                /* Partner: the load-acquire of whoever reads QUEUE_STATUS. */
+                shared_store_release(&page->memory->queue_status[i], word[i]);
+            }
+        }
+        pthread_mutex_lock(&mutex);
+    }
+    page->busy = false;
+    stores--;
+    released = page->released;
+    pthread_mutex_unlock(&mutex);
+    if (released) {
+        page_free(page);
+    }
+    eventfd_write(done_fd, 1);
+}
+
+/* Has the stores done that are due. With the mutex, which is let go where nobody else does them. */
+static void page_work(struct status_page *page)
+{
+    if (page->busy) {
+        return;
+    }
+    page->busy = true;
+    stores++;
+    if (!crew_give(&storers, &page->chore)) {
+        pthread_mutex_unlock(&mutex);
+        run_stores(&page->chore);
+        pthread_mutex_lock(&mutex);
+    }
+}
+
+int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct status_page **page)
+{
+    const off_t offset = (off_t)vgpu_regs_page_offset(shm_size);
+    struct status_page *made = calloc(1, sizeof(*made));
+    const size_t bytes = queues * sizeof(made->word[0]);
+    int r = -ENOMEM;
+
+    static_assert(VGPU_MAX_QUEUES <= 64, "a bit for each");
+    if (!made) {
+        return r;
+    }
+    made->chore.run = run_stores;
+    made->memory = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, offset);
+    if (made->memory == MAP_FAILED) {
+        r = -errno;
+        free(made);
+        return r;
+    }
+    /* Not by the mapping: to read a file waits for no hole that is being punched in it. */
+    if (pread(memfd, made->word, bytes,
+              offset + (off_t)offsetof(struct vgpu_regs_page, queue_status)) != (ssize_t)bytes) {
+        page_free(made);
+        return -EIO;
+    }
+    *page = made;
+    return 0;
+}
+
+void status_page_release(struct status_page *page)
+{
+    bool busy;
+
+    pthread_mutex_lock(&mutex);
+    page->released = true;
+    busy = page->busy;
+    pthread_mutex_unlock(&mutex);
+    if (!busy) {
+        page_free(page);
+    }
+}
+
+uint32_t status_page_word(const struct status_page *page, uint32_t queue)
+{
+    return page->word[queue];
+}
+
+void status_page_store(struct status_page *page, uint32_t queue, uint32_t word)
+{
+    pthread_mutex_lock(&mutex);
+    page->word[queue] = word;
+    page->due |= UINT64_C(1) << queue;
+    page_work(page);
+    pthread_mutex_unlock(&mutex);
+}
+
+bool status_page_settled(struct status_page *page)
+{
+    bool busy;
+
+    pthread_mutex_lock(&mutex);
+    busy = page->busy;
+    pthread_mutex_unlock(&mutex);
+    return !busy;
+}
+
+int chores_open(void)
+{
+    done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return done_fd < 0 ? -errno : done_fd;
+}
+
+void chores_told(void)
+{
+    eventfd_t count;
+
+    eventfd_read(done_fd, &count);
+}
+
+void chores_finish(void)
+{
+    const struct timespec part = {.tv_nsec = 1000000};
+
+    for (unsigned i = 0; i < FINISH_SECONDS * 1000; i++) {
+        unsigned left;
+
+        pthread_mutex_lock(&mutex);
+        left = stores;
+        pthread_mutex_unlock(&mutex);
+        if (left == 0) {
+            return;
+        }
+        nanosleep(&part, NULL);
+    }
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What may take long and is not the event loop's to wait for: closing descriptors that others have
+ * sent or hold too, and storing into memory in which a guest can punch holes. Threads do it; the
+ * event loop alone calls the functions below.
+ */
+#ifndef VGPU_MEDIATOR_CHORES_H
+#define VGPU_MEDIATOR_CHORES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "protocol/vgpu-attach.h"
+#include "protocol/vgpu-regs.h"
+
+/*
+ * Sets the descriptor up that becomes readable when stores are done: chores_told() clears it.
+ * Returns it or -errno.
+ */
+int chores_open(void);
+void chores_told(void);
+
+/* Waits for the stores that are under way, for a second at most. The mediator is about to end. */
+void chores_finish(void);
+
+/* Closes a descriptor, which is nobody's from here on. Without memory or threads it does so now. */
+void chores_close(int fd);
+
+/*
+ * QUEUE_STATUS in a VM's register page: the mediator's own copy, and the stores that are due. What
+ * stands in the memory itself is the guest's to spoil, and is not read again.
+ */
+struct status_page;
+
+/*
+ * Maps the page of a VM's memory, and takes the `queues` words that are there. Returns 0 or -errno;
+ * the descriptor stays the caller's.
+ */
+int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct status_page **page);
+
+/* Unmaps it when the last store is done. */
+void status_page_release(struct status_page *page);
+
+uint32_t status_page_word(const struct status_page *page, uint32_t queue);
+
+/* Stores a word, soon: of several stores to one word the last counts. */
+void status_page_store(struct status_page *page, uint32_t queue, uint32_t word);
+
+/* Whether all that was stored is there for the guest to see. */
+bool status_page_settled(struct status_page *page);
+
+#endif

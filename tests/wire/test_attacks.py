@@ -1,0 +1,153 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""What keeps the mediator from everybody else, tried by users who may attach: it goes on. How long
+anything has kept it is printed; the limits here are wide, for busy machines.
+
+Tests: mediator/chores.c, mediator/client.c, mediator/vm.c, common/fdmsg.c, mediator/main.c"""
+import ctypes
+import mmap
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import vgputest as v  # noqa: E402
+
+FALLOC_PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, without which there is none
+
+
+def slow_socket(seconds):
+    """One whose last close() lingers: what it has sent is not taken by the other end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = socket.create_connection(listener.getsockname())
+    taker, _ = listener.accept()
+    listener.close()
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(bytes(1 << 16))
+    except BlockingIOError:
+        pass
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, seconds))
+    return sender, taker
+
+
+class Attacks(v.TestCase):
+    def setUp(self):
+        self.m = self.mediator(mediator="max-vms = 64")
+        self.longest = 0
+
+    def look(self):
+        """Asks the mediator, and keeps how long that took."""
+        start = time.monotonic()
+        vms = self.m.vms()
+        self.longest = max(self.longest, time.monotonic() - start)
+        return vms
+
+    def tell(self):
+        print(f"{self._testMethodName}: an answer took {1000 * self.longest:.0f} ms at most",
+              file=sys.stderr)
+
+    def test_slow_close(self):
+        """A descriptor that nobody asked for, and whose close() lasts half a minute."""
+        takers = []
+        for kind, whole in (("QUEUE", True), ("RESET", True), ("QUEUE", False)):
+            with v.Client(self.m) as client:
+                client.attach()
+                sender, taker = slow_socket(60)
+                takers.append(taker)
+                message = bytes(v.message(kind))
+                # Without its last byte, and with the sender's own copy closed before that comes.
+                socket.send_fds(client.socket, [message[:-1]], [sender.fileno()] * 40)
+                sender.close()
+                if whole:
+                    client.send(message[-1:])
+                self.look()
+            v.wait_until("it is gone", lambda: not self.look())
+        self.tell()
+        self.assertLess(self.longest, 20)
+        for taker in takers:
+            taker.close()
+
+    def test_resets_and_away(self):
+        """Thousands of RESETs are in the socket when their sender goes."""
+        for _ in range(10):
+            client = v.Client(self.m)
+            client.attach(vm_id=len(self.look()) + 1)
+            client.socket.setblocking(False)
+            for _ in range(400):
+                try:
+                    client.send(v.message("RESET"))
+                except BlockingIOError:
+                    break
+            self.look()
+            self.addCleanup(client.close)
+            client.socket.close()
+        v.wait_until("all are gone", lambda: not self.look())
+        self.tell()
+
+    def test_reset_is_answered(self):
+        """The last of many, and then one more; each is done when that is told."""
+        with v.Client(self.m) as client:
+            client.attach()
+            for number in range(1, 40):
+                client.send(v.message("RESET", serial=number))
+            last = 0
+            while last < 39:
+                answer = client.receive()
+                self.assertEqual(v.get(answer, "vgpu_msg.type"), v.N["VGPU_MSG_RESET_DONE"])
+                serial = v.get(answer, "vgpu_msg.serial")
+                self.assertGreater(serial, last)
+                last = serial
+            client.send(v.message("RESET", serial=40))
+            self.assertEqual(v.get(client.receive(), "vgpu_msg.serial"), 40)
+            starts = self.m.vm(1)["worker_starts"]
+            self.assertLess(starts, 20, "RESETs that wait are one")
+        self.tell()
+
+    def test_holes(self):
+        """Punched in the VM's memory all the time, while its queues are opened and closed."""
+        shm, queues, rounds = 256 << 20, 4, 100
+        with v.Device(v.Client(self.m), shm=shm, queues=queues) as device:
+            over = threading.Event()
+
+            def punch():
+                libc = ctypes.CDLL(None)
+                while not over.is_set():
+                    for page in range(0, shm, 1 << 16):
+                        device.map[page] = 1
+                    libc.fallocate64(device.memfd, FALLOC_PUNCH_HOLE, ctypes.c_int64(0),
+                                     ctypes.c_int64(shm + v.N["VGPU_REGS_SIZE"]))
+
+            def act(queue, action):
+                device.client.send(v.message("QUEUE", queue__queue=queue,
+                                             queue__action=v.N["VGPU_QUEUE_" + action]))
+
+            puncher = threading.Thread(target=punch)
+            puncher.start()
+            try:
+                for _ in range(rounds):
+                    for queue in range(queues):
+                        act(queue, "OPEN")
+                        act(queue, "CLOSE")
+                    self.look()
+            finally:
+                over.set()
+                puncher.join()
+            # What holes have swallowed is lost; what is stored from here on stays, in its order.
+            for queue in range(queues):
+                act(queue, "CLOSE")
+            words = v.FIELDS["vgpu_regs_page.queue_status"][0] + shm
+            expected = struct.pack("<I", v.N["VGPU_QUEUE_FREE"] | (2 * rounds + 1) << 16) * queues
+            v.wait_until("all queues are free", lambda: device.map[words:words + 4 * queues] ==
+                         expected)
+        v.wait_until("it is gone", lambda: not self.look())
+        self.tell()
+        self.assertLess(self.longest, 20)
+
+
+if __name__ == "__main__":
+    v.main()
