@@ -47,6 +47,8 @@
 #define CLIENTS_SPARE 32u
 /* Of those, by users who may attach nothing. */
 #define STRANGERS_MAX 8u
+/* Of those without a VM, by one user who may: a quarter of the room, and this at least. */
+#define SILENT_MIN 8u
 
 struct client {
     struct client *next, **place; /* place: what points here */
@@ -226,6 +228,22 @@ static int take_memory(struct client *client, int fds[], char reason[ATTACH_REAS
     return 0;
 }
 
+/* Whether a new VM leaves enough descriptors for the workers of those that are attached. */
+static bool leaves_enough(const struct mediator *mediator, const int fds[], uint32_t queues,
+                          char reason[ATTACH_REASON_SIZE])
+{
+    for (uint32_t i = 0; i < vgpu_attach_fds(queues); i++) {
+        if (fds[i] >= mediator->fd_most) {
+            snprintf(reason, ATTACH_REASON_SIZE,
+                     "the mediator has no descriptors left for another VM; its limit on open "
+                     "files (LimitNOFILE) is %d and more",
+                     mediator->fd_most);
+            return false;
+        }
+    }
+    return true;
+}
+
 static void close_memory(const int fds[], uint32_t queues)
 {
     for (uint32_t i = 0; i < vgpu_attach_fds(queues); i++) {
@@ -314,6 +332,11 @@ static void handle_hello(struct client *client)
     facts.vm_count = mediator->vm_count;
     if (!attach_decide(&mediator->config, hello, &facts, &grant, reason) ||
         take_memory(client, fds, reason) < 0) {
+        client_refuse(client, reason);
+        return;
+    }
+    if (!leaves_enough(mediator, fds, hello->queues, reason)) {
+        close_memory(fds, hello->queues);
         client_refuse(client, reason);
         return;
     }
@@ -473,25 +496,26 @@ static bool client_evict(const struct mediator *mediator)
 
 /*
  * Whether there is room for another connection of this user's. A connection that was evicted counts
- * until the event loop has closed it, so for a moment there may be one more than the limit. Users
- * who may attach nothing have few places, so that they cannot fill the table.
+ * until the event loop has closed it, so for a moment there may be one more than the limit. Nobody
+ * can fill the table with connections that say nothing: users who may attach nothing have few
+ * places, and the others a part each.
  */
 static bool room_for(const struct mediator *mediator, uid_t user)
 {
-    unsigned strangers = 0;
+    const size_t room = mediator->config.max_vms + CLIENTS_SPARE;
+    const bool known = attach_knows_user(&mediator->config, user);
+    size_t strangers = 0, silent = 0, most = (room - mediator->vm_count) / 4;
 
     /* A device that was unplugged may come back, but one that comes now is more important. */
-    if (mediator->client_count >= mediator->config.max_vms + CLIENTS_SPARE &&
-        !client_evict(mediator)) {
+    if (mediator->client_count >= room && !client_evict(mediator)) {
         return false;
     }
-    if (attach_knows_user(&mediator->config, user)) {
-        return true;
-    }
     for (const struct client *client = mediator->clients; client; client = client->next) {
-        strangers += !attach_knows_user(&mediator->config, client->peer.uid);
+        strangers += !known && !attach_knows_user(&mediator->config, client->peer.uid);
+        silent += !client->vm && !client->left && client->peer.uid == user;
     }
-    return strangers < STRANGERS_MAX;
+    most = most < SILENT_MIN ? SILENT_MIN : most;
+    return known ? silent < most : strangers < STRANGERS_MAX;
 }
 
 int client_create(struct mediator *mediator, int fd)

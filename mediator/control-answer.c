@@ -24,7 +24,7 @@
 
 struct json_object *control_error(const char *format, ...)
 {
-    struct json_object *answer = json_object_new_object();
+    struct json_object *answer = describe_object();
     char text[2048];
     va_list args;
 
@@ -107,9 +107,9 @@ static struct pool *pool_of(struct mediator *mediator, struct json_object *quest
 
 static struct json_object *answer_list(struct mediator *mediator, struct json_object *question)
 {
-    struct json_object *answer = json_object_new_object();
-    struct json_object *pools = json_object_new_array();
-    struct json_object *vms = json_object_new_array();
+    struct json_object *answer = describe_object();
+    struct json_object *pools = describe_array();
+    struct json_object *vms = describe_array();
 
     (void)question;
     describe_string(answer, "version", VGPU_PACKAGE_VERSION);
@@ -119,14 +119,14 @@ static struct json_object *answer_list(struct mediator *mediator, struct json_ob
     describe_seconds(answer, "clock_seconds", clock_ns());
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         if (mediator->pools[i].id != 0) {
-            json_object_array_add(pools, describe_pool(&mediator->pools[i]));
+            describe_element(pools, describe_pool(&mediator->pools[i]));
         }
     }
     for (struct vm *vm = mediator->vms; vm; vm = vm->next) {
-        json_object_array_add(vms, describe_vm(vm));
+        describe_element(vms, describe_vm(vm));
     }
-    json_object_object_add(answer, "pools", pools);
-    json_object_object_add(answer, "vms", vms);
+    describe_part(answer, "pools", pools);
+    describe_part(answer, "vms", vms);
     return answer;
 }
 
@@ -164,7 +164,7 @@ static struct json_object *answer_set(struct mediator *mediator, struct json_obj
     /* The answer has the value as it stands, which may look different: 1024M is 1G. */
     config_get_limit(&vm->limits, key, text, sizeof(text));
     log_info("VM %" PRIu32 ": %s is %s now", vm->id, key, text);
-    answer = json_object_new_object();
+    answer = describe_object();
     describe_number(answer, "vm", vm->id);
     describe_string(answer, "key", key);
     describe_string(answer, "value", text);
@@ -199,7 +199,7 @@ static struct json_object *set_paused(struct mediator *mediator, struct json_obj
     /* A pause takes the turn away, and resuming grants one: both change the next deadline. */
     mediator_watch_pool(mediator, pool);
     log_info("pool %c: %s", pool->id, paused ? "paused" : "resumed");
-    return json_object_new_object();
+    return describe_object();
 }
 
 static struct json_object *answer_pause(struct mediator *mediator, struct json_object *question)
@@ -219,7 +219,7 @@ static struct json_object *answer_reload(struct mediator *mediator, struct json_
         return control_error("the configuration has mistakes, which the mediator's log names, and "
                              "is not taken over; 'vgpu-mediator --check-config' names them too");
     }
-    return json_object_new_object();
+    return describe_object();
 }
 
 static const struct {
@@ -272,5 +272,9 @@ struct json_object *control_answer(struct mediator *mediator, const char *text)
         answer = control_error("the question is no JSON object in a line: {\"command\": ...}");
     }
     json_object_put(question);
+    if (describe_failed()) {
+        json_object_put(answer);
+        answer = NULL;
+    }
     return answer;
 }

@@ -9,7 +9,10 @@
 
 struct json_object;
 
-/* Does what a question asks for. The answer is the caller's; it has "error" when that failed. */
+/*
+ * Does what a question asks for. The answer is the caller's; it has "error" when that failed. NULL:
+ * there is no memory for it.
+ */
 struct json_object *control_answer(struct mediator *mediator, const char *text);
 
 /* An answer that says why there is no other. */

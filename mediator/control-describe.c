@@ -9,30 +9,76 @@
  *
  * Counters are claims of the workers; report.c sees to it that they do not fall. Times are in
  * seconds.
+ *
+ * Any of it may find no memory. What is missing is noted, and whoever asked is not given half an
+ * answer (describe_failed()).
  */
 #include "mediator/control-describe.h"
 
 #include "common/clock.h"
 #include "mediator/report.h"
 
+static bool incomplete; /* since describe_failed() was asked last */
+
+struct json_object *describe_object(void)
+{
+    struct json_object *object = json_object_new_object();
+
+    incomplete |= !object;
+    return object;
+}
+
+struct json_object *describe_array(void)
+{
+    struct json_object *array = json_object_new_array();
+
+    incomplete |= !array;
+    return array;
+}
+
+/* json-c ends the process where it is given no object, or stores a null where it has no value. */
+void describe_part(struct json_object *object, const char *key, struct json_object *value)
+{
+    if (!object || !value || json_object_object_add(object, key, value) < 0) {
+        incomplete = true;
+        json_object_put(value);
+    }
+}
+
+void describe_element(struct json_object *array, struct json_object *value)
+{
+    if (!array || !value || json_object_array_add(array, value) < 0) {
+        incomplete = true;
+        json_object_put(value);
+    }
+}
+
+bool describe_failed(void)
+{
+    const bool failed = incomplete;
+
+    incomplete = false;
+    return failed;
+}
+
 void describe_string(struct json_object *object, const char *key, const char *text)
 {
-    json_object_object_add(object, key, json_object_new_string(text));
+    describe_part(object, key, json_object_new_string(text));
 }
 
 void describe_number(struct json_object *object, const char *key, uint64_t number)
 {
-    json_object_object_add(object, key, json_object_new_uint64(number));
+    describe_part(object, key, json_object_new_uint64(number));
 }
 
 void describe_seconds(struct json_object *object, const char *key, uint64_t ns)
 {
-    json_object_object_add(object, key, json_object_new_double((double)ns / (double)NS_PER_S));
+    describe_part(object, key, json_object_new_double((double)ns / (double)NS_PER_S));
 }
 
 void describe_bool(struct json_object *object, const char *key, bool value)
 {
-    json_object_object_add(object, key, json_object_new_boolean(value));
+    describe_part(object, key, json_object_new_boolean(value));
 }
 
 static void add_pool(struct json_object *object, const struct pool *pool)
@@ -45,19 +91,19 @@ static void add_pool(struct json_object *object, const struct pool *pool)
 /* Empty buckets behind the last one that holds something are left out. */
 static struct json_object *describe_waits(const struct histogram *waits)
 {
-    struct json_object *object = json_object_new_object();
-    struct json_object *buckets = json_object_new_array();
+    struct json_object *object = describe_object();
+    struct json_object *buckets = describe_array();
     const uint64_t total = histogram_total(waits);
 
     for (uint64_t i = 0, seen = 0; seen < total; i++) {
         seen += waits->count[i];
-        json_object_array_add(buckets, json_object_new_uint64(waits->count[i]));
+        describe_element(buckets, json_object_new_uint64(waits->count[i]));
     }
     describe_number(object, "count", total);
     describe_seconds(object, "sum_seconds", waits->sum_ns);
     describe_seconds(object, "p50_seconds", histogram_percentile_ns(waits, 50));
     describe_seconds(object, "p99_seconds", histogram_percentile_ns(waits, 99));
-    json_object_object_add(object, "buckets", buckets);
+    describe_part(object, "buckets", buckets);
     return object;
 }
 
@@ -65,7 +111,7 @@ static struct json_object *describe_waits(const struct histogram *waits)
 static void add_report(struct json_object *object, const struct report *report)
 {
     const struct vgpu_counters *counters = &report->counters;
-    struct json_object *gpu_seconds = json_object_new_object();
+    struct json_object *gpu_seconds = describe_object();
     uint64_t turns = 0;
 
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
@@ -76,9 +122,9 @@ static void add_report(struct json_object *object, const struct report *report)
     describe_number(object, "errors", counters->errors);
     describe_number(object, "elements", counters->elements);
     describe_seconds(object, "busy_seconds", counters->gpu_ns[VGPU_ENGINE_COMPUTE]);
-    json_object_object_add(object, "gpu_seconds", gpu_seconds);
+    describe_part(object, "gpu_seconds", gpu_seconds);
     describe_number(object, "turns", turns);
-    json_object_object_add(object, "queue_wait", describe_waits(&report->waits));
+    describe_part(object, "queue_wait", describe_waits(&report->waits));
     describe_number(object, "in_flight", counters->in_flight);
     describe_number(object, "doorbells", counters->doorbells);
     describe_number(object, "interrupts", counters->interrupts);
@@ -102,7 +148,7 @@ static void add_worker(struct json_object *object, const struct process *process
 
 static struct json_object *describe_process(struct process *process)
 {
-    struct json_object *object = json_object_new_object();
+    struct json_object *object = describe_object();
     const struct report report = report_process(process);
 
     add_worker(object, process);
@@ -114,7 +160,7 @@ static struct json_object *describe_process(struct process *process)
 /* The sessions that have a worker now. */
 static struct json_object *describe_sessions(struct vm *vm)
 {
-    struct json_object *sessions = json_object_new_array();
+    struct json_object *sessions = describe_array();
 
     for (uint32_t i = 0; i < vm->queues; i++) {
         struct queue *queue = vm->queue[i];
@@ -125,7 +171,7 @@ static struct json_object *describe_sessions(struct vm *vm)
         }
         object = describe_process(&queue->worker);
         describe_number(object, "queue", i);
-        json_object_array_add(sessions, object);
+        describe_element(sessions, object);
     }
     return sessions;
 }
@@ -133,7 +179,7 @@ static struct json_object *describe_sessions(struct vm *vm)
 /* As text, as a configuration would have them, so that they can be copied into one. */
 struct json_object *describe_limits(const struct config_limits *limits)
 {
-    struct json_object *object = json_object_new_object();
+    struct json_object *object = describe_object();
     char text[64];
 
     for (unsigned i = 0; config_limit_keys[i]; i++) {
@@ -146,7 +192,7 @@ struct json_object *describe_limits(const struct config_limits *limits)
 
 struct json_object *describe_vm(struct vm *vm)
 {
-    struct json_object *object = json_object_new_object();
+    struct json_object *object = describe_object();
     const struct report report = report_vm(vm);
 
     describe_number(object, "vm", vm->id);
@@ -168,42 +214,41 @@ struct json_object *describe_vm(struct vm *vm)
     describe_number(object, "memory_limit", vm->limits.memory);
     add_worker(object, &vm->worker);
     add_report(object, &report);
-    json_object_object_add(object, "limits", describe_limits(&vm->limits));
-    json_object_object_add(object, "registers", describe_process(&vm->worker));
-    json_object_object_add(object, "sessions", describe_sessions(vm));
+    describe_part(object, "limits", describe_limits(&vm->limits));
+    describe_part(object, "registers", describe_process(&vm->worker));
+    describe_part(object, "sessions", describe_sessions(vm));
     return object;
 }
 
 struct json_object *describe_pool(const struct pool *pool)
 {
-    struct json_object *object = json_object_new_object();
-    struct json_object *gpus = json_object_new_array();
+    struct json_object *object = describe_object();
+    struct json_object *gpus = describe_array();
     /* All engines of all GPUs in a pool have the same rules. */
     const struct arbiter_rules *rules = &pool->gpus[0].engines[0].rules;
 
     for (unsigned i = 0; i < pool->gpu_count; i++) {
-        struct json_object *gpu = json_object_new_object();
+        struct json_object *gpu = describe_object();
 
         describe_number(gpu, "number", pool->gpus[i].number);
         describe_number(gpu, "workers", pool->gpus[i].worker_count);
-        json_object_array_add(gpus, gpu);
+        describe_element(gpus, gpu);
     }
     add_pool(object, pool);
     describe_bool(object, "paused", pool->paused);
     describe_bool(object, "exclusive", pool->exclusive);
     describe_seconds(object, "slice_seconds", rules->slice_ns);
     describe_seconds(object, "window_seconds", pool->window_ns);
-    json_object_object_add(
-        object, "least_share",
-        json_object_new_double((double)rules->least_share / (double)ARBITER_LEAST_ONE));
+    describe_part(object, "least_share",
+                  json_object_new_double((double)rules->least_share / (double)ARBITER_LEAST_ONE));
     describe_number(object, "turns", pool->history.sequence);
-    json_object_object_add(object, "gpus", gpus);
+    describe_part(object, "gpus", gpus);
     return object;
 }
 
 static struct json_object *describe_turn(const struct turn_record *turn)
 {
-    struct json_object *object = json_object_new_object();
+    struct json_object *object = describe_object();
 
     describe_number(object, "turn", turn->sequence);
     describe_number(object, "vm", turn->vm_id);
@@ -218,15 +263,15 @@ static struct json_object *describe_turn(const struct turn_record *turn)
 struct json_object *describe_history(const struct pool *pool)
 {
     const struct turn_history *history = &pool->history;
-    struct json_object *answer = json_object_new_object();
-    struct json_object *turns = json_object_new_array();
+    struct json_object *answer = describe_object();
+    struct json_object *turns = describe_array();
     /* The ring holds the newest TURN_HISTORY; older ones were overwritten. */
     const uint64_t first = history->count > TURN_HISTORY ? history->count - TURN_HISTORY : 0;
 
     for (uint64_t i = first; i < history->count; i++) {
-        json_object_array_add(turns, describe_turn(&history->record[i % TURN_HISTORY]));
+        describe_element(turns, describe_turn(&history->record[i % TURN_HISTORY]));
     }
     add_pool(answer, pool);
-    json_object_object_add(answer, "turns", turns);
+    describe_part(answer, "turns", turns);
     return answer;
 }

@@ -7,7 +7,16 @@
 
 #include "mediator/mediator.h"
 
-/* These add one key. */
+/* NULL without memory, which the functions below take as an object too. */
+struct json_object *describe_object(void);
+struct json_object *describe_array(void);
+
+/* Whether something found no memory since this was asked last. */
+bool describe_failed(void);
+
+/* These add one key, or one element; `value` is not the caller's any more. */
+void describe_part(struct json_object *object, const char *key, struct json_object *value);
+void describe_element(struct json_object *array, struct json_object *value);
 void describe_string(struct json_object *object, const char *key, const char *text);
 void describe_number(struct json_object *object, const char *key, uint64_t number);
 void describe_seconds(struct json_object *object, const char *key, uint64_t ns);

@@ -23,6 +23,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "mediator/chores.h"
 #include "mediator/control-answer.h"
 
 #define QUESTION_MAX 1024u
@@ -43,7 +44,7 @@ static void control_destroy(struct control *control)
 {
     sd_event_source_disable_unref(control->source);
     sd_event_source_disable_unref(control->timer);
-    close(control->fd);
+    chores_close(control->fd);
     free(control->answer);
     free(control);
 }
@@ -67,11 +68,16 @@ static void send_answer(struct control *control)
     }
 }
 
+/* Instead of an answer that there was no memory for. */
+static const char no_memory[] = "{\"error\":\"the mediator has no memory left for an answer\"}";
+
 /* Frees the answer and begins to send it. json-c's text goes with the object, so it is copied. */
 static void begin_answer(struct control *control, struct json_object *answer)
 {
-    size_t length;
-    const char *text = json_object_to_json_string_length(answer, JSON_C_TO_STRING_PLAIN, &length);
+    size_t length = sizeof(no_memory) - 1;
+    const char *text = answer ? json_object_to_json_string_length(answer, JSON_C_TO_STRING_PLAIN,
+                                                                  &length)
+                              : no_memory;
 
     /* The newline takes the place of the NUL. */
     control->answer = text ? malloc(length + 1) : NULL;

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,7 @@
 /* How long running requests may take to finish when the mediator is stopped. */
 #define STOP_LIMIT_NS (20 * NS_PER_S)
 /* Connections that a socket takes in a second; the rest wait in its backlog. */
+#define FDS_KEPT 128 /* for the VMs that are attached; of few descriptors, an eighth */
 #define ACCEPTS_PER_S 500u
 #define USEC_PER_S UINT64_C(1000000)
 #define ACCEPT_LOG_NS (10 * NS_PER_S) /* between two lines about connections not accepted */
@@ -180,34 +182,49 @@ static void log_accept_failure(void)
 }
 
 /*
+ * Accepts a connection, or -1. Descriptors are given out from the lowest number on, so a high one
+ * says that few are left: those are for the workers of VMs that are attached.
+ */
+static int accept_connection(const struct mediator *m, int socket)
+{
+    int fd = accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd >= m->fd_most) {
+        close(fd);
+        fd = -1;
+        errno = EMFILE;
+    }
+    if (fd < 0) {
+        log_accept_failure();
+    }
+    return fd;
+}
+
+/*
  * Takes one connection for each event, and ACCEPTS_PER_S at most: a flood of them leaves the loop
  * time for everything else. The socket does not block, and neither does anything that is done with
  * it.
  */
 static int on_attach(sd_event_source *source, int fd, uint32_t events, void *context)
 {
-    const int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int client = accept_connection(context, fd);
 
     (void)source;
     (void)events;
     if (client >= 0) {
         client_create(context, client);
-    } else {
-        log_accept_failure();
     }
     return 0;
 }
 
 static int on_control(sd_event_source *source, int fd, uint32_t events, void *context)
 {
-    const int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int client = accept_connection(context, fd);
 
     (void)source;
     (void)events;
     if (client >= 0) {
         control_create(context, client);
-    } else {
-        log_accept_failure();
     }
     return 0;
 }
@@ -326,13 +343,19 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
 }
 
 /* A VM takes up to 140 descriptors, and 4 a session; the customary 1024 are for select(2). */
-static void raise_descriptor_limit(void)
+static void raise_descriptor_limit(struct mediator *m)
 {
     struct rlimit limit;
 
+    m->fd_most = INT_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_cur < INT_MAX) {
+            const int all = (int)limit.rlim_cur;
+
+            m->fd_most = all - (all / 8 < FDS_KEPT ? all / 8 : FDS_KEPT);
+        }
     }
 }
 
@@ -454,7 +477,7 @@ int main(int argc, char **argv)
         return r > 0 ? 2 : 0;
     }
     /* From here on there are side effects; with --check-config there were none. */
-    raise_descriptor_limit();
+    raise_descriptor_limit(&mediator);
     r = set_up_events(&mediator);
     if (r < 0) {
         log_error("cannot set up the event loop: %s", strerror(-r));

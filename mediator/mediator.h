@@ -53,9 +53,10 @@ struct mediator {
     sd_event_source *grace_timer;                    /* main.c: while stopping */
     bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
     bool stopping;                  /* main.c */
-    uint64_t longest_ns;            /* main.c: that anything in the event loop has taken so far */
-    char computes_on[192];          /* main.c, for people: a GPU's name or why there is none */
-    bool has_gpu;                   /* main.c */
+    int fd_most;         /* main.c: descriptors from this number on are for VMs that are attached */
+    uint64_t longest_ns; /* main.c: that anything in the event loop has taken so far */
+    char computes_on[192]; /* main.c, for people: a GPU's name or why there is none */
+    bool has_gpu;          /* main.c */
 };
 
 /* The pool with this letter; it is defined. */

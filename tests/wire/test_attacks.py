@@ -3,15 +3,19 @@
 """What keeps the mediator from everybody else, tried by users who may attach: it goes on. How long
 anything has kept it is printed; the limits here are wide, for busy machines.
 
-Tests: mediator/chores.c, mediator/client.c, mediator/vm.c, common/fdmsg.c, mediator/main.c"""
+Tests: mediator/chores.c, mediator/control*.c, mediator/client.c, mediator/vm.c, common/fdmsg.c, mediator/main.c"""
 import ctypes
 import mmap
 import os
+import resource
+import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
+import unittest.mock
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import vgputest as v  # noqa: E402
@@ -50,6 +54,88 @@ class Attacks(v.TestCase):
     def tell(self):
         print(f"{self._testMethodName}: an answer took {1000 * self.longest:.0f} ms at most",
               file=sys.stderr)
+
+    def test_no_memory(self):
+        """Answers that there is no memory for are none, or say so; the mediator goes on."""
+        clients = [v.Client(self.m) for _ in range(12)]
+        for number, client in enumerate(clients, 1):
+            self.addCleanup(client.close)
+            client.attach(vm_id=number)
+        before = resource.prlimit(self.m.pid, resource.RLIMIT_AS)
+        answered = 0
+        for kib in (0, 4, 16, 64, 128, 256, 1024):
+            with open(f"/proc/{self.m.pid}/statm", encoding="ascii") as file:
+                size = int(file.read().split()[0]) * mmap.PAGESIZE
+            resource.prlimit(self.m.pid, resource.RLIMIT_AS, (size + (kib << 10), before[1]))
+            for _ in range(3):
+                with socket.socket(socket.AF_UNIX) as control:
+                    control.settimeout(v.PATIENCE)
+                    control.connect(self.m.control)
+                    control.sendall(b'{"command":"list"}\n')
+                    try:
+                        answered += control.recv(1 << 16) != b""
+                    except ConnectionError:
+                        pass
+        resource.prlimit(self.m.pid, resource.RLIMIT_AS, before)
+        self.assertEqual(len(self.look()), len(clients), self.m.read_log()[-2000:])
+
+    def test_no_descriptors(self):
+        """VMs that there are no descriptors for are refused; those that are attached have some."""
+        self.m.stop()
+        wrapper = os.path.join(self.m.dir.name, "mediator")
+        with open(wrapper, "w", encoding="ascii") as file:
+            file.write(f'#!/bin/sh\nulimit -n 160\nexec {v.MEDIATOR} "$@"\n')
+        os.chmod(wrapper, 0o755)
+        with unittest.mock.patch.object(v, "MEDIATOR", wrapper):
+            self.m.start()
+        clients, why = [], ""
+        while not why:
+            client = v.Client(self.m)
+            self.addCleanup(client.close)
+            clients.append(client)
+            client.send(v.hello(vm_id=len(clients)))
+            answer = client.receive()
+            if len(answer) < v.N["VGPU_MSG_SIZE"]:
+                why = "closed"
+            elif v.get(answer, "vgpu_msg.type") != v.N["VGPU_MSG_ATTACHED"]:
+                why = v.text(answer, "vgpu_msg.refused.reason")
+        self.assertRegex(why, "closed|no descriptors left.*LimitNOFILE")
+        self.assertGreater(len(clients), 5)
+        worker = self.m.vm(1, state="idle")["worker_pid"]
+        os.kill(worker, signal.SIGKILL)
+        v.wait_until("the next worker serves",
+                     lambda: self.m.vm(1, state="idle")["worker_pid"] not in (0, worker))
+
+    def test_silent_connections(self):
+        """One user's, as many as they can be, leave room for another's."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root to become another user")
+        m = self.mediator(mediator="max-vms = 16\nusers = root, nobody")
+        os.chmod(m.dir.name, 0o755)
+        code = ("import socket, sys, time\n"
+                "held = []\n"
+                "print('begun', flush=True)\n"
+                "while True:\n"
+                "    try:\n"
+                "        s = socket.socket(socket.AF_UNIX)\n"
+                "        s.settimeout(1)\n"
+                "        s.connect(sys.argv[1])\n"
+                "        held.append(s)\n"
+                "    except OSError:\n"
+                "        held = held[100:]\n"
+                "    time.sleep(0.005)\n"
+                "    if len(held) > 500: held = held[100:]\n")
+        with subprocess.Popen(["/usr/bin/python3", "-c", code, m.socket], user=65534,
+                              stdout=subprocess.PIPE) as hoarder:
+            try:
+                hoarder.stdout.readline()
+                time.sleep(1)
+                for number in range(1, 9):
+                    client = v.Client(m)
+                    self.addCleanup(client.close)
+                    client.attach(vm_id=number)
+            finally:
+                hoarder.kill()
 
     def test_slow_close(self):
         """A descriptor that nobody asked for, and whose close() lasts half a minute."""
