@@ -60,6 +60,8 @@ const struct key config_mediator_keys[] = {
      4096},
     {"turn-limit", FIELD(struct config, turn_limit_ns), config_read_duration,
      "a duration from 1ms to 86400s, or none", NS_PER_MS, DAY_NS, .none = true},
+    {"register-rest", FIELD(struct config, register_rest_ns), config_read_duration,
+     "a duration from 10ms to 86400s, or none", 10 * NS_PER_MS, DAY_NS, .none = true},
     {"worker-user", WHOLE(struct config), config_read_worker_user,
      "the name or number of a user on this host"},
     {"users", WHOLE(struct config), config_read_users,

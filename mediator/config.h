@@ -52,6 +52,8 @@ struct config_vm {
     uid_t user; /* who may attach it; (uid_t)-1: whoever may attach at all */
 };
 
+#define CONFIG_REST_DEFAULT UINT64_MAX /* of register_rest_ns: as there is a GPU or not */
+
 struct config {
     char *listen;  /* path, or '@' and an abstract name */
     char *control; /* likewise */
@@ -62,8 +64,9 @@ struct config {
     bool unknown_vms;  /* VMs without a section may attach */
     bool refuse_above; /* a request above the limits is refused, not lowered */
     uint32_t max_vms;
-    uint64_t turn_limit_ns; /* a turn that somebody waits for, at most; 0: no limit */
-    uid_t worker_user;      /* when the mediator is root; (uid_t)-1: stay root */
+    uint64_t register_rest_ns; /* of a device in register mode; 0: none */
+    uint64_t turn_limit_ns;    /* a turn that somebody waits for, at most; 0: no limit */
+    uid_t worker_user;         /* when the mediator is root; (uid_t)-1: stay root */
     gid_t worker_group;
     uid_t users[CONFIG_USERS]; /* who may attach */
     unsigned user_count;

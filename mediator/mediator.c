@@ -14,7 +14,20 @@
 #include "common/log.h"
 #include "mediator/list.h"
 
+#define REST_DEFAULT_NS (60 * NS_PER_S)
+
 /* Pools --------------------------------------------------------------------------------------- */
+
+uint64_t mediator_rest_ns(const struct mediator *mediator)
+{
+    const uint64_t rest = mediator->config.register_rest_ns;
+
+    /* The CPU costs nothing to keep. */
+    if (rest == CONFIG_REST_DEFAULT) {
+        return mediator->has_gpu ? REST_DEFAULT_NS : 0;
+    }
+    return rest;
+}
 
 struct pool *mediator_pool(struct mediator *m, uint32_t letter)
 {

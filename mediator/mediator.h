@@ -32,6 +32,9 @@
 #include "mediator/config.h"
 #include "mediator/pool.h"
 
+/* Of timers that somebody waits for: sd-event's own, of 250 ms, is for what nobody does. */
+#define TIMER_ACCURACY_US 1000u
+
 struct client;
 struct vm;
 
@@ -58,6 +61,9 @@ struct mediator {
     char computes_on[192]; /* main.c, for people: a GPU's name or why there is none */
     bool has_gpu;          /* main.c */
 };
+
+/* After how much rest register mode gives its device back, in ns; 0: never. */
+uint64_t mediator_rest_ns(const struct mediator *mediator);
 
 /* The pool with this letter; it is defined. */
 struct pool *mediator_pool(struct mediator *mediator, uint32_t letter);

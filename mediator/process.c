@@ -126,7 +126,9 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
 {
     /* The text comes from the worker, which may have left out the NUL. */
     msg->text[sizeof(msg->text) - 1] = '\0';
-    process_printable(process->device, sizeof(process->device), msg->text);
+    /* A worker that has no device may not know its name yet. */
+    process_printable(process->device, sizeof(process->device),
+                      msg->text[0] ? msg->text : process->mediator->computes_on);
     process->ready = true;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
     log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", process_label(process),
@@ -323,7 +325,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
     const bool condemned = process->condemned;
 
     (void)source;
-    if (!condemned && !process->mediator->stopping) {
+    if (!condemned && !process->mediator->stopping && !process->ops->meant(process, info)) {
         process->failures++;
         if (info->si_code == CLD_EXITED) {
             log_warning("%s: worker %d ended with exit code %d", process_label(process),

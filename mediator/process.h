@@ -49,6 +49,8 @@ struct process_ops {
     /* A worker that had allocated so much device memory, by its own account, has ended. */
     void (*freed)(struct process *process, uint64_t bytes);
     /* It was reaped, and has left the pool; may start the next. */
+    /* Whether such an end is no failure. */
+    bool (*meant)(const struct process *process, const siginfo_t *info);
     void (*ended)(struct process *process, const siginfo_t *info, bool condemned);
     /* It has kept the turn too long while others wait. */
     void (*expired)(struct process *process);

@@ -238,10 +238,19 @@ static void queue_worker_freed(struct process *process, uint64_t bytes)
     vm_give_back(queue_of(process)->vm, bytes);
 }
 
+/* Only what the mediator itself ends. */
+static bool queue_worker_meant(const struct process *process, const siginfo_t *info)
+{
+    (void)process;
+    (void)info;
+    return false;
+}
+
 static const struct process_ops worker_ops = {
     .accounts = queue_worker_accounts,
     .freed = queue_worker_freed,
     .ready = queue_worker_ready,
+    .meant = queue_worker_meant,
     .ended = queue_worker_ended,
     .expired = queue_worker_expired,
     .label = queue_label,
@@ -350,8 +359,8 @@ int queue_create(struct vm *vm, uint32_t number, struct queue **created)
         free(queue);
         return r;
     }
-    r = sd_event_add_time_relative(vm->mediator->event, &queue->timer, CLOCK_MONOTONIC, 0, 0,
-                                   on_queue_timer, queue);
+    r = sd_event_add_time_relative(vm->mediator->event, &queue->timer, CLOCK_MONOTONIC, 0,
+                                   TIMER_ACCURACY_US, on_queue_timer, queue);
     if (r < 0) {
         process_release(&queue->worker);
         free(queue);

@@ -4,8 +4,10 @@
  * all of its workers share.
  *
  * Register mode has a worker as long as the VM is attached: when one ends, the next is started
- * after a delay. To replace a worker on purpose, replace_worker() kills it, and vm_worker_ended()
- * starts the next one. --takeover tells that one what to do with an answer that is owed:
+ * after a delay. Where there is a GPU it begins without it, and is replaced by one with it as soon
+ * as a request wants that, and that one by one without it after `register-rest`. To replace a
+ * worker on purpose, replace_worker() kills it, and vm_worker_ended() starts the next one.
+ * --takeover tells that one what to do with an answer that is owed:
  *
  *   resume     act as the journal says (DESIGN.md, section 6); this is the usual one
  *   discard    forget it, because there was a reset
@@ -79,7 +81,8 @@ static int start_worker(struct vm *vm)
 {
     char fail[32];
     const char *takeover = vm->takeover ? vm->takeover : "resume";
-    const char *arguments[] = {"--takeover", NULL, NULL};
+    char rest[32];
+    const char *arguments[] = {"--takeover", NULL, NULL, NULL, NULL};
     const struct process_start start = {
         .shm_size = vm->shm_size,
         .memfd = vm->fds[VGPU_ATTACH_MEMFD],
@@ -96,6 +99,14 @@ static int start_worker(struct vm *vm)
         takeover = fail;
     }
     arguments[1] = takeover;
+    vm->rest_ns = mediator_rest_ns(vm->mediator);
+    if (vm->resting) {
+        arguments[2] = "--resting";
+    } else if (vm->rest_ns != 0) {
+        snprintf(rest, sizeof(rest), "%" PRIu64, vm->rest_ns);
+        arguments[2] = "--rest";
+        arguments[3] = rest;
+    }
     vm->failing = takeover == fail;
     r = process_start(&vm->worker, &start);
     vm_share_limits(vm);
@@ -185,24 +196,45 @@ static void vm_worker_ready(struct process *process)
     }
 }
 
+/*
+ * A worker without a device that is asked for one ends, and so does one whose device rests: another
+ * takes its place. No worker rests before its time.
+ */
+static bool vm_worker_meant(const struct process *process, const siginfo_t *info)
+{
+    const struct vm *vm = vm_of_process(process);
+
+    if (info->si_code != CLD_EXITED) {
+        return false;
+    }
+    if (vm->resting) {
+        return info->si_status == VGPU_WORKER_EXIT_WAKE;
+    }
+    return info->si_status == VGPU_WORKER_EXIT_REST && vm->rest_ns != 0 &&
+           clock_ns() - process->started_ns >= vm->rest_ns;
+}
+
 static void vm_worker_ended(struct process *process, const siginfo_t *info, bool condemned)
 {
     struct vm *vm = vm_of_process(process);
+    const bool meant = vm_worker_meant(process, info);
     /* Did it get its first request done, or live long with nothing to do? */
     const bool good = process->answered > (vm->failing ? 1 : 0) ||
                       (!process->was_busy && clock_ns() - process->started_ns > GOOD_LIFE_NS);
 
-    (void)info;
     vm_share_limits(vm);
     vm->reset_again = false; /* the next worker is one that no reset was before */
     if (vm->mediator->stopping) {
         return;
     }
+    if (meant) {
+        vm->resting = !vm->resting;
+    }
     /*
      * After a good life this end is the first failure, and not the next one in a row: it has
      * nothing to do with the ends before.
      */
-    if (!condemned) {
+    if (!condemned && !meant) {
         vm->failures = good ? 1 : vm->failures + 1;
     }
     start_later(vm);
@@ -246,6 +278,7 @@ static const struct process_ops worker_ops = {
     .accounts = vm_worker_accounts,
     .freed = vm_worker_freed,
     .ready = vm_worker_ready,
+    .meant = vm_worker_meant,
     .ended = vm_worker_ended,
     .expired = vm_worker_expired,
     .label = vm_label,
@@ -387,8 +420,8 @@ static int set_up(struct vm *vm)
     vm->account->limit = vm->limits.memory;
     r = take_status(vm);
     if (r == 0) {
-        r = sd_event_add_time_relative(vm->mediator->event, &vm->timer, CLOCK_MONOTONIC, 0, 0,
-                                       on_vm_timer, vm);
+        r = sd_event_add_time_relative(vm->mediator->event, &vm->timer, CLOCK_MONOTONIC, 0,
+                                       TIMER_ACCURACY_US, on_vm_timer, vm);
     }
     if (r >= 0) {
         sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
@@ -449,6 +482,7 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
     vm->asked = (enum vgpu_priority)hello->priority;
     vm->priority = grant->priority;
     vm->limits = *config_limits_of(&mediator->config, vm->id);
+    vm->resting = mediator_rest_ns(mediator) != 0;
     memcpy(vm->fds, fds, vgpu_attach_fds(vm->queues) * sizeof(fds[0]));
     r = set_up(vm);
     if (r < 0) {

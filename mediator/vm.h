@@ -58,6 +58,8 @@ struct vm {
     struct process worker;
     sd_event_source *timer; /* a delayed start */
     bool failing;           /* the worker was started to answer with an error */
+    bool resting;           /* it is one without a device, or the next will be */
+    uint64_t rest_ns;       /* with which the worker was started */
     unsigned failures;      /* workers in a row that ended without an answer */
     const char *takeover;   /* a --takeover value, until a worker has done it; NULL: resume */
     bool reset_asked;       /* the client waits for RESET_DONE */

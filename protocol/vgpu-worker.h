@@ -42,6 +42,7 @@
 #define VGPU_PROTOCOL_VGPU_WORKER_H
 
 #include "vgpu-regs.h"
+#include "vgpu-request.h"
 
 /*
  * Descriptors that a worker is started with. A worker for register mode gets the doorbell and the
@@ -70,6 +71,13 @@ enum vgpu_turn {
     VGPU_TURN_SHARED = 4,
     VGPU_TURN_STOPPED = 5,
 };
+
+/*
+ * Exit codes of a worker for register mode that asks for another in its place: it has no device and
+ * a request wants one; it has one that nothing has wanted for a while (--rest).
+ */
+#define VGPU_WORKER_EXIT_WAKE 48
+#define VGPU_WORKER_EXIT_REST 49
 
 /* The exit code of a queue's worker that ends by itself: this, plus an enum vgpu_queue_end. */
 #define VGPU_WORKER_EXIT_END 64
@@ -127,9 +135,11 @@ struct vgpu_turn_page {
     struct vgpu_turn_word turn[VGPU_ENGINES]; /* by enum vgpu_engine */
     struct vgpu_terms terms;
     struct vgpu_counters counters;
+    /* Of register mode: what the last worker that had the device said of it; 0 before the first. */
+    struct vgpu_device_info device;
 };
 #define VGPU_TURN_PAGE_SIZE 4096u
-static_assert(sizeof(struct vgpu_turn_page) == 384, "ABI");
+static_assert(sizeof(struct vgpu_turn_page) == 480, "ABI");
 
 /*
  * One page of memory that the workers of a VM share with the mediator: the device memory of the VM.

@@ -32,7 +32,7 @@ static void usage(FILE *out)
     fputs("usage: vgpu-worker --probe\n"
           "       vgpu-worker --shm-size BYTES [--backend auto|cpu|cuda] [--device N]\n"
           "                   [--takeover resume|discard|fail:CODE] [--user UID:GID]\n"
-          "                   [--queues COUNT --queue N] [--label TEXT]\n"
+          "                   [--queues COUNT --queue N] [--resting | --rest NS] [--label TEXT]\n"
           "\n"
           "The second form is for vgpu-mediator, which passes descriptors along.\n"
           "\n"
@@ -119,7 +119,8 @@ static void parse_options(int argc, char **argv, struct options *o)
         {"backend", required_argument, NULL, 'b'},  {"device", required_argument, NULL, 'd'},
         {"takeover", required_argument, NULL, 't'}, {"user", required_argument, NULL, 'u'},
         {"label", required_argument, NULL, 'l'},    {"queues", required_argument, NULL, 'Q'},
-        {"queue", required_argument, NULL, 'q'},    {"help", no_argument, NULL, 'h'},
+        {"queue", required_argument, NULL, 'q'},    {"resting", no_argument, NULL, 'R'},
+        {"rest", required_argument, NULL, 'r'},     {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
     };
     bool good = true;
@@ -152,6 +153,12 @@ static void parse_options(int argc, char **argv, struct options *o)
             break;
         case 'q':
             o->queue = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'R':
+            o->resting = true;
+            break;
+        case 'r':
+            o->rest_ns = strtoull(optarg, NULL, 10);
             break;
         case 'h':
             usage(stdout);

@@ -24,6 +24,9 @@
 #include "worker/isolation.h"
 #include "worker/worker.h"
 
+/* Beside what registers.h has: nothing has asked for the device for long enough. */
+#define REGISTERS_REST 2
+
 /* How long to poll after an answer, in a dialogue. */
 #define SPIN_NS (200 * NS_PER_US)
 /*
@@ -36,8 +39,10 @@ struct worker {
     struct registers registers;
     int epoll;
     int link;
-    bool finishing; /* exit as soon as nothing runs */
-    bool dialogue;  /* the last doorbell came soon after the answer before it */
+    bool finishing;     /* exit as soon as nothing runs */
+    uint64_t rest_ns;   /* as the options have it */
+    uint64_t active_ns; /* when there was something to do last */
+    bool dialogue;      /* the last doorbell came soon after the answer before it */
     struct pace doorbells;
 };
 
@@ -137,6 +142,14 @@ static bool register_worker_spinning(const struct worker *w)
            clock_ns() < w->registers.published_ns + SPIN_NS;
 }
 
+/* In how many ns the device is to be given back, if nothing comes until then. */
+static uint64_t rest_left(const struct worker *w)
+{
+    const uint64_t idle = clock_ns() - w->active_ns;
+
+    return idle < w->rest_ns ? w->rest_ns - idle : 0;
+}
+
 /*
  * In how many ms something is to be done that no descriptor tells, -1: never. Less than a
  * millisecond becomes 0, which is to poll: a turn that is about to begin is worth that. *deaf: the
@@ -154,10 +167,14 @@ static int wait_limit(struct worker *w, bool *deaf)
     if (wait != 0) {
         return (int)(wait / NS_PER_MS);
     }
-    return register_worker_spinning(w) ? 0 : -1;
+    if (register_worker_spinning(w)) {
+        return 0;
+    }
+    /* Rounded up, so that it is over then. */
+    return w->rest_ns == 0 ? -1 : (int)(rest_left(w) / NS_PER_MS) + 1;
 }
 
-/* Serves until told to finish. Returns 0 or -errno. */
+/* Serves until told to finish, or there is a reason for another worker. */
 static int register_worker_serve(struct worker *w)
 {
     bool listening = true;
@@ -183,6 +200,12 @@ static int register_worker_serve(struct worker *w)
             listening = listen;
         }
         n = epoll_wait(w->epoll, &event, 1, limit);
+        if (n != 0 || w->registers.state != REGISTERS_IDLE) {
+            w->active_ns = clock_ns();
+        } else if (w->rest_ns != 0 && rest_left(w) == 0) {
+            interrupt_flush(&w->registers.interrupt);
+            return REGISTERS_REST;
+        }
         if (n < 0 && errno != EINTR) {
             r = -errno;
         } else if (n == 1) {
@@ -192,6 +215,29 @@ static int register_worker_serve(struct worker *w)
         }
     }
     return r;
+}
+
+/* The backend; at rest none, and what the last worker that had one said of it. */
+static int open_backend(struct worker *w, const struct options *o, char *why, size_t why_size)
+{
+    static struct backend resting = {.event_fd = -1};
+    struct registers *s = &w->registers;
+    int r;
+
+    if (!o->resting) {
+        r = backend_open(o->backend, o->device, s->shm, s->shm_size, &s->backend, why, why_size);
+        if (r == 0) {
+            s->turn_page->device = s->backend->info;
+            w->rest_ns = o->rest_ns;
+        }
+        return r;
+    }
+    resting.info = s->turn_page->device;
+    resting.info.name[sizeof(resting.info.name) - 1] = '\0';
+    resting.info.backend = o->backend == BACKEND_CUDA ? VGPU_FEATURE_BACKEND_GPU
+                                                      : VGPU_FEATURE_BACKEND_CPU;
+    s->backend = &resting;
+    return 0;
 }
 
 static int register_worker_start(struct worker *w, const struct options *o)
@@ -218,7 +264,7 @@ static int register_worker_start(struct worker *w, const struct options *o)
                          "register page");
     s->turn_page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page");
     s->interrupt.page = s->turn_page;
-    r = backend_open(o->backend, o->device, s->shm, s->shm_size, &s->backend, why, sizeof(why));
+    r = open_backend(w, o, why, sizeof(why));
     if (r < 0) {
         log_error("%s", why);
         return r;
@@ -232,12 +278,14 @@ static int register_worker_start(struct worker *w, const struct options *o)
     if (w->epoll < 0 ||
         register_worker_watch(w->epoll, EPOLL_CTL_ADD, w->link, EPOLLIN, SOURCE_LINK) < 0 ||
         register_worker_watch(w->epoll, EPOLL_CTL_ADD, s->doorbell, EPOLLIN, SOURCE_DOORBELL) < 0 ||
-        register_worker_watch(w->epoll, EPOLL_CTL_ADD, s->backend->event_fd, EPOLLIN,
-                              SOURCE_BACKEND) < 0) {
+        (!o->resting && register_worker_watch(w->epoll, EPOLL_CTL_ADD, s->backend->event_fd,
+                                              EPOLLIN, SOURCE_BACKEND) < 0)) {
         log_error("epoll: %s", strerror(errno));
         return -errno;
     }
-    return isolation_final(o->user, o->group, s->backend->info.backend == VGPU_FEATURE_BACKEND_GPU);
+    w->active_ns = clock_ns();
+    return isolation_final(o->user, o->group,
+                           !o->resting && s->backend->info.backend == VGPU_FEATURE_BACKEND_GPU);
 }
 
 int register_worker(const struct options *o)
@@ -260,5 +308,14 @@ int register_worker(const struct options *o)
     if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
         log_error("ended: %s", strerror(-r));
     }
-    return r < 0 ? 1 : 0;
+    switch (r) {
+    case 0:
+        return 0;
+    case REGISTERS_WAKE:
+        return VGPU_WORKER_EXIT_WAKE;
+    case REGISTERS_REST:
+        return VGPU_WORKER_EXIT_REST;
+    default:
+        return 1;
+    }
 }

@@ -261,6 +261,14 @@ static void give_answer(struct registers *s)
     publish_answer(s, VGPU_ERROR_NONE, length);
 }
 
+/* Whether this worker is at rest, and the request is for one that is not. */
+static bool wants_device(const struct registers *s)
+{
+    return !s->backend->ops &&
+           (request_needs_turn(&s->request) ||
+            (s->request.opcode == VGPU_OP_DEVICE_INFO && s->backend->info.name[0] == '\0'));
+}
+
 /*
  * Decodes s->copy and starts, queues or answers it. A request that needs no turn is not noted in
  * the journal: it is answered at once, and a worker that took over would find it in the buffer.
@@ -272,6 +280,10 @@ static int accept_request(struct registers *s)
     if (error != VGPU_ERROR_NONE) {
         publish_answer(s, error, 0);
         return 0;
+    }
+    if (wants_device(s)) {
+        note_journal(s, VGPU_JOURNAL_ACCEPTED);
+        return REGISTERS_WAKE;
     }
     if (!request_needs_turn(&s->request)) {
         give_answer(s);

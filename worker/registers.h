@@ -20,6 +20,10 @@
  * stored in this order: response and ERROR, STATUS, journal. So a worker that takes over
  * finds STATUS BUSY exactly when an answer is owed, and the journal says what to do:
  * registers_start().
+ *
+ * A worker at rest has no device: a GPU's context costs memory, and most VMs never compute by
+ * register mode. It answers what needs none. A request that does is noted as ACCEPTED, and the
+ * worker ends; the next one has a device, and takes it over.
  */
 #ifndef VGPU_WORKER_REGISTERS_H
 #define VGPU_WORKER_REGISTERS_H
@@ -50,7 +54,7 @@ struct registers {
     uint64_t shm_size; /* bytes */
     int doorbell;      /* eventfd */
     struct interrupt interrupt;
-    struct backend *backend;
+    struct backend *backend; /* without `ops` at rest: it has no device, only what is said of one */
     struct vgpu_turn_page *turn_page;
     int link; /* to the mediator */
 
@@ -66,10 +70,13 @@ struct registers {
     _Alignas(16) uint8_t response[VGPU_RESPONSE_MAX];
 };
 
+/* A request waits for which there has to be a device, and this worker has none. */
+#define REGISTERS_WAKE 1
+
 /*
  * Begins to serve the page after another worker or as its first. `error` is the answer
- * for REGISTERS_FAIL. All functions return 0 or -errno; an error ends the worker: the link or
- * the backend is lost.
+ * for REGISTERS_FAIL. All functions return 0, REGISTERS_WAKE, which ends the worker so that one
+ * with a device follows, or -errno; an error ends the worker: the link or the backend is lost.
  */
 int registers_start(struct registers *registers, enum registers_takeover takeover,
                     enum vgpu_error error);

@@ -8,6 +8,7 @@
 #ifndef VGPU_WORKER_WORKER_H
 #define VGPU_WORKER_WORKER_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "worker/backend.h"
@@ -19,6 +20,8 @@ struct options {
     uint64_t shm_size; /* bytes */
     enum registers_takeover takeover;
     enum vgpu_error error; /* for REGISTERS_FAIL */
+    bool resting;          /* register mode without a device */
+    uint64_t rest_ns;      /* after which a device that nothing asks for is given back; 0: never */
     uid_t user;
     gid_t group;
     uint32_t queues; /* of the device; 0: serve the register page */

@@ -403,6 +403,35 @@ static void test_echo_and_info(void **state)
     assert_string_equal(info.name, "fake");
 }
 
+/* A worker without a device: what needs one is left to the next, which has it. */
+static void test_at_rest(void **state)
+{
+    (void)state;
+    backend.head.ops = NULL;
+    write_request(VGPU_OP_ECHO, 0, 0, 20);
+    ring();
+    assert_int_equal(registers_doorbell(&session), 0);
+    assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
+    write_request(VGPU_OP_DEVICE_INFO, 0, 0, 16);
+    ring();
+    assert_int_equal(registers_doorbell(&session), REGISTERS_WAKE);
+    assert_int_equal(page.status, VGPU_STATUS_BUSY);
+    strcpy(backend.head.info.name, "fake");
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(page.response_len, sizeof(struct vgpu_device_info));
+    open_turns();
+    write_pair(20, 22);
+    ring();
+    assert_int_equal(registers_doorbell(&session), REGISTERS_WAKE);
+    assert_int_equal(page.journal.state, VGPU_JOURNAL_ACCEPTED);
+    /* Another at rest leaves it alone as well. */
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), REGISTERS_WAKE);
+    backend.head.ops = &fake_ops;
+    assert_int_equal(start_session(REGISTERS_RESUME, VGPU_ERROR_NONE), 0);
+    assert_int_equal(page.status, VGPU_STATUS_COMPLETE);
+    assert_int_equal(result(), 42);
+}
+
 static void test_interrupt_only_when_wanted(void **state)
 {
     eventfd_t value;
@@ -581,6 +610,7 @@ int main(void)
         TEST(test_bad_request_needs_no_turn),
         TEST(test_request_is_copied_once),
         TEST(test_echo_and_info),
+        TEST(test_at_rest),
         TEST(test_interrupt_only_when_wanted),
         TEST(test_backend_errors),
         TEST(test_takeover_of_a_waiting_request),

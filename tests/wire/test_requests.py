@@ -267,7 +267,7 @@ class Ends(v.TestCase):
         """What the stub does when a mediator is back."""
         client = v.Client(self.m)
         client.send(v.hello(vm_id=vm_id, shm=device.shm_size,
-                            hello__flags=N["VGPU_HELLO_HANDOVER"]), device.fds)
+                            hello__hello__flags=N["VGPU_HELLO_HANDOVER"]), device.fds)
         answer = client.receive()
         self.assertEqual(v.get(answer, "vgpu_msg.type"), N["VGPU_MSG_ATTACHED"])
         self.assertEqual(client.fds, [])
@@ -472,6 +472,73 @@ class Commands(v.TestCase):
                 control.connect(self.m.control)
                 control.sendall(garbage)
                 self.assertIn(b"error", control.recv(65536), garbage)
+
+
+class Rest(v.TestCase):
+    """Register mode gives its device back where nothing asks for it, and nobody notices."""
+
+    def attach(self, rest):
+        self.m = self.mediator(mediator=f"register-rest = {rest}")
+        self.d = v.Device(v.Client(self.m), shm=MIB)
+        self.addCleanup(self.d.close)
+        return self.worker()
+
+    def worker(self):
+        return self.m.vm(1, state="idle")["worker_pid"]
+
+    def device_info(self):
+        code, info = self.d.call(v.request(N["VGPU_OP_DEVICE_INFO"]))
+        self.assertEqual(code, error("NONE"))
+        return info
+
+    def test_asked_and_left(self):
+        first = self.attach("300ms")
+        echo = v.request(N["VGPU_OP_ECHO"]) + b"hello"
+        self.assertEqual(self.d.call(echo), (error("NONE"), b"hello"))
+        self.assertEqual(self.worker(), first, "an echo needs no device")
+        info = self.device_info()
+        second = self.worker()
+        self.assertNotEqual(second, first, "nobody knew the device")
+        code, back = self.d.call(v.add_inline([1], [2]))
+        self.assertEqual((code, back), (error("NONE"), struct.pack("<i", 3)))
+        self.assertEqual(self.worker(), second, "it had been asked a moment ago")
+        third = v.wait_until("it rests", lambda: self.worker() not in (0, second) and self.worker())
+        self.assertEqual(self.device_info(), info)
+        self.assertEqual(self.worker(), third, "what the device is was told")
+        self.assertEqual(self.d.call(v.add_inline([3], [4]))[1], struct.pack("<i", 7))
+        vm = self.m.vm(1)
+        self.assertEqual(vm["worker_failures"], 0)
+        self.assertNotIn("exit code", self.m.read_log())
+
+    def test_reset_at_rest(self):
+        self.attach("10s")
+        self.d.client.send(v.message("RESET", serial=7))
+        self.assertEqual(v.get(self.d.client.receive(), "vgpu_msg.serial"), 7)
+        self.assertEqual(self.d.call(v.add_inline([1], [2]))[1], struct.pack("<i", 3))
+
+    def test_restart_with_a_request(self):
+        """Rung while no mediator runs: answered by the next one, which begins at rest."""
+        self.attach("10s")
+        self.m.stop(signal.SIGKILL)
+        self.d.ring(v.add_inline([5], [6]))
+        self.m.start()
+        client = v.Client(self.m)
+        self.addCleanup(client.close)
+        client.send(v.hello(shm=MIB, hello__flags=N["VGPU_HELLO_HANDOVER"]), self.d.fds)
+        self.assertEqual(v.get(client.receive(), "vgpu_msg.type"), N["VGPU_MSG_ATTACHED"])
+        self.assertEqual(self.d.finish()[1], struct.pack("<i", 11))
+
+    def test_at_the_edge(self):
+        """Requests that come when it is about to rest: each is done once."""
+        self.attach("20ms")
+        self.d.map[0:8] = struct.pack("<2i", 0, 1)
+        for number in range(1, 121):
+            time.sleep((15 + number % 10) / 1000)
+            # In place: done twice, it would be seen.
+            self.assertEqual(self.d.call(v.add_shm(1, 0, 4, 0))[0], error("NONE"))
+            self.assertEqual(struct.unpack("<i", self.d.map[0:4])[0], number)
+        self.assertGreater(self.m.vm(1)["worker_starts"], 5)
+        self.assertEqual(self.m.vm(1)["worker_failures"], 0)
 
 
 if __name__ == "__main__":
