@@ -283,6 +283,12 @@ static int vgpu_map(struct vgpu_device *device)
 
 	if (r)
 		return r;
+	/*
+	 * Where somebody else has it enabled, as who used it through sysfs leaves it, the call above
+	 * only counts. But the kernel has forgotten the power state with the driver before, and
+	 * without knowing that it gives no interrupts.
+	 */
+	pci_set_power_state(pdev, PCI_D0);
 	r = pci_request_regions_exclusive(pdev, "vgpu");
 	if (r)
 		goto no_regions;

@@ -97,6 +97,8 @@ class Sessions(TestCase):
         self.good(guest, "rmmod vgpu")
         self.check(guest)
         self.assertEqual(self.m.vms()[1]["worker_starts"], 1)
+        self.good(guest, "insmod /vgpu.ko")
+        self.assertNotIn("no interrupts", self.good(guest, "dmesg"))
 
     def test_four_processes_at_once(self):
         """Beside a fifth that uses register mode."""
