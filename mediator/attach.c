@@ -211,7 +211,10 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
         return REFUSE(false, "VM %" PRIu32 " is attached already", hello->vm_id);
     }
     if (facts->vm_count >= config->max_vms) {
-        return REFUSE(false, "%" PRIu32 " VMs are attached, which is 'max-vms'", config->max_vms);
+        return REFUSE(false,
+                      "%" PRIu32 " VMs and host processes are attached, which is 'max-vms' in the "
+                      "mediator's configuration",
+                      config->max_vms);
     }
     if (hello->shm_size > limits->shm) {
         return REFUSE(false,

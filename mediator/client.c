@@ -47,7 +47,7 @@
 #define CLIENTS_SPARE 32u
 /* Of those, by users who may attach nothing. */
 #define STRANGERS_MAX 8u
-/* Of those without a VM, by one user who may: a quarter of the room, and this at least. */
+/* Of those without a VM, by one user who may: half of the room, and this at least. */
 #define SILENT_MIN 8u
 
 struct client {
@@ -504,7 +504,7 @@ static bool room_for(const struct mediator *mediator, uid_t user)
 {
     const size_t room = mediator->config.max_vms + CLIENTS_SPARE;
     const bool known = attach_knows_user(&mediator->config, user);
-    size_t strangers = 0, silent = 0, most = (room - mediator->vm_count) / 4;
+    size_t strangers = 0, silent = 0, most = (room - mediator->vm_count) / 2;
 
     /* A device that was unplugged may come back, but one that comes now is more important. */
     if (mediator->client_count >= room && !client_evict(mediator)) {

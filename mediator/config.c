@@ -343,7 +343,7 @@ static void set_defaults(struct config *config)
     config->worker = strdup(VGPU_LIBEXECDIR "/vgpu-worker");
     config->metrics = strdup("off");
     config->unknown_vms = true;
-    config->max_vms = 64;
+    config->max_vms = 256;
     config->turn_limit_ns = 30 * NS_PER_S;
     config->register_rest_ns = CONFIG_REST_DEFAULT;
     /* Without that entry the number that it has everywhere: workers must not stay root. */

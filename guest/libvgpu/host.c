@@ -19,6 +19,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -30,7 +31,11 @@
 #include "guest/libvgpu/internal.h"
 #include "protocol/vgpu-attach.h"
 
-#define ATTACH_LIMIT_MS 10000
+/* A host where many processes begin at once, each with a worker, takes its time. */
+#define ATTACH_LIMIT_MS 60000
+/* How long a mediator that closes the connection without a word is tried again. */
+#define RETRY_LIMIT_NS (10 * NS_PER_S)
+#define RETRY_PAUSE_NS (100 * NS_PER_MS)
 
 struct host_vgpu {
     struct vgpu head;
@@ -38,6 +43,7 @@ struct host_vgpu {
     uint32_t gone; /* 1: the mediator has closed it; set by any thread */
     int fds[FDMSG_MAX];
     size_t fd_count; /* vgpu_attach_fds() when attached */
+    bool unheard;    /* the mediator has closed the connection without a word */
     uint32_t queues; /* 0, or 1 for a session */
     struct vgpu_attached attached;
     struct vgpu_regs_page *page;
@@ -261,11 +267,15 @@ static int receive_message(struct host_vgpu *host, struct vgpu_msg *msg)
         ssize_t n;
 
         if (!wait_for_message(host)) {
-            return vgpu_fail(VGPU_TIMED_OUT, "the mediator does not answer");
+            return vgpu_fail(VGPU_TIMED_OUT,
+                             "the mediator has not answered within %d s: it is stopped or hangs, "
+                             "or the host is overloaded",
+                             ATTACH_LIMIT_MS / 1000);
         }
         n = fdmsg_recv(host->socket, (uint8_t *)msg + length, sizeof(*msg) - length, host->fds,
                        &host->fd_count);
         if (n <= 0) {
+            host->unheard = length == 0;
             return vgpu_fail(VGPU_OFFLINE, "the mediator closed the connection");
         }
         length += (size_t)n;
@@ -288,6 +298,7 @@ static int host_attach(struct host_vgpu *host, const struct vgpu_host_options *o
 
     snprintf(msg.hello.name, sizeof(msg.hello.name), "%s", program_invocation_short_name);
     if (host_send_message(host, VGPU_MSG_HELLO, &msg) < 0) {
+        host->unheard = true;
         return vgpu_fail(VGPU_OFFLINE, "the mediator closed the connection");
     }
     r = receive_message(host, &msg);
@@ -332,18 +343,33 @@ static int host_map_page(struct host_vgpu *host)
     return VGPU_OK;
 }
 
-/* Connects and attaches; `host` is empty but for its queues. */
+/*
+ * Connects and attaches; `host` is empty but for its queues. A mediator that has too many
+ * connections at the moment closes one without a word: that passes.
+ */
 static int connect_host(struct host_vgpu *host, const struct vgpu_host_options *options)
 {
+    const struct timespec pause = {.tv_nsec = RETRY_PAUSE_NS};
+    const uint64_t start = clock_ns();
+    uint64_t waited = 0;
     int r;
 
     host->head.transport = &host_transport;
     host->head.timeout_ms = VGPU_DEFAULT_TIMEOUT_MS;
     host->socket = -1;
-    r = connect_socket(host, options->socket);
-    if (r == VGPU_OK) {
-        r = host_attach(host, options);
-    }
+    do {
+        if (host->socket >= 0) {
+            close(host->socket);
+            host->socket = -1;
+            nanosleep(&pause, NULL);
+        }
+        host->unheard = false;
+        r = connect_socket(host, options->socket);
+        if (r == VGPU_OK) {
+            r = host_attach(host, options);
+        }
+        waited = clock_ns() - start;
+    } while (host->unheard && waited < RETRY_LIMIT_NS);
     return r == VGPU_OK ? host_map_page(host) : r;
 }
 

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import vgputest as v  # noqa: E402
@@ -88,6 +89,20 @@ class Cuda(v.TestCase):
         result = subprocess.run([*fixed, program], env=environment(VGPU_HOST=m.socket),
                                 capture_output=True, text=True, check=False, timeout=v.PATIENCE)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    def test_crowd(self):
+        """Where the mediator has too many connections of the user's, the program waits its turn."""
+        m = self.mediator(mediator="max-vms = 4")
+        crowd = [v.Client(m) for _ in range(18)]
+        for client in crowd:
+            self.addCleanup(client.close)
+        with python(BEGIN, m) as process:
+            time.sleep(1)
+            self.assertIsNone(process.poll())
+            for client in crowd:
+                client.close()
+            _, errors = process.communicate(timeout=v.PATIENCE)
+        self.assertEqual((process.returncode, errors), (0, ""))
 
     def test_max_kernel(self):
         """It holds for kernels, not for a stream that waits for the program."""
