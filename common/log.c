@@ -28,11 +28,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
+
 static const char *log_program = "vgpu";
 static enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_to_journal;
 static int log_file = STDERR_FILENO;
-static unsigned log_lost; /* lines, since the last one that was written; by any thread */
+static struct log_budget *log_own; /* of all lines; NULL: there is none */
+static unsigned log_lost;          /* lines, since the last one that was written; by any thread */
 
 /* The pipe or terminal behind stderr, as a file of this process's own that does not wait. */
 static int open_unwaiting(void)
@@ -59,6 +62,11 @@ void log_open(const char *program)
     /* A reader that is gone, and a file that has reached the process's limit of size. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+}
+
+void log_limit(struct log_budget *budget)
+{
+    log_own = budget;
 }
 
 void log_set_file(int file)
@@ -137,13 +145,31 @@ static bool write_words(enum log_level level, const char *format, ...)
     return written;
 }
 
-void log_line(enum log_level level, const char *format, ...)
+/* Whether a line may be written; *left_out: how many were not before it. */
+static bool budget_take(struct log_budget *budget, unsigned *left_out)
+{
+    const uint64_t now = clock_ns();
+    const uint32_t most = budget->most ? budget->most : LOG_BUDGET_LINES;
+
+    if (now - __atomic_load_n(&budget->since_ns, __ATOMIC_RELAXED) >= LOG_BUDGET_NS) {
+        __atomic_store_n(&budget->since_ns, now, __ATOMIC_RELAXED);
+        __atomic_store_n(&budget->lines, 0, __ATOMIC_RELAXED);
+    }
+    if (__atomic_fetch_add(&budget->lines, 1, __ATOMIC_RELAXED) >= most) {
+        __atomic_fetch_add(&budget->left_out, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    *left_out = __atomic_exchange_n(&budget->left_out, 0, __ATOMIC_RELAXED);
+    return true;
+}
+
+static void log_arguments(struct log_budget *budget, enum log_level level, const char *format,
+                          va_list args)
 {
     const int saved = errno;
-    va_list args;
-    unsigned lost;
+    unsigned lost, left_out = 0;
 
-    if (level > log_max) {
+    if (level > log_max || (budget && !budget_take(budget, &left_out))) {
         return;
     }
     lost = __atomic_exchange_n(&log_lost, 0, __ATOMIC_RELAXED);
@@ -152,9 +178,29 @@ void log_line(enum log_level level, const char *format, ...)
                     "%u lines are lost here: who reads this log does not keep up", lost)) {
         lost = 0;
     }
-    va_start(args, format);
+    if (left_out > 0) {
+        lost += !write_words(LOG_LEVEL_WARNING, "%u lines like the next one are left out here",
+                             left_out);
+    }
     lost += !write_line(level, format, args);
-    va_end(args);
     __atomic_fetch_add(&log_lost, lost, __ATOMIC_RELAXED);
     errno = saved;
+}
+
+void log_line_within(struct log_budget *budget, enum log_level level, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_arguments(budget, level, format, args);
+    va_end(args);
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_arguments(log_own, level, format, args);
+    va_end(args);
 }

@@ -6,6 +6,8 @@
 #ifndef VGPU_COMMON_LOG_H
 #define VGPU_COMMON_LOG_H
 
+#include <stdint.h>
+
 enum log_level {
     LOG_LEVEL_ERROR = 3,
     LOG_LEVEL_WARNING = 4,
@@ -30,6 +32,27 @@ void log_set_level(enum log_level level);
  * have to wait is lost and counted, and the next line that is written comes behind the count.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * What one party may cause: so many lines in LOG_BUDGET_NS; then lines are left out and counted,
+ * and the next one that is written comes behind the count. Begins as zeroes. It may lie in memory
+ * that others write too: any values do no harm.
+ */
+struct log_budget {
+    uint64_t since_ns; /* the first line that is counted now */
+    uint32_t lines, left_out;
+    uint32_t most; /* lines; 0: LOG_BUDGET_LINES */
+    uint32_t reserved;
+};
+#define LOG_BUDGET_LINES 50u
+#define LOG_BUDGET_NS UINT64_C(10000000000)
+
+/* The same, at the expense of a budget. */
+void log_line_within(struct log_budget *budget, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* From now on all lines of this process are at the expense of this budget, which stays. */
+void log_limit(struct log_budget *budget);
 
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)

@@ -43,6 +43,8 @@
 #define REFUSED_LINGER_NS NS_PER_S
 #define CHOSEN_IDS 1000000u            /* from here on, for host processes that say no number */
 #define REFUSAL_LOG_NS (10 * NS_PER_S) /* between two lines about one user's refusals */
+#define USERS_LOGGED 16u
+#define USER_LINES 1000u /* hundreds of VMs may come at once */
 /* Connections beyond those with a VM: on their way in, or refused. */
 #define CLIENTS_SPARE 32u
 /* Of those, by users who may attach nothing. */
@@ -67,10 +69,36 @@ struct client {
     int fds[VGPU_ATTACH_FDS_MAX]; /* progress.fds of them, handed over so far */
 };
 
+/*
+ * What a user may cause by coming and going. Of few users at a time, so that nobody fills it with
+ * names; one who is forgotten begins anew.
+ */
+static struct log_budget *user_log(const struct client *client)
+{
+    static struct {
+        uid_t user;
+        struct log_budget budget;
+    } users[USERS_LOGGED];
+    static unsigned next;
+    const uid_t user = client->peer.uid;
+    unsigned i;
+
+    for (i = 0; i < USERS_LOGGED; i++) {
+        if (users[i].user == user && users[i].budget.since_ns != 0) {
+            return &users[i].budget;
+        }
+    }
+    i = next++ % USERS_LOGGED;
+    users[i].user = user;
+    users[i].budget = (struct log_budget){.most = USER_LINES};
+    return &users[i].budget;
+}
+
 static void drop_vm(struct client *client)
 {
     if (client->vm) {
-        log_info("VM %" PRIu32 ": detached", client->vm->id);
+        log_line_within(user_log(client), LOG_LEVEL_INFO, "VM %" PRIu32 ": detached",
+                        client->vm->id);
         vm_destroy(client->vm);
         client->vm = NULL;
     }
@@ -251,14 +279,18 @@ static void close_memory(const int fds[], uint32_t queues)
     }
 }
 
-static void client_announce(const struct vm *vm, const struct attach_grant *grant, bool handover)
+static void client_announce(const struct client *client, const struct attach_grant *grant,
+                            bool handover)
 {
-    log_info("%s %" PRIu32 "%s%s%s: attached to pool %c at priority %s%s, %" PRIu64
-             " MiB shared, process %d of user %ld%s",
-             vm->host ? "host client" : "VM", vm->id, vm->name[0] ? " (" : "", vm->name,
-             vm->name[0] ? ")" : "", vm->pool->id, config_priority_name(grant->priority),
-             grant->lowered ? " (lowered)" : "", vm->shm_size >> 20, (int)vm->peer, (long)vm->user,
-             handover ? ", back with its memory" : "");
+    const struct vm *vm = client->vm;
+
+    log_line_within(user_log(client), LOG_LEVEL_INFO,
+                    "%s %" PRIu32 "%s%s%s: attached to pool %c at priority %s%s, %" PRIu64
+                    " MiB shared, process %d of user %ld%s",
+                    vm->host ? "host client" : "VM", vm->id, vm->name[0] ? " (" : "", vm->name,
+                    vm->name[0] ? ")" : "", vm->pool->id, config_priority_name(grant->priority),
+                    grant->lowered ? " (lowered)" : "", vm->shm_size >> 20, (int)vm->peer,
+                    (long)vm->user, handover ? ", back with its memory" : "");
 }
 
 /* ATTACHED, and the descriptors of new memory: as many with it as a message takes. */
@@ -301,7 +333,7 @@ static void accept_vm(struct client *client, const struct attach_grant *grant, c
     client->progress.state = ATTACH_ATTACHED;
     client->progress.queues = hello->queues;
     sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
-    client_announce(client->vm, grant, handover);
+    client_announce(client, grant, handover);
     if (send_attached(client, &msg, handover ? NULL : fds) < 0) {
         /* The end of file follows. */
         shutdown(client->fd, SHUT_RDWR);
@@ -468,8 +500,9 @@ static int on_client_timer(sd_event_source *source, uint64_t usec, void *context
     (void)source;
     (void)usec;
     if (client->progress.state != ATTACH_REFUSED) {
-        log_warning("process %d of user %ld connected and sent no whole HELLO; closing",
-                    (int)client->peer.pid, (long)client->peer.uid);
+        log_line_within(user_log(client), LOG_LEVEL_WARNING,
+                        "process %d of user %ld connected and sent no whole HELLO; closing",
+                        (int)client->peer.pid, (long)client->peer.uid);
     }
     client_destroy(client);
     return 0;

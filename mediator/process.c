@@ -82,6 +82,10 @@ void process_printable(char *to, size_t size, const char *from)
     to[i] = '\0';
 }
 
+/* Lines that the VM has caused: it has a budget. */
+#define process_log(process, level, ...)                                                           \
+    log_line_within((process)->ops->log(process), level, __VA_ARGS__)
+
 /* Messages ---------------------------------------------------------------------------- */
 
 void process_send(struct process *process, enum vgpu_link_type type, uint32_t engine)
@@ -180,7 +184,8 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
          * process_kill() is not used: it is for ends that the mediator wants. This end is a failure
          * of the worker. It is counted, and delays the next start in register mode.
          */
-        log_warning("%s: worker %d broke the protocol (message of %zd bytes, type %" PRIu32 "); "
+        process_log(process, LOG_LEVEL_WARNING,
+                    "%s: worker %d broke the protocol (message of %zd bytes, type %" PRIu32 "); "
                     "ending it",
                     process_label(process), (int)process->pid, n, msg.type);
         kill(process->pid, SIGKILL);
@@ -328,11 +333,12 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
     if (!condemned && !process->mediator->stopping && !process->ops->meant(process, info)) {
         process->failures++;
         if (info->si_code == CLD_EXITED) {
-            log_warning("%s: worker %d ended with exit code %d", process_label(process),
-                        (int)process->pid, info->si_status);
+            process_log(process, LOG_LEVEL_WARNING, "%s: worker %d ended with exit code %d",
+                        process_label(process), (int)process->pid, info->si_status);
         } else {
-            log_warning("%s: worker %d was killed by signal %d (%s)", process_label(process),
-                        (int)process->pid, info->si_status, strsignal(info->si_status));
+            process_log(process, LOG_LEVEL_WARNING, "%s: worker %d was killed by signal %d (%s)",
+                        process_label(process), (int)process->pid, info->si_status,
+                        strsignal(info->si_status));
         }
     }
     /* This comes first: once it has left the pool it has no turn and waits for none. */
@@ -354,8 +360,9 @@ static int on_process_timer(sd_event_source *source, uint64_t usec, void *contex
 
     (void)source;
     (void)usec;
-    log_error("%s: worker %d has not started up within %" PRIu64 " s; ending it",
-              process_label(process), (int)process->pid, START_LIMIT_NS / NS_PER_S);
+    process_log(process, LOG_LEVEL_ERROR,
+                "%s: worker %d has not started up within %" PRIu64 " s; ending it",
+                process_label(process), (int)process->pid, START_LIMIT_NS / NS_PER_S);
     kill(process->pid, SIGKILL);
     return 0;
 }
@@ -455,7 +462,8 @@ static int choose_gpu(struct process *process)
     struct pool_gpu *gpu = pool_place(process->pool, *accounts);
 
     if (!gpu) {
-        log_warning("%s: every GPU of the exclusive pool %c serves another VM",
+        process_log(process, LOG_LEVEL_WARNING,
+                    "%s: every GPU of the exclusive pool %c serves another VM",
                     process_label(process), process->pool->id);
         return -EBUSY;
     }
@@ -480,7 +488,8 @@ int process_start(struct process *process, const struct process_start *start)
     pool_join(&process->worker, process->worker.account);
     r = fork_worker(process, start);
     if (r < 0) {
-        log_error("%s: cannot start a worker: %s", process_label(process), strerror(-r));
+        process_log(process, LOG_LEVEL_ERROR, "%s: cannot start a worker: %s",
+                    process_label(process), strerror(-r));
         pool_leave(&process->worker, clock_ns());
         mediator_watch_gpu(process->mediator, process->worker.account->gpu);
         return r;
@@ -494,8 +503,8 @@ int process_start(struct process *process, const struct process_start *start)
          * Nothing would tell of its end, so that end is awaited here. That does not take long: the
          * child was forked a moment ago and has no GPU context yet.
          */
-        log_error("%s: cannot watch worker %d: %s", process_label(process), (int)process->pid,
-                  strerror(-r));
+        process_log(process, LOG_LEVEL_ERROR, "%s: cannot watch worker %d: %s",
+                    process_label(process), (int)process->pid, strerror(-r));
         kill(process->pid, SIGKILL);
         waitpid(process->pid, NULL, 0);
         process_forget(process);

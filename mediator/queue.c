@@ -215,9 +215,11 @@ static void queue_worker_expired(struct process *process)
 
     /* A condemned worker may still be in the way of others. It was killed already. */
     if (!process->condemned) {
-        log_warning("%s: a turn of more than %" PRIu64 " ms while others wait; ending worker %d",
-                    queue_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
-                    (int)process->pid);
+        log_line_within(&queue->vm->log, LOG_LEVEL_WARNING,
+                        "%s: a turn of more than %" PRIu64
+                        " ms while others wait; ending worker %d",
+                        queue_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
+                        (int)process->pid);
         queue->expired = true;
         process_kill(process);
     }
@@ -238,6 +240,11 @@ static void queue_worker_freed(struct process *process, uint64_t bytes)
     vm_give_back(queue_of(process)->vm, bytes);
 }
 
+static struct log_budget *queue_worker_log(const struct process *process)
+{
+    return &queue_of(process)->vm->log;
+}
+
 /* Only what the mediator itself ends. */
 static bool queue_worker_meant(const struct process *process, const siginfo_t *info)
 {
@@ -250,6 +257,7 @@ static const struct process_ops worker_ops = {
     .accounts = queue_worker_accounts,
     .freed = queue_worker_freed,
     .ready = queue_worker_ready,
+    .log = queue_worker_log,
     .meant = queue_worker_meant,
     .ended = queue_worker_ended,
     .expired = queue_worker_expired,

@@ -196,6 +196,11 @@ static void vm_worker_ready(struct process *process)
     }
 }
 
+static struct log_budget *vm_worker_log(const struct process *process)
+{
+    return &vm_of_process(process)->log;
+}
+
 /*
  * A worker without a device that is asked for one ends, and so does one whose device rests: another
  * takes its place. No worker rests before its time.
@@ -253,9 +258,10 @@ static void vm_worker_expired(struct process *process)
     if (vm->takeover) {
         return; /* it is being ended already */
     }
-    log_warning("VM %" PRIu32 ": a turn of more than %" PRIu64 " ms while others wait; ending "
-                "worker %d",
-                vm->id, vm->mediator->config.turn_limit_ns / NS_PER_MS, (int)process->pid);
+    log_line_within(&vm->log, LOG_LEVEL_WARNING,
+                    "VM %" PRIu32 ": a turn of more than %" PRIu64 " ms while others wait; ending "
+                    "worker %d",
+                    vm->id, vm->mediator->config.turn_limit_ns / NS_PER_MS, (int)process->pid);
     replace_worker(vm, fail);
 }
 
@@ -278,6 +284,7 @@ static const struct process_ops worker_ops = {
     .accounts = vm_worker_accounts,
     .freed = vm_worker_freed,
     .ready = vm_worker_ready,
+    .log = vm_worker_log,
     .meant = vm_worker_meant,
     .ended = vm_worker_ended,
     .expired = vm_worker_expired,
@@ -540,7 +547,9 @@ void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
          * There is no record that could count, so the action is counted here: the guest waits for
          * it.
          */
-        log_error("VM %" PRIu32 ": cannot open queue %" PRIu32 ": %s", vm->id, queue, strerror(-r));
+        log_line_within(&vm->log, LOG_LEVEL_ERROR,
+                        "VM %" PRIu32 ": cannot open queue %" PRIu32 ": %s", vm->id, queue,
+                        strerror(-r));
         status_page_store(vm->status, queue,
                           VGPU_QUEUE_ENDED | VGPU_QUEUE_END_NO_MEMORY << 8 |
                               (count & 0xffff) << 16);

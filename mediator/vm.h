@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/log.h"
 #include "mediator/attach.h"
 #include "mediator/chores.h"
 #include "mediator/process.h"
@@ -48,6 +49,7 @@ struct vm {
     struct pool_account *accounts;     /* its use of the pool's GPUs */
     struct vgpu_account_page *account; /* its device memory, shared with its workers */
     int account_fd;
+    struct log_budget log; /* of the mediator's lines about it; its workers' are in the account */
 
     int fds[VGPU_ATTACH_FDS_MAX]; /* vgpu_attach_fds(queues) of them */
     struct status_page *status;

@@ -148,11 +148,12 @@ static_assert(sizeof(struct vgpu_turn_page) == 480, "ABI");
  * ends, the mediator takes that counter off `used`.
  */
 struct vgpu_account_page {
-    uint64_t limit; /* mediator: bytes that the VM may have; 0: no limit */
-    uint64_t used;  /* workers and mediator: bytes that it has; changed by atomic operations */
+    uint64_t limit;  /* mediator: bytes that the VM may have; 0: no limit */
+    uint64_t used;   /* workers and mediator: bytes that it has; changed by atomic operations */
+    uint64_t log[3]; /* workers: what they may log, a struct log_budget */
 };
 #define VGPU_ACCOUNT_PAGE_SIZE 4096u
-static_assert(sizeof(struct vgpu_account_page) == 16, "ABI");
+static_assert(sizeof(struct vgpu_account_page) == 40, "ABI");
 
 enum vgpu_link_type {
     VGPU_LINK_READY = 1,  /* worker: it has started, and taken over what is owed to the guest */

@@ -264,6 +264,7 @@ static int register_worker_start(struct worker *w, const struct options *o)
                          "register page");
     s->turn_page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page");
     s->interrupt.page = s->turn_page;
+    worker_account();
     r = open_backend(w, o, why, sizeof(why));
     if (r < 0) {
         log_error("%s", why);

@@ -326,8 +326,7 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
                .irq = VGPU_WORKER_FD_IRQ,
                .gpu = gpu,
                .page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page"),
-               .account = worker_map(VGPU_WORKER_FD_ACCOUNT, VGPU_ACCOUNT_PAGE_SIZE, 0,
-                                     "account page"),
+               .account = worker_account(),
                .link = VGPU_WORKER_FD_LINK,
                .printed = gpu->ops->print ? &w->printed : NULL,
            });

@@ -27,6 +27,16 @@ void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what)
     return address;
 }
 
+struct vgpu_account_page *worker_account(void)
+{
+    struct vgpu_account_page *page = worker_map(VGPU_WORKER_FD_ACCOUNT, VGPU_ACCOUNT_PAGE_SIZE, 0,
+                                                "account page");
+
+    static_assert(sizeof(struct log_budget) == sizeof(page->log), "what it has room for");
+    log_limit((struct log_budget *)(void *)page->log);
+    return page;
+}
+
 int worker_send_ready(const struct vgpu_device_info *info)
 {
     struct vgpu_link_msg msg = {.type = VGPU_LINK_READY, .value = info->backend};

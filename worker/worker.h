@@ -35,6 +35,9 @@ int ring_worker(const struct options *options);
 /* Maps a part of a shared memfd; ends the process when that fails. */
 void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what);
 
+/* Maps the VM's account page, and logs within the VM's budget there from now on. */
+struct vgpu_account_page *worker_account(void);
+
 /* Tells the mediator that this worker is ready. Returns 0 or -errno. */
 int worker_send_ready(const struct vgpu_device_info *info);
 

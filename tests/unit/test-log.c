@@ -102,11 +102,59 @@ static void test_reader_is_gone(void **state)
     log_set_file(STDERR_FILENO);
 }
 
+static unsigned count_lines(const char *text)
+{
+    unsigned count = 0;
+
+    for (; *text; text++) {
+        count += *text == '\n';
+    }
+    return count;
+}
+
+/* One party's lines are so many in a time; the count of what was left out comes before the next. */
+static void test_budget(void **state)
+{
+    static char text[1u << 16];
+    struct log_budget budget = {0}, small = {.most = 2};
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    log_open("test");
+    log_set_file(ends[1]);
+    /* What the tests before have lost is told now. */
+    log_info("begin");
+    read_all(ends[0], text, sizeof(text));
+    for (unsigned i = 0; i < 3 * LOG_BUDGET_LINES; i++) {
+        log_line_within(&budget, LOG_LEVEL_INFO, "line");
+    }
+    read_all(ends[0], text, sizeof(text));
+    assert_int_equal(count_lines(text), LOG_BUDGET_LINES);
+    for (unsigned i = 0; i < 3; i++) {
+        log_line_within(&small, LOG_LEVEL_INFO, "of another");
+    }
+    read_all(ends[0], text, sizeof(text));
+    assert_string_equal(text, "test: of another\ntest: of another\n");
+    /* As if the time were over. */
+    budget.since_ns = 1;
+    log_limit(&budget);
+    log_info("new");
+    log_limit(NULL);
+    read_all(ends[0], text, sizeof(text));
+    assert_string_equal(text, "test: warning: 100 lines like the next one are left out here\n"
+                              "test: new\n");
+    log_set_file(STDERR_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reader_stands_still),
         cmocka_unit_test(test_reader_is_gone),
+        cmocka_unit_test(test_budget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
