@@ -267,7 +267,7 @@ class Ends(v.TestCase):
         """What the stub does when a mediator is back."""
         client = v.Client(self.m)
         client.send(v.hello(vm_id=vm_id, shm=device.shm_size,
-                            hello__hello__flags=N["VGPU_HELLO_HANDOVER"]), device.fds)
+                            hello__flags=N["VGPU_HELLO_HANDOVER"]), device.fds)
         answer = client.receive()
         self.assertEqual(v.get(answer, "vgpu_msg.type"), N["VGPU_MSG_ATTACHED"])
         self.assertEqual(client.fds, [])
