@@ -40,7 +40,7 @@ static void page_begin(FILE *out, const char *name, const char *type, const char
 
 /*
  * A label's value as the format wants it. Other control characters need no care:
- * process_printable() has replaced them when the VM attached.
+ * printable_copy() has replaced them when the VM attached.
  */
 static void put_escaped(FILE *out, const char *text)
 {

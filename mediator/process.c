@@ -22,7 +22,6 @@
  */
 #include "mediator/process.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -40,6 +39,7 @@
 #include "common/log.h"
 #include "common/shared.h"
 #include "mediator/chores.h"
+#include "mediator/printable.h"
 #include "mediator/vm-memory.h"
 
 /* A GPU context takes a fraction of a second; a driver that hangs takes for ever. */
@@ -66,20 +66,6 @@ static struct process *process_of_member(const struct arbiter_member *member)
 static const char *process_label(const struct process *process)
 {
     return process->ops->label(process);
-}
-
-/*
- * A name with a newline in it could forge a line of the log, and one with an escape sequence could
- * change the terminal of the administrator who lists VMs.
- */
-void process_printable(char *to, size_t size, const char *from)
-{
-    size_t i;
-
-    for (i = 0; i + 1 < size && from[i] != '\0'; i++) {
-        to[i] = isprint((unsigned char)from[i]) ? from[i] : '?';
-    }
-    to[i] = '\0';
 }
 
 /* Lines that the VM has caused: it has a budget. */
@@ -131,8 +117,8 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
     /* The text comes from the worker, which may have left out the NUL. */
     msg->text[sizeof(msg->text) - 1] = '\0';
     /* A worker that has no device may not know its name yet. */
-    process_printable(process->device, sizeof(process->device),
-                      msg->text[0] ? msg->text : process->mediator->computes_on);
+    printable_copy(process->device, sizeof(process->device),
+                   msg->text[0] ? msg->text : process->mediator->computes_on);
     process->ready = true;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
     log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", process_label(process),

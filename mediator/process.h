@@ -103,7 +103,4 @@ void process_add_counters(struct vgpu_counters *to, const struct vgpu_counters *
 
 struct process *process_of_worker(const struct pool_worker *worker);
 
-/* Text from outside, for logs and tables: `to` has `size` bytes and gets a NUL. */
-void process_printable(char *to, size_t size, const char *from);
-
 #endif

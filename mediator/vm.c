@@ -37,6 +37,7 @@
 #include "common/log.h"
 #include "common/shared.h"
 #include "mediator/chores.h"
+#include "mediator/printable.h"
 #include "mediator/vm-memory.h"
 
 /* Between the starts of two workers: for resets, and for the first failure. */
@@ -481,7 +482,7 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
     vm->owner = *owner;
     vm->id = hello->vm_id;
     vm->host = (hello->flags & VGPU_HELLO_HOST) != 0;
-    process_printable(vm->name, sizeof(vm->name), hello->name);
+    printable_copy(vm->name, sizeof(vm->name), hello->name);
     vm->shm_size = hello->shm_size;
     vm->queues = hello->queues;
     vm->attached_ns = clock_ns();

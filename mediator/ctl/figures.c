@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 #include "mediator/ctl/ask.h"
 #include "mediator/ctl/print.h"
@@ -263,11 +264,44 @@ void figures_head(char line[FIGURES_LINE])
              "WAIT-P50", "WAIT-P99", "FLIGHT", "FAULTS");
 }
 
+const char *figures_column(const char *text, unsigned columns, char column[FIGURES_COLUMN])
+{
+    mbstate_t state = {0};
+    size_t bytes = 0, left = strlen(text);
+    unsigned used = 0;
+
+    /* What the locale does not know goes out as it is, a column for each byte. */
+    while (left > 0) {
+        wchar_t c = 0;
+        size_t n = mbrtowc(&c, text, left, &state);
+        int width = 1;
+
+        if (n == 0 || n > left) {
+            n = 1;
+            state = (mbstate_t){0};
+        } else {
+            width = wcwidth(c);
+        }
+        if (width < 0 || used + (unsigned)width > columns ||
+            bytes + n + columns >= FIGURES_COLUMN) {
+            break;
+        }
+        memcpy(column + bytes, text, n);
+        bytes += n;
+        used += (unsigned)width;
+        text += n;
+        left -= n;
+    }
+    memset(column + bytes, ' ', columns - used);
+    column[bytes + columns - used] = '\0';
+    return column;
+}
+
 void figures_line(const struct vm_figures *vm, const struct figure *worker, char line[FIGURES_LINE])
 {
     const struct figure *figure = worker ? worker : &vm->total;
     char number[24] = "", gpu[24] = "-", memory[UNIT_TEXT], limit[UNIT_TEXT] = "";
-    char p50[UNIT_TEXT] = "-", p99[UNIT_TEXT] = "-";
+    char p50[UNIT_TEXT] = "-", p99[UNIT_TEXT] = "-", label[FIGURES_COLUMN];
 
     /* A worker has no limit of its own, and its line is indented under its VM's. */
     if (!worker) {
@@ -285,9 +319,9 @@ void figures_line(const struct vm_figures *vm, const struct figure *worker, char
         format_seconds(figure->wait_p99, p99);
     }
     snprintf(line, FIGURES_LINE,
-             "%-10s %s%-*.*s %-4s %-8s %-8s %3s %6.1f %6.1f %8s %8s %7" PRIu64 " %8s %8s %6" PRIu64
+             "%-10s %s%s %-4s %-8s %-8s %3s %6.1f %6.1f %8s %8s %7" PRIu64 " %8s %8s %6" PRIu64
              " %6" PRIu64,
-             number, worker ? "  " : "", worker ? 14 : 16, worker ? 14 : 16, figure->label,
+             number, worker ? "  " : "", figures_column(figure->label, worker ? 14 : 16, label),
              worker ? "" : vm->pool, worker ? "" : vm->priority, figure->state, gpu,
              figure->gpu_percent, figure->copy_percent, format_bytes(figure->memory, memory), limit,
              figure->waits, p50, p99, figure->in_flight, figure->faults);

@@ -50,8 +50,15 @@ void figures_free(struct figures *figures);
  */
 bool figures_sort(struct figures *figures, int order);
 
+/*
+ * A text as so many columns of the terminal, cut or filled up; `column` is returned. Characters
+ * take as many as the terminal's locale says.
+ */
+#define FIGURES_COLUMN 128u
+const char *figures_column(const char *text, unsigned columns, char column[FIGURES_COLUMN]);
+
 /* Lines of a table; worker NULL: of the VM itself. */
-#define FIGURES_LINE 160u
+#define FIGURES_LINE 256u /* bytes */
 void figures_head(char line[FIGURES_LINE]);
 void figures_line(const struct vm_figures *vm, const struct figure *worker,
                   char line[FIGURES_LINE]);

@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -304,6 +305,8 @@ int main(int argc, char **argv)
     struct options options = {.top = {.path = DEFAULT_SOCKET, .interval = 1.0}};
     const struct command *command;
 
+    /* For names that are not ASCII. */
+    setlocale(LC_CTYPE, "");
     parse_options(argc, argv, &options);
     if (optind == argc) {
         usage(stderr);

@@ -129,7 +129,7 @@ static const char *state_of(struct json_object *vm)
  */
 void print_list(struct json_object *answer)
 {
-    char used[UNIT_TEXT], limit[UNIT_TEXT], gpus[GPUS_TEXT];
+    char used[UNIT_TEXT], limit[UNIT_TEXT], gpus[GPUS_TEXT], name[FIGURES_COLUMN];
 
     printf("computing on %s\n", get_text(answer, "computes_on"));
     print_pools(answer);
@@ -143,11 +143,12 @@ void print_list(struct json_object *answer)
     for (size_t i = 0; i < get_length(answer, "vms"); i++) {
         struct json_object *vm = get_element(answer, "vms", i);
 
-        printf("%-10" PRIu64 " %-16.16s %-4s %-8s %-8s %5" PRIu64 " %-5s %8zu %8s %8s %12" PRIu64
+        printf("%-10" PRIu64 " %s %-4s %-8s %-8s %5" PRIu64 " %-5s %8zu %8s %8s %12" PRIu64
                " %8" PRIu64 " %6" PRIu64 " %9.3fs\n",
-               get_number(vm, "vm"), get_text(vm, "name"), get_text(vm, "pool"),
-               get_text(vm, "priority"), state_of(vm), get_number(vm, "share"), gpus_of(vm, gpus),
-               get_length(vm, "sessions"), format_bytes(get_number(vm, "memory_used"), used),
+               get_number(vm, "vm"), figures_column(get_text(vm, "name"), 16, name),
+               get_text(vm, "pool"), get_text(vm, "priority"), state_of(vm),
+               get_number(vm, "share"), gpus_of(vm, gpus), get_length(vm, "sessions"),
+               format_bytes(get_number(vm, "memory_used"), used),
                format_limit(get_number(vm, "memory_limit"), limit), get_number(vm, "requests"),
                get_number(vm, "errors"), get_number(vm, "faults"), get_real(vm, "busy_seconds"));
     }

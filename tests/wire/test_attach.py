@@ -3,8 +3,8 @@
 """Raw bytes on the attach socket of a real mediator: whoever misbehaves is told why, nothing
 leaks, and the next client is served.
 
-Tests: mediator/client*.c, mediator/attach.c, mediator/listen.c, mediator/main*.c,
-mediator/mediator.c, mediator/vm*.c, mediator/config*.c, common/fdmsg.c, common/log.c,
+Tests: mediator/printable.c, mediator/client*.c, mediator/attach.c, mediator/listen.c,
+mediator/main*.c, mediator/mediator.c, mediator/vm*.c, mediator/config*.c, common/fdmsg.c, common/log.c,
 common/unixaddr.c"""
 import fcntl
 import os
@@ -150,6 +150,25 @@ class Attach(v.TestCase):
         with v.Client(self.m) as client:
             client.attach(vm_id=8, hello__name=b"evil\n\x1b[31m\xff")
             self.assertEqual(self.m.vm(8)["name"], "evil??[31m?")
+
+    def test_name_beyond_ascii(self):
+        """Kept as it is, but for what shows nothing or turns the line's direction."""
+        for number, (said, shown) in enumerate((
+                ("größe-東京", "größe-東京"), ("a\u202eb\u200bc\ufeff", "a" + 3 * "?" + "b" + 3 * "?" +
+                 "c" + 3 * "?"), ("é" * 31, "é" * 31), ("\U0001f427", "\U0001f427")), 1):
+            with v.Client(self.m) as client:
+                client.attach(vm_id=number, hello__name=said.encode())
+                self.assertEqual(self.m.vm(number)["name"], shown)
+                table = subprocess.run([v.VGPUCTL, "--socket", self.m.control, "list"], text=True,
+                                       check=True, capture_output=True,
+                                       env={**os.environ, "LC_ALL": "C.UTF-8"}).stdout
+                self.assertIn(f"{number:<10} " + shown[:14], table)
+        with v.Client(self.m) as client:
+            client.attach(vm_id=9, hello__name="東京".encode())
+            table = subprocess.run([v.VGPUCTL, "--socket", self.m.control, "list"], text=True,
+                                   check=True, capture_output=True,
+                                   env={**os.environ, "LC_ALL": "C.UTF-8"}).stdout
+            self.assertIn("\n9          東京" + " " * 12 + " A ", table)
 
     def test_guest_unasked_descriptors(self):
         null = os.open("/dev/null", os.O_RDONLY)
