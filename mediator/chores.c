@@ -3,8 +3,9 @@
  * Chores, see chores.h.
  *
  * Any of them can take as long as somebody else likes. A close() is the last one of a file whose
- * owner decides how long that takes (a socket that lingers, a file system of the user's own), or it
- * frees gigabytes of a VM's memory. A store waits while a hole is punched in the memory. So each
+ * owner decides how long that takes (a socket that lingers, a file system of the user's own), or of
+ * what was sent over a connection and never read, or it frees gigabytes of a VM's memory. A store
+ * waits while a hole is punched in the memory. So each
  * kind has a crew: threads that are started when there is work that nobody idle could take, up to a
  * number, and that stay. Closing does not keep stores waiting.
  *
@@ -15,20 +16,23 @@
 #include "mediator/chores.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "common/shared.h"
+#include "common/fdmsg.h"
+#include "common/log.h"
 #include "mediator/list.h"
 
 #define CREW_MAX 64u
+#define NESTED_MAX 5u
 #define FINISH_SECONDS 1
 
 struct chore {
@@ -50,7 +54,8 @@ struct closing {
 
 struct status_page {
     struct chore chore;
-    struct vgpu_regs_page *memory;
+    int file;                       /* the VM's memory */
+    off_t place;                    /* of QUEUE_STATUS in it */
     uint32_t word[VGPU_MAX_QUEUES]; /* as the event loop has it */
     uint64_t due;                   /* with the mutex: a bit for each word to be stored */
     bool busy;                      /* with the mutex: a thread has it, or it waits for one */
@@ -129,10 +134,38 @@ static bool crew_give(struct crew *crew, struct chore *chore)
 
 /* Closing ---------------------------------------------------------------------------------- */
 
-static void close_now(int fd)
+/*
+ * Nothing more comes over a Unix socket, and what has come is taken out of it: descriptors that
+ * wait in there would be closed as their senders have set them. They may be such sockets again;
+ * Linux lets NESTED_MAX of them be in each other. False where all is out.
+ */
+static bool take_sent(int socket, int fds[], size_t *count)
 {
-    /* Whoever sent a socket may have set it so that it lingers; on other files this fails. */
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 0}, sizeof(struct linger));
+    char bytes[256];
+
+    *count = 0;
+    return fdmsg_recv(socket, bytes, sizeof(bytes), fds, count) > 0 || *count > 0;
+}
+
+static void close_now(int fd, unsigned depth)
+{
+    int fds[FDMSG_MAX], domain = 0;
+    socklen_t size = sizeof(domain);
+    size_t count;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0) {
+        /* Whoever sent a socket may have set it so that it lingers. */
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 0},
+                   sizeof(struct linger));
+    }
+    if (domain == AF_UNIX && depth < NESTED_MAX) {
+        shutdown(fd, SHUT_RDWR);
+        while (take_sent(fd, fds, &count)) {
+            for (size_t i = 0; i < count; i++) {
+                close_now(fds[i], depth + 1);
+            }
+        }
+    }
     close(fd);
 }
 
@@ -140,7 +173,7 @@ static void run_closing(struct chore *chore)
 {
     struct closing *closing = LIST_OWNER((uintptr_t)chore, struct closing, chore);
 
-    close_now(closing->fd);
+    close_now(closing->fd, 0);
     free(closing);
 }
 
@@ -157,7 +190,7 @@ void chores_close(int fd)
     }
     if (!given) {
         free(closing);
-        close_now(fd);
+        close_now(fd, 0);
     }
 }
 
@@ -165,8 +198,27 @@ void chores_close(int fd)
 
 static void page_free(struct status_page *page)
 {
-    munmap(page->memory, VGPU_REGS_SIZE);
+    chores_close(page->file);
     free(page);
+}
+
+/*
+ * Stores a word, without a mapping: one that a guest has mapped ten thousands of times too makes
+ * each fork() of this process slow. The kernel copies byte by byte, so what whoever reads the word
+ * goes by comes last: the reason before the state, and both before the count.
+ */
+static void store_word(const struct status_page *page, unsigned queue, uint32_t word)
+{
+    const off_t place = page->place + (off_t)(queue * sizeof(word));
+    const uint8_t bytes[] = {(uint8_t)word, (uint8_t)(word >> 8), (uint8_t)(word >> 16),
+                             (uint8_t)(word >> 24)};
+
+    /* It is sealed against shrinking, and was not against writing. */
+    if (pwrite(page->file, bytes + 1, 1, place + 1) != 1 ||
+        pwrite(page->file, bytes, 1, place) != 1 ||
+        pwrite(page->file, bytes + 2, 2, place + 2) != 2) {
+        log_error("cannot store the status of a queue: %s", strerror(errno));
+    }
 }
 
 static void run_stores(struct chore *chore)
@@ -186,8 +238,7 @@ static void run_stores(struct chore *chore)
         pthread_mutex_unlock(&mutex);
         for (unsigned i = 0; i < VGPU_MAX_QUEUES; i++) {
             if (due & UINT64_C(1) << i) {
-                /* Partner: the load-acquire of whoever reads QUEUE_STATUS. */
-                shared_store_release(&page->memory->queue_status[i], word[i]);
+                store_word(page, i, word[i]);
             }
         }
         pthread_mutex_lock(&mutex);
@@ -219,27 +270,33 @@ static void page_work(struct status_page *page)
 
 int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct status_page **page)
 {
-    const off_t offset = (off_t)vgpu_regs_page_offset(shm_size);
     struct status_page *made = calloc(1, sizeof(*made));
-    const size_t bytes = queues * sizeof(made->word[0]);
-    int r = -ENOMEM;
+    const ssize_t bytes = (ssize_t)(queues * sizeof(made->word[0]));
+    const int seals = fcntl(memfd, F_GET_SEALS);
+    int r = 0;
 
     static_assert(VGPU_MAX_QUEUES <= 64, "a bit for each");
     if (!made) {
-        return r;
+        return -ENOMEM;
     }
     made->chore.run = run_stores;
-    made->memory = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, offset);
-    if (made->memory == MAP_FAILED) {
+    made->place = (off_t)vgpu_regs_page_offset(shm_size) +
+                  (off_t)offsetof(struct vgpu_regs_page, queue_status);
+    made->file = fcntl(memfd, F_DUPFD_CLOEXEC, 0);
+    if (made->file < 0) {
         r = -errno;
         free(made);
         return r;
     }
-    /* Not by the mapping: to read a file waits for no hole that is being punched in it. */
-    if (pread(memfd, made->word, bytes,
-              offset + (off_t)offsetof(struct vgpu_regs_page, queue_status)) != (ssize_t)bytes) {
+    if (seals < 0 || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0) {
+        r = -EPERM;
+    } else if (pread(memfd, made->word, (size_t)bytes, made->place) != bytes) {
+        /* To read a file waits for no hole that is being punched in it. */
+        r = -EIO;
+    }
+    if (r < 0) {
         page_free(made);
-        return -EIO;
+        return r;
     }
     *page = made;
     return 0;

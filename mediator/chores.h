@@ -33,12 +33,12 @@ void chores_close(int fd);
 struct status_page;
 
 /*
- * Maps the page of a VM's memory, and takes the `queues` words that are there. Returns 0 or -errno;
- * the descriptor stays the caller's.
+ * Takes the `queues` words that are in a VM's memory. Returns 0 or -errno, -EPERM where the memory
+ * is sealed against writing; the descriptor stays the caller's.
  */
 int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct status_page **page);
 
-/* Unmaps it when the last store is done. */
+/* Forgets it when the last store is done. */
 void status_page_release(struct status_page *page);
 
 uint32_t status_page_word(const struct status_page *page, uint32_t queue);

@@ -7,7 +7,8 @@
  *   ATTACH_NEW       connected, or back here after BYE. HELLO has to come within HELLO_LIMIT_NS of
  *                    connecting; after a BYE there is no limit, and the connection is closed when
  *                    room is needed.
- *   ATTACH_HANDOVER  HELLO has come with the first 16 of more descriptors. FDS brings the others.
+ *   ATTACH_HANDOVER  HELLO has come with the first 16 of more descriptors. FDS brings the others,
+ *                    within HELLO_LIMIT_NS.
  *   ATTACH_ATTACHED  the client has a VM, which ends with the connection.
  *   ATTACH_REFUSED   the client was told why. Its further messages are dropped. The connection is
  *                    closed REFUSED_LINGER_NS later: if it were closed at once, the client's end of
@@ -412,6 +413,8 @@ static void handle_message(struct client *client)
     case ATTACH_ACTION_MORE:
         client_keep(client);
         client->progress.state = ATTACH_HANDOVER;
+        /* After a BYE too: it holds many descriptors until it is complete. */
+        close_later(client, HELLO_LIMIT_NS);
         break;
     case ATTACH_ACTION_HELLO:
         client_keep(client);
@@ -562,12 +565,12 @@ int client_create(struct mediator *mediator, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
         !room_for(mediator, peer.uid)) {
         log_debug("too many connections; closing one");
-        close(fd);
+        chores_close(fd);
         return -EMFILE;
     }
     client = calloc(1, sizeof(*client));
     if (!client) {
-        close(fd);
+        chores_close(fd);
         return r;
     }
     client->mediator = mediator;

@@ -150,7 +150,7 @@ int control_create(struct mediator *mediator, int fd)
     int r;
 
     if (!control) {
-        close(fd);
+        chores_close(fd);
         return -ENOMEM;
     }
     control->mediator = mediator;

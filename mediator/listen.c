@@ -22,6 +22,7 @@
 
 #include "common/log.h"
 #include "common/unixaddr.h"
+#include "mediator/chores.h"
 
 #define BACKLOG 128
 
@@ -72,7 +73,7 @@ static int bind_socket(int fd, const char *address, const struct sockaddr_un *un
             unlink(address);
         }
     }
-    /* The umask is the whole process's, which has no other thread. */
+    /* The umask is the whole process's; no other thread of it makes files. */
     before = umask(0777 & ~mode);
     r = bind(fd, (const struct sockaddr *)un, length) < 0 ? -errno : 0;
     umask(before);
@@ -113,8 +114,10 @@ void listen_end(int fd, const char *address)
     struct sockaddr_un un;
     const socklen_t length = unix_address(address, &un);
 
+    /* What waits in its backlog is closed with it, as others have set that. */
     if (fd >= 0) {
-        close(fd);
+        shutdown(fd, SHUT_RDWR);
+        chores_close(fd);
     }
     if (address[0] != '@' && length > 0 && !is_served(&un, length)) {
         unlink(address);

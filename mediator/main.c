@@ -41,8 +41,8 @@
 
 /* How long running requests may take to finish when the mediator is stopped. */
 #define STOP_LIMIT_NS (20 * NS_PER_S)
+#define FDS_KEPT 320 /* for the VMs that are attached; of few descriptors, an eighth */
 /* Connections that a socket takes in a second; the rest wait in its backlog. */
-#define FDS_KEPT 128 /* for the VMs that are attached; of few descriptors, an eighth */
 #define ACCEPTS_PER_S 500u
 #define USEC_PER_S UINT64_C(1000000)
 #define ACCEPT_LOG_NS (10 * NS_PER_S) /* between two lines about connections not accepted */
@@ -185,12 +185,12 @@ static void log_accept_failure(void)
  * Accepts a connection, or -1. Descriptors are given out from the lowest number on, so a high one
  * says that few are left: those are for the workers of VMs that are attached.
  */
-static int accept_connection(const struct mediator *m, int socket)
+static int accept_connection(int socket, int most)
 {
     int fd = accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-    if (fd >= m->fd_most) {
-        close(fd);
+    if (fd >= most) {
+        chores_close(fd);
         fd = -1;
         errno = EMFILE;
     }
@@ -207,7 +207,7 @@ static int accept_connection(const struct mediator *m, int socket)
  */
 static int on_attach(sd_event_source *source, int fd, uint32_t events, void *context)
 {
-    const int client = accept_connection(context, fd);
+    const int client = accept_connection(fd, ((const struct mediator *)context)->fd_most);
 
     (void)source;
     (void)events;
@@ -219,7 +219,7 @@ static int on_attach(sd_event_source *source, int fd, uint32_t events, void *con
 
 static int on_control(sd_event_source *source, int fd, uint32_t events, void *context)
 {
-    const int client = accept_connection(context, fd);
+    const int client = accept_connection(fd, ((const struct mediator *)context)->fd_control_most);
 
     (void)source;
     (void)events;
@@ -347,14 +347,16 @@ static void raise_descriptor_limit(struct mediator *m)
 {
     struct rlimit limit;
 
-    m->fd_most = INT_MAX;
+    m->fd_most = m->fd_control_most = INT_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
         if (limit.rlim_cur < INT_MAX) {
             const int all = (int)limit.rlim_cur;
+            const int kept = all / 8 < FDS_KEPT ? all / 8 : FDS_KEPT;
 
-            m->fd_most = all - (all / 8 < FDS_KEPT ? all / 8 : FDS_KEPT);
+            m->fd_most = all - kept;
+            m->fd_control_most = all - kept / 2;
         }
     }
 }

@@ -57,6 +57,7 @@ struct mediator {
     bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
     bool stopping;                  /* main.c */
     int fd_most;         /* main.c: descriptors from this number on are for VMs that are attached */
+    int fd_control_most; /* and from this one on for nobody who asks either */
     uint64_t longest_ns; /* main.c: that anything in the event loop has taken so far */
     char computes_on[192]; /* main.c, for people: a GPU's name or why there is none */
     bool has_gpu;          /* main.c */

@@ -17,8 +17,8 @@
  * `takeover` stays set until a worker has said READY, which means that it has done this. If a
  * worker dies before that, the next one is told the same, and no reset is lost.
  *
- * Of the VM's memory the mediator maps the register page alone, and of that page it writes
- * QUEUE_STATUS alone (chores.h). It reads nothing that a guest wrote.
+ * Of the VM's memory the mediator maps nothing, and it writes QUEUE_STATUS alone (chores.h). It
+ * reads nothing that a guest wrote.
  *
  * The connection is in client.c, the rules for attaching in attach.c, the life of a session in
  * queue.c.
@@ -445,14 +445,6 @@ static int set_up(struct vm *vm)
     return r;
 }
 
-static void release_status(struct vm *vm)
-{
-    if (vm->status) {
-        status_page_release(vm->status);
-        vm->status = NULL;
-    }
-}
-
 /*
  * Frees the VM and all that set_up() made, as far as it got. Its workers must have left the pool.
  */
@@ -464,7 +456,9 @@ static void vm_release_all(struct vm *vm)
         munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
         close(vm->account_fd);
     }
-    release_status(vm);
+    if (vm->status) {
+        status_page_release(vm->status);
+    }
     free(vm);
 }
 
@@ -518,11 +512,7 @@ void vm_destroy(struct vm *vm)
             queue_destroy(vm->queue[i]);
         }
     }
-    /*
-     * Where this is the last holder of the VM's memory, to close it is to free that. The mapping
-     * goes first, so that it is not the last.
-     */
-    release_status(vm);
+    /* Where this is the last holder of the VM's memory, to close it is to free that. */
     for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
         chores_close(vm->fds[i]);
     }

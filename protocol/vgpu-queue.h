@@ -146,7 +146,9 @@ static inline uint64_t vgpu_arena_offset(uint64_t shm_size, uint32_t queues)
 /*
  * QUEUE_STATUS, written by the mediator: the state in bits 0-7, the reason of the end (enum
  * vgpu_queue_end) in bits 8-15, and in bits 16-31 the number of writes to QUEUE_CONTROL that were
- * acted upon, which wraps.
+ * acted upon, which wraps. The three are written one after another: the reason, the state, the
+ * number. So whoever has seen the number move finds the state that it led to, and whoever has seen
+ * ENDED why.
  */
 enum vgpu_queue_state {
     VGPU_QUEUE_FREE = 0,     /* never opened, or closed as asked */

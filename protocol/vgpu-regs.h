@@ -164,7 +164,7 @@ struct vgpu_regs_page {
     uint8_t request[VGPU_REQUEST_MAX];   /* Q: as vgpu-request.h has it */
     uint8_t response[VGPU_RESPONSE_MAX]; /* W: likewise */
     uint8_t unused3[VGPU_REG_QUEUE_STATUS - 0x300];
-    uint32_t queue_status[VGPU_MAX_QUEUES]; /* M: see vgpu-queue.h; store-release */
+    uint32_t queue_status[VGPU_MAX_QUEUES]; /* M: see vgpu-queue.h */
     uint8_t unused6[0x800 - 0x600];
     /* From here on nothing is reachable through BAR0. */
     uint32_t irq_wanted; /* Q: 1: an answer signals the interrupt eventfd; 0: it does not */

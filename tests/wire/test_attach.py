@@ -281,8 +281,10 @@ class Attach(v.TestCase):
     def test_bye_and_nothing_more(self):
         """Connections without a device do not keep others out."""
         m = self.mediator(mediator="max-vms = 2")
-        clients = [v.Client(m) for _ in range(34)]
-        for i, client in enumerate(clients):
+        clients = []
+        for i in range(34):
+            client = v.Client(m)
+            clients.append(client)
             client.attach(vm_id=i + 1)
             client.send(v.message("BYE"))
             v.wait_until("it is detached", lambda: m.vms() == {})

@@ -158,6 +158,36 @@ class Attacks(v.TestCase):
         for taker in takers:
             taker.close()
 
+    def test_slow_close_unaccepted(self):
+        """What a connection that is not taken has in it is closed with it, like what was not read."""
+        takers, full = [], [v.Client(self.m) for _ in range(48)]
+        for client in full:
+            self.addCleanup(client.close)
+        for _ in range(20):
+            sender, taker = slow_socket(60)
+            takers.append(taker)
+            # As many as fit in one before it is looked at; and one inside another.
+            pair = socket.socketpair()
+            socket.send_fds(pair[0], [b"x"], [sender.fileno()])
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(self.m.socket)
+                try:
+                    socket.send_fds(client, [b"x"], [sender.fileno(), pair[1].fileno()])
+                except OSError:
+                    pass
+                for part in (sender, *pair):
+                    part.close()
+            self.look()
+        self.look()
+        self.tell()
+        self.assertLess(self.longest, 20)
+        # Nothing lingers in a thread either: the descriptors are all closed soon.
+        for client in full:
+            client.close()
+        v.wait_until("all is closed", lambda: v.descriptors(self.m.pid) < 40)
+        for taker in takers:
+            taker.close()
+
     def test_resets_and_away(self):
         """Thousands of RESETs are in the socket when their sender goes."""
         for _ in range(10):
