@@ -194,6 +194,12 @@ void chores_close(int fd)
     }
 }
 
+void chores_hang_up(int socket)
+{
+    shutdown(socket, SHUT_RDWR);
+    chores_close(socket);
+}
+
 /* Status pages ------------------------------------------------------------------------------- */
 
 static void page_free(struct status_page *page)

@@ -27,6 +27,12 @@ void chores_finish(void);
 void chores_close(int fd);
 
 /*
+ * The same for a socket of the mediator's own. Its peer sees the end of file now, however long it
+ * takes to close what has been sent over it and not read.
+ */
+void chores_hang_up(int socket);
+
+/*
  * QUEUE_STATUS in a VM's register page: the mediator's own copy, and the stores that are due. What
  * stands in the memory itself is the guest's to spoil, and is not read again.
  */

@@ -45,6 +45,7 @@
 #define CHOSEN_IDS 1000000u            /* from here on, for host processes that say no number */
 #define REFUSAL_LOG_NS (10 * NS_PER_S) /* between two lines about one user's refusals */
 #define USERS_LOGGED 16u
+#define USERS_COUNTED 16u
 #define USER_LINES 1000u /* hundreds of VMs may come at once */
 /* Connections beyond those with a VM: on their way in, or refused. */
 #define CLIENTS_SPARE 32u
@@ -117,8 +118,7 @@ void client_destroy(struct client *client)
     sd_event_source_disable_unref(client->timer);
     fdmsg_close(client->rx_fds, &client->rx_fd_count);
     fdmsg_close(client->fds, &client->progress.fds);
-    /* What was sent to it and not read is closed with it, descriptors too. */
-    chores_close(client->fd);
+    chores_hang_up(client->fd);
     free(client);
 }
 
@@ -451,6 +451,29 @@ static ssize_t client_drain(struct client *client)
 }
 
 /*
+ * Looks at the descriptors that have come: nothing but a VM's memory and eventfds is kept until a
+ * message is complete, and nothing where few are left. A client that sent others is refused; false
+ * then.
+ */
+static bool keeps(struct client *client)
+{
+    for (size_t i = 0; i < client->rx_fd_count; i++) {
+        const char *reason = client->rx_fds[i] >= client->mediator->fd_most
+                                 ? "the mediator has few descriptors left (LimitNOFILE)"
+                             : !memory_is_kind(client->rx_fds[i])
+                                 ? "a descriptor came that is neither memory nor an eventfd"
+                                 : NULL;
+
+        if (reason) {
+            fdmsg_close(client->rx_fds, &client->rx_fd_count);
+            client_refuse(client, reason);
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
  * Reads once for each event, so that a client that sends without end does not keep the event loop
  * from the others.
  */
@@ -473,6 +496,9 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
                        &client->rx_fd_count);
     }
     if (n == -EAGAIN) {
+        return 0;
+    }
+    if (client->progress.state != ATTACH_REFUSED && !keeps(client)) {
         return 0;
     }
     /* The message may not be complete yet, but none has so many descriptors. */
@@ -530,27 +556,72 @@ static bool client_evict(const struct mediator *mediator)
     return oldest != NULL;
 }
 
+static bool is_silent(const struct client *client)
+{
+    return !client->vm && !client->left;
+}
+
+/*
+ * Ends the oldest connection that says nothing of the user who has most of them, so that several
+ * users together cannot keep others out either. False when there is none. Users beyond the first
+ * few are not counted: then those have enough.
+ */
+static bool end_silent(const struct mediator *mediator)
+{
+    struct {
+        uid_t user;
+        unsigned count;
+        struct client *oldest;
+    } users[USERS_COUNTED] = {0}, *most = NULL;
+    unsigned known = 0;
+
+    /* New ones come first in the list. */
+    for (struct client *client = mediator->clients; client; client = client->next) {
+        unsigned i = 0;
+
+        while (i < known && users[i].user != client->peer.uid) {
+            i++;
+        }
+        if (!is_silent(client) || i == USERS_COUNTED) {
+            continue;
+        }
+        known = i == known ? known + 1 : known;
+        users[i].user = client->peer.uid;
+        users[i].count++;
+        users[i].oldest = client;
+        most = !most || users[i].count > most->count ? &users[i] : most;
+    }
+    if (most) {
+        client_destroy(most->oldest);
+    }
+    return most != NULL;
+}
+
 /*
  * Whether there is room for another connection of this user's. A connection that was evicted counts
  * until the event loop has closed it, so for a moment there may be one more than the limit. Nobody
  * can fill the table with connections that say nothing: users who may attach nothing have few
- * places, and the others a part each.
+ * places, another has half of them, and where it is full nevertheless who has most loses one.
  */
 static bool room_for(const struct mediator *mediator, uid_t user)
 {
     const size_t room = mediator->config.max_vms + CLIENTS_SPARE;
     const bool known = attach_knows_user(&mediator->config, user);
-    size_t strangers = 0, silent = 0, most = (room - mediator->vm_count) / 2;
+    size_t strangers = 0, silent = 0, most = SILENT_MIN;
 
     /* A device that was unplugged may come back, but one that comes now is more important. */
-    if (mediator->client_count >= room && !client_evict(mediator)) {
+    if (mediator->client_count >= room && !client_evict(mediator) &&
+        !(known && end_silent(mediator))) {
         return false;
     }
     for (const struct client *client = mediator->clients; client; client = client->next) {
         strangers += !known && !attach_knows_user(&mediator->config, client->peer.uid);
-        silent += !client->vm && !client->left && client->peer.uid == user;
+        silent += is_silent(client) && client->peer.uid == user;
     }
-    most = most < SILENT_MIN ? SILENT_MIN : most;
+    /* After a reload there may be more VMs than may be attached now. */
+    if (mediator->vm_count + 2 * SILENT_MIN < room) {
+        most = (room - mediator->vm_count) / 2;
+    }
     return known ? silent < most : strangers < STRANGERS_MAX;
 }
 
@@ -565,12 +636,12 @@ int client_create(struct mediator *mediator, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
         !room_for(mediator, peer.uid)) {
         log_debug("too many connections; closing one");
-        chores_close(fd);
+        chores_hang_up(fd);
         return -EMFILE;
     }
     client = calloc(1, sizeof(*client));
     if (!client) {
-        chores_close(fd);
+        chores_hang_up(fd);
         return r;
     }
     client->mediator = mediator;

@@ -44,7 +44,7 @@ static void control_destroy(struct control *control)
 {
     sd_event_source_disable_unref(control->source);
     sd_event_source_disable_unref(control->timer);
-    chores_close(control->fd);
+    chores_hang_up(control->fd);
     free(control->answer);
     free(control);
 }
@@ -150,7 +150,7 @@ int control_create(struct mediator *mediator, int fd)
     int r;
 
     if (!control) {
-        chores_close(fd);
+        chores_hang_up(fd);
         return -ENOMEM;
     }
     control->mediator = mediator;

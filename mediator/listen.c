@@ -116,8 +116,7 @@ void listen_end(int fd, const char *address)
 
     /* What waits in its backlog is closed with it, as others have set that. */
     if (fd >= 0) {
-        shutdown(fd, SHUT_RDWR);
-        chores_close(fd);
+        chores_hang_up(fd);
     }
     if (address[0] != '@' && length > 0 && !is_served(&un, length)) {
         unlink(address);

@@ -41,7 +41,11 @@
 
 /* How long running requests may take to finish when the mediator is stopped. */
 #define STOP_LIMIT_NS (20 * NS_PER_S)
-#define FDS_KEPT 320 /* for the VMs that are attached; of few descriptors, an eighth */
+/*
+ * Descriptors for the VMs that are attached, and for all that can come with one message: the kernel
+ * closes what it finds no number for, and the event loop would wait. Of few descriptors, half.
+ */
+#define FDS_KEPT 320
 /* Connections that a socket takes in a second; the rest wait in its backlog. */
 #define ACCEPTS_PER_S 500u
 #define USEC_PER_S UINT64_C(1000000)
@@ -190,7 +194,7 @@ static int accept_connection(int socket, int most)
     int fd = accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     if (fd >= most) {
-        chores_close(fd);
+        chores_hang_up(fd);
         fd = -1;
         errno = EMFILE;
     }
@@ -353,7 +357,7 @@ static void raise_descriptor_limit(struct mediator *m)
         setrlimit(RLIMIT_NOFILE, &limit);
         if (limit.rlim_cur < INT_MAX) {
             const int all = (int)limit.rlim_cur;
-            const int kept = all / 8 < FDS_KEPT ? all / 8 : FDS_KEPT;
+            const int kept = all / 2 < FDS_KEPT ? all / 2 : FDS_KEPT;
 
             m->fd_most = all - kept;
             m->fd_control_most = all - kept / 2;

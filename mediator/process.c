@@ -297,7 +297,7 @@ static void process_forget(struct process *process)
     process->link_source = sd_event_source_disable_unref(process->link_source);
     process->child_source = sd_event_source_disable_unref(process->child_source);
     if (process->link >= 0) {
-        chores_close(process->link);
+        chores_hang_up(process->link);
         process->link = -1;
     }
     process->pid = 0;

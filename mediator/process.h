@@ -48,11 +48,11 @@ struct process_ops {
     void (*ready)(struct process *process);
     /* A worker that had allocated so much device memory, by its own account, has ended. */
     void (*freed)(struct process *process, uint64_t bytes);
-    /* It was reaped, and has left the pool; may start the next. */
     /* What may be logged of it. */
     struct log_budget *(*log)(const struct process *process);
     /* Whether such an end is no failure. */
     bool (*meant)(const struct process *process, const siginfo_t *info);
+    /* It was reaped, and has left the pool; may start the next. */
     void (*ended)(struct process *process, const siginfo_t *info, bool condemned);
     /* It has kept the turn too long while others wait. */
     void (*expired)(struct process *process);

@@ -78,6 +78,11 @@ static int is_eventfd(int fd)
     return n == (ssize_t)strlen(expected) && memcmp(target, expected, (size_t)n) == 0;
 }
 
+bool memory_is_kind(int fd)
+{
+    return fcntl(fd, F_GET_SEALS) >= 0 || is_eventfd(fd);
+}
+
 const char *memory_check(uint64_t shm_size, uint32_t queues, const int fds[])
 {
     const int r = memfd_check(fds[VGPU_ATTACH_MEMFD], vgpu_memfd_size(shm_size));

@@ -3,6 +3,7 @@
 #ifndef VGPU_MEDIATOR_VM_MEMORY_H
 #define VGPU_MEDIATOR_VM_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,10 @@
  * Returns 0, and `fds` are the caller's; or -errno, and there are none.
  */
 int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[]);
+
+/* Whether a descriptor is of a kind that a VM hands over: a file that can be sealed, or an eventfd.
+ */
+bool memory_is_kind(int fd);
 
 /*
  * Whether descriptors that a stub brought from an earlier mediator are what they should

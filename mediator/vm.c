@@ -233,8 +233,10 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
     if (vm->mediator->stopping) {
         return;
     }
+    /* One that rests had nothing to do, and one that is woken has not begun: neither has failed. */
     if (meant) {
         vm->resting = !vm->resting;
+        vm->failures = 0;
     }
     /*
      * After a good life this end is the first failure, and not the next one in a row: it has

@@ -171,19 +171,19 @@ class Attach(v.TestCase):
             self.assertIn("\n9          東京" + " " * 12 + " A ", table)
 
     def test_guest_unasked_descriptors(self):
-        null = os.open("/dev/null", os.O_RDONLY)
+        event = os.eventfd(0)
         for count in (1, 3, 16):
-            self.refused(v.hello(), f"{count} descriptors", [null] * count)
+            self.refused(v.hello(), f"{count} descriptors", [event] * count)
         for count in (17, 200):
-            self.refused(v.hello(), "more than 16", [null] * count)
-        os.close(null)
+            self.refused(v.hello(), "more than 16", [event] * count)
+        os.close(event)
 
     def test_guest_handover_with_wrong_count(self):
-        null = os.open("/dev/null", os.O_RDONLY)
+        event = os.eventfd(0)
         for count in (0, 1, 2, 4, 16):
             self.refused(v.hello(hello__flags=N["VGPU_HELLO_HANDOVER"]), f"{count} descriptors",
-                         [null] * count)
-        os.close(null)
+                         [event] * count)
+        os.close(event)
 
     def test_guest_handover_of_wrong_things(self):
         size = (1 << 20) + N["VGPU_REGS_SIZE"]
@@ -198,8 +198,8 @@ class Attach(v.TestCase):
             fd = sealed_memfd(wrong)
             self.refused(handover, "another size", [fd, *events])
             os.close(fd)
-        self.refused(handover, "sealed", [null, *events])
-        self.refused(handover, "no eventfd", [good, null, events[0]])
+        self.refused(handover, "sealed", [events[0], *events])
+        self.refused(handover, "neither memory nor an eventfd", [good, null, events[0]])
         self.refused(handover, "no eventfd", [good, events[0], good])
         for fd in (good, null, *events):
             os.close(fd)

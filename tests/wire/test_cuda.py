@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import vgputest as v  # noqa: E402
@@ -97,7 +96,7 @@ class Cuda(v.TestCase):
         for client in crowd:
             self.addCleanup(client.close)
         with python(BEGIN, m) as process:
-            time.sleep(1)
+            v.wait_until("it was turned away", lambda: "too many connections" in m.read_log())
             self.assertIsNone(process.poll())
             for client in crowd:
                 client.close()

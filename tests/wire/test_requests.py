@@ -516,6 +516,23 @@ class Rest(v.TestCase):
         self.assertEqual(v.get(self.d.client.receive(), "vgpu_msg.serial"), 7)
         self.assertEqual(self.d.call(v.add_inline([1], [2]))[1], struct.pack("<i", 3))
 
+    def test_after_a_request_that_kills(self):
+        """Two workers end on it, which is WORKER_LOST. The next request is another's, at rest too."""
+        self.attach("300ms")
+        self.m.ask("pause", pool="A")
+        self.d.ring(v.add_inline([1], [2]))
+        for _ in range(2):
+            worker = self.m.vm(1, state="waiting")["worker_pid"]
+            os.kill(worker, signal.SIGKILL)
+            v.wait_until("it is gone", lambda: self.m.vms()[1]["worker_pid"] != worker)
+        self.assertEqual(self.d.finish(), (error("WORKER_LOST"), b""))
+        self.m.ask("resume", pool="A")
+        for number in range(3):
+            last = self.worker()
+            v.wait_until("it rests", lambda: self.worker() not in (0, last))
+            self.assertEqual(self.d.call(v.add_inline([number], [2])),
+                             (error("NONE"), struct.pack("<i", number + 2)))
+
     def test_restart_with_a_request(self):
         """Rung while no mediator runs: answered by the next one, which begins at rest."""
         self.attach("10s")

@@ -470,7 +470,9 @@ class Rings(Served):
             self.good(witness)
             self.good_registers(device)
         self.assertEqual(len(self.sessions()), 1)
-        self.assertEqual(self.m.read_log().count("what the ring holds is no command"), len(cases))
+        # As many lines as a VM may cause.
+        self.assertEqual(self.m.read_log().count("what the ring holds is no command"),
+                         min(len(cases), 50))
         self.good(v.Queue(device, 0).open())
 
     def test_guest_broken_tails(self):

@@ -139,7 +139,6 @@ CUresult guest_cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer)
     return CUDA_SUCCESS;
 }
 
-/* See guest_cuCtxCreate_v3(). */
 /* No attribute of the device says that it could be asked for. */
 CUresult guest_cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
                                           CUflushGPUDirectRDMAWritesScope scope)
@@ -151,6 +150,7 @@ CUresult guest_cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget targe
                : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* See guest_cuCtxCreate_v3(). */
 CUresult guest_cuDeviceGetExecAffinitySupport(int *supported, CUexecAffinityType type,
                                               CUdevice device)
 {

@@ -281,14 +281,14 @@ CUresult guest_cuMemHostGetFlags(unsigned int *flags, void *memory)
     return CUDA_SUCCESS;
 }
 
+#define REGISTER_FLAGS 0xfu /* all that there are */
+
 /*
  * The host's driver cannot reach this process's own pages. So registering is only noted: copies
  * from and to such memory go through the arena, as from and to any other, and are done with it when
  * they return. That is slower than with CUDA and otherwise right. Kernels could not use the memory,
  * so to ask for its device pointer is refused.
  */
-#define REGISTER_FLAGS 0xfu /* all that there are */
-
 CUresult guest_cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags)
 {
     const uint64_t address = (uint64_t)(uintptr_t)memory;

@@ -11,11 +11,11 @@
  */
 #include "guest/libcuda/state/reserve.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "common/map-at.h"
 
 #define BLOCK_BITS 21
 
@@ -68,23 +68,17 @@ static void add_run(size_t place, uint64_t first, uint64_t end)
 }
 
 /*
- * Blocks that are not reserved yet; false where something is mapped. By the kernel itself: the
- * mmap() of a sanitizer has only addresses that the program may use. For any other error, a limit
+ * Blocks that are not reserved yet; false where something is mapped. For any other error, a limit
  * of the process say, it goes without: device memory is usable all the same, only the program may
  * get the address once more from mmap().
  */
 static bool reserve_blocks(uint64_t first, uint64_t end)
 {
-    const long wanted = (long)(first << BLOCK_BITS);
+    void *wanted = (void *)(uintptr_t)(first << BLOCK_BITS);
     const size_t bytes = (size_t)((end - first) << BLOCK_BITS);
-    const long got = syscall(SYS_mmap, wanted, bytes, PROT_NONE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    /* The wish is granted where nothing is mapped. */
-    if (got != -1 && got != wanted) {
-        munmap((void *)got, bytes);
-    }
-    return got == -1 || got == wanted;
+    return map_anywhere_at(wanted, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                           -1, 0) != -EEXIST;
 }
 
 bool reserve_addresses(uint64_t address, uint64_t bytes)
