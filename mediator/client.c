@@ -455,7 +455,7 @@ static ssize_t client_drain(struct client *client)
  * message is complete, and nothing where few are left. A client that sent others is refused; false
  * then.
  */
-static bool keeps(struct client *client)
+static bool keeps_descriptors(struct client *client)
 {
     for (size_t i = 0; i < client->rx_fd_count; i++) {
         const char *reason = client->rx_fds[i] >= client->mediator->fd_most
@@ -498,7 +498,7 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
     if (n == -EAGAIN) {
         return 0;
     }
-    if (client->progress.state != ATTACH_REFUSED && !keeps(client)) {
+    if (client->progress.state != ATTACH_REFUSED && !keeps_descriptors(client)) {
         return 0;
     }
     /* The message may not be complete yet, but none has so many descriptors. */

@@ -15,8 +15,7 @@
  */
 int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[]);
 
-/* Whether a descriptor is of a kind that a VM hands over: a file that can be sealed, or an eventfd.
- */
+/* Whether a descriptor is of a kind that VMs hand over: a sealable file or an eventfd. */
 bool memory_is_kind(int fd);
 
 /*
