@@ -60,6 +60,8 @@ struct client {
     int fd;
     struct ucred peer;
     struct attach_progress progress;
+    bool untold;   /* ATTACHED is to be sent when the VM's stores are done */
+    bool ended;    /* is only to be closed */
     bool left;     /* has said BYE: kept for a device that may be plugged in again */
     struct vm *vm; /* in ATTACH_ATTACHED */
     sd_event_source *source, *timer;
@@ -103,6 +105,7 @@ static void drop_vm(struct client *client)
                         client->vm->id);
         vm_destroy(client->vm);
         client->vm = NULL;
+        client->untold = false;
     }
 }
 
@@ -314,18 +317,37 @@ static int send_attached(struct client *client, struct vgpu_msg *msg, const int 
     return r;
 }
 
+/* `fds` are of new memory; NULL: it was handed over. */
+static void tell_attached(struct client *client, const int fds[])
+{
+    const struct vm *vm = client->vm;
+    struct vgpu_msg msg = {.attached = {
+                               .vm_id = vm->id,
+                               .pool = (uint32_t)vm->pool->id,
+                               .priority = vm->priority,
+                               .vectors = client->hello.hello.vectors,
+                               .queues = vm->queues,
+                               .shm_size = vm->shm_size,
+                           }};
+
+    client->untold = false;
+    if (send_attached(client, &msg, fds) < 0) {
+        /* The end of file follows. */
+        shutdown(client->fd, SHUT_RDWR);
+    }
+}
+
+static void tell_stored(struct client *client)
+{
+    if (client->untold) {
+        tell_attached(client, NULL);
+    }
+}
+
 static void accept_vm(struct client *client, const struct attach_grant *grant, const int fds[])
 {
     const struct vgpu_hello *hello = &client->hello.hello;
     const bool handover = (hello->flags & VGPU_HELLO_HANDOVER) != 0;
-    struct vgpu_msg msg = {.attached = {
-                               .vm_id = hello->vm_id,
-                               .pool = grant->pool,
-                               .priority = grant->priority,
-                               .vectors = hello->vectors,
-                               .queues = hello->queues,
-                               .shm_size = hello->shm_size,
-                           }};
 
     /* The device is back: the connection must not be evicted any more. */
     client->left = false;
@@ -335,9 +357,10 @@ static void accept_vm(struct client *client, const struct attach_grant *grant, c
     client->progress.queues = hello->queues;
     sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
     client_announce(client, grant, handover);
-    if (send_attached(client, &msg, handover ? NULL : fds) < 0) {
-        /* The end of file follows. */
-        shutdown(client->fd, SHUT_RDWR);
+    /* Who is told that it is attached sees the sessions ended that were an earlier mediator's. */
+    client->untold = handover && !status_page_settled(client->vm->status);
+    if (!client->untold) {
+        tell_attached(client, handover ? NULL : fds);
     }
 }
 
@@ -346,7 +369,8 @@ static void handle_hello(struct client *client)
 {
     struct mediator *mediator = client->mediator;
     const struct vgpu_hello *hello = &client->hello.hello;
-    const struct vm_owner owner = {.client = client, .reset_done = tell_reset_done};
+    const struct vm_owner owner = {
+        .client = client, .reset_done = tell_reset_done, .stored = tell_stored};
     struct attach_facts facts = {.user = client->peer.uid};
     struct attach_grant grant;
     char reason[ATTACH_REASON_SIZE];
@@ -558,7 +582,7 @@ static bool client_evict(const struct mediator *mediator)
 
 static bool is_silent(const struct client *client)
 {
-    return !client->vm && !client->left;
+    return !client->vm && !client->left && !client->ended;
 }
 
 /*
@@ -592,7 +616,9 @@ static bool end_silent(const struct mediator *mediator)
         most = !most || users[i].count > most->count ? &users[i] : most;
     }
     if (most) {
-        client_destroy(most->oldest);
+        /* The event loop finds the end of file. */
+        most->oldest->ended = true;
+        shutdown(most->oldest->fd, SHUT_RDWR);
     }
     return most != NULL;
 }
@@ -619,7 +645,7 @@ static bool room_for(const struct mediator *mediator, uid_t user)
         silent += is_silent(client) && client->peer.uid == user;
     }
     /* After a reload there may be more VMs than may be attached now. */
-    if (mediator->vm_count + 2 * SILENT_MIN < room) {
+    if (mediator->vm_count + 2 * (size_t)SILENT_MIN < room) {
         most = (room - mediator->vm_count) / 2;
     }
     return known ? silent < most : strangers < STRANGERS_MAX;

@@ -375,7 +375,7 @@ static int on_stored(sd_event_source *source, int fd, uint32_t events, void *con
     (void)events;
     chores_told();
     for (struct vm *vm = m->vms; vm; vm = vm->next) {
-        vm_tell_reset(vm);
+        vm_tell_stored(vm);
     }
     return 0;
 }

@@ -172,10 +172,14 @@ static void replace_worker(struct vm *vm, const char *takeover)
     process_kill(&vm->worker);
 }
 
-void vm_tell_reset(struct vm *vm)
+void vm_tell_stored(struct vm *vm)
 {
+    if (!status_page_settled(vm->status)) {
+        return;
+    }
+    vm->owner.stored(vm->owner.client);
     /* The queues that the reset closed have to be seen closed. */
-    if (vm->reset_done && status_page_settled(vm->status)) {
+    if (vm->reset_done) {
         vm->reset_done = false;
         vm->reset_asked = false;
         vm->owner.reset_done(vm->owner.client, vm->reset_serial);
@@ -193,7 +197,7 @@ static void vm_worker_ready(struct process *process)
         replace_worker(vm, "discard");
     } else if (vm->reset_asked) {
         vm->reset_done = true;
-        vm_tell_reset(vm);
+        vm_tell_stored(vm);
     }
 }
 

@@ -27,6 +27,8 @@ struct vm_owner {
     struct client *client;
     /* A reset is done: the next worker serves the register page. */
     void (*reset_done)(struct client *client, uint32_t serial);
+    /* All that was stored is there to be seen. */
+    void (*stored)(struct client *client);
 };
 
 struct vm {
@@ -89,8 +91,8 @@ void vm_destroy(struct vm *vm);
  */
 void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial);
 
-/* Tells the owner of a reset that is done, if all is stored; to be called when something was. */
-void vm_tell_reset(struct vm *vm);
+/* Tells the owner what was to wait until all is stored; to be called when something was. */
+void vm_tell_stored(struct vm *vm);
 
 /* Opens or closes a queue that the VM has. */
 void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action);
