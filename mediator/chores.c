@@ -32,7 +32,7 @@
 #include "mediator/list.h"
 
 #define CREW_MAX 64u
-#define NESTED_MAX 5u
+#define NESTED_MAX 8u
 #define FINISH_SECONDS 1
 
 struct chore {
@@ -134,24 +134,37 @@ static bool crew_give(struct crew *crew, struct chore *chore)
 
 /* Closing ---------------------------------------------------------------------------------- */
 
+static void close_now(int fd, unsigned depth);
+
 /*
- * Nothing more comes over a Unix socket, and what has come is taken out of it: descriptors that
- * wait in there would be closed as their senders have set them. They may be such sockets again;
- * Linux lets NESTED_MAX of them be in each other. False where all is out.
+ * Takes out of a Unix socket what has come and closes that: descriptors that wait in there, or in
+ * connections that nobody has accepted, would be closed as their senders have set them.
  */
-static bool take_sent(int socket, int fds[], size_t *count)
+static void close_sent(int socket, unsigned depth)
 {
     char bytes[256];
+    int fds[FDMSG_MAX], connection;
+    size_t count;
+    ssize_t n;
 
-    *count = 0;
-    return fdmsg_recv(socket, bytes, sizeof(bytes), fds, count) > 0 || *count > 0;
+    fcntl(socket, F_SETFL, O_NONBLOCK);
+    while ((connection = accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+        close_now(connection, depth + 1);
+    }
+    do {
+        count = 0;
+        n = fdmsg_recv(socket, bytes, sizeof(bytes), fds, &count);
+        for (size_t i = 0; i < count; i++) {
+            close_now(fds[i], depth + 1);
+        }
+    } while (n > 0 || count > 0);
 }
 
+/* Unix sockets may be in each other; Linux lets fewer than NESTED_MAX of them. */
 static void close_now(int fd, unsigned depth)
 {
-    int fds[FDMSG_MAX], domain = 0;
+    int domain = 0;
     socklen_t size = sizeof(domain);
-    size_t count;
 
     if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0) {
         /* Whoever sent a socket may have set it so that it lingers. */
@@ -159,12 +172,9 @@ static void close_now(int fd, unsigned depth)
                    sizeof(struct linger));
     }
     if (domain == AF_UNIX && depth < NESTED_MAX) {
+        /* Nothing more comes. */
         shutdown(fd, SHUT_RDWR);
-        while (take_sent(fd, fds, &count)) {
-            for (size_t i = 0; i < count; i++) {
-                close_now(fds[i], depth + 1);
-            }
-        }
+        close_sent(fd, depth);
     }
     close(fd);
 }

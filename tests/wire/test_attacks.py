@@ -27,7 +27,9 @@ FALLOC_PUNCH_HOLE = 3  # with FALLOC_FL_KEEP_SIZE, without which there is none
 def slow_socket(seconds):
     """One whose last close() lingers: what it has sent is not taken by the other end."""
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sender = socket.create_connection(listener.getsockname())
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     taker, _ = listener.accept()
     listener.close()
     sender.setblocking(False)
@@ -164,28 +166,38 @@ class Attacks(v.TestCase):
         takers, full = [], [v.Client(self.m) for _ in range(48)]
         for client in full:
             self.addCleanup(client.close)
-        for _ in range(20):
-            sender, taker = slow_socket(LINGER)
-            takers.append(taker)
-            # As many as fit in one before it is looked at; and one inside another.
+        # Meanwhile all is sent and closed here: the mediator's is the last close() of each.
+        os.kill(self.m.pid, signal.SIGSTOP)
+        for _ in range(70):
+            senders = [slow_socket(LINGER) for _ in range(3)]
+            takers += [taker for _, taker in senders]
+            direct, inside, waits = (sender for sender, _ in senders)
+            # One inside another, and one in a connection that waits in the backlog of another.
             pair = socket.socketpair()
-            socket.send_fds(pair[0], [b"x"], [sender.fileno()])
+            socket.send_fds(pair[0], [b"x"], [inside.fileno()])
+            listener, waiting = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+            listener.bind("")
+            listener.listen(1)
+            waiting.connect(listener.getsockname())
+            socket.send_fds(waiting, [b"x"], [waits.fileno()])
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(self.m.socket)
-                try:
-                    socket.send_fds(client, [b"x"], [sender.fileno(), pair[1].fileno()])
-                except OSError:
-                    pass
-                for part in (sender, *pair):
+                socket.send_fds(client, [b"x"], [direct.fileno(), pair[1].fileno(),
+                                                 listener.fileno()])
+                for part in (direct, inside, waits, *pair, waiting, listener):
                     part.close()
+        os.kill(self.m.pid, signal.SIGCONT)
+        for _ in range(20):
             self.look()
-        self.look()
+            time.sleep(0.02)
         self.tell()
         self.assertLess(self.longest, LINGER / 2)
-        # Nothing lingers in a thread either: the descriptors are all closed soon.
+        # No thread lingers either, so that what others close is closed too.
         for client in full:
             client.close()
+        start = time.monotonic()
         v.wait_until("all is closed", lambda: v.descriptors(self.m.pid) < 40)
+        self.assertLess(time.monotonic() - start, LINGER / 2)
         for taker in takers:
             taker.close()
 
