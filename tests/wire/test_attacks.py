@@ -60,6 +60,8 @@ class Attacks(v.TestCase):
 
     def test_no_memory(self):
         """Answers that there is no memory for are none, or say so; the mediator goes on."""
+        if v.sanitizer(v.MEDIATOR):
+            self.skipTest("a sanitizer ends a program that has no memory")
         clients = [v.Client(self.m) for _ in range(12)]
         for number, client in enumerate(clients, 1):
             self.addCleanup(client.close)
