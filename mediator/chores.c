@@ -5,9 +5,9 @@
  * Any of them can take as long as somebody else likes. A close() is the last one of a file whose
  * owner decides how long that takes (a socket that lingers, a file system of the user's own), or of
  * what was sent over a connection and never read, or it frees gigabytes of a VM's memory. A store
- * waits while a hole is punched in the memory. So each
- * kind has a crew: threads that are started when there is work that nobody idle could take, up to a
- * number, and that stay. Closing does not keep stores waiting.
+ * waits while a hole is punched in the memory. So each kind has a crew: threads that are started
+ * when there is work that nobody idle could take, up to a number, and that stay. Closing does not
+ * keep stores waiting.
  *
  * A page has one store under way at a time, so that an older word cannot overtake a newer one.
  *
@@ -233,7 +233,9 @@ static void store_word(const struct status_page *page, unsigned queue, uint32_t 
     if (pwrite(page->file, bytes + 1, 1, place + 1) != 1 ||
         pwrite(page->file, bytes, 1, place) != 1 ||
         pwrite(page->file, bytes + 2, 2, place + 2) != 2) {
-        log_error("cannot store the status of a queue: %s", strerror(errno));
+        log_error(
+            "cannot store the status of queue %u, for which its guest waits: %s; reset the VM",
+            queue, strerror(errno));
     }
 }
 

@@ -54,6 +54,10 @@
 /* Of those without a VM, by one user who may: half of the room, and this at least. */
 #define SILENT_MIN 8u
 
+#define FEW_DESCRIPTORS                                                                            \
+    "the mediator has no descriptors left for another VM: raise its limit on open files "          \
+    "(LimitNOFILE)"
+
 struct client {
     struct client *next, **place; /* place: what points here */
     struct mediator *mediator;
@@ -266,10 +270,7 @@ static bool leaves_enough(const struct mediator *mediator, const int fds[], uint
 {
     for (uint32_t i = 0; i < vgpu_attach_fds(queues); i++) {
         if (fds[i] >= mediator->fd_most) {
-            snprintf(reason, ATTACH_REASON_SIZE,
-                     "the mediator has no descriptors left for another VM; its limit on open "
-                     "files (LimitNOFILE) is %d and more",
-                     mediator->fd_most);
+            snprintf(reason, ATTACH_REASON_SIZE, "%s", FEW_DESCRIPTORS);
             return false;
         }
     }
@@ -482,8 +483,7 @@ static ssize_t client_drain(struct client *client)
 static bool keeps_descriptors(struct client *client)
 {
     for (size_t i = 0; i < client->rx_fd_count; i++) {
-        const char *reason = client->rx_fds[i] >= client->mediator->fd_most
-                                 ? "the mediator has few descriptors left (LimitNOFILE)"
+        const char *reason = client->rx_fds[i] >= client->mediator->fd_most ? FEW_DESCRIPTORS
                              : !memory_is_kind(client->rx_fds[i])
                                  ? "a descriptor came that is neither memory nor an eventfd"
                                  : NULL;

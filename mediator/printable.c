@@ -64,17 +64,15 @@ void printable_copy(char *to, size_t size, const char *from)
     before = utf8 ? uselocale(utf8) : (locale_t)0;
     while (at < length) {
         const size_t n = printable_bytes(from + at, length - at, utf8 != (locale_t)0);
+        const char *shown = n > 0 ? from + at : "?";
+        const size_t bytes = n > 0 ? n : 1;
 
-        if (done + (n > 0 ? n : 1) >= size) {
+        if (done + bytes >= size) {
             break;
         }
-        if (n > 0) {
-            memcpy(to + done, from + at, n);
-        } else {
-            to[done] = '?';
-        }
-        done += n > 0 ? n : 1;
-        at += n > 0 ? n : 1;
+        memcpy(to + done, shown, bytes);
+        done += bytes;
+        at += bytes;
     }
     to[done] = '\0';
     if (utf8) {

@@ -314,9 +314,10 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
 {
     struct process *process = context;
     const bool condemned = process->condemned;
+    const bool meant = process->ops->meant && process->ops->meant(process, info);
 
     (void)source;
-    if (!condemned && !process->mediator->stopping && !process->ops->meant(process, info)) {
+    if (!condemned && !meant && !process->mediator->stopping) {
         process->failures++;
         if (info->si_code == CLD_EXITED) {
             process_log(process, LOG_LEVEL_WARNING, "%s: worker %d ended with exit code %d",
@@ -331,7 +332,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
     process->was_busy = pool_busy(&process->worker);
     process_forget(process);
     /* This comes last: the owner may start the next worker in the same record. */
-    process->ops->ended(process, info, condemned);
+    process->ops->ended(process, info, condemned, meant);
     mediator_end_if_idle(process->mediator);
     return 0;
 }

@@ -50,10 +50,10 @@ struct process_ops {
     void (*freed)(struct process *process, uint64_t bytes);
     /* What may be logged of it. */
     struct log_budget *(*log)(const struct process *process);
-    /* Whether such an end is no failure. */
+    /* Whether such an end is no failure; NULL: only one that the mediator wants. */
     bool (*meant)(const struct process *process, const siginfo_t *info);
     /* It was reaped, and has left the pool; may start the next. */
-    void (*ended)(struct process *process, const siginfo_t *info, bool condemned);
+    void (*ended)(struct process *process, const siginfo_t *info, bool condemned, bool meant);
     /* It has kept the turn too long while others wait. */
     void (*expired)(struct process *process);
     /* For log lines, such as "VM 3"; valid until the next call. */

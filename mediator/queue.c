@@ -185,12 +185,14 @@ static enum vgpu_queue_end end_of(const struct queue *queue, const siginfo_t *in
  * already; any other end, which the guest is told now. `condemned` does not distinguish them: a
  * worker that was killed for its turn was condemned too.
  */
-static void queue_worker_ended(struct process *process, const siginfo_t *info, bool condemned)
+static void queue_worker_ended(struct process *process, const siginfo_t *info, bool condemned,
+                               bool meant)
 {
     struct queue *queue = queue_of(process);
     struct mediator *mediator = queue->vm->mediator;
 
     (void)condemned;
+    (void)meant;
     vm_share_limits(queue->vm);
     if (queue->closing) {
         queue->closing = false;
@@ -245,20 +247,11 @@ static struct log_budget *queue_worker_log(const struct process *process)
     return &queue_of(process)->vm->log;
 }
 
-/* Only what the mediator itself ends. */
-static bool queue_worker_meant(const struct process *process, const siginfo_t *info)
-{
-    (void)process;
-    (void)info;
-    return false;
-}
-
 static const struct process_ops worker_ops = {
     .accounts = queue_worker_accounts,
     .freed = queue_worker_freed,
     .ready = queue_worker_ready,
     .log = queue_worker_log,
-    .meant = queue_worker_meant,
     .ended = queue_worker_ended,
     .expired = queue_worker_expired,
     .label = queue_label,

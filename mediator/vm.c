@@ -224,14 +224,15 @@ static bool vm_worker_meant(const struct process *process, const siginfo_t *info
            clock_ns() - process->started_ns >= vm->rest_ns;
 }
 
-static void vm_worker_ended(struct process *process, const siginfo_t *info, bool condemned)
+static void vm_worker_ended(struct process *process, const siginfo_t *info, bool condemned,
+                            bool meant)
 {
     struct vm *vm = vm_of_process(process);
-    const bool meant = vm_worker_meant(process, info);
     /* Did it get its first request done, or live long with nothing to do? */
     const bool good = process->answered > (vm->failing ? 1 : 0) ||
                       (!process->was_busy && clock_ns() - process->started_ns > GOOD_LIFE_NS);
 
+    (void)info;
     vm_share_limits(vm);
     vm->reset_again = false; /* the next worker is one that no reset was before */
     if (vm->mediator->stopping) {

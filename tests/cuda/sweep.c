@@ -9,8 +9,8 @@
  * ended. FILE of --golden is such an output of NVIDIA's library: then only what differs is printed,
  * cases in which that one ended are left out, and so are those that FILE of --known has, with this
  * library's result and the reason. With --without-gpu it may be NOT_SUPPORTED, and FILE need not
- * know of a new call's: it can be made anew on a GPU alone. The exit code is 0
- * where nothing differs.
+ * know the cases of a new call: it can be made anew on a GPU alone. The exit code is 0 where
+ * nothing differs.
  *
  * What is not the case's own is valid: objects are made anew for each. Where the process ends, or
  * its context is lost, the next one goes on behind.

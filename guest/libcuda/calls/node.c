@@ -173,16 +173,20 @@ CUresult guest_cuGraphAddMemFreeNode(CUgraphNode *node, CUgraph graph, const CUg
     return graph_add_node(r, &work, node, graph, follows, count);
 }
 
-CUresult guest_cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
-                              size_t count, CUgraphNodeParams *params)
+CUresult guest_cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
+                                 const CUgraphEdgeData *edges, size_t count,
+                                 CUgraphNodeParams *params)
 {
-    CUresult r;
     struct work work = {.type = CU_GRAPH_NODE_TYPE_EMPTY};
+    CUresult r;
 
     if (params->type == CU_GRAPH_NODE_TYPE_KERNEL && !names_kernel(&params->kernel)) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
-    r = check_new(node, graph, follows, count);
+    r = check_edges(edges, count);
+    if (r == CUDA_SUCCESS) {
+        r = check_new(node, graph, follows, count);
+    }
     if (r == CUDA_SUCCESS) {
         r = work_of(params, &work);
     }
@@ -192,19 +196,6 @@ CUresult guest_cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNod
         params->graph.graph = graph_handle(work.child);
     }
     return r;
-}
-
-CUresult guest_cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph, const CUgraphNode *follows,
-                                 const CUgraphEdgeData *edges, size_t count,
-                                 CUgraphNodeParams *params)
-{
-    CUresult r;
-
-    if (params->type == CU_GRAPH_NODE_TYPE_KERNEL && !names_kernel(&params->kernel)) {
-        return CUDA_ERROR_INVALID_HANDLE;
-    }
-    r = check_edges(edges, count);
-    return r == CUDA_SUCCESS ? guest_cuGraphAddNode(node, graph, follows, count, params) : r;
 }
 
 /* Asking, and changing ------------------------------------------------------------------------ */

@@ -64,7 +64,7 @@ CUresult jit_options_sort(const struct image_options *given, struct jit_options 
     CUresult r = CUDA_SUCCESS;
 
     *o = (struct jit_options){.count = 0};
-    if (given && given->count > 0 && (!given->options || !given->values)) {
+    if (!image_options_complete(given)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     for (unsigned i = 0; r == CUDA_SUCCESS && given && i < given->count; i++) {

@@ -6,6 +6,7 @@
 #ifndef VGPU_GUEST_LIBCUDA_MODEL_JIT_OPTIONS_H
 #define VGPU_GUEST_LIBCUDA_MODEL_JIT_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "api/cuda-types.h"
@@ -22,6 +23,12 @@ struct image_options {
     void **values;
     unsigned count;
 };
+
+/* Whether there are as many options as are said; NULL are none. */
+static inline bool image_options_complete(const struct image_options *options)
+{
+    return !options || options->count == 0 || (options->options && options->values);
+}
 
 /* Options as they go to the host, and where results are wanted. */
 struct jit_options {

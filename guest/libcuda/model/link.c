@@ -118,7 +118,7 @@ CUresult link_add_file(CUlinkState state, CUjitInputType type, const char *path,
     if (!link_find(state)) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
-    if (!path || (options->count > 0 && (!options->options || !options->values))) {
+    if (!path || !image_options_complete(options)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = image_read(path, &data, &bytes);

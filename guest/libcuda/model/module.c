@@ -63,8 +63,7 @@ CUresult module_load_file(CUmodule *module, const char *path, const struct image
     size_t bytes;
     CUresult r;
 
-    if (!module || !path ||
-        (options && options->count > 0 && (!options->options || !options->values))) {
+    if (!module || !path || !image_options_complete(options)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     r = image_read(path, &image, &bytes);
