@@ -45,6 +45,7 @@ typedef struct CUgraphExec_st *CUgraphExec;
 typedef struct CUmemPoolHandle_st *CUmemoryPool;
 /* On the wire, what programs know as a CUmemGenericAllocationHandle. */
 typedef struct CUallocation_st *CUallocation;
+typedef struct CUsharedEvent_st *CUsharedEvent;
 
 typedef void (*CUhostFn)(void *argument);
 typedef void (*CUstreamCallback)(CUstream stream, CUresult status, void *argument);
@@ -57,6 +58,16 @@ typedef size_t (*CUoccupancyB2DSize)(int block_size);
 typedef struct CUuuid_st {
     char bytes[16];
 } CUuuid;
+
+/* What a process gives another one, whatever way it likes; opaque. */
+#define CU_IPC_HANDLE_SIZE 64
+typedef struct {
+    char reserved[CU_IPC_HANDLE_SIZE];
+} CUipcMemHandle;
+typedef struct {
+    char reserved[CU_IPC_HANDLE_SIZE];
+} CUipcEventHandle;
+#define CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS 0x1
 
 /* Devices and contexts --------------------------------------------------------------------- */
 

@@ -83,7 +83,7 @@ def count_of(argument):
 OBJECTS = {"module": "struct gpu_module", "function": "struct gpu_function",
            "stream": "struct gpu_stream", "event": "struct gpu_event", "graph": "struct graph",
            "allocation": "struct allocation", "link": "struct link",
-           "array": "struct array"}
+           "array": "struct array", "shared_event": "struct shared_event"}
 
 
 def host_type(argument):

@@ -13,7 +13,8 @@ DEFAULT_STREAM = "default_stream"
 # Its lines that are C, and where they are kept.
 IN_C = {"is": "expression", "gets": "value", "captured": "captured", "checked": "checked"}
 NEEDS = ("nothing", "init", "context")
-KINDS = ("module", "function", "stream", "event", "graph", "allocation", "link", "array")
+KINDS = ("module", "function", "stream", "event", "graph", "allocation", "link", "array",
+         "shared_event")
 DIRECTIONS = ("value", "in", "out", "out?", "string", "new")
 # What one call may have of arrays and strings each way, as guest/libcuda/wire/call.h has room for.
 PARTS_MAX = 5

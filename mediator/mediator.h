@@ -8,6 +8,7 @@
  *   attach.c   what they may do
  *   vm.c       an attached VM, and its worker for register mode
  *   queue.c    a queue of a VM, and its worker
+ *   exports.c  what sessions export to each other
  *   process.c  a worker process
  *   pool.c     the GPUs, and who is on which
  *   arbiter.c  whose turn it is on an engine of one

@@ -84,6 +84,11 @@ void process_send(struct process *process, enum vgpu_link_type type, uint32_t en
     }
 }
 
+int process_answer(struct process *process, const struct vgpu_link_msg *msg, int fd)
+{
+    return fdmsg_send(process->link, msg, sizeof(*msg), &fd, fd >= 0) < 0 ? -EPROTO : 0;
+}
+
 /*
  * A turn may be granted before it begins: then granted_ns lies in the future, and the time until
  * then counts as waiting too.
@@ -126,8 +131,11 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
     process->ops->ready(process);
 }
 
-/* Returns 0, or -EPROTO when the worker does what it may not. */
-static int take_message(struct process *process, struct vgpu_link_msg *msg)
+/*
+ * Returns 0, or -EPROTO when the worker does what it may not. Descriptors that came with the
+ * message and are kept are taken off the list.
+ */
+static int take_message(struct process *process, struct vgpu_link_msg *msg, int *fds, size_t *count)
 {
     int r;
 
@@ -142,6 +150,11 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg)
         take_ready(process, msg);
         return 0;
     }
+    if (msg->type >= VGPU_LINK_EXPORT && msg->type <= VGPU_LINK_WITHDRAW) {
+        return process->ops->shares && process->ready
+                   ? process->ops->shares(process, msg, fds, count)
+                   : -EPROTO;
+    }
     /* The message may move turns of other workers on this GPU, and so its next deadline. */
     r = pool_message(&process->worker, msg, clock_ns());
     mediator_watch_gpu(process->mediator, process->worker.gpu);
@@ -155,14 +168,12 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
     int fds[FDMSG_MAX];
     size_t count = 0;
     const ssize_t n = fdmsg_recv(fd, &msg, sizeof(msg), fds, &count);
+    const bool good = n == (ssize_t)sizeof(msg) && take_message(process, &msg, fds, &count) == 0;
 
     (void)events;
-    /* Workers have no descriptors to send. Those of a hostile one are not kept. */
+    /* Those that nobody wanted. */
     fdmsg_close(fds, &count);
-    if (n == -EAGAIN) {
-        return 0;
-    }
-    if (n == (ssize_t)sizeof(msg) && take_message(process, &msg) == 0) {
+    if (n == -EAGAIN || good) {
         return 0;
     }
     if (n > 0) {

@@ -46,6 +46,12 @@ struct process_ops {
                                       uint32_t *weight);
     /* READY has come. */
     void (*ready)(struct process *process);
+    /*
+     * EXPORT, IMPORT, RELEASE or WITHDRAW has come, `count` descriptors with it; those that it does
+     * not keep it leaves there. Returns 0, or -EPROTO when the worker does what it may not. NULL:
+     * it may do none of these.
+     */
+    int (*shares)(struct process *process, struct vgpu_link_msg *msg, int *fds, size_t *count);
     /* A worker that had allocated so much device memory, by its own account, has ended. */
     void (*freed)(struct process *process, uint64_t bytes);
     /* What may be logged of it. */
@@ -85,6 +91,12 @@ void process_kill(struct process *process);
 
 /* Sends a message; a process that does not listen is ended by the limits on it. */
 void process_send(struct process *process, enum vgpu_link_type type, uint32_t engine);
+
+/*
+ * Answers a question of the worker's, with a descriptor or -1. Returns 0, or -EPROTO where it does
+ * not listen though it has asked.
+ */
+int process_answer(struct process *process, const struct vgpu_link_msg *msg, int fd);
 
 /*
  * What the worker that runs has done, by its own account; what cannot be is left out, and counters

@@ -40,6 +40,8 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/memfd.h"
+#include "mediator/chores.h"
 #include "mediator/vm.h"
 
 /* Between two starts of a VM's; and for one queue, doubled with each start that fails. */
@@ -237,9 +239,96 @@ static struct pool_account **queue_worker_accounts(struct process *process,
     return &vm->accounts;
 }
 
+/*
+ * What others of the VM still have of its memory is taken into the account first: no other session
+ * is to find that room free for a moment.
+ */
 static void queue_worker_freed(struct process *process, uint64_t bytes)
 {
-    vm_give_back(queue_of(process)->vm, bytes);
+    struct queue *queue = queue_of(process);
+    uint64_t kept = 0, freed = 0;
+
+    if (queue->sharer.domain) {
+        const int file = sharer_leave(&queue->sharer, &kept, &freed);
+
+        if (file >= 0) {
+            chores_close(file);
+        }
+        vm_keep(queue->vm, kept);
+        vm_give_back(queue->vm, freed);
+    }
+    vm_give_back(queue->vm, bytes);
+}
+
+/* Exports ---------------------------------------------------------------------------------- */
+
+/* Keeps the session's shared file, when it has come; 0, or -EPROTO when it is none. */
+static int take_file(struct queue *queue, int *fds, size_t *count)
+{
+    if (*count == 0) {
+        return 0;
+    }
+    if (*count > 1 || queue->sharer.file >= 0 || memfd_check(fds[0], VGPU_SHARED_SIZE) < 0) {
+        return -EPROTO;
+    }
+    queue->sharer.file = fds[0];
+    *count = 0;
+    return 0;
+}
+
+static int answer_export(struct queue *queue, struct vgpu_link_msg *msg, int *fds, size_t *count)
+{
+    int r = take_file(queue, fds, count);
+
+    if (r == 0) {
+        r = sharer_export(&queue->sharer, &msg->share);
+    }
+    if (r < 0) {
+        return r;
+    }
+    msg->value = (uint32_t)r;
+    return process_answer(&queue->worker, msg, -1);
+}
+
+static int answer_import(struct queue *queue, struct vgpu_link_msg *msg)
+{
+    int file;
+    const int r = sharer_import(&queue->sharer, &msg->share, &file);
+
+    msg->value = (uint32_t)r;
+    return process_answer(&queue->worker, msg, file);
+}
+
+static int queue_worker_shares(struct process *process, struct vgpu_link_msg *msg, int *fds,
+                               size_t *count)
+{
+    struct queue *queue = queue_of(process);
+    uint64_t freed = 0;
+    int r;
+
+    if (!queue->sharer.domain) {
+        struct exports *domain = vm_exports(queue->vm);
+
+        if (!domain) {
+            msg->value = VGPU_LINK_FULL;
+            return process_answer(process, msg, -1);
+        }
+        sharer_init(&queue->sharer, domain, queue->vm);
+    }
+    switch (msg->type) {
+    case VGPU_LINK_EXPORT:
+        return answer_export(queue, msg, fds, count);
+    case VGPU_LINK_IMPORT:
+        return answer_import(queue, msg);
+    case VGPU_LINK_RELEASE:
+        r = sharer_release(&queue->sharer, &msg->share, &freed);
+        break;
+    default:
+        r = sharer_withdraw(&queue->sharer, &msg->share, &freed);
+        break;
+    }
+    vm_give_back(queue->vm, freed);
+    return r;
 }
 
 static struct log_budget *queue_worker_log(const struct process *process)
@@ -251,6 +340,7 @@ static const struct process_ops worker_ops = {
     .accounts = queue_worker_accounts,
     .freed = queue_worker_freed,
     .ready = queue_worker_ready,
+    .shares = queue_worker_shares,
     .log = queue_worker_log,
     .ended = queue_worker_ended,
     .expired = queue_worker_expired,

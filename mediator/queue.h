@@ -16,6 +16,7 @@
 #ifndef VGPU_MEDIATOR_QUEUE_H
 #define VGPU_MEDIATOR_QUEUE_H
 
+#include "mediator/exports.h"
 #include "mediator/process.h"
 #include "protocol/vgpu-queue.h"
 
@@ -25,6 +26,7 @@ struct queue {
     struct vm *vm;
     uint32_t number; /* from 0 */
     struct process worker;
+    struct sharer sharer; /* of the session; `domain` is NULL before it exports or imports */
     enum vgpu_queue_state state;
     enum vgpu_queue_end end;
     uint32_t count;         /* actions so far */

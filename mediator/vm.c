@@ -315,6 +315,32 @@ void vm_give_back(struct vm *vm, uint64_t bytes)
                                           __ATOMIC_RELAXED));
 }
 
+/* Likewise the sum stays at the most that there is. It is off by what a worker has lied. */
+void vm_keep(struct vm *vm, uint64_t bytes)
+{
+    uint64_t used = shared_load64(&vm->account->used), sum;
+
+    do {
+        sum = bytes < UINT64_MAX - used ? used + bytes : UINT64_MAX;
+    } while (!__atomic_compare_exchange_n(&vm->account->used, &used, sum, false, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_RELAXED));
+}
+
+struct exports *vm_exports(struct vm *vm)
+{
+    if (vm->exports) {
+        return vm->exports;
+    }
+    for (struct vm *other = vm->host ? vm->mediator->vms : NULL; other; other = other->next) {
+        if (other->host && other->user == vm->user && other->exports) {
+            vm->exports = exports_ref(other->exports);
+            return vm->exports;
+        }
+    }
+    vm->exports = exports_new();
+    return vm->exports;
+}
+
 /*
  * Each of the VM's `workers` gets an equal part of the limits. With 10 commands and 4 workers each
  * may have 2 under way. A part is at least 1, because 0 means no limit. kernel_ns is a limit on
@@ -466,6 +492,7 @@ static void vm_release_all(struct vm *vm)
     if (vm->status) {
         status_page_release(vm->status);
     }
+    exports_unref(vm->exports);
     free(vm);
 }
 

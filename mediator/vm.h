@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "mediator/attach.h"
 #include "mediator/chores.h"
+#include "mediator/exports.h"
 #include "mediator/process.h"
 #include "mediator/queue.h"
 
@@ -51,7 +52,8 @@ struct vm {
     struct pool_account *accounts;     /* its use of the pool's GPUs */
     struct vgpu_account_page *account; /* its device memory, shared with its workers */
     int account_fd;
-    struct log_budget log; /* of the mediator's lines about it; its workers' are in the account */
+    struct exports *exports; /* of its sessions; NULL: there are none yet */
+    struct log_budget log;   /* of the mediator's lines about it; its workers' are in the account */
 
     int fds[VGPU_ATTACH_FDS_MAX]; /* vgpu_attach_fds(queues) of them */
     struct status_page *status;
@@ -109,8 +111,17 @@ void vm_finish(struct vm *vm);
  */
 void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced);
 
-/* A worker that had so much device memory has ended. */
+/* So much device memory is free again, that of a worker that has ended, say. */
 void vm_give_back(struct vm *vm, uint64_t bytes);
+
+/* So much is the VM's still, though no worker counts it. */
+void vm_keep(struct vm *vm, uint64_t bytes);
+
+/*
+ * Where its sessions find what others export: those of the VM, or all host processes of its user.
+ * NULL when memory is short.
+ */
+struct exports *vm_exports(struct vm *vm);
 
 /* Shares the VM's limits out among its workers. To be called when their number has changed. */
 void vm_share_limits(struct vm *vm);

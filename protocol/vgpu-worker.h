@@ -35,6 +35,11 @@
  * The same page says how much of a worker's work may be on an engine at a time: `window_ns`. A
  * worker of a higher band finds no more than that, and one piece of work, of each one before it.
  *
+ * What a session exports, another one of its VM may import, each in a worker of its own: the
+ * mediator introduces them to each other. It gives out the keys, by which it finds what was
+ * exported; what lies behind is the workers' matter. Who asks waits for the answer, in which the
+ * type is that of the question and `value` an enum vgpu_link_result.
+ *
  * A worker counts as hostile, since it parses what a guest writes: the mediator believes its
  * messages and counters no further than this file says. Killing a worker is safe at any time.
  */
@@ -163,17 +168,85 @@ enum vgpu_link_type {
     VGPU_LINK_FINISH = 5, /* mediator: finish the work that runs, then exit */
     VGPU_LINK_YIELD = 6,  /* worker: its word is CLOSED, its work is about to end; DONE follows */
     VGPU_LINK_KEPT = 7,   /* worker: a turn that it asked for is over, and stays its own */
+    /* The following are of sessions alone. */
+    VGPU_LINK_EXPORT = 8,    /* worker: others may import this; mediator: the key */
+    VGPU_LINK_IMPORT = 9,    /* worker: wants what this key is of; mediator: that */
+    VGPU_LINK_RELEASE = 10,  /* worker: has given back what it had imported */
+    VGPU_LINK_WITHDRAW = 11, /* worker: what it had exported is gone */
 };
+
+/* What a session exports; the numbers are part of the key's meaning and never change. */
+enum vgpu_export_kind {
+    VGPU_EXPORT_MEMORY = 1,
+    VGPU_EXPORT_EVENT = 2,
+};
+
+enum vgpu_link_result {
+    VGPU_LINK_DONE_WELL = 0,
+    VGPU_LINK_UNKNOWN = 1, /* there is nothing of this kind with this key, for this VM */
+    VGPU_LINK_OWN = 2,     /* it is the asker's own */
+    VGPU_LINK_FULL = 3,    /* it has exported or imported too much */
+};
+
+/*
+ * What is exported. `name` is for the other worker alone. Memory counts against the VM's account
+ * until the exporter has withdrawn it and all have released it: from WITHDRAW on the exporter
+ * counts it no more, and the mediator takes it off the account at the end. An importer in another
+ * VM's account (`foreign`, as host processes of one user have) counts it itself.
+ *
+ * With EXPORT comes the session's shared file, once is enough; with the answer to IMPORT that of
+ * the exporter, where it has sent one: a memfd of VGPU_SHARED_SIZE, sealed against resizing.
+ */
+struct vgpu_export {
+    uint8_t key[16];  /* mediator, in the answer to EXPORT; worker, in IMPORT and after */
+    uint64_t bytes;   /* of memory; else 0 */
+    uint32_t kind;    /* enum vgpu_export_kind */
+    uint32_t foreign; /* in the answer to IMPORT: 1 or 0 */
+    uint8_t name[64]; /* EXPORT, and the answer to IMPORT; else zeroes */
+    uint64_t session; /* in the answer to IMPORT: whose it is; its shared file is known by that */
+};
+static_assert(sizeof(struct vgpu_export) == 104, "ABI");
+
+/* What a session may have exported, and may have imported, at a time. */
+#define VGPU_EXPORTS_MAX 4096u
 
 /* A message, written by the sender that its type names. */
 struct vgpu_link_msg {
     uint32_t type;     /* enum vgpu_link_type */
-    uint32_t value;    /* READY: VGPU_FEATURE_BACKEND_*; else 0 */
+    uint32_t value;    /* READY: VGPU_FEATURE_BACKEND_*; an answer: as above; else 0 */
     uint32_t engine;   /* ASK, DONE, TURN, YIELD, KEPT: enum vgpu_engine; else 0 */
     uint32_t reserved; /* 0 */
     uint64_t from_ns;  /* YIELD: from when on the next may submit, CLOCK_MONOTONIC in ns; else 0 */
-    char text[104];    /* READY: name of the device, NUL-terminated; else zeroes */
+    union {
+        char text[104];           /* READY: name of the device, NUL-terminated; else zeroes */
+        struct vgpu_export share; /* EXPORT, IMPORT, RELEASE, WITHDRAW */
+    };
 };
 static_assert(sizeof(struct vgpu_link_msg) == 128, "ABI");
+
+/*
+ * The shared file of a session: events that several processes use, and then, where there is no GPU,
+ * its device memory.
+ *
+ * Each record of such an event has a word of its own, which the GPU of whoever recorded it stores
+ * when it comes there: so one that is late is not taken for the one after it. Its value is
+ * `count << VGPU_SHARED_BITS | word`; the count grows with each use of the word, and so a word that
+ * has reached a value, or passed it, has seen that record happen.
+ *
+ * A word is free when it has the value that `taken` says. Who takes it exchanges that for the next
+ * one, by compare-and-swap, and then stores the value in `current` of its event. The words have
+ * pages of their own, since kernels of each of these sessions can write there.
+ */
+#define VGPU_SHARED_BITS 10u
+#define VGPU_SHARED_EVENTS (1u << VGPU_SHARED_BITS)
+struct vgpu_shared_events {
+    uint64_t current[VGPU_SHARED_EVENTS]; /* by event: of its last record; 0: never */
+    uint64_t taken[VGPU_SHARED_EVENTS];   /* by word: what was given out last; 0: never */
+    uint64_t word[VGPU_SHARED_EVENTS];    /* stored by GPUs */
+};
+static_assert(sizeof(struct vgpu_shared_events) == 24576, "whole pages");
+/* Where device memory begins, and how much address space there is for it: no place is used twice */
+#define VGPU_SHARED_MEMORY UINT64_C(65536)
+#define VGPU_SHARED_SIZE (UINT64_C(1) << 42)
 
 #endif

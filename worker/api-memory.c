@@ -41,7 +41,7 @@ void memory_free_dropped(struct ring_session *s)
         const uint64_t address = s->memory.dropped.address[--s->memory.dropped.count];
 
         if (s->gpu->ops->mem_free(s->gpu, address) == VGPU_GPU_SUCCESS) {
-            ledger_free(&s->memory.ledger, address);
+            sharing_memory_freed(s, address);
         }
     }
 }

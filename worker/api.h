@@ -24,6 +24,7 @@ struct array;
 struct gpu;
 struct graph;
 struct link;
+struct shared_event;
 struct gpu_calls;
 struct gpu_stream;
 struct ring_session;

@@ -256,8 +256,23 @@ struct gpu_ops {
      * nothing is left to confirm.
      */
     bool (*confirm)(struct gpu *gpu);
-    /* Lets the GPU write to this memory: pages of the worker's. NULL where fence_answer() is. */
+    /*
+     * Lets the GPU write to this memory: pages of the worker's. unreach(), by its first address, is
+     * for when nothing is on the GPU.
+     */
     bool (*reach)(struct gpu *gpu, void *memory, uint64_t bytes);
+    void (*unreach)(struct gpu *gpu, void *memory);
+
+    /*
+     * Memory that several sessions have, in a process each. The name is what share_open() wants in
+     * another session, where the memory becomes `bytes` at an address of that session's. `file` is
+     * the exporter's, as struct gpu has it. Closing is best called when nothing runs. All NULL in a
+     * backend that shares none.
+     */
+    enum vgpu_gpu_error (*share_name)(struct gpu *gpu, uint64_t address, uint8_t name[64]);
+    enum vgpu_gpu_error (*share_open)(struct gpu *gpu, const uint8_t name[64], uint64_t bytes,
+                                      int file, uint64_t *address);
+    enum vgpu_gpu_error (*share_close)(struct gpu *gpu, uint64_t address);
 
     /*
      * Has the driver write what kernels have printed (printed.h). `all`: if anything was launched
@@ -282,6 +297,7 @@ struct gpu {
     const struct gpu_calls *calls; /* of api/ */
     struct vgpu_device_info info;
     struct gpu_arena arena;
+    int file; /* of what the session shares, for a backend that has memory there; or -1 */
     enum vgpu_gpu_error lost; /* why the context is, or SUCCESS */
     bool prints;              /* kernels have printed, or a module has what prints in it */
     bool unconfirmed;         /* what is done may not be: confirm() */

@@ -113,23 +113,39 @@ static void close_gap(struct ledger *l, size_t gap)
     l->entries[gap] = (struct ledger_entry){0};
 }
 
+uint64_t ledger_bytes(const struct ledger *l, uint64_t address)
+{
+    if (l->room == 0 || address == 0) {
+        return 0;
+    }
+    /* A free place has 0 bytes. */
+    return l->entries[ledger_find(l, address)].bytes;
+}
+
+/* Forgets an address that was noted; returns its bytes, 0 where it was not, or not any more. */
+static uint64_t ledger_forget(struct ledger *l, uint64_t address)
+{
+    const uint64_t bytes = ledger_bytes(l, address);
+
+    if (bytes != 0) {
+        close_gap(l, ledger_find(l, address));
+        l->count--;
+    }
+    return bytes;
+}
+
 /*
  * Called when the GPU has freed the memory. An address that was not noted, or is freed a second
  * time, changes nothing.
  */
 void ledger_free(struct ledger *l, uint64_t address)
 {
-    size_t i;
+    ledger_return(l, ledger_forget(l, address));
+}
 
-    if (l->room == 0 || address == 0) {
-        return;
-    }
-    i = ledger_find(l, address);
-    if (l->entries[i].address == address) {
-        ledger_return(l, l->entries[i].bytes);
-        close_gap(l, i);
-        l->count--;
-    }
+void ledger_hand_over(struct ledger *l, uint64_t address)
+{
+    l->counters->memory -= ledger_forget(l, address);
 }
 
 void ledger_limit(const struct ledger *l, uint64_t *free_bytes, uint64_t *total)

@@ -41,6 +41,12 @@ bool ledger_note(struct ledger *ledger, uint64_t address, uint64_t bytes);
 /* The GPU has freed this address: its bytes are given back. Nothing happens if none were noted. */
 void ledger_free(struct ledger *ledger, uint64_t address);
 
+/* The bytes that were noted for an address; 0: none were. */
+uint64_t ledger_bytes(const struct ledger *ledger, uint64_t address);
+
+/* Forgets an address; its bytes stay in the account, where another counts them from now on. */
+void ledger_hand_over(struct ledger *ledger, uint64_t address);
+
 /* Lowers the GPU's free bytes and its total to what the VM may have: the guest sees its quota. */
 void ledger_limit(const struct ledger *ledger, uint64_t *free_bytes, uint64_t *total);
 

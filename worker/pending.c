@@ -157,7 +157,7 @@ static enum vgpu_gpu_error finish_pending(struct ring_session *s, const struct p
     case PENDING_FREE:
         error = s->gpu->ops->mem_free(s->gpu, pending->argument);
         if (error == VGPU_GPU_SUCCESS) {
-            ledger_free(&s->memory.ledger, pending->argument);
+            sharing_memory_freed(s, pending->argument);
         }
         return error;
     case PENDING_UNLOAD:

@@ -31,12 +31,13 @@ void ring_session_init(struct ring_session *s, const struct ring_session_needs *
     s->gpu = needs->gpu;
     s->page = needs->page;
     s->printed = needs->printed;
-    s->reached = needs->gpu->ops->reach &&
+    s->reached = needs->gpu->ops->fence_answer && needs->gpu->ops->reach &&
                  needs->gpu->ops->reach(needs->gpu, needs->queue, VGPU_QUEUE_SIZE);
     s->memory.ledger.account = needs->account;
     s->memory.ledger.counters = &needs->page->counters;
     flight_init(&s->flight, needs->gpu, needs->page);
     turns_init(&s->turns, &s->flight, needs->page, needs->link);
+    sharing_init(s, needs->link, needs->shared_file);
 }
 
 /* Whether nobody else wants the GPU. */
@@ -398,6 +399,7 @@ void ring_session_release(struct ring_session *s)
     }
     array_release_all(s);
     link_release_all(s);
+    sharing_release(s);
     memory_release_all(s);
     free(s->upload.bytes);
     flight_release(&s->flight);

@@ -42,6 +42,7 @@
 #include "worker/session-arrays.h"
 #include "worker/session-links.h"
 #include "worker/session-memory.h"
+#include "worker/sharing.h"
 #include "worker/streams.h"
 #include "worker/turns.h"
 
@@ -95,6 +96,7 @@ struct ring_session {
     struct graph_sum graphs;      /* exec-graph.c */
     struct textures textures;     /* api-array.c */
     struct links links;           /* api-link.c */
+    struct sharing sharing;       /* sharing.c */
     struct printed *printed;      /* NULL: its kernels print nothing */
     bool reached;                 /* the GPU can write to the queue, and so answer */
     bool faulted;                 /* ring-session.c: the GPU's context is lost, which is counted */
@@ -108,6 +110,7 @@ struct ring_session_needs {
     struct vgpu_turn_page *page;
     struct vgpu_account_page *account;
     int link;                /* to the mediator */
+    int shared_file;         /* what it shares with others (sharing.h), or -1 */
     struct printed *printed; /* NULL: kernels print nothing */
 };
 

@@ -14,7 +14,7 @@ from spec import base_name  # noqa: E402
 
 TYPES = os.path.join(HERE, "../../api/cuda-types.h")
 # Types that CUDA does not have.
-OWN = ("CUallocation", "vgpu_copy_box", "vgpu_tensor", "vgpu_array_shape", "vgpu_array_copy",
+OWN = ("CUallocation", "CUsharedEvent", "vgpu_copy_box", "vgpu_tensor", "vgpu_array_shape", "vgpu_array_copy",
        "vgpu_texture")
 
 

@@ -67,7 +67,7 @@ MISTAKES = (
     ("plain CUother -1", 1, "'-1' is no number"),
     ("plain CUother \N{SUPERSCRIPT TWO}", 1, "'\N{SUPERSCRIPT TWO}' is no number"),
     ("handle CUcake cake 5", 1, "'cake' is none of module, function, stream, event, "
-     "graph, allocation, link, array"),
+     "graph, allocation, link, array, shared_event"),
     ("handle CUevent event", 1, "wanted: NAME KIND NUMBER"),
     ("handle CUevent event 0", 1, "kinds of handles have the numbers 1 to 255"),
     ("handle CUevent event 256", 1, "kinds of handles have the numbers 1 to 255"),

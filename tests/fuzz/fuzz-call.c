@@ -33,7 +33,7 @@
 #define MEMORY (UINT64_C(16) << 20) /* bytes of device memory */
 #define QUOTA (MEMORY / 2)
 #define KEPT 4u  /* results of each kind that are remembered */
-#define KINDS 9u /* of handles, and memory */
+#define KINDS 10u /* of handles, and memory */
 #define WAITS 20 /* steps that a command gets before the next is posted */
 #define WORDS 48u
 #define FILLING 0xa5
@@ -469,6 +469,9 @@ static void make_some(void)
     post_pair(VGPU_CMD_EVENT_CREATE, 0, 0, true, true);
 }
 
+/* Events are made there; the mediator, who would be asked about what is exported, is not there. */
+static int shared_file = -1;
+
 static void start(struct vgpu_account_page *account)
 {
     struct gpu *gpu = NULL;
@@ -488,10 +491,15 @@ static void start(struct vgpu_account_page *account)
     };
     demand(cpu_gpu_open(&arena, MEMORY, &gpu) == 0);
     gpu_check(gpu);
-    ring_session_init(
-        &session,
-        &(struct ring_session_needs){
-            .queue = queue, .irq = irq, .gpu = gpu, .page = &page, .account = account, .link = -1});
+    shared_file = sharing_make_file();
+    demand(shared_file >= 0);
+    ring_session_init(&session, &(struct ring_session_needs){.shared_file = shared_file,
+                                                             .queue = queue,
+                                                             .irq = irq,
+                                                             .gpu = gpu,
+                                                             .page = &page,
+                                                             .account = account,
+                                                             .link = -1});
     make_some();
 }
 
@@ -511,6 +519,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* Kernels that spin, and streams that wait, end with the GPU. */
     ring_session_release(&session);
     session.gpu->ops->close(session.gpu);
+    close(shared_file);
     check_arena();
     return 0;
 }

@@ -189,10 +189,13 @@ static void start(struct vgpu_turn_page *page, struct vgpu_account_page *account
         abort();
     }
     gpu_check(gpu);
-    ring_session_init(
-        &session,
-        &(struct ring_session_needs){
-            .queue = queue, .irq = irq, .gpu = gpu, .page = page, .account = account, .link = -1});
+    ring_session_init(&session, &(struct ring_session_needs){.shared_file = -1,
+                                                             .queue = queue,
+                                                             .irq = irq,
+                                                             .gpu = gpu,
+                                                             .page = page,
+                                                             .account = account,
+                                                             .link = -1});
 }
 
 /* Posts one command; false when there is no slot or no room for more. */

@@ -74,7 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     gpu_check(gpu);
     fill_ring(head, data + 5, size - 5);
-    ring_session_init(&session, &(struct ring_session_needs){.queue = queue,
+    ring_session_init(&session, &(struct ring_session_needs){.shared_file = -1,
+                                                             .queue = queue,
                                                              .irq = irq,
                                                              .gpu = gpu,
                                                              .page = &page,

@@ -69,12 +69,16 @@
     X(VGPU_DRIVER_VERSION) X(VGPU_DRIVER_MMAP_ARENA) X(VGPU_IOC_INFO) X(VGPU_IOC_ARENA)            \
     X(VGPU_IOC_START) X(VGPU_IOC_KICK) X(VGPU_IOC_STATUS) X(VGPU_IOC_EVENTFD) X(VGPU_IOC_REQUEST)  \
     X(VGPU_IOC_RESET) X(VGPU_GRAPH_NODES_MAX) X(VGPU_GRAPH_NOTHING) X(VGPU_GRAPH_KERNEL)           \
-    X(VGPU_GRAPH_COPY) X(VGPU_GRAPH_FILL) X(VGPU_GRAPH_GATE)
+    X(VGPU_GRAPH_COPY) X(VGPU_GRAPH_FILL) X(VGPU_GRAPH_GATE) X(VGPU_LINK_EXPORT)                   \
+    X(VGPU_LINK_IMPORT) X(VGPU_LINK_RELEASE) X(VGPU_LINK_WITHDRAW) X(VGPU_EXPORT_MEMORY)           \
+    X(VGPU_EXPORT_EVENT) X(VGPU_LINK_DONE_WELL) X(VGPU_LINK_UNKNOWN) X(VGPU_LINK_OWN)              \
+    X(VGPU_LINK_FULL) X(VGPU_EXPORTS_MAX) X(VGPU_SHARED_BITS) X(VGPU_SHARED_EVENTS)                \
+    X(VGPU_SHARED_MEMORY) X(VGPU_SHARED_SIZE)
 
 #define SIZES(X)                                                                                   \
     X(vgpu_journal) X(vgpu_regs_page) X(vgpu_request_header) X(vgpu_add_shm) X(vgpu_device_info)   \
     X(vgpu_hello) X(vgpu_attached) X(vgpu_refused) X(vgpu_msg) X(vgpu_turn_word) X(vgpu_terms)     \
-    X(vgpu_counters) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg) X(vgpu_claim)         \
+    X(vgpu_counters) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg) X(vgpu_export) X(vgpu_shared_events) X(vgpu_claim)         \
     X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue) X(vgpu_command)                  \
     X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill) X(vgpu_copy_box)          \
     X(vgpu_cmd_stream_create) X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch)  \
@@ -111,7 +115,10 @@
     X(vgpu_turn_page, terms) X(vgpu_turn_page, counters) X(vgpu_account_page, limit)               \
     X(vgpu_account_page, used) X(vgpu_link_msg, type) X(vgpu_link_msg, value)                      \
     X(vgpu_link_msg, engine) X(vgpu_link_msg, reserved) X(vgpu_link_msg, from_ns)                  \
-    X(vgpu_link_msg, text) X(vgpu_claim, arena_address) X(vgpu_claim, arena_offset)                \
+    X(vgpu_link_msg, text) X(vgpu_link_msg, share) X(vgpu_export, key) X(vgpu_export, bytes)       \
+    X(vgpu_export, kind) X(vgpu_export, foreign) X(vgpu_export, name) X(vgpu_export, session)      \
+    X(vgpu_shared_events, current) X(vgpu_shared_events, taken) X(vgpu_shared_events, word)        \
+    X(vgpu_claim, arena_address) X(vgpu_claim, arena_offset)                \
     X(vgpu_claim, arena_size) X(vgpu_claim, reserved) X(vgpu_arena_part, offset)                   \
     X(vgpu_arena_part, size) X(vgpu_control, claims) X(vgpu_control, parts)                        \
     X(vgpu_slot, sequence) X(vgpu_slot, result) X(vgpu_slot, length) X(vgpu_slot, culprit)         \

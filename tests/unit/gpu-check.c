@@ -695,7 +695,7 @@ struct gpu *gpu_check(struct gpu *gpu)
     check.ops = ops;
     check.lost = gpu->lost;
     /* What is added to the table and not here would be NULL: the number tells. */
-    static_assert(sizeof(struct gpu_ops) == 55 * sizeof(void *), "an operation is not checked");
+    static_assert(sizeof(struct gpu_ops) == 59 * sizeof(void *), "an operation is not checked");
     check.checks = (struct gpu_ops){
         .mem_info = check_mem_info,
         .mem_alloc = check_mem_alloc,
@@ -749,6 +749,10 @@ struct gpu *gpu_check(struct gpu *gpu)
         .fence_answer = ops->fence_answer ? check_fence_answer : NULL,
         .fence_told = ops->fence_told,
         .reach = ops->reach,
+        .unreach = ops->unreach,
+        .share_name = ops->share_name,
+        .share_open = ops->share_open,
+        .share_close = ops->share_close,
         .confirm = ops->confirm,
         .room = check_room,
         .close = check_close,

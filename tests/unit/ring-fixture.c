@@ -433,6 +433,7 @@ static int start(struct gpu *gpu)
     }
     fixture.mediator = pair[0];
     ring_session_init(&fixture.session, &(struct ring_session_needs){
+                                            .shared_file = -1,
                                             .queue = fixture.queue,
                                             .irq = eventfd(0, EFD_NONBLOCK),
                                             .gpu = gpu,

@@ -24,9 +24,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/clock.h"
 #include "common/shared.h"
+#include "protocol/vgpu-worker.h"
 #include "worker/backend-cpu/cpu.h"
 #include "worker/gpu.h"
 #include "worker/predict.h"
@@ -40,6 +42,15 @@
 struct allocation {
     uint64_t address, bytes;
     uint8_t *memory;
+    uint64_t place; /* in the session's file; 0: on the heap */
+    bool foreign;   /* another session's, by share_open() */
+};
+
+/* Memory of others that streams reach: by reach(). */
+struct reached {
+    struct reached *next;
+    uint8_t *memory;
+    uint64_t bytes;
 };
 
 enum work_kind {
@@ -53,6 +64,7 @@ enum work_kind {
     WORK_SPIN,
     WORK_RECORD,
     WORK_FREE,
+    WORK_UNMAP,
     WORK_DROP_EVENT,
 };
 
@@ -94,7 +106,9 @@ struct cpu_gpu {
     struct allocation *allocations; /* ascending addresses */
     size_t allocation_count, allocation_room;
     uint64_t next_address, used, limit; /* bytes */
-    struct gpu_stream main;             /* the default stream, in no list */
+    uint64_t next_place;                /* in the file */
+    struct reached *reached;
+    struct gpu_stream main; /* the default stream, in no list */
     struct gpu_stream *streams;
     struct gpu_event *events;
 
@@ -273,6 +287,13 @@ static void cpu_carry_out(struct cpu_gpu *cpu, const struct work *work)
     case WORK_FREE:
         free(work->to);
         break;
+    case WORK_UNMAP:
+        /* Its own memory is given back; for who still has it mapped it becomes 0. */
+        if (work->value) {
+            madvise(work->to, work->count, MADV_REMOVE);
+        }
+        munmap(work->to, work->count);
+        break;
     case WORK_DROP_EVENT:
         free(work->event);
         break;
@@ -374,6 +395,13 @@ static void *cpu_resolve(struct cpu_gpu *cpu, uint64_t address, uint64_t count, 
                 return a->memory + (address - a->address);
             }
         }
+        for (const struct reached *r = cpu->reached; r; r = r->next) {
+            const uint64_t offset = address - (uintptr_t)r->memory;
+
+            if (offset <= r->bytes && bytes <= r->bytes - offset) {
+                return r->memory + offset;
+            }
+        }
     }
     cpu->head.lost = VGPU_GPU_ILLEGAL_ADDRESS;
     return NULL;
@@ -393,10 +421,80 @@ static uint64_t granules_of(uint64_t bytes)
     return (bytes + GRANULE - 1) & ~(GRANULE - 1);
 }
 
+/*
+ * Gives an allocation its address. No address is used a second time, and between two allocations
+ * there is nothing: so memory that was freed, and the byte behind an allocation, are found to be
+ * wrong. NULL when memory is short.
+ */
+static struct allocation *add_allocation(struct cpu_gpu *cpu, const struct allocation *made)
+{
+    struct allocation *a;
+
+    if (cpu->allocation_count == cpu->allocation_room) {
+        const size_t room = cpu->allocation_room * 2 + 64;
+        struct allocation *more = realloc(cpu->allocations, room * sizeof(*more));
+
+        if (!more) {
+            return NULL;
+        }
+        cpu->allocations = more;
+        cpu->allocation_room = room;
+    }
+    a = &cpu->allocations[cpu->allocation_count++];
+    *a = *made;
+    a->address = cpu->next_address;
+    cpu->next_address += granules_of(made->bytes) + GRANULE;
+    return a;
+}
+
+static uint8_t *map_place(int file, uint64_t place, uint64_t bytes)
+{
+    void *memory = mmap(NULL, granules_of(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file,
+                        (off_t)place);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+/*
+ * Memory, zeroed, since what was on the worker's heap is not for the guest. It is of the session's
+ * file, where others can have it too; no place there is used a second time, so that who has kept
+ * one that was freed never sees what came after it. Without a file, or where it cannot be mapped,
+ * it is of the heap.
+ */
+static bool make_memory(struct cpu_gpu *cpu, struct allocation *a)
+{
+    const uint64_t bytes = granules_of(a->bytes);
+
+    if (cpu->head.file >= 0 && bytes <= VGPU_SHARED_SIZE - cpu->next_place) {
+        a->memory = map_place(cpu->head.file, cpu->next_place, a->bytes);
+    }
+    if (a->memory) {
+        a->place = cpu->next_place;
+        cpu->next_place += bytes;
+    } else {
+        a->memory = calloc(1, a->bytes);
+    }
+    return a->memory != NULL;
+}
+
+/* In its turn: work submitted before may use the memory. */
+static void drop_memory(struct cpu_gpu *cpu, const struct allocation *a)
+{
+    if (a->place == 0 && !a->foreign) {
+        cpu_submit(cpu, &(struct work){.kind = WORK_FREE, .to = a->memory});
+        return;
+    }
+    cpu_submit(cpu, &(struct work){.kind = WORK_UNMAP,
+                                   .to = a->memory,
+                                   .count = granules_of(a->bytes),
+                                   .value = !a->foreign});
+}
+
 static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64_t *address)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
-    struct allocation *a;
+    struct allocation made = {.bytes = bytes};
+    const struct allocation *a;
 
     if (cpu->head.lost != VGPU_GPU_SUCCESS) {
         return cpu->head.lost;
@@ -405,38 +503,22 @@ static enum vgpu_gpu_error cpu_mem_alloc(struct gpu *gpu, uint64_t bytes, uint64
      * Whole granules, so that many small ones are limited too. The first comparison is there since
      * rounding the largest values up would wrap.
      */
-    if (bytes > cpu->limit || granules_of(bytes) > cpu->limit - cpu->used) {
+    if (bytes > cpu->limit || granules_of(bytes) > cpu->limit - cpu->used ||
+        !make_memory(cpu, &made)) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    if (cpu->allocation_count == cpu->allocation_room) {
-        const size_t room = cpu->allocation_room * 2 + 64;
-        struct allocation *more = realloc(cpu->allocations, room * sizeof(*more));
-
-        if (!more) {
-            return VGPU_GPU_OUT_OF_MEMORY;
-        }
-        cpu->allocations = more;
-        cpu->allocation_room = room;
-    }
-    a = &cpu->allocations[cpu->allocation_count];
-    *a = (struct allocation){.address = cpu->next_address, .bytes = bytes};
-    /* Zeroed, since what was on the worker's heap is not for the guest. */
-    a->memory = calloc(1, bytes);
-    if (!a->memory) {
+    a = add_allocation(cpu, &made);
+    if (!a) {
+        drop_memory(cpu, &made);
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    /*
-     * No address is used a second time, and between two allocations there is nothing: so memory
-     * that was freed, and the byte behind an allocation, are found to be wrong.
-     */
-    cpu->next_address += granules_of(bytes) + GRANULE;
-    cpu->allocation_count++;
     cpu->used += granules_of(bytes);
     *address = a->address;
     return VGPU_GPU_SUCCESS;
 }
 
-static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
+/* Frees the session's own memory, or gives another's back. */
+static enum vgpu_gpu_error forget_allocation(struct gpu *gpu, uint64_t address, bool foreign)
 {
     struct cpu_gpu *cpu = cpu_of(gpu);
     const size_t i = cpu_find_allocation(cpu, address);
@@ -445,15 +527,95 @@ static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
     if (cpu->head.lost != VGPU_GPU_SUCCESS) {
         return cpu->head.lost;
     }
-    if (i == cpu->allocation_count || cpu->allocations[i].address != address) {
+    if (i == cpu->allocation_count || cpu->allocations[i].address != address ||
+        cpu->allocations[i].foreign != foreign) {
         return VGPU_GPU_INVALID_VALUE;
     }
     a = &cpu->allocations[i];
-    cpu->used -= granules_of(a->bytes);
-    /* In its turn: work submitted before may use it. */
-    cpu_submit(cpu, &(struct work){.kind = WORK_FREE, .to = a->memory});
+    cpu->used -= foreign ? 0 : granules_of(a->bytes);
+    drop_memory(cpu, a);
     memmove(a, a + 1, (--cpu->allocation_count - i) * sizeof(*a));
     return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cpu_mem_free(struct gpu *gpu, uint64_t address)
+{
+    return forget_allocation(gpu, address, false);
+}
+
+/* Sharing: the name of memory is its place in the exporter's file ----------------------------- */
+
+static bool cpu_reach(struct gpu *gpu, void *memory, uint64_t bytes)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct reached *made = calloc(1, sizeof(*made));
+
+    if (made) {
+        *made = (struct reached){.next = cpu->reached, .memory = memory, .bytes = bytes};
+        cpu->reached = made;
+    }
+    return made != NULL;
+}
+
+static void cpu_unreach(struct gpu *gpu, void *memory)
+{
+    struct reached **place = &cpu_of(gpu)->reached;
+    struct reached *found;
+
+    while (*place && (*place)->memory != memory) {
+        place = &(*place)->next;
+    }
+    found = *place;
+    if (found) {
+        *place = found->next;
+        free(found);
+    }
+}
+
+static enum vgpu_gpu_error cpu_share_name(struct gpu *gpu, uint64_t address, uint8_t name[64])
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    const size_t i = cpu_find_allocation(cpu, address);
+
+    if (i == cpu->allocation_count || cpu->allocations[i].address != address ||
+        cpu->allocations[i].place == 0) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    memset(name, 0, 64);
+    memcpy(name, &cpu->allocations[i].place, sizeof(cpu->allocations[i].place));
+    return VGPU_GPU_SUCCESS;
+}
+
+static enum vgpu_gpu_error cpu_share_open(struct gpu *gpu, const uint8_t name[64], uint64_t bytes,
+                                          int file, uint64_t *address)
+{
+    struct cpu_gpu *cpu = cpu_of(gpu);
+    struct allocation made = {.bytes = bytes, .foreign = true};
+    const struct allocation *a;
+    uint64_t place;
+
+    memcpy(&place, name, sizeof(place));
+    /* The exporter counts as hostile: what is behind the end of the file would raise SIGBUS. */
+    if (file < 0 || bytes == 0 || place < VGPU_SHARED_MEMORY || place % GRANULE != 0 ||
+        place > VGPU_SHARED_SIZE || bytes > VGPU_SHARED_SIZE - place) {
+        return VGPU_GPU_INVALID_VALUE;
+    }
+    made.memory = map_place(file, place, bytes);
+    if (!made.memory) {
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    a = add_allocation(cpu, &made);
+    if (!a) {
+        drop_memory(cpu, &made);
+        return VGPU_GPU_OUT_OF_MEMORY;
+    }
+    *address = a->address;
+    return cpu->head.lost;
+}
+
+static enum vgpu_gpu_error cpu_share_close(struct gpu *gpu, uint64_t address)
+{
+    return forget_allocation(gpu, address, true);
 }
 
 static enum vgpu_gpu_error cpu_copy(struct gpu *gpu, const struct gpu_copy *copy,
@@ -957,7 +1119,7 @@ static void drop_work(struct cpu_gpu *cpu)
     for (; cpu->done < cpu->submitted; cpu->done++) {
         const struct work *work = &cpu->work[cpu->done % WORK_MAX];
 
-        if (work->kind == WORK_FREE || work->kind == WORK_DROP_EVENT) {
+        if (work->kind == WORK_FREE || work->kind == WORK_UNMAP || work->kind == WORK_DROP_EVENT) {
             cpu_carry_out(cpu, work);
         }
     }
@@ -983,9 +1145,18 @@ static void cpu_gpu_close(struct gpu *gpu)
         free(event);
     }
     while (cpu->allocation_count > 0) {
-        free(cpu->allocations[--cpu->allocation_count].memory);
+        const struct allocation *a = &cpu->allocations[--cpu->allocation_count];
+
+        if (a->place == 0 && !a->foreign) {
+            free(a->memory);
+        } else {
+            munmap(a->memory, granules_of(a->bytes));
+        }
     }
     free(cpu->allocations);
+    while (cpu->reached) {
+        cpu_unreach(gpu, cpu->reached->memory);
+    }
     pthread_cond_destroy(&cpu->wake);
     pthread_mutex_destroy(&cpu->mutex);
     free(cpu);
@@ -1024,6 +1195,11 @@ static const struct gpu_ops cpu_ops = {
     .fence = cpu_fence,
     .fence_poll = cpu_fence_poll,
     .fence_release = cpu_fence_release,
+    .reach = cpu_reach,
+    .unreach = cpu_unreach,
+    .share_name = cpu_share_name,
+    .share_open = cpu_share_open,
+    .share_close = cpu_share_close,
     .room = cpu_room,
     .close = cpu_gpu_close,
 };
@@ -1039,6 +1215,8 @@ int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gp
     cpu->head.ops = &cpu_ops;
     cpu->head.calls = &cpu_calls;
     cpu->head.arena = *arena;
+    cpu->head.file = -1;
+    cpu->next_place = VGPU_SHARED_MEMORY;
     cpu->head.info = (struct vgpu_device_info){
         .backend = VGPU_FEATURE_BACKEND_CPU,
         .processors = 1,

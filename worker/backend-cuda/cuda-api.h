@@ -59,6 +59,7 @@
       (CUdeviceptr to, unsigned value, size_t count, CUstream stream))                             \
     X(MemHostAlloc, "cuMemHostAlloc", (void **address, size_t bytes, unsigned flags))              \
     X(MemHostRegister, "cuMemHostRegister_v2", (void *address, size_t bytes, unsigned flags))      \
+    X(MemHostUnregister, "cuMemHostUnregister", (void *address))                                   \
     X(MemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2",                                                     \
       (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))                           \
     X(MemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2",                                                     \
@@ -221,6 +222,13 @@ struct mem_op_node {
     X(LinkComplete, "cuLinkComplete", (CUlinkState state, void **image, size_t *bytes))            \
     X(LinkDestroy, "cuLinkDestroy", (CUlinkState state))
 
+/* Memory of several processes. */
+#define CUDA_SHARING_CALLS(X)                                                                      \
+    X(IpcGetMemHandle, "cuIpcGetMemHandle", (CUipcMemHandle * handle, CUdeviceptr address))        \
+    X(IpcOpenMemHandle, "cuIpcOpenMemHandle_v2",                                                   \
+      (CUdeviceptr * address, CUipcMemHandle handle, unsigned flags))                              \
+    X(IpcCloseMemHandle, "cuIpcCloseMemHandle", (CUdeviceptr address))
+
 /* Addresses and memory apart from each other. */
 #define CUDA_MAPPING_CALLS(X)                                                                      \
     X(MemAddressReserve, "cuMemAddressReserve",                                                    \
@@ -247,6 +255,7 @@ enum cuda_group {
     CUDA_NEWER,  /* each is asked for before it is used */
     CUDA_GRAPHS,
     CUDA_MAPPING,
+    CUDA_SHARING,
     CUDA_LINKER,
     CUDA_ARRAYS,
     CUDA_FORWARDED, /* what is handed on for guests; each is asked for before it is used */
@@ -259,6 +268,7 @@ enum cuda_group {
     G(CUDA_NEWER, CUDA_NEWER_CALLS)                                                                \
     G(CUDA_GRAPHS, CUDA_GRAPH_CALLS)                                                               \
     G(CUDA_MAPPING, CUDA_MAPPING_CALLS)                                                            \
+    G(CUDA_SHARING, CUDA_SHARING_CALLS)                                                            \
     G(CUDA_LINKER, CUDA_LINKER_CALLS)                                                              \
     G(CUDA_ARRAYS, CUDA_ARRAY_CALLS)                                                               \
     G(CUDA_FORWARDED, CUDA_FORWARDED_CALLS)

@@ -9,6 +9,8 @@
  * memory. The others do, since a driver may lack some of the calls, and then none is used.
  */
 
+#include <string.h>
+
 #include "worker/api-calls.h"
 #include "worker/backend-cuda/cuda-api.h"
 #include "worker/backend-cuda/cuda-driver.h"
@@ -106,4 +108,44 @@ enum vgpu_gpu_error cuda_memory_granularity(struct gpu *gpu, size_t *least, size
         error = cu.MemGetAllocationGranularity(best, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
     }
     return error;
+}
+
+/* Memory of several processes: CUDA's handles of it, which are good between any of them. */
+
+enum vgpu_gpu_error cuda_share_name(struct gpu *gpu, uint64_t address, uint8_t name[64])
+{
+    CUipcMemHandle handle;
+    const CUresult error = cu.lacks[CUDA_SHARING] ? CUDA_ERROR_NOT_SUPPORTED
+                                                  : cu.IpcGetMemHandle(&handle, address);
+
+    (void)gpu;
+    static_assert(sizeof(handle) == 64, "as gpu.h has it");
+    if (error == CUDA_SUCCESS) {
+        memcpy(name, &handle, sizeof(handle));
+    }
+    return error;
+}
+
+enum vgpu_gpu_error cuda_share_open(struct gpu *gpu, const uint8_t name[64], uint64_t bytes,
+                                    int file, uint64_t *address)
+{
+    CUipcMemHandle handle;
+    CUdeviceptr made = 0;
+    CUresult error = CUDA_ERROR_NOT_SUPPORTED;
+
+    (void)gpu;
+    (void)bytes;
+    (void)file;
+    memcpy(&handle, name, sizeof(handle));
+    if (!cu.lacks[CUDA_SHARING]) {
+        error = cu.IpcOpenMemHandle(&made, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+    }
+    *address = made;
+    return error;
+}
+
+enum vgpu_gpu_error cuda_share_close(struct gpu *gpu, uint64_t address)
+{
+    (void)gpu;
+    return cu.IpcCloseMemHandle(address);
 }

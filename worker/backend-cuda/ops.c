@@ -90,6 +90,10 @@ static const struct gpu_ops cuda_ops = {
     .fence_answer = cuda_fence_answer,
     .fence_told = cuda_fence_told,
     .reach = cuda_reach,
+    .unreach = cuda_unreach,
+    .share_name = cuda_share_name,
+    .share_open = cuda_share_open,
+    .share_close = cuda_share_close,
     .confirm = cuda_confirm,
     .print = cuda_print,
     .room = cuda_room,
@@ -145,6 +149,7 @@ int cuda_gpu_open(int device, const struct gpu_arena *arena, struct gpu **gpu, c
     made->ops = &cuda_ops;
     made->calls = &cuda_calls;
     made->arena = *arena;
+    made->file = -1;
     r = cuda_open_device(device, &made->info);
     if (r == 0) {
         pin_arena(arena);

@@ -70,6 +70,7 @@ void cuda_fence_release(struct gpu *gpu, struct gpu_fence *fence);
 bool cuda_fence_answer(struct gpu *gpu, struct gpu_fence *fence, uint32_t *word, uint32_t value);
 void cuda_fence_told(struct gpu *gpu, const struct gpu_fence *fence);
 bool cuda_reach(struct gpu *gpu, void *memory, uint64_t bytes);
+void cuda_unreach(struct gpu *gpu, void *memory);
 bool cuda_confirm(struct gpu *gpu);
 
 /* transfer.c */
@@ -145,5 +146,9 @@ enum vgpu_gpu_error cuda_memory_release(struct gpu *gpu, uint64_t memory);
 enum vgpu_gpu_error cuda_memory_map(struct gpu *gpu, uint64_t address, uint64_t bytes,
                                     uint64_t memory);
 enum vgpu_gpu_error cuda_memory_unmap(struct gpu *gpu, uint64_t address, uint64_t bytes);
+enum vgpu_gpu_error cuda_share_name(struct gpu *gpu, uint64_t address, uint8_t name[64]);
+enum vgpu_gpu_error cuda_share_open(struct gpu *gpu, const uint8_t name[64], uint64_t bytes,
+                                    int file, uint64_t *address);
+enum vgpu_gpu_error cuda_share_close(struct gpu *gpu, uint64_t address);
 
 #endif

@@ -463,6 +463,12 @@ bool cuda_reach(struct gpu *gpu, void *memory, uint64_t bytes)
            cu.MemHostRegister(memory, bytes, CU_MEMHOSTREGISTER_DEVICEMAP) == CUDA_SUCCESS;
 }
 
+void cuda_unreach(struct gpu *gpu, void *memory)
+{
+    (void)gpu;
+    cu.MemHostUnregister(memory);
+}
+
 /*
  * A mark at a stream's end that nobody waits for any more must not be found there; its event, if it
  * got one, is spare.
