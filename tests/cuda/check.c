@@ -46,7 +46,7 @@ static const struct test *const areas[] = {
     capture_tests,      isolation_tests, mode_tests,     graph_tests,   exec_tests,
     update_tests,       tables_tests,    tensor_tests,   user_tests,    link_tests,
     array_tests,        texture_tests,   printf_tests,   managed_tests, transfer_tests,
-    graph_memory_tests, batch_tests,
+    graph_memory_tests, batch_tests,     ipc_tests,
 };
 
 void check_at(const char *file, int line)

@@ -33,6 +33,7 @@ extern const struct test graph_tests[], exec_tests[], update_tests[];
 extern const struct test tables_tests[], tensor_tests[], user_tests[];
 extern const struct test link_tests[], array_tests[], texture_tests[], printf_tests[];
 extern const struct test managed_tests[], transfer_tests[], graph_memory_tests[], batch_tests[];
+extern const struct test ipc_tests[];
 
 extern const char kernels_ptx[], own_ptx[], faults_ptx[];
 

@@ -44,8 +44,11 @@ def split(call):
 
 
 def argument(c_type, value):
-    if c_type == "CUmemLocation":  # the one that is passed by value: its type, with id 0
+    # What is passed by value: a place's type, with id 0; a handle that is none, by its first byte.
+    if c_type == "CUmemLocation":
         return f"({c_type}){{(CUmemLocationType){value}, 0}}"
+    if c_type.startswith("CUipc") and "*" not in c_type:
+        return f"({c_type}){{{{(char){value}}}}}"
     through = "(uintptr_t)" if "*" in c_type or c_type.startswith("CU") else ""
     return f"({c_type}){through}{value}"
 

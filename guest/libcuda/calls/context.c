@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/calls/ipc.h"
 #include "guest/libcuda/model/array.h"
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/model/context.h"
@@ -47,8 +48,7 @@ static void stream_release(const struct context *context)
     }
     while ((object = object_of(context, HANDLE_EVENT)) != NULL) {
         capture_drop_point(object->handle);
-        vgpu_event_destroy(cuda.session, object->handle);
-        object_drop(object);
+        event_end((struct event *)object);
     }
 }
 
@@ -64,6 +64,8 @@ static void free_area(const struct memory *area)
         vgpu_pinned_free(cuda.session, (void *)(uintptr_t)area->address);
     } else if (area->kind == MEMORY_POOLED) {
         pool_return(area);
+    } else if (area->kind == MEMORY_SHARED) {
+        ipc_close_all(area->address);
     }
 }
 

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Events. They are the host's. Here it is decided whether one is a capture's, and what pools learn
- * from it (model/event.c).
+ * Events. They are the host's. Here it is decided whether one is a capture's or one of several
+ * processes (ipc.h), and what pools learn from it (model/event.c).
  */
 
-#include <stdlib.h>
-
+#include "guest/libcuda/model/event.h"
 #include "guest/libcuda/calls/families.h"
 #include "guest/libcuda/calls/guest-calls.h"
+#include "guest/libcuda/calls/ipc.h"
 #include "guest/libcuda/model/capture.h"
 #include "guest/libcuda/model/context.h"
-#include "guest/libcuda/model/event.h"
 #include "guest/libcuda/model/mempool.h"
 #include "guest/libcuda/model/stream.h"
 #include "guest/libcuda/state/state.h"
@@ -20,37 +19,23 @@ CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
 {
     const unsigned known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
     struct event *made;
-    uint64_t handle = 0;
-    CUresult r;
+    CUresult r = CUDA_ERROR_INVALID_VALUE;
 
-    if ((flags & ~known) != 0) {
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    /* CUDA has it only without timing; with timing it is a mistake of the program's. */
-    if (flags & CU_EVENT_INTERPROCESS) {
-        return flags & CU_EVENT_DISABLE_TIMING ? REFUSE("cuEventCreate for several processes")
-                                               : CUDA_ERROR_INVALID_VALUE;
-    }
-    made = calloc(1, sizeof(*made));
-    if (!made) {
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    /*
-     * BLOCKING_SYNC says how to wait and is of no matter to the host: libvgpu polls first and then
-     * sleeps.
-     */
-    r = result_of(vgpu_event_create(
-        cuda.session, flags & CU_EVENT_DISABLE_TIMING ? VGPU_EVENT_NO_TIMING : 0, &handle));
-    if (r == CUDA_SUCCESS && !object_add(&made->object, handle, context_current())) {
-        vgpu_event_destroy(cuda.session, handle);
-        r = CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (r != CUDA_SUCCESS) {
-        free(made);
+    /* CUDA has one for several processes only without timing. */
+    if ((flags & ~known) != 0 ||
+        ((flags & CU_EVENT_INTERPROCESS) && !(flags & CU_EVENT_DISABLE_TIMING))) {
         return r;
     }
-    *event = (CUevent)(uintptr_t)handle;
-    return CUDA_SUCCESS;
+    made = event_make(flags, &r);
+    if (made && (flags & CU_EVENT_INTERPROCESS)) {
+        r = ipc_event_make(made);
+    }
+    if (r == CUDA_SUCCESS) {
+        *event = (CUevent)(uintptr_t)made->object.handle;
+    } else if (made) {
+        event_end(made);
+    }
+    return r;
 }
 
 /*
@@ -60,15 +45,12 @@ CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
 CUresult guest_cuEventDestroy_v2(CUevent event)
 {
     struct event *known = object_find(HANDLE_EVENT, (uint64_t)(uintptr_t)event);
-    CUresult r;
 
     if (!known) {
         return CUDA_ERROR_INVALID_HANDLE;
     }
     capture_drop_point(known->object.handle);
-    r = result_of(vgpu_event_destroy(cuda.session, known->object.handle));
-    object_drop(&known->object);
-    return r;
+    return event_end(known);
 }
 
 /*
@@ -89,6 +71,9 @@ CUresult guest_cuEventRecord(CUevent event, struct stream *stream)
         return r;
     }
     capture_drop_point(recorded);
+    if (event_shared(recorded)) {
+        return ipc_event_record(event_shared(recorded), stream->object.handle);
+    }
     record = (struct record){stream->object.handle, pool_position()};
     r = result_of(vgpu_event_record(cuda.session, recorded, stream->object.handle));
     if (r == CUDA_SUCCESS && record.position != 0) {
@@ -144,6 +129,9 @@ CUresult guest_cuStreamWaitEvent(struct stream *stream, CUevent event, unsigned 
     if (r == CUDA_SUCCESS) {
         r = stream_allows(stream);
     }
+    if (r == CUDA_SUCCESS && event_shared(waited)) {
+        return ipc_event_wait(event_shared(waited), stream->object.handle);
+    }
     return r == CUDA_SUCCESS
                ? result_of(vgpu_stream_wait(cuda.session, stream->object.handle, waited))
                : r;
@@ -162,6 +150,9 @@ CUresult guest_cuEventQuery(CUevent event)
     if (r == CUDA_SUCCESS) {
         r = capture_allows();
     }
+    if (r == CUDA_SUCCESS && event_shared(handle)) {
+        return ipc_event_query(event_shared(handle));
+    }
     record = get_record(handle);
     return r == CUDA_SUCCESS
                ? event_passed(record, result_of(vgpu_event_query(cuda.session, handle)))
@@ -174,6 +165,9 @@ CUresult guest_cuEventSynchronize(CUevent event)
     uint64_t handle;
     const CUresult r = event_recorded(event, &handle);
 
+    if (r == CUDA_SUCCESS && event_shared(handle)) {
+        return ipc_event_synchronize(event_shared(handle));
+    }
     record = get_record(handle);
     return r == CUDA_SUCCESS
                ? event_passed(record, result_of(vgpu_event_sync(cuda.session, handle)))

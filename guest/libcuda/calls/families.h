@@ -113,6 +113,10 @@ CUresult list_nodes(CUgraph graph, CUgraphNode *nodes, size_t *count, bool roots
 CUresult ask_clusters(int *result, CUfunction function, const CUlaunchConfig *config,
                       unsigned active);
 
+/* What another process has exported. */
+CUresult ipc_open_memory(CUdeviceptr *address, const CUipcMemHandle *handle, unsigned flags);
+CUresult ipc_open_event(CUevent *event, const CUipcEventHandle *handle);
+
 /* Unloads a module, which a library is too. */
 CUresult unload_module(CUmodule module);
 

@@ -92,6 +92,9 @@ static CUresult pointer_attribute(const struct memory *area, CUpointer_attribute
     case CU_POINTER_ATTRIBUTE_MAPPED:
         *value = 1;
         break;
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+        *value = area->kind == MEMORY_DEVICE;
+        break;
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
         *value = area->kind == MEMORY_MAPPED ? area->flags : CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
         break;

@@ -13,7 +13,69 @@
 #include <stdlib.h>
 
 #include "guest/libcuda/model/capture.h"
+#include "guest/libcuda/model/context.h"
 #include "guest/libcuda/model/mempool.h"
+#include "guest/libcuda/state/state.h"
+#include "guest/libcuda/wire/wire-calls.h"
+#include "guest/libvgpu/session.h"
+
+/*
+ * BLOCKING_SYNC says how to wait and is of no matter to the host: libvgpu polls first and then
+ * sleeps.
+ */
+struct event *event_make(unsigned flags, CUresult *error)
+{
+    struct event *made = calloc(1, sizeof(*made));
+    uint64_t handle = 0;
+    CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
+
+    if (made) {
+        r = result_of(vgpu_event_create(
+            cuda.session, flags & CU_EVENT_DISABLE_TIMING ? VGPU_EVENT_NO_TIMING : 0, &handle));
+    }
+    if (r == CUDA_SUCCESS && !object_add(&made->object, handle, context_current())) {
+        vgpu_event_destroy(cuda.session, handle);
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *error = r;
+    if (r == CUDA_SUCCESS) {
+        return made;
+    }
+    free(made);
+    return NULL;
+}
+
+CUresult event_share(struct event *event, uint64_t shared)
+{
+    struct object *object = calloc(1, sizeof(*object));
+
+    if (!object || !object_add(object, shared, NULL)) {
+        free(object);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    event->shared = object;
+    return CUDA_SUCCESS;
+}
+
+CUsharedEvent event_shared(uint64_t handle)
+{
+    const struct event *event = object_find(HANDLE_EVENT, handle);
+
+    return event && event->shared ? (CUsharedEvent)(uintptr_t)event->shared->handle : NULL;
+}
+
+CUresult event_end(struct event *event)
+{
+    CUresult r = CUDA_SUCCESS, dropped;
+
+    if (event->shared) {
+        r = call_shared_event_drop((CUsharedEvent)(uintptr_t)event->shared->handle);
+        object_drop(event->shared);
+    }
+    dropped = result_of(vgpu_event_destroy(cuda.session, event->object.handle));
+    object_drop(&event->object);
+    return r == CUDA_SUCCESS ? dropped : r;
+}
 
 CUresult event_find(CUevent event, uint64_t *handle)
 {

@@ -16,7 +16,24 @@ struct record {
 struct event {
     struct object object;
     struct record record;
+    /*
+     * The host's event for several processes, which is recorded and asked about in place of this
+     * one; NULL: it is this process's alone.
+     */
+    struct object *shared;
 };
+
+/* Makes an event of the program's, with these flags of CUDA's; NULL: *error says why not. */
+struct event *event_make(unsigned flags, CUresult *error);
+
+/* Makes the event one of several processes: the host's, with this handle. */
+CUresult event_share(struct event *event, uint64_t shared);
+
+/* Destroys it. What was posted with it is still done. */
+CUresult event_end(struct event *event);
+
+/* The host's event for several processes; NULL: this one is not. */
+CUsharedEvent event_shared(uint64_t handle);
 
 /* The handle of an event; INVALID_HANDLE when there is no such event. */
 CUresult event_find(CUevent event, uint64_t *handle);

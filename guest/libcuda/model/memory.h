@@ -17,6 +17,7 @@ enum memory_kind {
     MEMORY_POOLED,     /* by cuMemAllocAsync() */
     MEMORY_MAPPED,     /* by cuMemMap() */
     MEMORY_GRAPH,      /* by a node of a graph */
+    MEMORY_SHARED,     /* another process's, by cuIpcOpenMemHandle() */
     MEMORY_GLOBAL,     /* a module's variable */
     MEMORY_HOST,       /* by cuMemHostAlloc(): in the arena, at the same address there */
     MEMORY_MANAGED,    /* by cuMemAllocManaged(): likewise */
