@@ -27,12 +27,15 @@ CUresult guest_cuEventCreate(CUevent *event, unsigned int flags)
         return r;
     }
     made = event_make(flags, &r);
-    if (made && (flags & CU_EVENT_INTERPROCESS)) {
+    if (!made) {
+        return r;
+    }
+    if (flags & CU_EVENT_INTERPROCESS) {
         r = ipc_event_make(made);
     }
     if (r == CUDA_SUCCESS) {
         *event = (CUevent)(uintptr_t)made->object.handle;
-    } else if (made) {
+    } else {
         event_end(made);
     }
     return r;

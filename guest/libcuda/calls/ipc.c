@@ -172,12 +172,13 @@ CUresult ipc_open_event(CUevent *event, const CUipcEventHandle *handle)
         return r == CUDA_ERROR_INVALID_VALUE ? CUDA_ERROR_MAP_FAILED : r;
     }
     made = event_make(CU_EVENT_DISABLE_TIMING, &r);
-    if (made) {
-        r = event_share(made, (uint64_t)(uintptr_t)shared);
+    if (!made) {
+        return r;
     }
+    r = event_share(made, (uint64_t)(uintptr_t)shared);
     if (r == CUDA_SUCCESS) {
         *event = (CUevent)(uintptr_t)made->object.handle;
-    } else if (made) {
+    } else {
         event_end(made);
     }
     return r;
