@@ -29,6 +29,20 @@
 #define LIMIT_STEP_NS UINT64_C(1000000)
 /* So is a band's credit: a band that pays as fast as it earns never gets there. */
 #define CREDIT_STEP_NS UINT64_C(100000)
+/*
+ * To turn a worker off and on again takes the GPU about 1 ms: work that ends within this is left to
+ * end, for a higher band and for its own. And so long a worker that was stopped has to say when its
+ * work ends.
+ */
+#define WORTH_NS UINT64_C(400000)
+#define WORTH_IN_BAND_NS UINT64_C(2000000)
+#define WORD_NS UINT64_C(50000)
+/* Between two turns of a worker that has more to do. */
+#define PAUSE_NS UINT64_C(2000000)
+/* So long it takes until work that is turned on again runs: nobody pays for that. */
+#define ON_NS UINT64_C(500000)
+/* So many slices a turn of work that is to be turned off has, as it costs the others that time. */
+#define OFF_SLICES 4u
 /* The most that a band owes for lent turns, in times of what it earns in CREDIT_NS: a minute. */
 #define CREDIT_MIN (-60)
 
@@ -387,6 +401,67 @@ static void arbiter_settle(struct arbiter *a, uint64_t now_ns)
     settle_until(a, now_ns);
 }
 
+/* Turning work off ------------------------------------------------------------------------ */
+
+/* Tells the worker, where that is news to it. */
+static void set_off(struct arbiter_member *member, bool off)
+{
+    if (member->turn_off && member->off_asked != off) {
+        member->off_asked = off;
+        member->turn_off(member, off);
+    }
+}
+
+/*
+ * When a member that drains is to be turned off: when it is due, but a moment later where its work
+ * ends about then, by its word. `due_ns` is when its slice ends, or now for a higher band.
+ */
+static uint64_t off_time(const struct arbiter_member *member, uint64_t due_ns, uint64_t worth_ns)
+{
+    return member->yielded && member->from_ns <= due_ns + worth_ns
+               ? (member->from_ns > due_ns ? member->from_ns : due_ns) + worth_ns
+               : due_ns;
+}
+
+/*
+ * When a turn that makes room for none of a higher band is over, where work has to be turned off
+ * for that. That is before patience is. A lent turn has a slice, however soon it is due; without a
+ * due time nobody of its band has waited, and its slices begin now.
+ */
+static uint64_t off_due(const struct arbiter *a, const struct arbiter_member *member,
+                        uint64_t due_ns, uint64_t now_ns)
+{
+    const uint64_t long_ns = OFF_SLICES * a->rules.slice_ns;
+    const uint64_t most_ns = due_ns + a->rules.patience_ns / 2;
+    uint64_t end_ns = member->granted_ns + long_ns;
+
+    if (member->lent) {
+        return member->granted_ns + a->rules.slice_ns;
+    }
+    if (due_ns == 0) {
+        return now_ns + long_ns;
+    }
+    end_ns = end_ns < most_ns ? end_ns : most_ns;
+    return end_ns > due_ns ? end_ns : due_ns;
+}
+
+/* Whether it is still to be told: others need the engine, or nobody is to have it. */
+static bool may_turn_off(const struct arbiter *a, const struct arbiter_member *member)
+{
+    return member->turn_off && !member->off_asked && (a->paused || in_the_way(a));
+}
+
+static void turn_off_drainers(struct arbiter *a, uint64_t now_ns)
+{
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        struct arbiter_member *member = member_of(e);
+
+        if (may_turn_off(a, member) && now_ns >= member->off_ns) {
+            set_off(member, true);
+        }
+    }
+}
+
 /* Turns ----------------------------------------------------------------------------------- */
 
 /*
@@ -428,8 +503,11 @@ static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
     } else {
         list_remove(&member->entry);
     }
+    set_off(member, false);
     member->account->active--;
+    member->account->left_ns = a->charged_ns;
     member->state = ARBITER_IDLE;
+    member->resumed = false;
     member->lent = false;
     member->yielded = false;
     member->told = false;
@@ -441,15 +519,21 @@ static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
 
 /*
  * Current has to end its work. Edge: CURRENT to DRAINING; the caller has stopped it or found its
- * word CLOSED, so it submits no more. It is due from now on, or since its slice has ended: the time
- * past that counts against the limit, and one that is past its patience already is late at once.
+ * word CLOSED, so it submits no more. `at_once`: it makes room for a higher band, or for a pause.
+ * It is due from now on, or since its slice has ended: the time past that counts against the limit,
+ * and one that is past its patience already is late at once.
  */
-static void arbiter_drain(struct arbiter *a, uint64_t now_ns)
+static void arbiter_drain(struct arbiter *a, bool at_once, uint64_t now_ns)
 {
     struct arbiter_member *member = a->current;
 
     a->current = NULL;
     member->state = ARBITER_DRAINING;
+    member->off_ns = at_once ? now_ns + WORD_NS : off_due(a, member, member->due_ns, now_ns);
+    member->off_ns = off_time(member, member->off_ns > now_ns ? member->off_ns : now_ns,
+                              at_once ? WORTH_NS : WORTH_IN_BAND_NS);
+    member->off_fast = at_once;
+    member->resumed = false;
     if (member->due_ns == 0 || member->due_ns > now_ns) {
         member->due_ns = now_ns;
     }
@@ -508,10 +592,35 @@ static uint64_t start_of(const struct arbiter *a, enum vgpu_priority band, uint6
     return from;
 }
 
+/* Those of lower bands that drain are in the way of a higher one from now on. */
+static void hasten_off(struct arbiter *a, unsigned band, uint64_t now_ns)
+{
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        struct arbiter_member *member = member_of(e);
+        const uint64_t due_ns = now_ns + (member->yielded ? 0 : WORD_NS);
+        const uint64_t off_ns = off_time(member, due_ns, WORTH_NS);
+
+        if (member->account->priority < band && off_ns < member->off_ns) {
+            member->off_ns = off_ns;
+            member->off_fast = true;
+        }
+    }
+}
+
+/* Takes a member out of its account's ring. */
+static void leave_waiting(struct arbiter_member *member)
+{
+    list_remove(&member->entry);
+    if (list_empty(&member->account->waiting)) {
+        list_remove(&member->account->entry);
+    }
+}
+
 /*
- * Makes the chosen member current. Edge: WAITING to CURRENT; there is no current, and may_join()
- * was asked. A member that shares is due at once: the next round of arbiter_advance() finds who
- * waits, and extends that to the end of its slice. For a lent turn it stays: one piece of work.
+ * Makes the chosen member current. Edges: WAITING or OFF to CURRENT; there is no current, and
+ * may_join() was asked. A member that shares is due at once: the next round of arbiter_advance()
+ * finds who waits, and extends that to the end of its slice. For a lent turn it stays: one piece of
+ * work, or a slice where that was begun before.
  */
 static void arbiter_grant(struct arbiter *a, struct choice next, uint64_t now_ns)
 {
@@ -519,19 +628,30 @@ static void arbiter_grant(struct arbiter *a, struct choice next, uint64_t now_ns
     struct arbiter_account *account = member->account;
     enum vgpu_turn state = VGPU_TURN_RUNNING;
 
-    list_remove(&member->entry);
-    if (list_empty(&account->waiting)) {
-        list_remove(&account->entry);
-    }
+    member->resumed = member->state == ARBITER_OFF;
+    leave_waiting(member);
     account->active++;
+    hasten_off(a, account->priority, now_ns);
     a->lending = false;
     a->current = member;
     member->state = ARBITER_CURRENT;
-    member->asked = true;
     member->lent = next.lent;
-    member->sequence = ++a->history->sequence;
-    member->granted_ns = member->from_ns = start_of(a, account->priority, now_ns);
+    member->granted_ns = start_of(a, account->priority, now_ns);
     member->due_ns = 0;
+    if (member->resumed) {
+        /* Its word stays: what is there may end, and no more is submitted. */
+        member->granted_ns += ON_NS;
+        member->from_ns = member->granted_ns;
+        member->yielded = false;
+        if (next.lent) {
+            member->due_ns = member->from_ns + a->rules.slice_ns;
+        }
+        set_off(member, false);
+        return;
+    }
+    member->asked = true;
+    member->sequence = ++a->history->sequence;
+    member->from_ns = member->granted_ns;
     if (next.lent || band_waits(a, account->priority)) {
         state = VGPU_TURN_SHARED;
         member->due_ns = member->from_ns; /* to be extended, unless it is lent */
@@ -555,7 +675,7 @@ static void arbiter_hurry(struct arbiter *a, uint64_t now_ns)
     struct arbiter_member *current = a->current;
     uint64_t from;
 
-    if (!current || current->from_ns <= now_ns) {
+    if (!current || current->from_ns <= now_ns || current->resumed) {
         return;
     }
     from = start_of(a, current->account->priority, now_ns);
@@ -603,12 +723,28 @@ static bool may_join(const struct arbiter *a, const struct choice *next, uint64_
             continue;
         }
         if (member->account->priority >= band) {
-            if (!member->yielded || ++about_to_end > 1) {
+            /* One that is turned on again has no time to be told from when on. */
+            if (!member->yielded || ++about_to_end > 1 || next->member->state == ARBITER_OFF) {
                 return false;
             }
         }
     }
     return true;
+}
+
+/*
+ * When current, which is due, is stopped though it has said nothing. Where it can be turned off it
+ * need not be waited for: its thread may be in a call of the driver's that takes long.
+ */
+static uint64_t stop_time(const struct arbiter *a)
+{
+    const struct arbiter_member *current = a->current;
+    const uint64_t lent_ns = current->lent && !current->resumed ? a->rules.slice_ns : 0;
+
+    if (!current->turn_off) {
+        return current->due_ns + a->rules.patience_ns;
+    }
+    return current->due_ns + lent_ns + (current->resumed ? 0 : WORTH_NS);
 }
 
 /*
@@ -619,7 +755,7 @@ static enum vgpu_turn word_for(const struct arbiter *a, const struct choice *nex
 {
     const struct arbiter_member *current = a->current;
 
-    if (is_overdue(a, current, now_ns)) {
+    if (is_overdue(a, current, now_ns) || (current->due_ns != 0 && now_ns >= stop_time(a))) {
         return VGPU_TURN_STOPPED;
     }
     if (current->lent) {
@@ -632,12 +768,42 @@ static enum vgpu_turn word_for(const struct arbiter *a, const struct choice *nex
                                                                          : VGPU_TURN_WANTED;
 }
 
+/*
+ * The same for a current that was off before: it submits nothing, and so is not told, but turned
+ * off when its time is over.
+ */
+static bool make_room_above_resumed(struct arbiter *a, const struct choice *next, bool at_once,
+                                    uint64_t now_ns)
+{
+    struct arbiter_member *current = a->current;
+    enum vgpu_turn state = word_for(a, next, now_ns);
+
+    if (state == VGPU_TURN_SHARED && !current->lent) {
+        current->due_ns = off_due(a, current, arbiter_slice_end(a, next->member, now_ns), now_ns);
+        state = word_for(a, next, now_ns);
+    } else if (state == VGPU_TURN_WANTED) {
+        current->due_ns = 0;
+    }
+    if (state != VGPU_TURN_STOPPED) {
+        return false;
+    }
+    a->lending = next->lent;
+    a->lend_to = next->member->account->priority;
+    arbiter_drain(a, at_once, now_ns);
+    return true;
+}
+
 /* Tells current to make room for `next`. True when there is no current any more. */
 static bool make_room_above(struct arbiter *a, const struct choice *next, uint64_t now_ns)
 {
     struct arbiter_member *current = a->current;
     const enum vgpu_turn state = word_for(a, next, now_ns);
+    const bool at_once = !next->lent &&
+                         next->member->account->priority > current->account->priority;
 
+    if (current->resumed) {
+        return make_room_above_resumed(a, next, at_once, now_ns);
+    }
     if (state == VGPU_TURN_SHARED && !current->lent) {
         current->due_ns = arbiter_slice_end(a, next->member, now_ns);
         shared_store64(&current->word->until_ns, current->due_ns);
@@ -652,11 +818,11 @@ static bool make_room_above(struct arbiter *a, const struct choice *next, uint64
         /* The turn stays promised, though the higher band may wait again before the grant. */
         a->lending = next->lent;
         a->lend_to = next->member->account->priority;
-        arbiter_drain(a, now_ns);
+        arbiter_drain(a, at_once, now_ns);
         return true;
     case VGPU_TURN_CLOSED:
         /* It submits no more; its message is on its way, or never comes. */
-        arbiter_drain(a, now_ns);
+        arbiter_drain(a, at_once, now_ns);
         return true;
     default:
         return false;
@@ -675,6 +841,7 @@ static void go_on(struct arbiter *a, uint64_t now_ns)
 
         if (!member->yielded && !is_overdue(a, member, now_ns) &&
             shared_swap(&member->word->state, VGPU_TURN_STOPPED, VGPU_TURN_RUNNING)) {
+            set_off(member, false);
             list_remove(&member->entry);
             member->state = ARBITER_CURRENT;
             member->lent = false;
@@ -691,9 +858,8 @@ static void go_on(struct arbiter *a, uint64_t now_ns)
  * Moves the turn on as far as it can go now. Each round finds the next member anew, since what the
  * last round did may have changed the choice: a current that was stopped for a lent turn, say.
  */
-static void arbiter_advance(struct arbiter *a, uint64_t now_ns)
+static void move_turn(struct arbiter *a, uint64_t now_ns)
 {
-    mark_late(a, now_ns);
     while (!a->paused) {
         const struct choice next = arbiter_choose(a);
 
@@ -719,6 +885,13 @@ static void arbiter_advance(struct arbiter *a, uint64_t now_ns)
         }
         arbiter_grant(a, next, now_ns);
     }
+}
+
+static void arbiter_advance(struct arbiter *a, uint64_t now_ns)
+{
+    mark_late(a, now_ns);
+    move_turn(a, now_ns);
+    turn_off_drainers(a, now_ns);
 }
 
 /* Records a turn that was asked for, once: by its KEPT or by its DONE. */
@@ -775,6 +948,8 @@ void arbiter_join(struct arbiter *a, struct arbiter_member *member)
     member->told = false;
     member->held_up_ns = 0;
     member->late = false;
+    member->off_asked = false;
+    member->resumed = false;
     member->due_ns = 0;
     shared_store(&member->word->state, VGPU_TURN_CLOSED);
 }
@@ -788,11 +963,9 @@ void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
         return;
     }
     arbiter_settle(a, now_ns);
-    if (member->state == ARBITER_WAITING) {
-        list_remove(&member->entry);
-        if (list_empty(&member->account->waiting)) {
-            list_remove(&member->account->entry);
-        }
+    if (member->state == ARBITER_WAITING || member->state == ARBITER_OFF) {
+        leave_waiting(member);
+        member->account->left_ns = now_ns;
         member->state = ARBITER_IDLE;
     } else if (member->state != ARBITER_IDLE) {
         arbiter_retire(a, member);
@@ -801,6 +974,31 @@ void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
     member->arbiter = NULL;
     arbiter_hurry(a, now_ns);
     arbiter_advance(a, now_ns);
+}
+
+/* Puts a member last into its account's ring. */
+static void join_waiting(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
+{
+    member->asked_ns = now_ns;
+    list_add_before(&member->account->waiting, &member->entry);
+    if (!list_contains(&member->account->entry)) {
+        list_account(a, member->account);
+    }
+}
+
+/*
+ * The account has been away. Time that it did not use is not saved up. After a pause as a worker
+ * makes between two turns it counts as used, so that what the account is behind its band is not
+ * lost with each turn.
+ */
+static void come_back(struct arbiter_account *account, uint64_t band_ns, uint64_t now_ns)
+{
+    const uint64_t away_ns = now_ns - account->left_ns;
+    const uint64_t behind_ns = band_ns > account->virtual_ns ? band_ns - account->virtual_ns : 0;
+    const uint64_t missed_ns = away_ns < PAUSE_NS ? virtual_of(away_ns, account->weight)
+                                                  : UINT64_MAX;
+
+    account->virtual_ns += behind_ns < missed_ns ? behind_ns : missed_ns;
 }
 
 /* Edge: IDLE to WAITING. */
@@ -815,20 +1013,15 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
     }
     arbiter_settle(a, now_ns);
     band = &a->band[account->priority];
-    /* It has been away. Time that it did not use is not saved up. */
-    if (!account_active(account) && account->virtual_ns < band->virtual_ns) {
-        account->virtual_ns = band->virtual_ns;
+    if (!account_active(account)) {
+        come_back(account, band->virtual_ns, now_ns);
     }
     /* Before the member waits itself: those who drain have held nobody up until now. */
     if (!in_the_way(a)) {
         forget_dues(a, now_ns);
     }
     member->state = ARBITER_WAITING;
-    member->asked_ns = now_ns;
-    list_add_before(&account->waiting, &member->entry);
-    if (!list_contains(&account->entry)) {
-        list_account(a, account);
-    }
+    join_waiting(a, member, now_ns);
     TRACE(ask, a->gpu, a->engine, member->vm_id);
     arbiter_advance(a, now_ns);
     return 0;
@@ -841,7 +1034,8 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
 static bool ends_turn(const struct arbiter_member *member)
 {
     return member->arbiter &&
-           (member->state == ARBITER_CURRENT || member->state == ARBITER_DRAINING) &&
+           (member->state == ARBITER_CURRENT || member->state == ARBITER_DRAINING ||
+            member->state == ARBITER_OFF) &&
            shared_load_acquire(&member->word->state) == VGPU_TURN_CLOSED;
 }
 
@@ -853,11 +1047,19 @@ int arbiter_yield(struct arbiter_member *member, uint64_t from_ns, uint64_t now_
         return -EPROTO;
     }
     arbiter_settle(a, now_ns);
-    if (member->state == ARBITER_CURRENT) {
-        arbiter_drain(a, now_ns);
+    if (member->resumed) {
+        /* It has its turn for what it had submitted before, and goes on for its slice. */
+        arbiter_advance(a, now_ns);
+        return 0;
     }
     member->yielded = true;
     member->from_ns = from_ns < now_ns + AHEAD_MAX_NS ? from_ns : now_ns + AHEAD_MAX_NS;
+    if (member->state == ARBITER_CURRENT) {
+        arbiter_drain(a, false, now_ns);
+    } else if (member->state == ARBITER_DRAINING) {
+        member->off_ns = off_time(member, member->off_ns,
+                                  member->off_fast ? WORTH_NS : WORTH_IN_BAND_NS);
+    }
     TRACE(yield, a->gpu, a->engine, member->vm_id, member->sequence);
     arbiter_advance(a, now_ns);
     return 0;
@@ -872,10 +1074,43 @@ int arbiter_done(struct arbiter_member *member, uint64_t now_ns)
     }
     arbiter_settle(a, now_ns);
     arbiter_remember(a, member, now_ns);
+    if (member->state == ARBITER_OFF) {
+        /* Its work had ended just before it was off. It is none of those with a turn. */
+        leave_waiting(member);
+        member->account->active++;
+        list_init(&member->entry);
+    }
     arbiter_retire(a, member);
     arbiter_hurry(a, now_ns);
     arbiter_advance(a, now_ns);
     return 0;
+}
+
+/*
+ * Edge: DRAINING to OFF. Nobody is held up by it any more, and it waits from now on. Who was to
+ * start when its work has ended starts now.
+ */
+void arbiter_off(struct arbiter_member *member, uint64_t now_ns)
+{
+    struct arbiter *a = member->arbiter;
+
+    if (!a || member->state != ARBITER_DRAINING || !member->off_asked) {
+        return;
+    }
+    arbiter_settle(a, now_ns);
+    list_remove(&member->entry);
+    member->account->active--;
+    member->state = ARBITER_OFF;
+    member->lent = false;
+    member->told = false;
+    member->held_up_ns = 0;
+    member->alerted_next = false;
+    set_late(member, false);
+    member->due_ns = 0;
+    member->off_ns = now_ns;
+    join_waiting(a, member, now_ns);
+    arbiter_hurry(a, now_ns);
+    arbiter_advance(a, now_ns);
 }
 
 int arbiter_kept(struct arbiter_member *member, uint64_t now_ns)
@@ -912,14 +1147,16 @@ void arbiter_pause(struct arbiter *a, uint64_t now_ns)
 {
     arbiter_settle(a, now_ns);
     a->paused = true;
-    if (!a->current) {
-        return;
-    }
-    if (set_word(a->current, VGPU_TURN_STOPPED) == VGPU_TURN_OPEN) {
+    if (a->current && !a->current->resumed &&
+        set_word(a->current, VGPU_TURN_STOPPED) == VGPU_TURN_OPEN) {
         arbiter_retire(a, a->current);
-    } else {
-        arbiter_drain(a, now_ns);
+    } else if (a->current) {
+        arbiter_drain(a, true, now_ns);
     }
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        member_of(e)->off_ns = now_ns;
+    }
+    turn_off_drainers(a, now_ns);
 }
 
 /* All that was stopped for the pause has held others up meanwhile, which was not its own fault. */
@@ -967,7 +1204,7 @@ uint64_t arbiter_deadline(const struct arbiter *a)
         return 0;
     }
     if (anybody_waits(a) && a->current && a->current->due_ns != 0) {
-        deadline = a->current->due_ns + a->rules.patience_ns;
+        deadline = stop_time(a);
         if (!a->current->alerted_next) {
             /* 1 is long past and so means now; 0 would mean never. */
             deadline = a->current->due_ns > ALERT_NS ? a->current->due_ns - ALERT_NS : 1;
@@ -977,6 +1214,9 @@ uint64_t arbiter_deadline(const struct arbiter *a)
         const struct arbiter_member *member = member_of(e);
         const uint64_t late = member->due_ns + a->rules.patience_ns;
 
+        if (may_turn_off(a, member)) {
+            deadline = clock_earlier(deadline, member->off_ns > 1 ? member->off_ns : 1);
+        }
         if (late > a->charged_ns && !member->late && anybody_waits(a)) {
             deadline = clock_earlier(deadline, late);
         } else if (a->rules.limit_ns != 0 && !member->told) {
@@ -1014,6 +1254,7 @@ void arbiter_tick(struct arbiter *a, uint64_t now_ns)
 bool arbiter_busy(const struct arbiter_member *member)
 {
     return member->state == ARBITER_WAITING || member->state == ARBITER_DRAINING ||
+           member->state == ARBITER_OFF ||
            (member->state == ARBITER_CURRENT &&
             shared_load(&member->word->state) != VGPU_TURN_OPEN);
 }

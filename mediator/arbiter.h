@@ -19,8 +19,9 @@
  * The next member is taken from the highest band that waits. Each VM has an account there, with a
  * virtual time that grows by the time the VM uses, divided by the VM's weight. The first to ask is
  * the first served, unless its VM is ahead of the one that is furthest behind by more than a slice.
- * A VM that comes back after a pause starts at the band's virtual time: it has saved nothing. The
- * band's time also goes on while nobody competes in the band, and so old debts are forgiven. Within
+ * A VM that comes back after a pause starts at the band's virtual time: it has saved nothing. After
+ * a short one it may be behind still: a pause counts as if it had used that time. The band's time
+ * also goes on while nobody competes in the band, and so old debts are forgiven. Within
  * a VM the first to ask is the first served.
  *
  * A band that waits while a higher one is served earns credit, at its least share of that time.
@@ -29,6 +30,22 @@
  * Time is charged by the mediator's own clock, only while a member waits or drains. All members
  * that may have work on the engine pay equal parts, as the GPU's own time slicing parts it. Mostly
  * that is one member: current, or one that has yielded and that the next one waits for.
+ *
+ * Work that is on the engine can be taken off it, in the middle of a kernel, where the worker has
+ * said that it can do so (`can_off`). A member that drains is turned off when others need the
+ * engine and its work is not about to end:
+ *
+ *   for a higher band   at once
+ *   within its band     when its slice is over; who was granted beside it starts as soon as it is
+ *                       off, and not when it had said
+ *   in a pause          at once
+ *
+ * Work that is about to end, by the worker's word, is left to end: turning off and on again costs
+ * the GPU about a millisecond. When the worker has said that it is off, the member waits like
+ * others, from that moment on. A grant turns it on again. It may submit nothing then, and runs for
+ * a slice if others of its band wait; it may be turned off any number of times. So nobody depends
+ * on how long a kernel takes, nor on what was predicted. A member that is off pays for nothing. One
+ * that does not obey goes on draining, and is treated as one that cannot be turned off:
  *
  * A member that does not end holds others up for `patience_ns` at most. Then the next one is
  * granted beside it, and the VM of the late one gets no further turn until it ends. When it has
@@ -70,6 +87,10 @@
  * off at 1 % of the time, so L waits for 1 s. Then current is stopped, and as soon as current's
  * work is about to end, L is granted one piece of work. One of 3 ms costs some 300 ms of waiting.
  *
+ * If B can be turned off, the kernel of 73.4 is no matter: B is turned off at 73.4, which takes
+ * until 74.1. A is granted then, and B waits. At 79.1 B is turned on and its kernel goes on, until
+ * A, which waits again, is due.
+ *
  * States of a member
  * ------------------
  *
@@ -80,6 +101,8 @@
  *              WANTED, SHARED     it is owed. The worker may submit as the word says.
  *   DRAINING   STOPPED, CLOSED    YIELD, once, and DONE: IDLE. Both need the word CLOSED. KEPT, if
  *                                 it is owed. The worker may submit nothing.
+ *   OFF        STOPPED, CLOSED    As DRAINING. A grant makes it CURRENT, `resumed`: the word stays,
+ *                                 and it sends what it may as DRAINING.
  *
  * Any other message is -EPROTO. Each grant is answered once, by a KEPT or by the DONE of that turn.
  * A KEPT may be read when the mediator has taken the turn from OPEN already: so it is allowed in
@@ -93,6 +116,9 @@
  *   CURRENT  -> IDLE       arbiter_retire(): done, left, or its word was OPEN
  *   DRAINING -> CURRENT    go_on(): nobody waits; it has not ended its turn, and is not late
  *   DRAINING -> IDLE       arbiter_retire(): done, or left
+ *   DRAINING -> OFF        arbiter_off(): the worker says that it is
+ *   OFF      -> CURRENT    arbiter_grant(), resumed
+ *   OFF      -> IDLE       arbiter_done(): it had ended just before; arbiter_leave()
  *
  * There is no I/O here but for the turn words: the clock is passed in, and callbacks tell workers.
  * A worker is not trusted. A word that it may not store, or a message out of turn, is -EPROTO, and
@@ -147,6 +173,7 @@ struct arbiter_account {
     struct list_entry waiting; /* the head of its members' ring; NULLs: not initialised */
     uint64_t virtual_ns;       /* grows by time * ARBITER_WEIGHT / weight; see the theory */
     unsigned active;           /* members that are current or draining */
+    uint64_t left_ns;          /* since when it has none, and none that wait */
     unsigned late;             /* members that are late */
     uint64_t used_ns;          /* charged so far */
 };
@@ -156,6 +183,7 @@ enum arbiter_state {
     ARBITER_WAITING,  /* has asked, and is in its account's ring */
     ARBITER_CURRENT,  /* may submit, as its word says; arbiter.current points to it */
     ARBITER_DRAINING, /* has to end its work on the engine; is in arbiter.draining */
+    ARBITER_OFF,      /* its work is off the engine; it is in its account's ring */
 };
 
 /* A worker's place at an engine. The table at the top says what each state allows. */
@@ -169,6 +197,11 @@ struct arbiter_member {
     void (*alerted)(struct arbiter_member *member);
     /* It holds others up for longer than the limit; may not call back. */
     void (*expired)(struct arbiter_member *member);
+    /*
+     * Take its work off the engine, or put it back; may not call back. NULL: the worker cannot.
+     * When it is off, by the latest call, the owner calls arbiter_off().
+     */
+    void (*turn_off)(struct arbiter_member *member, bool off);
 
     /* The arbiter's own. */
     struct list_entry entry; /* in its account while it waits, among the draining */
@@ -180,6 +213,10 @@ struct arbiter_member {
     uint64_t held_up_ns; /* for how long it has been in the way of others, past its due_ns */
     bool told;           /* the owner was told that it holds others up: once is enough */
     bool late;           /* while draining: patience is over, others are served beside it */
+    bool off_asked;      /* it was told to be off, and not to be on since */
+    bool resumed;        /* while current: it was off, and may submit nothing */
+    bool off_fast;       /* while draining: it is in the way of a higher band, or of a pause */
+    uint64_t off_ns;     /* while draining: when it is to be turned off. When off: since when */
     uint64_t sequence;
     uint64_t asked_ns;
     uint64_t granted_ns;
@@ -236,6 +273,12 @@ int arbiter_yield(struct arbiter_member *member, uint64_t from_ns, uint64_t now_
 /* The worker has nothing left on the engine, and has closed its word (DONE). */
 int arbiter_done(struct arbiter_member *member, uint64_t now_ns);
 
+/*
+ * The member's work is off the engine, as it was last told to be. Does nothing when that is not so
+ * any more.
+ */
+void arbiter_off(struct arbiter_member *member, uint64_t now_ns);
+
 /* A turn that it had asked for is over, and stayed its own: its word was left OPEN (KEPT). */
 int arbiter_kept(struct arbiter_member *member, uint64_t now_ns);
 
@@ -247,8 +290,9 @@ void arbiter_set_account(struct arbiter *arbiter, struct arbiter_account *accoun
                          enum vgpu_priority priority, uint32_t weight, uint64_t now_ns);
 
 /*
- * Grants nothing more, and stops current; work that is on the engine goes on. While paused nobody
- * is charged, and nothing counts against the limit; arbiter_resume() starts patience anew.
+ * Grants nothing more, and stops current; work that is on the engine is turned off, or goes on
+ * where it cannot be. While paused nobody is charged, and nothing counts against the limit;
+ * arbiter_resume() starts patience anew.
  */
 void arbiter_pause(struct arbiter *arbiter, uint64_t now_ns);
 void arbiter_resume(struct arbiter *arbiter, uint64_t now_ns);

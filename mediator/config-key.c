@@ -62,6 +62,7 @@ const struct key config_mediator_keys[] = {
      "a duration from 1ms to 86400s, or none", NS_PER_MS, DAY_NS, .none = true},
     {"register-rest", FIELD(struct config, register_rest_ns), config_read_duration,
      "a duration from 10ms to 86400s, or none", 10 * NS_PER_MS, DAY_NS, .none = true},
+    {"preempt", FIELD(struct config, preempt), config_read_word, "yes or no", .words = yes_words},
     {"worker-user", WHOLE(struct config), config_read_worker_user,
      "the name or number of a user on this host"},
     {"users", WHOLE(struct config), config_read_users,

@@ -345,6 +345,7 @@ static void set_defaults(struct config *config)
     config->unknown_vms = true;
     config->max_vms = 256;
     config->turn_limit_ns = 30 * NS_PER_S;
+    config->preempt = true;
     config->register_rest_ns = CONFIG_REST_DEFAULT;
     /* Without that entry the number that it has everywhere: workers must not stay root. */
     config->worker_user = nobody ? nobody->pw_uid : 65534;

@@ -64,6 +64,7 @@ struct config {
     bool unknown_vms;  /* VMs without a section may attach */
     bool refuse_above; /* a request above the limits is refused, not lowered */
     uint32_t max_vms;
+    bool preempt;              /* kernels are taken off the GPU, where the driver lets them */
     uint64_t register_rest_ns; /* of a device in register mode; 0: none */
     uint64_t turn_limit_ns;    /* a turn that somebody waits for, at most; 0: no limit */
     uid_t worker_user;         /* when the mediator is root; (uid_t)-1: stay root */

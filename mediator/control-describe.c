@@ -130,6 +130,7 @@ static void add_report(struct json_object *object, const struct report *report)
     describe_number(object, "interrupts", counters->interrupts);
     describe_number(object, "faults", counters->faults);
     describe_number(object, "worker_failures", report->failures);
+    describe_number(object, "preemptions", report->preemptions);
 }
 
 /* What the process is now. */
@@ -141,6 +142,9 @@ static void add_worker(struct json_object *object, const struct process *process
     /* Left out where there is none: 0 would be the number of a GPU. */
     if (process->worker.gpu) {
         describe_number(object, "gpu", process->worker.gpu->number);
+    }
+    if (pool_off_ns(&process->worker) != 0) {
+        describe_seconds(object, "off_seconds", clock_ns() - pool_off_ns(&process->worker));
     }
     describe_number(object, "worker_pid", (uint64_t)process->pid);
     describe_number(object, "worker_starts", process->starts);

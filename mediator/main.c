@@ -130,17 +130,19 @@ static void parse_options(int argc, char **argv, struct options *o)
  */
 static int look_for_gpus(struct mediator *m)
 {
-    char text[128];
-    int count = 0;
+    struct probe probe = {.can_preempt = true, .name = "the configuration says 'backend = cpu'"};
+    const char *text = probe.name;
+    int count;
 
-    if (m->config.backend == CONFIG_BACKEND_CPU) {
-        snprintf(text, sizeof(text), "the configuration says 'backend = cpu'");
-    } else {
-        count = probe_gpus(m->config.worker, text, sizeof(text));
+    if (m->config.backend != CONFIG_BACKEND_CPU) {
+        const int r = probe_gpus(m->config.worker, &probe);
+
+        if (r < 0) {
+            return r;
+        }
     }
-    if (count < 0) {
-        return count;
-    }
+    count = probe.gpus;
+    m->can_preempt = probe.can_preempt;
     m->has_gpu = count > 0;
     if (count == 0 && m->config.backend == CONFIG_BACKEND_CUDA) {
         log_error("the configuration says 'backend = cuda', but there is no GPU: %s", text);
@@ -162,6 +164,13 @@ static int look_for_gpus(struct mediator *m)
     } else {
         snprintf(m->computes_on, sizeof(m->computes_on), "the CPU (%s)", text);
         log_info("no GPU: computing on the CPU (%s)", text);
+    }
+    if (!m->config.preempt) {
+        log_info("kernels that run stay on the GPU: the configuration says 'preempt = no'");
+    } else if (!m->can_preempt) {
+        log_info("kernels that run stay on the GPU: %s", probe.no_preempt);
+    } else {
+        log_info("kernels that run are taken off the GPU where others come first");
     }
     return 0;
 }

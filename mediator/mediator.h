@@ -62,6 +62,7 @@ struct mediator {
     uint64_t longest_ns; /* main.c: that anything in the event loop has taken so far */
     char computes_on[192]; /* main.c, for people: a GPU's name or why there is none */
     bool has_gpu;          /* main.c */
+    bool can_preempt;      /* main.c: the driver lets kernels be taken off the GPU */
 };
 
 /* After how much rest register mode gives its device back, in ns; 0: never. */

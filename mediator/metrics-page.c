@@ -110,6 +110,11 @@ static uint64_t worker_starts(const struct entry *entry)
     return entry->report.starts;
 }
 
+static uint64_t count_preemptions(const struct entry *entry)
+{
+    return entry->report.preemptions;
+}
+
 static uint64_t worker_failures(const struct entry *entry)
 {
     return entry->report.failures;
@@ -151,6 +156,8 @@ static const struct {
     {"vgpu_faults_total", "counter", "Errors that lost a session's GPU context.", metric_faults,
      false},
     {"vgpu_worker_starts_total", "counter", "Worker processes started.", worker_starts, false},
+    {"vgpu_preemptions_total", "counter", "Times that work was taken off the GPU.",
+     count_preemptions, false},
     {"vgpu_worker_failures_total", "counter", "Worker processes that ended unasked.",
      worker_failures, false},
 };

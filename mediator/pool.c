@@ -219,6 +219,27 @@ void pool_leave(struct pool_worker *worker, uint64_t now_ns)
     set_windows(gpu);
 }
 
+void pool_can_be_off(struct pool_worker *worker, bool can)
+{
+    struct arbiter_member *member = &worker->members[VGPU_ENGINE_COMPUTE];
+
+    member->turn_off = can ? worker->turn_off : NULL;
+    member->off_asked = member->off_asked && can;
+}
+
+bool pool_off(struct pool_worker *worker, uint64_t now_ns)
+{
+    arbiter_off(&worker->members[VGPU_ENGINE_COMPUTE], now_ns);
+    return pool_off_ns(worker) == now_ns;
+}
+
+uint64_t pool_off_ns(const struct pool_worker *worker)
+{
+    const struct arbiter_member *member = &worker->members[VGPU_ENGINE_COMPUTE];
+
+    return worker->gpu && member->state == ARBITER_OFF ? member->off_ns : 0;
+}
+
 int pool_message(struct pool_worker *worker, const struct vgpu_link_msg *msg, uint64_t now_ns)
 {
     const uint32_t engine = msg->engine;

@@ -56,6 +56,7 @@ struct pool_worker {
     void (*granted)(struct arbiter_member *member);
     void (*alerted)(struct arbiter_member *member);
     void (*expired)(struct arbiter_member *member);
+    void (*turn_off)(struct arbiter_member *member, bool off);
 
     /* The pool's own. */
     struct list_entry entry;      /* on its GPU */
@@ -83,6 +84,15 @@ void pool_forget(struct pool_account **accounts);
 /* Changes the priority and the weight of all of a VM's accounts. */
 void pool_set_accounts(struct pool_account *accounts, enum vgpu_priority priority, uint32_t weight,
                        uint64_t now_ns);
+
+/* From now on the worker's work can be taken off the engine that computes; or not any more. */
+void pool_can_be_off(struct pool_worker *worker, bool can);
+
+/* The worker says that its work is off that engine, as it was last told; whether that counts. */
+bool pool_off(struct pool_worker *worker, uint64_t now_ns);
+
+/* Since when it is; 0: it is not. */
+uint64_t pool_off_ns(const struct pool_worker *worker);
 
 /* Adds a worker without a turn to its account's GPU. */
 void pool_join(struct pool_worker *worker, struct pool_account *account);

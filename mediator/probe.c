@@ -2,7 +2,8 @@
 /*
  * Finds out whether this host has GPUs. The mediator itself loads no CUDA, so that it neither
  * crashes nor hangs with the driver. It runs `vgpu-worker --probe` and reads its output: "cuda N"
- * and a line with each GPU's name, or "cpu" and the reason why there is no GPU.
+ * and a line with each GPU's name, or "cpu" and the reason why there is no GPU; then "preempt" or
+ * "no" and the reason why kernels cannot be taken off it.
  *
  * This is called once, at the start, before the event loop runs; so it may wait.
  */
@@ -62,15 +63,43 @@ static size_t read_output(int fd, char *output, size_t size)
     return length;
 }
 
-int probe_gpus(const char *worker, char *text, size_t size)
+/* The lines of what the probe printed. False when they are not a probe's. */
+static bool read_probe(char *output, struct probe *probe)
 {
-    char output[1024];
-    char *first, *rest;
+    char *rest = output;
+    const char *line = strsep(&rest, "\n");
+
+    /* Of several GPUs the first one's name stands for all: it is for people. */
+    if (sscanf(line, "cuda %d", &probe->gpus) == 1 && probe->gpus > 0) {
+        for (int i = 0; i < probe->gpus; i++) {
+            const char *name = strsep(&rest, "\n");
+
+            if (i == 0) {
+                snprintf(probe->name, sizeof(probe->name), "%s", name ? name : "a GPU");
+            }
+        }
+    } else if (strncmp(line, "cpu ", 4) == 0) {
+        probe->gpus = 0;
+        snprintf(probe->name, sizeof(probe->name), "%s", line + 4);
+    } else {
+        return false;
+    }
+    line = strsep(&rest, "\n");
+    probe->can_preempt = line && strcmp(line, "preempt") == 0;
+    /* One that hung or crashed over it has printed nothing. */
+    snprintf(probe->no_preempt, sizeof(probe->no_preempt), "%s",
+             line && strncmp(line, "no ", 3) == 0 ? line + 3 : "trying it did not end");
+    return true;
+}
+
+int probe_gpus(const char *worker, struct probe *probe)
+{
+    char output[4096];
     int pipe_fds[2];
-    int count = 0;
     pid_t pid;
     int r;
 
+    *probe = (struct probe){0};
     if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
         return -errno;
     }
@@ -87,20 +116,10 @@ int probe_gpus(const char *worker, char *text, size_t size)
     /* One that has ended by itself does not notice this; one that hangs ends by it. */
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    rest = output;
-    first = strsep(&rest, "\n");
-    /* Of several GPUs the first one's name stands for all: it is for people. */
-    if (sscanf(first, "cuda %d", &count) == 1 && count > 0) {
-        const char *name = strsep(&rest, "\n");
-
-        snprintf(text, size, "%s", name ? name : "a GPU");
-        return count;
+    if (!read_probe(output, probe)) {
+        log_error("the probe of '%s' printed '%s': is it a vgpu-worker of this release?", worker,
+                  output);
+        return -EPROTO;
     }
-    if (strncmp(first, "cpu ", 4) == 0) {
-        snprintf(text, size, "%s", first + 4);
-        return 0;
-    }
-    log_error("the probe of '%s' printed '%s': is it a vgpu-worker of this release?", worker,
-              first);
-    return -EPROTO;
+    return 0;
 }

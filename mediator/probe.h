@@ -3,12 +3,18 @@
 #ifndef VGPU_MEDIATOR_PROBE_H
 #define VGPU_MEDIATOR_PROBE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/*
- * Runs the worker's probe. `text` gets the first GPU's name, or why there is no GPU.
- * Returns the number of GPUs, or -errno, logged, when the worker cannot be run.
- */
-int probe_gpus(const char *worker, char *text, size_t size);
+/* What the probe has found. */
+struct probe {
+    int gpus;
+    char name[192];       /* the first GPU's, or why there is none */
+    bool can_preempt;     /* a kernel that runs can be taken off it */
+    char no_preempt[192]; /* why not */
+};
+
+/* Runs the worker's probe. Returns 0, or -errno, logged, when the worker cannot be run. */
+int probe_gpus(const char *worker, struct probe *probe);
 
 #endif

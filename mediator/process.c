@@ -25,12 +25,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -117,6 +119,34 @@ static void on_expired(struct arbiter_member *member)
     process->ops->expired(process);
 }
 
+/* The worker's thread waits for the word as a futex: to wake it costs no message. */
+static void on_turn_off(struct arbiter_member *member, bool off)
+{
+    struct process *process = process_of_member(member);
+    uint32_t *word = &member->word->off;
+
+    process->off_count++;
+    if ((process->off_count & 1) != off) {
+        process->off_count++;
+    }
+    shared_store_release(word, process->off_count);
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* It may have been told something else since; then another OFF follows, or none. */
+static void take_off(struct process *process, uint32_t count)
+{
+    if (count == 0) {
+        pool_can_be_off(&process->worker, false);
+        process_log(process, LOG_LEVEL_WARNING,
+                    "%s: the driver does not take the work of worker %d off the GPU any more",
+                    process_label(process), (int)process->pid);
+    } else if (count == process->off_count) {
+        process->preemptions += pool_off(&process->worker, clock_ns());
+        mediator_watch_gpu(process->mediator, process->worker.gpu);
+    }
+}
+
 static void take_ready(struct process *process, struct vgpu_link_msg *msg)
 {
     /* The text comes from the worker, which may have left out the NUL. */
@@ -125,6 +155,7 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
     printable_copy(process->device, sizeof(process->device),
                    msg->text[0] ? msg->text : process->mediator->computes_on);
     process->ready = true;
+    pool_can_be_off(&process->worker, msg->flags & VGPU_READY_CAN_BE_OFF);
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
     log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", process_label(process),
               (int)process->pid, (clock_ns() - process->started_ns) / NS_PER_MS, process->device);
@@ -148,6 +179,10 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg, int 
             return -EPROTO;
         }
         take_ready(process, msg);
+        return 0;
+    }
+    if (msg->type == VGPU_LINK_OFF) {
+        take_off(process, msg->value);
         return 0;
     }
     if (msg->type >= VGPU_LINK_EXPORT && msg->type <= VGPU_LINK_WITHDRAW) {
@@ -420,6 +455,9 @@ static int fork_worker(struct process *process, const struct process_start *star
         argv[count++] = "--user";
         argv[count++] = user;
     }
+    if (start->preempt && process->mediator->can_preempt && config->preempt) {
+        argv[count++] = "--preempt";
+    }
     for (size_t i = 0; start->arguments[i] && count + 1 < ARGUMENTS_MAX; i++) {
         argv[count++] = start->arguments[i];
     }
@@ -479,6 +517,8 @@ int process_start(struct process *process, const struct process_start *start)
     }
     process->started_ns = clock_ns();
     process->starts++;
+    process->off_count = 0;
+    shared_store(&process->worker.page->turn[VGPU_ENGINE_COMPUTE].off, 0);
     /*
      * It joins before it is forked: its turn words and its window have to be right when it looks at
      * its page for the first time.
@@ -580,6 +620,7 @@ int process_init(struct process *process, struct mediator *mediator, const struc
     process->worker.granted = on_granted;
     process->worker.alerted = on_alerted;
     process->worker.expired = on_expired;
+    process->worker.turn_off = on_turn_off;
     r = sd_event_add_time_relative(mediator->event, &process->timer, CLOCK_MONOTONIC, 0, 0,
                                    on_process_timer, process);
     if (r < 0) {

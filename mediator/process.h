@@ -28,12 +28,14 @@ struct process {
     sd_event_source *link_source, *child_source;
     sd_event_source *timer; /* the limit on starting up */
     bool ready;
-    bool condemned; /* killed on purpose: it is not heard any more */
-    bool was_busy;  /* it waited for a turn or had one when it ended */
+    uint32_t off_count; /* so often it was told to be off or on; odd: off */
+    bool condemned;     /* killed on purpose: it is not heard any more */
+    bool was_busy;      /* it waited for a turn or had one when it ended */
     char device[sizeof(((struct vgpu_link_msg *)0)->text)]; /* printable */
     uint64_t started_ns;
     uint64_t starts;           /* so far */
     uint64_t failures;         /* ends that nobody had asked for, so far */
+    uint64_t preemptions;      /* so often its work was taken off the GPU */
     uint64_t answered;         /* what the last worker had answered when it ended */
     struct vgpu_counters past; /* of all workers before the one that runs */
     struct vgpu_counters seen; /* of the one that runs, when they were last read */
@@ -76,6 +78,7 @@ void process_release(struct process *process);
 /* What a worker is given: descriptors, and arguments, NULL at their end. */
 struct process_start {
     uint64_t shm_size;
+    bool preempt; /* its work may be taken off the GPU */
     int memfd, doorbell, irq, account;
     const char *const *arguments;
 };

@@ -89,6 +89,7 @@ static void start_now(struct queue *queue)
     const char *const arguments[] = {"--queue", number, "--queues", queues, NULL};
     const struct process_start start = {
         .shm_size = vm->shm_size,
+        .preempt = true,
         .memfd = vm->fds[VGPU_ATTACH_MEMFD],
         .doorbell = vm->fds[VGPU_ATTACH_DOORBELL + 1 + queue->number],
         .irq = vm->fds[vgpu_attach_irq(vm->queues) + 1 + queue->number],

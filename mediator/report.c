@@ -23,6 +23,7 @@ struct report report_process(struct process *process)
         .counters = process_totals(process),
         .starts = process->starts,
         .failures = process->failures,
+        .preemptions = process->preemptions,
         .waits = process->waits,
     };
 }
@@ -40,6 +41,7 @@ static void report_add(struct report *sum, const struct report *part)
     sum->counters.in_flight = capped_sum(sum->counters.in_flight, part->counters.in_flight);
     sum->starts += part->starts;
     sum->failures += part->failures;
+    sum->preemptions += part->preemptions;
     histogram_merge(&sum->waits, &part->waits);
 }
 
@@ -89,6 +91,9 @@ const char *report_state(const struct process *process)
 {
     if (!process->ready) {
         return "starting";
+    }
+    if (pool_off_ns(&process->worker) != 0) {
+        return "off";
     }
     if (pool_waits(&process->worker)) {
         return "waiting";

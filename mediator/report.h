@@ -15,6 +15,7 @@ struct report {
     struct vgpu_counters counters; /* memory and in_flight are those of now */
     uint64_t starts;               /* of workers */
     uint64_t failures;             /* their ends that nobody had asked for */
+    uint64_t preemptions;          /* so often their work was taken off the GPU */
     struct histogram waits;        /* for turns that had to be asked for */
 };
 
@@ -32,7 +33,10 @@ uint64_t report_gpu_ns(struct vm *vm, unsigned gpu, enum vgpu_engine engine);
 /* Whether the VM has ever had a worker there. */
 bool report_has_gpu(const struct vm *vm, unsigned gpu);
 
-/* "starting", also while there is none, "waiting" for a turn, "running", "idle". */
+/*
+ * "starting", also while there is none, "off": its work is off the GPU, "waiting" for a turn,
+ * "running", "idle".
+ */
 const char *report_state(const struct process *process);
 
 /* By enum vgpu_engine, for people. */

@@ -35,6 +35,13 @@
  * The same page says how much of a worker's work may be on an engine at a time: `window_ns`. A
  * worker of a higher band finds no more than that, and one piece of work, of each one before it.
  *
+ * A worker that can do so takes its work off the computing engine, in the middle of a kernel, when
+ * `off` in that engine's word becomes odd, and puts it back when it becomes even: the mediator
+ * counts it up and wakes who waits for the word as a futex, which is shared. When the work is off,
+ * the worker says OFF, with the count that it has obeyed. READY says whether it can, and OFF with 0
+ * that it cannot any more. While it is off, the worker's part of the protocol stays as it is: its
+ * work is there, and does not end.
+ *
  * What a session exports, another one of its VM may import, each in a worker of its own: the
  * mediator introduces them to each other. It gives out the keys, by which it finds what was
  * exported; what lies behind is the workers' matter. Who asks waits for the answer, in which the
@@ -97,7 +104,8 @@ struct vgpu_turn_word {
     uint32_t reserved; /* 0 */
     uint64_t from_ns;  /* mediator: nothing may be submitted before */
     uint64_t until_ns; /* mediator: end of the slice in SHARED; 0 in a turn of one piece of work */
-    uint8_t unused[40];
+    uint32_t off;      /* mediator: odd: the worker's work is to be off; as above */
+    uint8_t unused[36];
 };
 static_assert(sizeof(struct vgpu_turn_word) == 64, "ABI");
 
@@ -173,7 +181,11 @@ enum vgpu_link_type {
     VGPU_LINK_IMPORT = 9,    /* worker: wants what this key is of; mediator: that */
     VGPU_LINK_RELEASE = 10,  /* worker: has given back what it had imported */
     VGPU_LINK_WITHDRAW = 11, /* worker: what it had exported is gone */
+    VGPU_LINK_OFF = 12,      /* worker: its work is off the engine */
 };
+
+/* Flags of READY. */
+#define VGPU_READY_CAN_BE_OFF 1u
 
 /* What a session exports; the numbers are part of the key's meaning and never change. */
 enum vgpu_export_kind {
@@ -212,11 +224,11 @@ static_assert(sizeof(struct vgpu_export) == 104, "ABI");
 
 /* A message, written by the sender that its type names. */
 struct vgpu_link_msg {
-    uint32_t type;     /* enum vgpu_link_type */
-    uint32_t value;    /* READY: VGPU_FEATURE_BACKEND_*; an answer: as above; else 0 */
-    uint32_t engine;   /* ASK, DONE, TURN, YIELD, KEPT: enum vgpu_engine; else 0 */
-    uint32_t reserved; /* 0 */
-    uint64_t from_ns;  /* YIELD: from when on the next may submit, CLOCK_MONOTONIC in ns; else 0 */
+    uint32_t type;    /* enum vgpu_link_type */
+    uint32_t value;   /* READY: VGPU_FEATURE_BACKEND_*; OFF: a count; an answer: as above; else 0 */
+    uint32_t engine;  /* ASK, DONE, TURN, YIELD, KEPT, OFF: enum vgpu_engine; else 0 */
+    uint32_t flags;   /* READY: VGPU_READY_*; else 0 */
+    uint64_t from_ns; /* YIELD: from when on the next may submit, CLOCK_MONOTONIC in ns; else 0 */
     union {
         char text[104];           /* READY: name of the device, NUL-terminated; else zeroes */
         struct vgpu_export share; /* EXPORT, IMPORT, RELEASE, WITHDRAW */

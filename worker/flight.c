@@ -464,6 +464,15 @@ uint64_t flight_next(const struct flight *f, uint64_t now_ns)
     return next == UINT64_MAX || next <= window ? 0 : next - window;
 }
 
+void flight_shift(struct flight *f, uint64_t ns)
+{
+    for (struct flight_segment *s = f->first; s; s = s->next) {
+        s->begun_ns += ns;
+        s->disturbed = true;
+    }
+    f->first_ns += ns;
+}
+
 /*
  * With a limit each segment has one piece at most, and they are in the order of submission: the
  * oldest waits for no other, and whatever is behind it will be the oldest in its turn. What stands

@@ -182,6 +182,9 @@ uint64_t flight_remaining(const struct flight *flight, enum vgpu_engine engine, 
 /* In how many ns the window may let more in, at the earliest; 0: at any moment. */
 uint64_t flight_next(const struct flight *flight, uint64_t now_ns);
 
+/* All work was off the GPU for so long: that was none of its time. Nothing is learned from it. */
+void flight_shift(struct flight *flight, uint64_t ns);
+
 /* Whether a piece has been on the GPU for longer than the VM's terms allow. */
 bool flight_overlong(const struct flight *flight, uint64_t now_ns);
 

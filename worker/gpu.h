@@ -282,6 +282,13 @@ struct gpu_ops {
      */
     bool (*print)(struct gpu *gpu, bool all);
 
+    /*
+     * Takes kernels off the GPU, one that runs too, or puts them back; false: it cannot, or not any
+     * more. Any thread may call this, beside the one that calls all others. NULL in a backend that
+     * cannot.
+     */
+    bool (*set_off)(struct gpu *gpu, bool off);
+
     /* Whether a command more can be submitted without waiting. */
     bool (*room)(struct gpu *gpu);
     /*
@@ -310,6 +317,12 @@ struct gpu {
  */
 int gpu_open(enum backend_kind kind, int device, const struct gpu_arena *arena, struct gpu **gpu,
              char *why, size_t why_size);
+
+/*
+ * Whether a kernel that runs can be taken off the device, number 0, and put back: tried, and its
+ * effect looked at. Takes some 100 ms. What `why` says is why not.
+ */
+bool gpu_try_off(enum backend_kind kind, char *why, size_t why_size);
 
 /* The two implementations; `memory` is how much device memory the cpu backend plays. */
 int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gpu);

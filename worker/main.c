@@ -32,12 +32,14 @@ static void usage(FILE *out)
     fputs("usage: vgpu-worker --probe\n"
           "       vgpu-worker --shm-size BYTES [--backend auto|cpu|cuda] [--device N]\n"
           "                   [--takeover resume|discard|fail:CODE] [--user UID:GID]\n"
-          "                   [--queues COUNT --queue N] [--resting | --rest NS] [--label TEXT]\n"
+          "                   [--queues COUNT --queue N] [--preempt] [--resting | --rest NS]\n"
+          "                   [--label TEXT]\n"
           "\n"
           "The second form is for vgpu-mediator, which passes descriptors along.\n"
           "\n"
           "  --probe    print what would compute: \"cuda N\" and a line with each GPU's name,\n"
-          "             or \"cpu\" and the reason why there is no GPU\n"
+          "             or \"cpu\" and the reason why there is no GPU; then \"preempt\" where a\n"
+          "             kernel that runs can be taken off the GPU, or \"no\" and why not\n"
           "  --help     print this text\n"
           "  --version  print the version\n",
           out);
@@ -54,14 +56,20 @@ static int print_gpus(void)
 
     if (count == 0) {
         printf("cpu %s\n", text);
-        return 0;
+    } else {
+        printf("cuda %d\n", count);
     }
-    printf("cuda %d\n", count);
     for (int i = 0; i < count; i++) {
         if (backend_gpu_name(i, text, sizeof(text)) < 0) {
             snprintf(text, sizeof(text), "(no name)");
         }
         printf("%s\n", text);
+    }
+    /* What is said of the first one is taken for all: they have one driver. */
+    if (gpu_try_off(count > 0 ? BACKEND_CUDA : BACKEND_CPU, text, sizeof(text))) {
+        puts("preempt");
+    } else {
+        printf("no %s\n", text);
     }
     return 0;
 }
@@ -115,13 +123,21 @@ static bool parse_takeover(const char *text, struct options *o)
 static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {
-        {"probe", no_argument, NULL, 'p'},          {"shm-size", required_argument, NULL, 's'},
-        {"backend", required_argument, NULL, 'b'},  {"device", required_argument, NULL, 'd'},
-        {"takeover", required_argument, NULL, 't'}, {"user", required_argument, NULL, 'u'},
-        {"label", required_argument, NULL, 'l'},    {"queues", required_argument, NULL, 'Q'},
-        {"queue", required_argument, NULL, 'q'},    {"resting", no_argument, NULL, 'R'},
-        {"rest", required_argument, NULL, 'r'},     {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
+        {"probe", no_argument, NULL, 'p'},
+        {"shm-size", required_argument, NULL, 's'},
+        {"backend", required_argument, NULL, 'b'},
+        {"device", required_argument, NULL, 'd'},
+        {"takeover", required_argument, NULL, 't'},
+        {"user", required_argument, NULL, 'u'},
+        {"label", required_argument, NULL, 'l'},
+        {"queues", required_argument, NULL, 'Q'},
+        {"queue", required_argument, NULL, 'q'},
+        {"resting", no_argument, NULL, 'R'},
+        {"rest", required_argument, NULL, 'r'},
+        {"preempt", no_argument, NULL, 'P'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
     };
     bool good = true;
     int c;
@@ -159,6 +175,9 @@ static void parse_options(int argc, char **argv, struct options *o)
             break;
         case 'r':
             o->rest_ns = strtoull(optarg, NULL, 10);
+            break;
+        case 'P':
+            o->preempt = true;
             break;
         case 'h':
             usage(stdout);

@@ -300,7 +300,7 @@ int register_worker(const struct options *o)
     /* First what was owed or is to be dropped: READY tells the stub that a reset is done. */
     r = registers_start(&worker.registers, o->takeover, o->error);
     if (r == 0) {
-        r = worker_send_ready(&worker.registers.backend->info);
+        r = worker_send_ready(&worker.registers.backend->info, false);
     }
     if (r == 0) {
         r = register_worker_serve(&worker);

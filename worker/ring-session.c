@@ -300,9 +300,17 @@ static int look_at_flight(struct ring_session *s)
     if (flight_idle(&s->flight)) {
         return 0;
     }
+    if (s->preempt && preempt_off_ns(s->preempt) != s->off_ns) {
+        const uint64_t off_ns = preempt_off_ns(s->preempt);
+
+        flight_shift(&s->flight, off_ns - s->off_ns);
+        s->off_ns = off_ns;
+    }
     now = clock_ns();
     any = flight_poll(&s->flight, now);
-    return flight_overlong(&s->flight, now) ? -ETIME : any;
+    /* Asked first: what was off until now is not shifted yet. */
+    return !(s->preempt && preempt_is_off(s->preempt)) && flight_overlong(&s->flight, now) ? -ETIME
+                                                                                           : any;
 }
 
 int ring_session_step(struct ring_session *s)

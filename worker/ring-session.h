@@ -37,6 +37,7 @@
 #include "worker/handles.h"
 #include "worker/pending.h"
 #include "worker/predict.h"
+#include "worker/preempt.h"
 #include "worker/printed.h"
 #include "worker/ring.h"
 #include "worker/session-arrays.h"
@@ -83,23 +84,25 @@ struct ring_session {
     struct gpu *gpu;
     struct vgpu_turn_page *page;
 
-    struct ring ring;             /* ring.c */
-    struct taken taken;           /* ring-session.c */
-    struct turns turns;           /* turns.c */
-    struct flight flight;         /* flight.c */
-    struct predictor predictor;   /* estimate.c looks up, flight.c teaches */
-    struct handles handles;       /* handles.c */
-    struct pending_set pending;   /* pending.c */
-    struct streams streams;       /* do-stream.c */
-    struct session_memory memory; /* do-memory.c and api-memory.c */
-    struct upload upload;         /* api-host.c */
-    struct graph_sum graphs;      /* exec-graph.c */
-    struct textures textures;     /* api-array.c */
-    struct links links;           /* api-link.c */
-    struct sharing sharing;       /* sharing.c */
-    struct printed *printed;      /* NULL: its kernels print nothing */
-    bool reached;                 /* the GPU can write to the queue, and so answer */
-    bool faulted;                 /* ring-session.c: the GPU's context is lost, which is counted */
+    struct ring ring;              /* ring.c */
+    struct taken taken;            /* ring-session.c */
+    struct turns turns;            /* turns.c */
+    struct flight flight;          /* flight.c */
+    struct predictor predictor;    /* estimate.c looks up, flight.c teaches */
+    struct handles handles;        /* handles.c */
+    struct pending_set pending;    /* pending.c */
+    struct streams streams;        /* do-stream.c */
+    struct session_memory memory;  /* do-memory.c and api-memory.c */
+    struct upload upload;          /* api-host.c */
+    struct graph_sum graphs;       /* exec-graph.c */
+    struct textures textures;      /* api-array.c */
+    struct links links;            /* api-link.c */
+    struct sharing sharing;        /* sharing.c */
+    const struct preempt *preempt; /* NULL: its work stays on the GPU; ring-worker.c */
+    uint64_t off_ns;               /* ring-session.c: how long it was off, that was looked at */
+    struct printed *printed;       /* NULL: its kernels print nothing */
+    bool reached;                  /* the GPU can write to the queue, and so answer */
+    bool faulted;                  /* ring-session.c: the GPU's context is lost, which is counted */
 };
 
 /* All that a session needs, and it does not own. */

@@ -56,6 +56,7 @@ struct ring_worker {
     bool patient;       /* the last work took longer than is looked on for */
     uint64_t active_ns; /* when something was done last */
     struct printed printed;
+    struct preempt preempt;
     uint64_t settle_ns; /* when the driver may be asked about what is done, for the next time */
     uint64_t looked_ns; /* when the descriptors were looked at last */
     struct pace doorbells;
@@ -351,6 +352,23 @@ static int ring_worker_watch(struct ring_worker *w)
     return r;
 }
 
+/* Starts the thread that takes work off the GPU, where the mediator has found that it can be. */
+static int ring_worker_preempt(struct ring_worker *w, const struct options *o)
+{
+    struct vgpu_turn_page *page = w->session.page;
+    int r = 0;
+
+    if (o->preempt && w->session.gpu->ops->set_off) {
+        r = preempt_start(&w->preempt, &page->turn[VGPU_ENGINE_COMPUTE], w->session.gpu,
+                          VGPU_WORKER_FD_LINK);
+        w->session.preempt = &w->preempt;
+    }
+    if (r < 0) {
+        log_error("no thread that takes work off the GPU: %s", strerror(-r));
+    }
+    return r;
+}
+
 int ring_worker(const struct options *o)
 {
     static struct ring_worker worker;
@@ -371,9 +389,11 @@ int ring_worker(const struct options *o)
     if (end != VGPU_QUEUE_END_NONE) {
         return end_code(end);
     }
-    if (isolation_final(o->user, o->group,
+    if (ring_worker_preempt(&worker, o) < 0 ||
+        isolation_final(o->user, o->group,
                         worker.session.gpu->info.backend == VGPU_FEATURE_BACKEND_GPU) < 0 ||
-        ring_worker_watch(&worker) < 0 || worker_send_ready(&worker.session.gpu->info) < 0) {
+        ring_worker_watch(&worker) < 0 ||
+        worker_send_ready(&worker.session.gpu->info, worker.session.preempt != NULL) < 0) {
         return 1;
     }
     code = ring_worker_serve(&worker);

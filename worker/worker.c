@@ -37,9 +37,11 @@ struct vgpu_account_page *worker_account(void)
     return page;
 }
 
-int worker_send_ready(const struct vgpu_device_info *info)
+int worker_send_ready(const struct vgpu_device_info *info, bool can_be_off)
 {
-    struct vgpu_link_msg msg = {.type = VGPU_LINK_READY, .value = info->backend};
+    struct vgpu_link_msg msg = {.type = VGPU_LINK_READY,
+                                .value = info->backend,
+                                .flags = can_be_off ? VGPU_READY_CAN_BE_OFF : 0};
     ssize_t n;
 
     snprintf(msg.text, sizeof(msg.text), "%s", info->name);

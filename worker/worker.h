@@ -24,6 +24,7 @@ struct options {
     uint64_t rest_ns;      /* after which a device that nothing asks for is given back; 0: never */
     uid_t user;
     gid_t group;
+    bool preempt;    /* its work may be taken off the GPU */
     uint32_t queues; /* of the device; 0: serve the register page */
     uint32_t queue;  /* to serve */
 };
@@ -38,7 +39,10 @@ void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what);
 /* Maps the VM's account page, and logs within the VM's budget there from now on. */
 struct vgpu_account_page *worker_account(void);
 
-/* Tells the mediator that this worker is ready. Returns 0 or -errno. */
-int worker_send_ready(const struct vgpu_device_info *info);
+/*
+ * Tells the mediator that this worker is ready, and whether it can take its work off the GPU.
+ * Returns 0 or -errno.
+ */
+int worker_send_ready(const struct vgpu_device_info *info, bool can_be_off);
 
 #endif

@@ -102,7 +102,7 @@ static struct json_object *figures_find(struct json_object *object, const char *
 const char *figures_busiest(const char *one, const char *other)
 {
     /* The busiest first; the one that is left is idle. */
-    static const char *const states[] = {"running", "waiting", "starting"};
+    static const char *const states[] = {"running", "off", "waiting", "starting"};
 
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
         if (strcmp(one, states[i]) == 0 || strcmp(other, states[i]) == 0) {

@@ -241,8 +241,8 @@ void print_vm(struct json_object *vm)
         "client_pid", "client_user", "queues", "shm_bytes", "worker_pid", "worker_starts", NULL,
     };
     static const char *const counters[] = {
-        "requests",   "errors", "elements",        "turns",     "doorbells",
-        "interrupts", "faults", "worker_failures", "in_flight", NULL,
+        "requests", "errors",          "elements",    "turns",     "doorbells", "interrupts",
+        "faults",   "worker_failures", "preemptions", "in_flight", NULL,
     };
 
     printf("VM %" PRIu64 "\n", get_number(vm, "vm"));

@@ -39,9 +39,21 @@ struct worker {
     uint64_t yield_ns;    /* what it says in a YIELD: when the next may submit */
     uint64_t poll_ns;     /* the earliest poll to come; 0: none */
     unsigned active;      /* its place among those with work on the engine, 1...; 0: none */
+    bool off_told, off;   /* what it was told, and what is so */
+    unsigned off_count;   /* of what it was told */
 };
 
-enum kind { EVENT_MESSAGE, EVENT_TURN, EVENT_ENGINE, EVENT_POLL, EVENT_JOBS, EVENT_TICK, EVENT_BE };
+enum kind {
+    EVENT_MESSAGE,
+    EVENT_TURN,
+    EVENT_ENGINE,
+    EVENT_POLL,
+    EVENT_JOBS,
+    EVENT_TICK,
+    EVENT_BE,
+    EVENT_OFF, /* what it was told is so */
+    EVENT_SAYS_OFF,
+};
 
 enum being { COME, GO, END }; /* END: however often it came back */
 
@@ -329,7 +341,7 @@ static bool overdue(const struct arbiter_member *member)
 /* Whether it waits, and for more than its own VM's work that is overdue. */
 static bool waits(const struct worker *w)
 {
-    if (!w->alive || w->member.state != ARBITER_WAITING) {
+    if (!w->alive || (w->member.state != ARBITER_WAITING && w->member.state != ARBITER_OFF)) {
         return false;
     }
     for (unsigned i = 0; i < s.workers && w->member.account->active > 0; i++) {
@@ -444,6 +456,26 @@ static void on_alerted(struct arbiter_member *member)
     schedule(EVENT_TURN, w, w->turn_ns, 1);
 }
 
+/* A member that is turned on again has been granted, where it waited. */
+static void on_turn_off(struct arbiter_member *member, bool off)
+{
+    struct worker *w = worker_of(member);
+
+    require(w->off_told != off, "told what it was told before");
+    w->off_told = off;
+    w->off_count++;
+    if (!off && member->state == ARBITER_CURRENT && member->resumed) {
+        require(member->lent || !higher_waits(vm_of(w)->priority),
+                "a lower band is turned on while a higher one waits");
+        s.unserved_ns[vm_of(w)->priority] = 0;
+    }
+    if (vm_of(w)->manner != SIM_DEAF) {
+        schedule(EVENT_OFF, w,
+                 s.now_ns + sim_length(&s.random, s.plan->off_shortest_ns, s.plan->off_longest_ns),
+                 w->off_count);
+    }
+}
+
 static void on_expired(struct arbiter_member *member)
 {
     worker_of(member)->doomed = true;
@@ -496,7 +528,9 @@ static void submit(struct worker *w)
     w->first = false;
     if (w->count++ == 0) {
         w->moved_ns = s.now_ns;
-        engine_add(w);
+        if (!w->off) {
+            engine_add(w);
+        }
     }
     if (vm->rest_ns != 0) {
         w->jobs--;
@@ -652,6 +686,8 @@ static void join(struct worker *w)
     w->member.granted = on_granted;
     w->member.alerted = on_alerted;
     w->member.expired = on_expired;
+    w->member.turn_off = s.plan->off_longest_ns != 0 ? on_turn_off : NULL;
+    w->off = w->off_told = false;
     w->alive = true;
     arbiter_join(&s.arbiter, &w->member);
     w->jobs = vm_of(w)->burst;
@@ -757,6 +793,25 @@ static void on_message(struct worker *w, unsigned type)
     after_decision();
 }
 
+/* Its work leaves the engine, or comes back; what it was told meanwhile follows. */
+static void on_off(struct worker *w, unsigned count)
+{
+    if (count != w->off_count) {
+        return;
+    }
+    engine_count();
+    s.result->offs += w->off_told;
+    w->off = w->off_told;
+    if (w->off) {
+        engine_remove(w);
+        schedule(EVENT_SAYS_OFF, w, s.now_ns + latency(), count);
+    } else if (w->count > 0 && w->active == 0) {
+        w->moved_ns = s.now_ns;
+        engine_add(w);
+    }
+    engine_plan();
+}
+
 static void on_being(struct worker *w, const struct event *event)
 {
     const uint64_t until = vm_of(w)->until_ns;
@@ -802,6 +857,15 @@ static void on_event(const struct event *event)
     case EVENT_JOBS:
         w->jobs += vm_of(w)->burst;
         poll(w);
+        break;
+    case EVENT_OFF:
+        on_off(w, event->argument);
+        break;
+    case EVENT_SAYS_OFF:
+        if (event->argument == w->off_count) {
+            arbiter_off(&w->member, s.now_ns);
+            after_decision();
+        }
         break;
     case EVENT_POLL:
         if (event->at_ns == w->poll_ns) {

@@ -6,7 +6,8 @@
  * A worker has pieces of work whose length it knows before (or says that it knows), obeys its turn
  * word as protocol/vgpu-worker.h has it, and keeps no more than a window on the engine. Messages
  * take 5 to 300 us, a worker finds a changed word within 20 us. The engine runs what one worker has
- * there in order, and what several have in slices of 2 ms, as the driver does.
+ * there in order, and what several have in slices of 2 ms, as the driver does. Where the plan says
+ * so, a worker takes its work off the engine when it is told to, and puts it back.
  *
  * What must hold at every moment is checked at every decision; sim_fail() ends the program with the
  * seed.
@@ -32,6 +33,7 @@ enum sim_manner {
     SIM_KEEPS,       /* never returns a turn, nor says anything */
     SIM_FLOODS,      /* any message, any word, at any time */
     SIM_LEAVES,      /* asks, leaves, comes back */
+    SIM_DEAF,        /* is never off, and does not say so */
 };
 
 struct sim_vm {
@@ -52,6 +54,7 @@ struct sim_plan {
     struct arbiter_rules rules;
     uint64_t window_ns;
     uint64_t yield_ns; /* how long before a worker's end the next may submit */
+    uint64_t off_shortest_ns, off_longest_ns; /* how long turning off or on takes; 0: none can */
     unsigned count;
     struct sim_vm vm[SIM_VMS];
     FILE *trace; /* lines "vm,band,start,end", who runs when, us; or NULL */
@@ -67,6 +70,7 @@ struct sim_result {
     } vm[SIM_VMS];
     uint64_t starved_ns[VGPU_PRIORITIES]; /* the longest that a band waited for any turn */
     uint64_t ahead_ns; /* the most work of lower bands before a higher one, less one piece */
+    uint64_t offs;     /* so often a worker was off */
     /* From asking to the first piece's start, of the highest band. */
     unsigned samples;
     uint64_t sample[SIM_SAMPLES];

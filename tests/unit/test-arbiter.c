@@ -21,7 +21,8 @@ struct worker {
     struct arbiter_member member;
     struct vgpu_turn_word word;
     struct arbiter_account account; /* its own, unless the test lets it share one */
-    unsigned grants, alerts, expiries;
+    unsigned grants, alerts, expiries, orders;
+    bool off; /* as it was told last */
 };
 
 static struct arbiter arbiter;
@@ -43,6 +44,12 @@ static void on_alerted(struct arbiter_member *member)
 static void on_expired(struct arbiter_member *member)
 {
     ((struct worker *)member)->expiries++;
+}
+
+static void on_turn_off(struct arbiter_member *member, bool off)
+{
+    ((struct worker *)member)->off = off;
+    ((struct worker *)member)->orders++;
 }
 
 static void join(struct worker *worker)
@@ -1017,6 +1024,279 @@ static void test_history_wraps(void **state)
     assert_int_equal(history.record[0].sequence, TURN_HISTORY + 1);
 }
 
+/* Work that is taken off the engine ----------------------------------------------------------- */
+
+#define WORD (MS / 20)   /* in which who is stopped may say when its work ends */
+#define ON (MS / 2)      /* what turning on takes, which is not charged */
+#define LONG (4 * SLICE) /* the turn of who has to be turned off */
+#define SECOND (1000 * MS)
+
+static void can_be_off(struct worker *worker)
+{
+    worker->member.turn_off = on_turn_off;
+}
+
+static void yield_until(struct worker *worker, uint64_t from, uint64_t now)
+{
+    worker->word.state = VGPU_TURN_CLOSED;
+    assert_int_equal(arbiter_yield(&worker->member, from, now), 0);
+}
+
+static void expect_orders(const struct worker *worker, unsigned orders, bool off)
+{
+    assert_int_equal(worker->orders, orders);
+    assert_int_equal(worker->off, off);
+}
+
+/* a is low and has work without end, b is high; a is off. */
+static void turn_off_for_higher(void)
+{
+    can_be_off(a);
+    set(a, VGPU_PRIORITY_LOW, 100);
+    set(b, VGPU_PRIORITY_HIGH, 100);
+    ask(a, 10);
+    ask(b, 20);
+    yield_until(a, 20 + SECOND, 30);
+    assert_in_range(arbiter_deadline(&arbiter), 1, 20 + WORD);
+    arbiter_tick(&arbiter, 20 + WORD);
+    expect_orders(a, 1, true);
+    arbiter_off(&a->member, MS);
+}
+
+static void test_lower_band_is_off_while_a_higher_one_has_work(void **state)
+{
+    uint64_t used;
+
+    (void)state;
+    turn_off_for_higher();
+    expect(b, 1, VGPU_TURN_WANTED);
+    assert_true(arbiter_busy(&a->member));
+    used = a->account.used_ns;
+    done(b, 50 * MS);
+    /* It is off, and so has used nothing; now it goes on, and submits nothing. */
+    assert_int_equal(a->account.used_ns, used);
+    expect_orders(a, 2, false);
+    expect(a, 1, VGPU_TURN_CLOSED);
+    assert_ptr_equal(arbiter.current, &a->member);
+    done(a, 60 * MS);
+    assert_false(arbiter_busy(&a->member));
+    ask(a, 60 * MS);
+    expect(a, 2, VGPU_TURN_RUNNING);
+}
+
+static void test_off_and_on_again_and_again(void **state)
+{
+    uint64_t now = 50 * MS;
+
+    (void)state;
+    turn_off_for_higher();
+    done(b, now);
+    for (unsigned i = 0; i < 20; i++) {
+        expect_orders(a, 2 + 2 * i, false);
+        ask(b, now + MS);
+        assert_int_equal(b->grants, i + 2);
+        arbiter_tick(&arbiter, now + MS + WORD);
+        expect_orders(a, 3 + 2 * i, true);
+        arbiter_off(&a->member, now + 2 * MS);
+        now += 50 * MS;
+        done(b, now);
+    }
+}
+
+/* Not even told to be off: it says that it ends sooner than that would take. */
+static void test_work_that_is_about_to_end_stays(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    set(b, VGPU_PRIORITY_HIGH, 100);
+    ask(a, 10);
+    ask(b, 20);
+    yield_until(a, MS / 4, 30);
+    arbiter_tick(&arbiter, MS / 4);
+    done(a, MS / 4 + 10);
+    expect_orders(a, 0, false);
+    /* One that has said so and does not end is off a moment later. */
+    ask(a, MS);
+    done(b, 2 * MS);
+    ask(b, 3 * MS);
+    yield_until(a, 3 * MS + MS / 4, 3 * MS + 10);
+    arbiter_tick(&arbiter, 4 * MS);
+    expect_orders(a, 1, true);
+}
+
+/* The next starts when it is off, and not when it had said. */
+static void test_turn_in_a_band_ends_with_its_time(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    ask(a, 0);
+    ask(b, 20);
+    yield_until(a, SECOND, 30);
+    expect(b, 1, VGPU_TURN_RUNNING);
+    assert_in_range(b->word.from_ns, 2 * LONG, PATIENCE + SLICE);
+    arbiter_tick(&arbiter, LONG - 10);
+    expect_orders(a, 0, false);
+    arbiter_tick(&arbiter, LONG);
+    expect_orders(a, 1, true);
+    arbiter_off(&a->member, LONG + MS);
+    assert_int_equal(b->word.from_ns, LONG + MS);
+    assert_int_equal(b->alerts, 1);
+    assert_in_range(a->account.used_ns, LONG, LONG + MS);
+    /* Then it is its turn again, for as long, but for what turning on takes. */
+    done(b, 2 * LONG);
+    expect_orders(a, 2, false);
+    ask(b, 2 * LONG + 10);
+    assert_in_range(arbiter_deadline(&arbiter), 2 * LONG, 3 * LONG + ON);
+    arbiter_tick(&arbiter, 3 * LONG + ON + 10);
+    expect_orders(a, 3, true);
+    assert_int_equal(b->grants, 1);
+    arbiter_off(&a->member, 3 * LONG + ON + MS);
+    assert_int_equal(b->grants, 2);
+}
+
+/* Its thread may be in a call of the driver's: it is not waited for. */
+static void test_silent_worker_is_turned_off(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    ask(a, 0);
+    ask(b, 20);
+    arbiter_tick(&arbiter, SLICE + MS);
+    expect(a, 1, VGPU_TURN_STOPPED);
+    arbiter_tick(&arbiter, LONG + MS);
+    expect_orders(a, 1, true);
+    assert_int_equal(b->grants, 0);
+    arbiter_off(&a->member, LONG + 2 * MS);
+    assert_int_equal(b->grants, 1);
+    /* Now it says what it had to say. */
+    yield_until(a, LONG + 3 * MS, LONG + 3 * MS);
+    done(b, LONG + 4 * MS);
+    expect_orders(a, 2, false);
+    done(a, LONG + 5 * MS);
+    assert_null(arbiter.current);
+}
+
+static void test_who_does_not_obey_is_passed(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    ask(a, 0);
+    ask(b, 20);
+    yield_until(a, SECOND, 30);
+    arbiter_tick(&arbiter, LONG);
+    expect_orders(a, 1, true);
+    arbiter_tick(&arbiter, SLICE + PATIENCE + 10);
+    assert_true(a->member.late);
+    assert_int_equal(b->word.from_ns <= SLICE + PATIENCE, true);
+    arbiter_tick(&arbiter, LIMIT + SLICE + MS);
+    assert_int_equal(a->expiries, 1);
+    /* It does, late as it is. */
+    arbiter_off(&a->member, LIMIT + SLICE + 2 * MS);
+    assert_false(a->member.late);
+    assert_ptr_equal(arbiter.current, &b->member);
+}
+
+/* It had ended by then, and is not to be off when it begins anew. */
+static void test_work_that_ends_while_it_is_turned_off(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    set(b, VGPU_PRIORITY_HIGH, 100);
+    ask(a, 10);
+    ask(b, 20);
+    arbiter_tick(&arbiter, 20 + WORD);
+    expect_orders(a, 1, true);
+    done(a, MS / 2);
+    expect_orders(a, 2, false);
+    arbiter_off(&a->member, MS);
+    assert_false(arbiter_busy(&a->member));
+    ask(a, 2 * MS);
+    done(b, 3 * MS);
+    expect(a, 2, VGPU_TURN_RUNNING);
+}
+
+static void test_work_that_had_ended_before_it_was_off(void **state)
+{
+    (void)state;
+    turn_off_for_higher();
+    done(a, 2 * MS);
+    expect_orders(a, 2, false);
+    assert_false(arbiter_busy(&a->member));
+    assert_int_equal(arbiter_done(&a->member, 3 * MS), -EPROTO);
+    ask(a, 4 * MS);
+    assert_int_equal(arbiter_ask(&a->member, 5 * MS), -EPROTO);
+}
+
+static void test_messages_of_who_is_off(void **state)
+{
+    (void)state;
+    turn_off_for_higher();
+    assert_int_equal(arbiter_ask(&a->member, 2 * MS), -EPROTO);
+    assert_int_equal(arbiter_yield(&a->member, 3 * MS, 2 * MS), -EPROTO); /* a second time */
+    a->word.state = VGPU_TURN_RUNNING;
+    assert_int_equal(arbiter_done(&a->member, 2 * MS), -EPROTO);
+    /* Nobody else is off by saying so. */
+    arbiter_off(&b->member, 2 * MS);
+    arbiter_off(&c->member, 2 * MS);
+    assert_ptr_equal(arbiter.current, &b->member);
+    assert_false(arbiter_busy(&c->member));
+}
+
+static void test_leaving_while_off(void **state)
+{
+    (void)state;
+    turn_off_for_higher();
+    leave(a, 2 * MS);
+    done(b, 3 * MS);
+    assert_null(arbiter.current);
+    assert_int_equal(arbiter_deadline(&arbiter), 0);
+    join(a);
+    ask(a, 4 * MS);
+    expect(a, 2, VGPU_TURN_RUNNING);
+    assert_int_equal(a->account.active, 1);
+}
+
+static void test_pause_takes_work_off(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    ask(a, 10);
+    arbiter_pause(&arbiter, 20);
+    expect_orders(a, 1, true);
+    arbiter_off(&a->member, MS);
+    assert_int_equal(arbiter_deadline(&arbiter), 0);
+    arbiter_resume(&arbiter, SECOND);
+    expect_orders(a, 2, false);
+    assert_ptr_equal(arbiter.current, &a->member);
+    /* A resumed one is off again by the next pause. */
+    arbiter_pause(&arbiter, SECOND + MS);
+    expect_orders(a, 3, true);
+    arbiter_off(&a->member, SECOND + 2 * MS);
+    arbiter_resume(&arbiter, 2 * SECOND);
+    expect_orders(a, 4, false);
+}
+
+/* It is one of work that was begun: it has a slice, and is off again. */
+static void test_lent_turn_of_who_is_off(void **state)
+{
+    uint64_t now;
+
+    (void)state;
+    turn_off_for_higher();
+    for (now = 2 * MS; a->orders < 2 && now < 5 * SECOND; now += MS) {
+        arbiter_tick(&arbiter, now);
+        if (b->word.state == VGPU_TURN_STOPPED) {
+            done(b, now);
+            ask(b, now);
+        }
+    }
+    expect_orders(a, 2, false);
+    assert_true(a->member.lent);
+    arbiter_tick(&arbiter, now + SLICE + ON + MS);
+    arbiter_tick(&arbiter, now + SLICE + ON + 2 * MS);
+    expect_orders(a, 3, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1076,6 +1356,18 @@ int main(void)
         cmocka_unit_test_setup(test_worker_closes_its_word_silently, set_up),
         cmocka_unit_test_setup(test_worker_closes_its_word_silently_before_a_higher_band, set_up),
         cmocka_unit_test_setup(test_history_wraps, set_up),
+        cmocka_unit_test_setup(test_lower_band_is_off_while_a_higher_one_has_work, set_up),
+        cmocka_unit_test_setup(test_off_and_on_again_and_again, set_up),
+        cmocka_unit_test_setup(test_work_that_is_about_to_end_stays, set_up),
+        cmocka_unit_test_setup(test_turn_in_a_band_ends_with_its_time, set_up),
+        cmocka_unit_test_setup(test_silent_worker_is_turned_off, set_up),
+        cmocka_unit_test_setup(test_who_does_not_obey_is_passed, set_up),
+        cmocka_unit_test_setup(test_work_that_ends_while_it_is_turned_off, set_up),
+        cmocka_unit_test_setup(test_work_that_had_ended_before_it_was_off, set_up),
+        cmocka_unit_test_setup(test_messages_of_who_is_off, set_up),
+        cmocka_unit_test_setup(test_leaving_while_off, set_up),
+        cmocka_unit_test_setup(test_pause_takes_work_off, set_up),
+        cmocka_unit_test_setup(test_lent_turn_of_who_is_off, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,7 +67,7 @@ static uint32_t sent(void)
     }
     assert_int_equal(message.engine, ENGINE);
     assert_int_equal(message.value, 0);
-    assert_int_equal(message.reserved, 0);
+    assert_int_equal(message.flags, 0);
     return message.type;
 }
 

@@ -4,7 +4,7 @@
 sessions byte by byte that launch the built-in kernel `spin`. The limits are those of order, or so
 wide that a busy machine keeps them.
 
-Tests: mediator/arbiter*.c, mediator/pool*.c, mediator/queue*.c, worker/interrupt.c,
+Tests: worker/preempt.c, mediator/arbiter*.c, mediator/pool*.c, mediator/queue*.c, worker/interrupt.c,
 worker/ledger.c, worker/ring-worker*.c"""
 import json
 import os
@@ -192,10 +192,148 @@ class Shares(Scheduler):
         self.assertLess(max(counts), 2 * min(counts))
 
 
+class Preempted(Scheduler):
+    """Work is taken off the GPU in the middle of a kernel, and goes on later."""
+
+    def setUp(self):
+        self.make(mediator="turn-limit = 2")
+
+    def beside_endless(self, *bands):
+        """A low session with a kernel without end, and others in these bands with memory."""
+        hog = self.queue(1, LOW)
+        kernel = Kernels(hog, FOR_EVER)
+        kernel.post()
+        self.session_state(hog, "running")
+        others = [self.queue(2 + i, band) for i, band in enumerate(bands)]
+        return hog, kernel, [(q, q.memory(4)) for q in others]
+
+    def off(self, vm_id):
+        """For how many of the VM's sessions it is so now."""
+        return sum("off_seconds" in s for s in self.m.vm(vm_id)["sessions"])
+
+    def test_nobody_waits_for_a_kernel_without_end(self):
+        """Nor is it ended, though others have work for longer than the limit."""
+        hog, kernel, others = self.beside_endless(LOW, MEDIUM, HIGH)
+        start = time.monotonic()
+        while time.monotonic() - start < 4:
+            for q, address in others:
+                self.serve(q, address)
+        self.assertEqual((hog.state(), kernel.count()), ("RUNNING", 0))
+        for q, _ in others:
+            self.good(q)
+
+    def test_many_of_them(self):
+        hogs = [v.Queue(self.attach(vm_id=1), 0).open()]
+        hogs += [v.Queue(hogs[0].device, i).open() for i in range(1, 6)]
+        for q in hogs:
+            self.spin(q, FOR_EVER)
+        other = self.queue(2, LOW)
+        memory = other.memory(4)
+        for _ in range(30):
+            self.serve(other, memory)
+        self.assertEqual([q.state() for q in hogs], ["RUNNING"] * 6)
+        for q in hogs:
+            q.close()
+        self.good(other)
+
+    def test_what_was_off_goes_on_and_is_right(self):
+        """Kernels of 0.2 s of a low VM, with what comes behind each, beside a high one that comes
+        and goes: off and on many times."""
+        low, high = self.queue(1, LOW), self.queue(2, HIGH)
+        memory, mine = low.memory(4096), high.memory(4)
+        spin = v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 200000000)))
+        tickets = []
+        for i in range(6):
+            low.post(spin)
+            low.post(v.command("FILL", v.cmd_fill(memory + 4 * i, i + 1, 1)))
+            tickets.append(low.ask("FENCE", bytes(16), i + 1))
+        start, bursts = time.monotonic(), 0
+        while not low.answered(tickets[-1]):
+            for _ in range(5):
+                self.serve(high, mine)
+            bursts += 1
+            time.sleep(0.005)
+        self.assertGreater(time.monotonic() - start, 1.2)
+        self.assertGreater(bursts, 50)
+        low.call("COPY", v.cmd_copy(low.address, memory, 24, "FROM_DEVICE"))
+        self.assertEqual(low.call("SYNC"), OK)
+        self.assertEqual(struct.unpack_from("<6I", low.device.map, low.offset), (1, 2, 3, 4, 5, 6))
+
+    def test_shares_do_not_depend_on_the_length_of_kernels(self):
+        """One without end, and short ones: half for each."""
+        self.queue(1, MEDIUM)
+        hog, other = v.Queue(self.attach(vm_id=3)).open(), self.queue(2, MEDIUM)
+        self.spin(hog, FOR_EVER)
+        done, = keep_busy([Kernels(other, 0.002)], 3)
+        self.assertGreater(done, 3 / 0.002 * 0.30)
+        self.assertLess(done, 3 / 0.002 * 0.60)
+
+    def test_pause(self):
+        """Stops what runs, and resume lets it go on."""
+        q = self.queue(1)
+        kernel = Kernels(q, 0.5)
+        kernel.post()
+        self.session_state(q, "running")
+        self.control("pause", pool="A")
+        v.wait_until("it is off", lambda: self.off(1) == 1)
+        time.sleep(1)
+        self.assertEqual(kernel.count(), 0)
+        self.control("resume", pool="A")
+        v.wait_until("it is done", lambda: kernel.count() == 1)
+        self.assertEqual(self.off(1), 0)
+        self.good(q)
+
+    def control(self, command, **arguments):
+        self.assertIsNone(self.m.ask(command, **arguments).get("error"))
+
+    def test_ends_while_off(self):
+        """Closed, killed, detached: nobody minds, and nothing stays."""
+        others = v.idle_descriptors(self.m.pid)
+        for how in ("close", "kill", "detach"):
+            hog, _, [(high, memory)] = self.beside_endless(HIGH)
+            busy = Kernels(high, 0.02)
+            v.wait_until("it is off", lambda: busy.keep_busy(4) or self.off(1) == 1)
+            if how == "close":
+                hog.close()
+            elif how == "kill":
+                os.kill(self.worker(hog), signal.SIGKILL)
+                self.assertEqual(hog.end(), "LOST")
+            hog.device.client.close()
+            v.wait_until("VM 1 is gone", lambda: 1 not in self.m.vms())
+            v.wait_until("the other is done", lambda: busy.count() == busy.posted)
+            self.serve(high, memory)
+            high.device.client.close()
+            v.wait_until("all are gone", lambda: not self.m.vms())
+        v.wait_until("nothing is left", lambda: v.idle_descriptors(self.m.pid) <= others)
+
+    def test_max_kernel_does_not_count_the_time_that_it_is_off(self):
+        self.make(mediator="turn-limit = 2", config="[vm 1]\nmax-kernel = 1s\n")
+        low, high = self.queue(1, LOW), self.queue(2, HIGH)
+        kernel, busy = Kernels(low, 0.5), Kernels(high, 0.02)
+        busy.keep_busy()
+        kernel.post()
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            busy.keep_busy()
+        self.assertEqual(low.state(), "RUNNING")
+        v.wait_until("it is done", lambda: kernel.count() == 1)
+
+    def test_a_worker_that_does_not_obey(self):
+        """It is passed, and ended at the limit."""
+        hog, _, [(high, memory)] = self.beside_endless(HIGH)
+        os.kill(self.worker(hog), signal.SIGSTOP)
+        for _ in range(3):
+            self.serve(high, memory)
+        self.assertEqual(self.crowd_out(hog, high), "TIMEOUT")
+        self.good(high)
+
+
 class Endless(Scheduler):
+    """Where work cannot be taken off the GPU."""
+
     def others_go_on(self, stops):
         """Of every band, beside a kernel without end, which is ended at the limit."""
-        self.make(mediator="turn-limit = 2")
+        self.make(mediator="turn-limit = 2\npreempt = no")
         hog = self.queue(1, MEDIUM)
         others = [self.queue(2 + priority, priority) for priority in (LOW, MEDIUM, HIGH)]
         memory = [q.memory(4) for q in others]
@@ -224,7 +362,7 @@ class Endless(Scheduler):
 
     def test_many_of_them(self):
         """Each is passed after a moment; all are ended, and nobody else is."""
-        self.make(mediator="turn-limit = 2")
+        self.make(mediator="turn-limit = 2\npreempt = no")
         device, other = self.attach(vm_id=1), self.queue(2, LOW)
         hogs = [v.Queue(device, i).open() for i in range(6)]
         for q in hogs:

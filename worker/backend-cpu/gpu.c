@@ -118,6 +118,7 @@ struct cpu_gpu {
     struct work work[WORK_MAX]; /* a ring; this and what follows by the mutex */
     uint64_t submitted, done;   /* the latter is also read without */
     bool stop;
+    bool off; /* work is not to go on; by any thread */
 };
 
 static struct cpu_gpu *cpu_of(struct gpu *gpu)
@@ -248,11 +249,28 @@ static void reduce_sum(const struct work *work)
     memcpy(work->to, &sum, 8);
 }
 
-static void run_spin(struct cpu_gpu *cpu, uint64_t ns)
+/* While work is off: this thread is to do nothing. Returns how long that was. */
+static uint64_t stay_off(struct cpu_gpu *cpu)
 {
+    const struct timespec nap = {.tv_nsec = 20 * (long)NS_PER_US};
     const uint64_t start = clock_ns();
 
+    if (!__atomic_load_n(&cpu->off, __ATOMIC_RELAXED)) {
+        return 0;
+    }
+    while (__atomic_load_n(&cpu->off, __ATOMIC_RELAXED) && !cpu_stopping(cpu)) {
+        nanosleep(&nap, NULL);
+    }
+    return clock_ns() - start;
+}
+
+/* For so long on the engine: time that it is off does not count. */
+static void run_spin(struct cpu_gpu *cpu, uint64_t ns)
+{
+    uint64_t start = clock_ns();
+
     while (clock_ns() - start < ns && !cpu_stopping(cpu)) {
+        start += stay_off(cpu);
     }
 }
 
@@ -317,6 +335,7 @@ static void *cpu_gpu_thread(void *argument)
         /* Without the mutex: work may take long, and the worker's thread goes on submitting. */
         work = cpu->work[cpu->done % WORK_MAX];
         pthread_mutex_unlock(&cpu->mutex);
+        stay_off(cpu);
         cpu_carry_out(cpu, &work);
         pthread_mutex_lock(&cpu->mutex);
         /* Partner: position_done(); what was carried out is seen by who sees this. */
@@ -1100,6 +1119,13 @@ static void cpu_fence_release(struct gpu *gpu, struct gpu_fence *fence)
     (void)fence;
 }
 
+/* Of kernels `spin` alone is long enough to be stopped within; others are stopped before. */
+static bool cpu_set_off(struct gpu *gpu, bool off)
+{
+    __atomic_store_n(&cpu_of(gpu)->off, off, __ATOMIC_RELAXED);
+    return true;
+}
+
 /*
  * Asked before each command. The places that are kept back are for frees that had to wait: each
  * slot may have one, and they are submitted when their time has come, without asking here.
@@ -1200,6 +1226,7 @@ static const struct gpu_ops cpu_ops = {
     .share_name = cpu_share_name,
     .share_open = cpu_share_open,
     .share_close = cpu_share_close,
+    .set_off = cpu_set_off,
     .room = cpu_room,
     .close = cpu_gpu_close,
 };

@@ -96,6 +96,7 @@ static const struct gpu_ops cuda_ops = {
     .share_close = cuda_share_close,
     .confirm = cuda_confirm,
     .print = cuda_print,
+    .set_off = cuda_set_off,
     .room = cuda_room,
     .close = cuda_gpu_close,
 };

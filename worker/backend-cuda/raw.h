@@ -132,6 +132,9 @@ enum vgpu_gpu_error cuda_graph_launch(struct gpu *gpu, struct gpu_graph *graph,
                                       struct gpu_stream *stream);
 void cuda_graph_destroy(struct gpu *gpu, struct gpu_graph *graph);
 
+/* channels.c */
+bool cuda_set_off(struct gpu *gpu, bool off);
+
 /* printing.c */
 bool cuda_print(struct gpu *gpu, bool all);
 bool cuda_may_print(const void *image, uint64_t bytes);

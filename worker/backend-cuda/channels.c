@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking a session's kernels off the GPU, in the middle of one, and putting them back.
+ *
+ * NVIDIA's driver submits work through channels, which the GPU's scheduler takes in turns. A
+ * process may have its own channels taken out of that and put back: a control call that any process
+ * may make for what is its own. A kernel that runs then is stopped where it is, and goes on there
+ * later.
+ *
+ * CUDA has no call for this. So the control call is made here, on objects that CUDA's library has
+ * allocated: this file defines ioctl(), which is found before libc's, looks at what the library
+ * allocates and frees, and changes nothing of it. Only channels of groups for computing are kept:
+ * copies have channels of their own.
+ *
+ * All that is specific to the driver's interface is in this file. The numbers and structures are
+ * those of NVIDIA's open kernel modules, https://github.com/NVIDIA/open-gpu-kernel-modules, release
+ * 580, as each says below. What has another size than expected is left alone, a status that is not
+ * 0 ends it, and whether the call has any effect is seen once for each driver, when the mediator
+ * starts (cuda_try_off()). A driver with another interface so has its work stay on the GPU.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "worker/backend-cuda/raw.h"
+
+/* kernel-open/common/inc/nv-ioctl-numbers.h; src/nvidia/arch/nvalloc/unix/include/nv_escape.h */
+#define NV_MAGIC 'F'
+#define NV_FREE 0x29u
+#define NV_CONTROL 0x2au
+#define NV_ALLOC 0x2bu
+
+/* src/common/sdk/nvidia/inc/nvos.h: NVOS64_PARAMETERS, and its beginning NVOS21_PARAMETERS */
+struct nv_alloc {
+    uint32_t root, parent, object, class;
+    uint64_t parameters;
+    uint64_t rights;
+    uint32_t bytes, flags, status, pad;
+};
+static_assert(sizeof(struct nv_alloc) == 48, "NVOS64_PARAMETERS");
+
+struct nv_alloc_old {
+    uint32_t root, parent, object, class;
+    uint64_t parameters;
+    uint32_t bytes, status;
+};
+static_assert(sizeof(struct nv_alloc_old) == 32, "NVOS21_PARAMETERS");
+
+/* There: NVOS00_PARAMETERS */
+struct nv_free {
+    uint32_t root, parent, object, status;
+};
+static_assert(sizeof(struct nv_free) == 16, "NVOS00_PARAMETERS");
+
+/* There: NVOS54_PARAMETERS */
+struct nv_control {
+    uint32_t root, object, command, flags;
+    uint64_t parameters;
+    uint32_t bytes, status;
+};
+static_assert(sizeof(struct nv_control) == 32, "NVOS54_PARAMETERS");
+
+/* class/cl2080.h, class/cla06c.h; all of class/cl*6f.h: Kepler's is 0xa06f, Blackwell's 0xca6f */
+#define CLASS_SUBDEVICE 0x2080u
+#define CLASS_GROUP 0xa06cu
+#define CLASS_IS_CHANNEL(class) (((class) & 0xff) == 0x6f && (class) >= 0xa06f && (class) <= 0xff6f)
+
+/* nvos.h: NV_CHANNEL_GROUP_ALLOCATION_PARAMETERS, its beginning; class/cl2080_notification.h */
+struct nv_group {
+    uint32_t errors, ecc_errors, space, engine;
+};
+#define ENGINE_GRAPHICS 1u /* which is what computes */
+
+/* ctrl/ctrl2080/ctrl2080fifo.h: NV2080_CTRL_CMD_FIFO_DISABLE_CHANNELS */
+#define CONTROL_DISABLE_CHANNELS 0x2080110bu
+#define CHANNELS_AT_A_TIME 64u
+struct nv_disable_channels {
+    uint8_t disable;
+    uint32_t count;
+    uint8_t only_scheduling, rewind;
+    _Alignas(8) uint64_t event;
+    uint32_t clients[CHANNELS_AT_A_TIME], channels[CHANNELS_AT_A_TIME];
+};
+static_assert(sizeof(struct nv_disable_channels) == 536,
+              "NV2080_CTRL_FIFO_DISABLE_CHANNELS_PARAMS");
+
+enum kind { NOTHING, SUBDEVICE, GROUP, CHANNEL };
+
+/* What the library has allocated, of these kinds. */
+struct object {
+    enum kind kind;
+    int fd; /* by which it was */
+    uint32_t root, parent, object;
+};
+
+/* More than CUDA makes in a process with one context: some tens. Others are not kept. */
+#define OBJECTS 512u
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct object objects[OBJECTS];
+static unsigned object_count; /* places that have been used */
+
+static struct object *find_object(enum kind kind, uint32_t root, uint32_t object)
+{
+    for (unsigned i = 0; i < object_count; i++) {
+        if (objects[i].kind == kind && objects[i].root == root && objects[i].object == object) {
+            return &objects[i];
+        }
+    }
+    return NULL;
+}
+
+/* What it is to be kept as; channels of what does not compute, and all else, are not. */
+static enum kind object_kind(const struct nv_alloc_old *alloc, uint32_t bytes)
+{
+    struct nv_group group;
+
+    if (alloc->class == CLASS_SUBDEVICE) {
+        return SUBDEVICE;
+    }
+    /* CUDA gives no size: it is the class's. */
+    if (alloc->class == CLASS_GROUP && alloc->parameters != 0 &&
+        (bytes == 0 || bytes >= sizeof(group))) {
+        memcpy(&group, (const void *)(uintptr_t)alloc->parameters, sizeof(group));
+        return group.engine == ENGINE_GRAPHICS ? GROUP : NOTHING;
+    }
+    return CLASS_IS_CHANNEL(alloc->class) && find_object(GROUP, alloc->root, alloc->parent)
+               ? CHANNEL
+               : NOTHING;
+}
+
+/* With the mutex. */
+static void note_alloc(int fd, const struct nv_alloc_old *alloc, uint32_t bytes)
+{
+    const enum kind kind = object_kind(alloc, bytes);
+    unsigned place = 0;
+
+    while (place < object_count && objects[place].kind != NOTHING) {
+        place++;
+    }
+    if (kind != NOTHING && place < OBJECTS) {
+        objects[place] = (struct object){kind, fd, alloc->root, alloc->parent, alloc->object};
+        object_count = place == object_count ? place + 1 : object_count;
+    }
+}
+
+/* What was below it goes with it. With the mutex. */
+static void note_free(const struct nv_free *freed)
+{
+    for (unsigned i = 0; i < object_count; i++) {
+        if (objects[i].root == freed->root &&
+            (objects[i].object == freed->object || objects[i].parent == freed->object ||
+             freed->object == freed->root)) {
+            objects[i].kind = NOTHING;
+        }
+    }
+}
+
+/* After a call of the library's that has succeeded. */
+static void note_call(int fd, unsigned long request, const void *argument)
+{
+    const unsigned number = _IOC_NR(request);
+    const unsigned size = _IOC_SIZE(request);
+
+    pthread_mutex_lock(&mutex);
+    if (number == NV_ALLOC && size == sizeof(struct nv_alloc)) {
+        const struct nv_alloc *alloc = argument;
+
+        if (alloc->status == 0) {
+            /* Up to `parameters` both are alike. */
+            note_alloc(fd, argument, alloc->bytes);
+        }
+    } else if (number == NV_ALLOC && size == sizeof(struct nv_alloc_old)) {
+        const struct nv_alloc_old *alloc = argument;
+
+        if (alloc->status == 0) {
+            note_alloc(fd, alloc, alloc->bytes);
+        }
+    } else if (number == NV_FREE && size == sizeof(struct nv_free)) {
+        note_free(argument);
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Found by NVIDIA's libraries before libc's own. */
+__attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, ...)
+{
+    va_list arguments;
+    void *argument;
+    int r;
+
+    va_start(arguments, request);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    r = (int)syscall(SYS_ioctl, fd, request, argument);
+    if (r == 0 && _IOC_TYPE(request) == NV_MAGIC && argument &&
+        (_IOC_NR(request) == NV_ALLOC || _IOC_NR(request) == NV_FREE)) {
+        const int error = errno;
+
+        note_call(fd, request, argument);
+        errno = error;
+    }
+    return r;
+}
+
+/* Disables or enables these channels, by a subdevice of their client's. Returns the status. */
+static uint32_t disable_channels(const struct object *subdevice,
+                                 struct nv_disable_channels *parameters)
+{
+    struct nv_control control = {
+        .root = subdevice->root,
+        .object = subdevice->object,
+        .command = CONTROL_DISABLE_CHANNELS,
+        .parameters = (uint64_t)(uintptr_t)parameters,
+        .bytes = sizeof(*parameters),
+    };
+
+    if (syscall(SYS_ioctl, subdevice->fd, _IOWR(NV_MAGIC, NV_CONTROL, struct nv_control),
+                &control) != 0) {
+        return (uint32_t)errno;
+    }
+    return control.status;
+}
+
+static const struct object *subdevice_of(uint32_t root)
+{
+    for (unsigned i = 0; i < object_count; i++) {
+        if (objects[i].kind == SUBDEVICE && objects[i].root == root) {
+            return &objects[i];
+        }
+    }
+    return NULL;
+}
+
+/*
+ * Any thread may call this. The table is copied first: the calls take half a millisecond, and the
+ * library allocates meanwhile.
+ */
+bool cuda_set_off(struct gpu *gpu, bool off)
+{
+    struct nv_disable_channels parameters = {.disable = off};
+    struct object subdevice = {0};
+    uint32_t status = 0;
+    unsigned done = 0;
+
+    (void)gpu;
+    pthread_mutex_lock(&mutex);
+    for (unsigned i = 0; i < object_count && done < CHANNELS_AT_A_TIME; i++) {
+        const struct object *o = &objects[i];
+        const struct object *found = o->kind == CHANNEL ? subdevice_of(o->root) : NULL;
+
+        /* All are of one client: a process has one context. */
+        if (found && (done == 0 || found->root == subdevice.root)) {
+            subdevice = *found;
+            parameters.clients[done] = o->root;
+            parameters.channels[done++] = o->object;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    parameters.count = done;
+    if (done > 0) {
+        status = disable_channels(&subdevice, &parameters);
+    }
+    if (status != 0) {
+        log_warning("the driver does not turn %u channels %s: status 0x%x", done,
+                    off ? "off" : "on", status);
+    }
+    return done > 0 && status == 0;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* Taking work off the GPU, see preempt.h. */
+#include "worker/preempt.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fdmsg.h"
+#include "common/shared.h"
+#include "worker/gpu.h"
+
+/* Says that the work is off, as it was told with this count; 0: that it cannot be. */
+static void say_off(const struct preempt *p, uint32_t count)
+{
+    const struct vgpu_link_msg msg = {
+        .type = VGPU_LINK_OFF, .value = count, .engine = VGPU_ENGINE_COMPUTE};
+
+    while (fdmsg_send(p->link, &msg, sizeof(msg), NULL, 0) == -EAGAIN) {
+        poll(&(struct pollfd){.fd = p->link, .events = POLLOUT}, 1, -1);
+    }
+}
+
+/* Waits until the word is another one. The page is shared, and so the futex is not private. */
+static uint32_t await_order(const struct preempt *p, uint32_t seen)
+{
+    uint32_t count;
+
+    while ((count = shared_load_acquire(&p->word->off)) == seen) {
+        syscall(SYS_futex, &p->word->off, FUTEX_WAIT, seen, NULL, NULL, 0);
+    }
+    return count;
+}
+
+static void note_off(struct preempt *p, bool off)
+{
+    const uint64_t since = p->since_ns, now = clock_ns();
+
+    if (!off) {
+        shared_store64(&p->off_ns, p->off_ns + (now - since));
+    }
+    /* Partner: preempt_off_ns(). Who sees that it is on sees how long it was off. */
+    shared_store64_release(&p->since_ns, off ? now : 0);
+}
+
+/* Orders that follow each other before one is carried out cancel each other. */
+static void *obey_orders(void *argument)
+{
+    struct preempt *p = argument;
+    uint32_t count = 0;
+    bool off = false;
+
+    for (;;) {
+        bool wanted;
+
+        count = await_order(p, count);
+        wanted = count & 1;
+        if (wanted != off) {
+            if (!p->gpu->ops->set_off(p->gpu, wanted)) {
+                break;
+            }
+            off = wanted;
+            note_off(p, off);
+        }
+        if (off) {
+            say_off(p, count);
+        }
+    }
+    /* What is off and cannot be put back ends with the session, whose work does not end. */
+    say_off(p, 0);
+    return NULL;
+}
+
+int preempt_start(struct preempt *p, struct vgpu_turn_word *word, struct gpu *gpu, int link)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int r;
+
+    *p = (struct preempt){.word = word, .gpu = gpu, .link = link};
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256u << 10);
+    r = pthread_create(&thread, &attributes, obey_orders, p);
+    pthread_attr_destroy(&attributes);
+    return -r;
+}
+
+bool preempt_is_off(const struct preempt *p)
+{
+    return shared_load64_acquire(&p->since_ns) != 0;
+}
+
+uint64_t preempt_off_ns(const struct preempt *p)
+{
+    return shared_load64(&p->off_ns);
+}
