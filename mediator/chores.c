@@ -204,6 +204,67 @@ void chores_close(int fd)
     }
 }
 
+/* Emptying --------------------------------------------------------------------------------- */
+
+struct emptying {
+    struct chore chore;
+    int fd;
+    struct extent *but;
+    size_t count;
+};
+
+static void free_part(int fd, uint64_t from, uint64_t to)
+{
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+    if (to > from && fallocate(fd, mode, (off_t)from, (off_t)(to - from)) < 0) {
+        log_debug("cannot free what an ended session has shared: %s", strerror(errno));
+    }
+}
+
+/* What stands in the extents is a worker's word: whatever it is, no more is freed than the file. */
+static void empty_now(int fd, const struct extent *but, size_t count)
+{
+    uint64_t from = 0;
+
+    for (size_t i = 0; i < count && but[i].start < VGPU_SHARED_SIZE; i++) {
+        const uint64_t left = VGPU_SHARED_SIZE - but[i].start;
+        const uint64_t end = but[i].start + (but[i].bytes < left ? but[i].bytes : left);
+
+        free_part(fd, from, but[i].start);
+        from = end > from ? end : from;
+    }
+    free_part(fd, from, VGPU_SHARED_SIZE);
+    close(fd);
+}
+
+static void run_emptying(struct chore *chore)
+{
+    struct emptying *emptying = LIST_OWNER((uintptr_t)chore, struct emptying, chore);
+
+    empty_now(emptying->fd, emptying->but, emptying->count);
+    free(emptying->but);
+    free(emptying);
+}
+
+void chores_empty(int fd, struct extent *but, size_t count)
+{
+    struct emptying *emptying = malloc(sizeof(*emptying));
+    bool given = false;
+
+    if (emptying) {
+        *emptying = (struct emptying){{.run = run_emptying}, fd, but, count};
+        pthread_mutex_lock(&mutex);
+        given = crew_give(&closers, &emptying->chore);
+        pthread_mutex_unlock(&mutex);
+    }
+    if (!given) {
+        free(emptying);
+        empty_now(fd, but, count);
+        free(but);
+    }
+}
+
 void chores_hang_up(int socket)
 {
     shutdown(socket, SHUT_RDWR);

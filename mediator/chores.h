@@ -8,8 +8,10 @@
 #define VGPU_MEDIATOR_CHORES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "mediator/exports.h"
 #include "protocol/vgpu-attach.h"
 #include "protocol/vgpu-regs.h"
 
@@ -25,6 +27,12 @@ void chores_finish(void);
 
 /* Closes a descriptor, which is nobody's from here on. Without memory or threads it does so now. */
 void chores_close(int fd);
+
+/*
+ * Frees what lies in a file but for these parts of it, which ascend, and closes it; both are
+ * nobody's from here on.
+ */
+void chores_empty(int fd, struct extent *but, size_t count);
 
 /*
  * The same for a socket of the mediator's own. Its peer sees the end of file now, however long it

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What sessions export to each other, see exports.h. */
+/*
+ * What sessions export to each other, see exports.h. Nothing here takes longer where there is more
+ * of it, but for the end of a session.
+ */
 #include "mediator/exports.h"
 
 #include <errno.h>
@@ -11,24 +14,45 @@
 /* One thing that is exported; it is there until it is withdrawn and nobody holds it. */
 struct export
 {
-    struct export *next;   /* of its exporter's */
-    struct sharer *sharer; /* NULL: withdrawn */
+    struct list_entry entry; /* of its exporter's */
+    struct sharer *sharer;   /* NULL: withdrawn */
     struct vgpu_export share;
-    uint32_t held; /* imports, of sharers with its account */
+    struct list_entry imports;
 };
 
+/* That a sharer has it, so many times. */
 struct import {
-    struct import *next;
+    struct list_entry entry; /* of the sharer's */
+    struct list_entry other; /* of the export's: one for each sharer */
+    struct sharer *sharer;
     struct export *export;
+    uint32_t times;
+};
+
+/* Where a key leads. A free place has the number of the next free one. */
+struct place {
+    struct export *export;
+    uint32_t next_free;
 };
 
 struct exports {
     unsigned references;
-    struct export **place; /* `room` of them; NULL: free */
-    uint32_t room, used;
-    uint32_t next;     /* where to look for a free one */
+    struct place *place; /* `room` of them, `used` have been taken before */
+    uint32_t room, used, free;
     uint64_t sessions; /* numbers given out */
 };
+
+#define NO_PLACE UINT32_MAX
+
+static struct import *import_of(struct list_entry *entry)
+{
+    return LIST_OWNER(entry, struct import, entry);
+}
+
+static struct export *export_of(struct list_entry *entry)
+{
+    return LIST_OWNER(entry, struct export, entry);
+}
 
 struct exports *exports_new(void)
 {
@@ -36,6 +60,7 @@ struct exports *exports_new(void)
 
     if (domain) {
         domain->references = 1;
+        domain->free = NO_PLACE;
     }
     return domain;
 }
@@ -56,67 +81,76 @@ void exports_unref(struct exports *domain)
 
 void sharer_init(struct sharer *sharer, struct exports *domain, const void *account)
 {
-    *sharer = (struct sharer){.domain = domain, .account = account, .file = -1};
+    *sharer = (struct sharer){.domain = domain,
+                              .account = account,
+                              .session = ++domain->sessions,
+                              .events = -1,
+                              .memory = -1};
+    list_init(&sharer->exports);
+    list_init(&sharer->imports);
 }
 
 /* Keys ------------------------------------------------------------------------------------- */
 
-/* Doubles the places when all are taken. */
-static bool exports_make_room(struct exports *domain)
+/* A free place's number; NO_PLACE when memory is short. */
+static uint32_t take_key_place(struct exports *domain)
 {
     const uint32_t room = domain->room == 0 ? 16 : 2 * domain->room;
-    struct export **more;
+    const uint32_t number = domain->free;
+    struct place *more;
 
-    if (domain->used < domain->room) {
-        return true;
+    if (number != NO_PLACE) {
+        domain->free = domain->place[number].next_free;
+        return number;
     }
-    more = realloc(domain->place, room * sizeof(struct export *));
-    if (!more) {
-        return false;
+    if (domain->used == domain->room) {
+        more = realloc(domain->place, room * sizeof(*more));
+        if (!more) {
+            return NO_PLACE;
+        }
+        domain->place = more;
+        domain->room = room;
     }
-    memset(more + domain->room, 0, (room - domain->room) * sizeof(struct export *));
-    domain->place = more;
-    domain->next = domain->room;
-    domain->room = room;
-    return true;
+    return domain->used++;
 }
 
-/* Gives the export a place and a key. There is a free place. */
-static bool exports_place(struct exports *domain, struct export *export)
+/* Gives the export a place and a key; false when that cannot be. */
+static bool place_export(struct exports *domain, struct export *export)
 {
+    const size_t random = sizeof(export->share.key) - sizeof(uint32_t);
     uint8_t *key = export->share.key;
+    uint32_t number;
 
-    while (domain->place[domain->next]) {
-        domain->next = (domain->next + 1) % domain->room;
-    }
-    memcpy(key, &domain->next, sizeof(domain->next));
-    if (getrandom(key + sizeof(domain->next), sizeof(export->share.key) - sizeof(domain->next),
-                  0) != (ssize_t)(sizeof(export->share.key) - sizeof(domain->next))) {
+    if (getrandom(key + sizeof(number), random, 0) != (ssize_t)random) {
         return false;
     }
-    domain->place[domain->next] = export;
-    domain->used++;
+    number = take_key_place(domain);
+    if (number == NO_PLACE) {
+        return false;
+    }
+    memcpy(key, &number, sizeof(number));
+    domain->place[number].export = export;
     return true;
 }
 
 /* What has this key, withdrawn or not; NULL: nothing. */
-static struct export *exports_find(const struct exports *domain, const uint8_t *key)
+static struct export *find_export(const struct exports *domain, const uint8_t *key)
 {
     struct export *export;
-    uint32_t place;
+    uint32_t number;
 
-    memcpy(&place, key, sizeof(place));
-    export = place < domain->room ? domain->place[place] : NULL;
+    memcpy(&number, key, sizeof(number));
+    export = number < domain->used ? domain->place[number].export : NULL;
     return export && memcmp(export->share.key, key, sizeof(export->share.key)) == 0 ? export : NULL;
 }
 
-static void exports_remove(struct exports *domain, struct export *export)
+static void remove_export(struct exports *domain, struct export *export)
 {
-    uint32_t place;
+    uint32_t number;
 
-    memcpy(&place, export->share.key, sizeof(place));
-    domain->place[place] = NULL;
-    domain->used--;
+    memcpy(&number, export->share.key, sizeof(number));
+    domain->place[number] = (struct place){.next_free = domain->free};
+    domain->free = number;
     free(export);
 }
 
@@ -137,58 +171,91 @@ int sharer_export(struct sharer *sharer, struct vgpu_export *share)
     if (export) {
         export->share = *share;
     }
-    if (!export || !exports_make_room(sharer->domain) || !exports_place(sharer->domain, export)) {
+    if (!export || !place_export(sharer->domain, export)) {
         free(export);
         return VGPU_LINK_FULL;
     }
-    if (sharer->session == 0) {
-        sharer->session = ++sharer->domain->sessions;
-    }
     export->sharer = sharer;
-    export->next = sharer->exports;
-    sharer->exports = export;
+    list_init(&export->imports);
+    list_add_before(&sharer->exports, &export->entry);
     sharer->export_count++;
     memcpy(share->key, export->share.key, sizeof(share->key));
     return VGPU_LINK_DONE_WELL;
 }
 
-/* It is off its exporter's list; returns the bytes that are nobody's with it. */
-static uint64_t exports_disown(struct exports *domain, struct export *export)
+/* Nobody exports it any more; returns the bytes that are nobody's with it. */
+static uint64_t disown_export(struct sharer *sharer, struct export *export)
 {
     const uint64_t bytes = export->share.bytes;
 
+    list_remove(&export->entry);
+    sharer->export_count--;
     export->sharer = NULL;
-    if (export->held > 0) {
+    if (!list_empty(&export->imports)) {
         return 0;
     }
-    exports_remove(domain, export);
+    remove_export(sharer->domain, export);
     return bytes;
 }
 
 int sharer_withdraw(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed)
 {
-    struct export **place = &sharer->exports;
-    struct export *export = exports_find(sharer->domain, share->key);
+    struct export *export = find_export(sharer->domain, share->key);
 
     *freed = 0;
     if (!export || export->sharer != sharer) {
         return -EPROTO;
     }
-    while (*place != export) {
-        place = &(*place)->next;
-    }
-    *place = export->next;
-    sharer->export_count--;
-    *freed = exports_disown(sharer->domain, export);
+    *freed = disown_export(sharer, export);
     return 0;
 }
 
 /* Importing -------------------------------------------------------------------------------- */
 
+/* Whether it is noted who has it: memory that another account counts needs no note. */
+static bool is_noted(const struct sharer *sharer, const struct export *export)
+{
+    return export->share.kind == VGPU_EXPORT_EVENT || export->sharer->account == sharer->account;
+}
+
+static struct import *find_import(const struct sharer *sharer, const struct export *export)
+{
+    for (struct list_entry *e = export->imports.next; e != &export->imports; e = e->next) {
+        struct import *import = LIST_OWNER(e, struct import, other);
+
+        if (import->sharer == sharer) {
+            return import;
+        }
+    }
+    return NULL;
+}
+
+/* Notes that the sharer has it, once more. False: it has too much, or memory is short. */
+static bool note_import(struct sharer *sharer, struct export *export)
+{
+    struct import *import = find_import(sharer, export);
+
+    if (sharer->import_count >= VGPU_EXPORTS_MAX) {
+        return false;
+    }
+    if (!import) {
+        import = calloc(1, sizeof(*import));
+        if (!import) {
+            return false;
+        }
+        import->sharer = sharer;
+        import->export = export;
+        list_add_before(&sharer->imports, &import->entry);
+        list_add_before(&export->imports, &import->other);
+    }
+    import->times++;
+    sharer->import_count++;
+    return true;
+}
+
 int sharer_import(struct sharer *sharer, struct vgpu_export *share, int *file)
 {
-    struct export *export = exports_find(sharer->domain, share->key);
-    struct import *import;
+    struct export *export = find_export(sharer->domain, share->key);
 
     *file = -1;
     if (!export || !export->sharer || export->share.kind != share->kind) {
@@ -197,77 +264,112 @@ int sharer_import(struct sharer *sharer, struct vgpu_export *share, int *file)
     if (export->sharer == sharer) {
         return VGPU_LINK_OWN;
     }
+    if (is_noted(sharer, export) && !note_import(sharer, export)) {
+        return VGPU_LINK_FULL;
+    }
     *share = export->share;
     share->foreign = export->sharer->account != sharer->account;
     share->session = export->sharer->session;
-    *file = export->sharer->file;
-    if (share->kind == VGPU_EXPORT_EVENT || share->foreign) {
-        return VGPU_LINK_DONE_WELL;
-    }
-    import = sharer->import_count < VGPU_EXPORTS_MAX ? calloc(1, sizeof(*import)) : NULL;
-    if (!import) {
-        return VGPU_LINK_FULL;
-    }
-    *import = (struct import){.next = sharer->imports, .export = export};
-    sharer->imports = import;
-    sharer->import_count++;
-    export->held++;
+    *file = share->kind == VGPU_EXPORT_EVENT ? export->sharer->events : export->sharer->memory;
     return VGPU_LINK_DONE_WELL;
 }
 
-/* Takes the import off the list; returns the bytes that are nobody's with it. */
-static uint64_t sharer_drop_import(struct sharer *sharer, struct import **place)
+/* The sharer has it no more; returns the bytes that are nobody's with it. */
+static uint64_t drop_import(struct sharer *sharer, struct import *import)
 {
-    struct import *import = *place;
     struct export *export = import->export;
     uint64_t freed = 0;
 
-    *place = import->next;
-    sharer->import_count--;
+    list_remove(&import->entry);
+    list_remove(&import->other);
+    sharer->import_count -= import->times;
     free(import);
-    if (--export->held == 0 && !export->sharer) {
+    if (!export->sharer && list_empty(&export->imports)) {
         freed = export->share.bytes;
-        exports_remove(sharer->domain, export);
+        remove_export(sharer->domain, export);
     }
     return freed;
 }
 
 int sharer_release(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed)
 {
-    struct import **place = &sharer->imports;
-    const struct export *export = exports_find(sharer->domain, share->key);
+    const struct export *export = find_export(sharer->domain, share->key);
+    struct import *import = export ? find_import(sharer, export) : NULL;
 
     *freed = 0;
-    while (*place && (*place)->export != export) {
-        place = &(*place)->next;
-    }
-    if (!export || !*place) {
+    if (!import) {
         return -EPROTO;
     }
-    *freed = sharer_drop_import(sharer, place);
+    if (import->times > 1) {
+        import->times--;
+        sharer->import_count--;
+        return 0;
+    }
+    *freed = drop_import(sharer, import);
     return 0;
 }
 
-int sharer_leave(struct sharer *sharer, uint64_t *kept, uint64_t *freed)
+/* Leaving ---------------------------------------------------------------------------------- */
+
+void sharer_visit_events(const struct sharer *sharer,
+                         void (*visit)(const struct sharer *sharer, int file))
 {
-    const int file = sharer->file;
-
-    *kept = *freed = 0;
-    while (sharer->imports) {
-        *freed += sharer_drop_import(sharer, &sharer->imports);
+    if (sharer->events >= 0) {
+        visit(sharer, sharer->events);
     }
-    while (sharer->exports) {
-        struct export *export = sharer->exports;
-        const uint64_t bytes = export->share.bytes;
+    for (struct list_entry *e = sharer->imports.next; e != &sharer->imports; e = e->next) {
+        const struct export *export = import_of(e)->export;
 
-        sharer->exports = export->next;
-        /* What nobody has is in the counter of the worker, with which it goes. */
-        if (exports_disown(sharer->domain, export) == 0) {
-            *kept += bytes;
+        if (export->share.kind == VGPU_EXPORT_EVENT && export->sharer &&
+            export->sharer->events >= 0) {
+            visit(sharer, export->sharer->events);
         }
     }
-    sharer->export_count = 0;
-    sharer->session = 0;
-    sharer->file = -1;
-    return file;
+}
+
+static int compare_extents(const void *one, const void *other)
+{
+    const struct extent *a = one, *b = other;
+
+    return (a->start > b->start) - (a->start < b->start);
+}
+
+/* Adds what others have of the session's memory; its place is in its name. */
+static void note_extent(struct estate *estate, const struct vgpu_export *share)
+{
+    struct extent *more;
+
+    if (share->kind != VGPU_EXPORT_MEMORY || estate->memory < 0 || estate->count == SIZE_MAX) {
+        return;
+    }
+    more = realloc(estate->still_had, (estate->count + 1) * sizeof(*more));
+    if (!more) {
+        estate->count = SIZE_MAX;
+        return;
+    }
+    estate->still_had = more;
+    memcpy(&more[estate->count].start, share->name, sizeof(more->start));
+    more[estate->count++].bytes = share->bytes;
+}
+
+void sharer_leave(struct sharer *sharer, struct estate *estate)
+{
+    *estate = (struct estate){.events = sharer->events, .memory = sharer->memory};
+    while (!list_empty(&sharer->imports)) {
+        estate->freed += drop_import(sharer, import_of(sharer->imports.next));
+    }
+    while (!list_empty(&sharer->exports)) {
+        struct export *export = export_of(sharer->exports.next);
+
+        /* What nobody has is in the counter of the worker, with which it goes. */
+        if (!list_empty(&export->imports)) {
+            estate->kept += export->share.bytes;
+            note_extent(estate, &export->share);
+        }
+        disown_export(sharer, export);
+    }
+    if (estate->count > 1 && estate->count != SIZE_MAX) {
+        qsort(estate->still_had, estate->count, sizeof(*estate->still_had), compare_extents);
+    }
+    sharer->events = sharer->memory = -1;
 }

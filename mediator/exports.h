@@ -14,8 +14,10 @@
 #ifndef VGPU_MEDIATOR_EXPORTS_H
 #define VGPU_MEDIATOR_EXPORTS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
+#include "mediator/list.h"
 #include "protocol/vgpu-worker.h"
 
 /* What a domain has exported; it is its sharers' together. */
@@ -24,11 +26,10 @@ struct exports;
 /* A session's part in it. */
 struct sharer {
     struct exports *domain;
-    const void *account;    /* sessions with the same one are of one VM */
-    int file;               /* the session's shared file, or -1 */
-    uint64_t session;       /* its number in the domain, from 1; 0: it has exported nothing */
-    struct export *exports; /* `export_count` of them */
-    struct import *imports; /* `import_count` */
+    const void *account; /* sessions with the same one are of one VM */
+    uint64_t session;    /* its number in the domain, from 1 */
+    int events, memory;  /* its files, or -1 */
+    struct list_entry exports, imports;
     uint32_t export_count, import_count;
 };
 
@@ -37,7 +38,7 @@ struct exports *exports_new(void);
 struct exports *exports_ref(struct exports *domain);
 void exports_unref(struct exports *domain); /* NULL is allowed */
 
-/* A session without exports. */
+/* A session without exports. To be called for each anew: it gets a number. */
 void sharer_init(struct sharer *sharer, struct exports *domain, const void *account);
 
 /*
@@ -55,11 +56,25 @@ int sharer_release(struct sharer *sharer, const struct vgpu_export *share, uint6
 /* One that it had exported is gone. The same. */
 int sharer_withdraw(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed);
 
-/*
- * The session has ended: it has and exports nothing any more. *kept: bytes that its worker has
- * counted and others still have. *freed: bytes that nobody counts and nobody has any more. The file
- * is given back to the caller, or -1.
- */
-int sharer_leave(struct sharer *sharer, uint64_t *kept, uint64_t *freed);
+/* Calls `visit` with each file of events that the session may have taken words in. */
+void sharer_visit_events(const struct sharer *sharer,
+                         void (*visit)(const struct sharer *sharer, int file));
+
+/* A part of a file. */
+struct extent {
+    uint64_t start, bytes;
+};
+
+/* What an ended session leaves. */
+struct estate {
+    uint64_t kept;            /* bytes that its worker has counted and others still have */
+    uint64_t freed;           /* bytes that nobody counts and nobody has any more */
+    int events, memory;       /* its files, which are the caller's now, or -1 */
+    struct extent *still_had; /* of `memory`: what others have, malloc's; ascending */
+    size_t count;             /* so many; SIZE_MAX: memory was short, all of it may be had */
+};
+
+/* The session has ended: it has and exports nothing any more. */
+void sharer_leave(struct sharer *sharer, struct estate *estate);
 
 #endif

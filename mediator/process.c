@@ -48,6 +48,8 @@
 #define START_LIMIT_NS (60 * NS_PER_S)
 /* Arguments that every worker gets, and an owner's own. */
 #define ARGUMENTS_MAX 24u
+/* More than a socket holds. */
+#define LAST_MESSAGES 4096u
 
 struct process *process_of_worker(const struct pool_worker *worker)
 {
@@ -162,6 +164,32 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
     process->ops->ready(process);
 }
 
+static bool is_giving_back(const struct vgpu_link_msg *msg)
+{
+    return msg->type == VGPU_LINK_RELEASE || msg->type == VGPU_LINK_WITHDRAW;
+}
+
+/*
+ * Reads what an ended worker has sent and nobody has read: memory that it has counted off already
+ * is else lost to its VM. It sends no more, or is about to end.
+ */
+static void take_last_messages(struct process *process)
+{
+    struct vgpu_link_msg msg;
+    int fds[FDMSG_MAX];
+    size_t count = 0;
+    unsigned read = 0;
+
+    while (process->ops->shares && read++ < LAST_MESSAGES &&
+           fdmsg_recv(process->link, &msg, sizeof(msg), fds, &count) == (ssize_t)sizeof(msg)) {
+        if (is_giving_back(&msg)) {
+            process->ops->shares(process, &msg, fds, &count);
+        }
+        fdmsg_close(fds, &count);
+    }
+    fdmsg_close(fds, &count);
+}
+
 /*
  * Returns 0, or -EPROTO when the worker does what it may not. Descriptors that came with the
  * message and are kept are taken off the list.
@@ -171,7 +199,10 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg, int 
     int r;
 
     if (process->condemned) {
-        /* Its READY must not answer for the next one's. */
+        /* Its READY must not answer for the next one's. What is given back is given back. */
+        if (is_giving_back(msg) && process->ops->shares) {
+            process->ops->shares(process, msg, fds, count);
+        }
         return 0;
     }
     if (msg->type == VGPU_LINK_READY) {
@@ -343,6 +374,7 @@ static void process_forget(struct process *process)
     process->link_source = sd_event_source_disable_unref(process->link_source);
     process->child_source = sd_event_source_disable_unref(process->child_source);
     if (process->link >= 0) {
+        take_last_messages(process);
         chores_hang_up(process->link);
         process->link = -1;
     }

@@ -37,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -241,54 +242,101 @@ static struct pool_account **queue_worker_accounts(struct process *process,
 }
 
 /*
+ * What the session has recorded and not reached counts as happened: so nobody waits for it for
+ * ever, and its words are free. The file is 24 KiB of a worker's, sealed, so this takes no time.
+ */
+static void land_words(const struct sharer *sharer, int file)
+{
+    const uint32_t session = (uint32_t)sharer->session & ((1u << VGPU_SHARED_SESSION_BITS) - 1);
+    uint64_t taken[VGPU_SHARED_EVENTS];
+
+    if (pread(file, taken, sizeof(taken), offsetof(struct vgpu_shared_events, taken)) !=
+        (ssize_t)sizeof(taken)) {
+        return;
+    }
+    for (unsigned i = 0; i < VGPU_SHARED_EVENTS; i++) {
+        const size_t place = offsetof(struct vgpu_shared_events, word) + i * sizeof(taken[i]);
+        uint64_t word = 0;
+
+        if (taken[i] != 0 && vgpu_shared_session(taken[i]) == session &&
+            pread(file, &word, sizeof(word), (off_t)place) == (ssize_t)sizeof(word) &&
+            word != taken[i] &&
+            pwrite(file, &taken[i], sizeof(word), (off_t)place) != (ssize_t)sizeof(word)) {
+            log_debug("cannot store an event of an ended session: %s", strerror(errno));
+        }
+    }
+}
+
+/*
  * What others of the VM still have of its memory is taken into the account first: no other session
  * is to find that room free for a moment.
  */
+static void leave_sharers(struct queue *queue)
+{
+    struct estate estate;
+
+    sharer_visit_events(&queue->sharer, land_words);
+    sharer_leave(&queue->sharer, &estate);
+    queue->sharer.domain = NULL;
+    vm_keep(queue->vm, estate.kept);
+    vm_give_back(queue->vm, estate.freed);
+    if (estate.events >= 0) {
+        chores_close(estate.events);
+    }
+    if (estate.memory >= 0 && estate.count == SIZE_MAX) {
+        chores_close(estate.memory);
+        free(estate.still_had);
+    } else if (estate.memory >= 0) {
+        chores_empty(estate.memory, estate.still_had, estate.count);
+    }
+}
+
 static void queue_worker_freed(struct process *process, uint64_t bytes)
 {
     struct queue *queue = queue_of(process);
-    uint64_t kept = 0, freed = 0;
 
     if (queue->sharer.domain) {
-        const int file = sharer_leave(&queue->sharer, &kept, &freed);
-
-        if (file >= 0) {
-            chores_close(file);
-        }
-        vm_keep(queue->vm, kept);
-        vm_give_back(queue->vm, freed);
+        leave_sharers(queue);
     }
     vm_give_back(queue->vm, bytes);
 }
 
 /* Exports ---------------------------------------------------------------------------------- */
 
-/* Keeps the session's shared file, when it has come; 0, or -EPROTO when it is none. */
-static int take_file(struct queue *queue, int *fds, size_t *count)
+/* Keeps the session's file of a kind, when it has come; 0, or -EPROTO when it is none. */
+static int take_file(struct queue *queue, uint32_t kind, int *fds, size_t *count)
 {
-    if (*count == 0) {
+    const bool event = kind == VGPU_EXPORT_EVENT;
+    int *file = event ? &queue->sharer.events : &queue->sharer.memory;
+
+    /* A second one is closed by the caller. */
+    if (*count == 0 || *file >= 0) {
         return 0;
     }
-    if (*count > 1 || queue->sharer.file >= 0 || memfd_check(fds[0], VGPU_SHARED_SIZE) < 0) {
+    if (*count > 1 ||
+        memfd_check(fds[0], event ? sizeof(struct vgpu_shared_events) : VGPU_SHARED_SIZE) < 0) {
         return -EPROTO;
     }
-    queue->sharer.file = fds[0];
+    *file = fds[0];
     *count = 0;
     return 0;
 }
 
+static int answer_worker(struct queue *queue, struct vgpu_link_msg *msg, int result, int file)
+{
+    msg->value = (uint32_t)result;
+    msg->from_ns = queue->sharer.session;
+    return process_answer(&queue->worker, msg, file);
+}
+
 static int answer_export(struct queue *queue, struct vgpu_link_msg *msg, int *fds, size_t *count)
 {
-    int r = take_file(queue, fds, count);
+    int r = take_file(queue, msg->share.kind, fds, count);
 
     if (r == 0) {
         r = sharer_export(&queue->sharer, &msg->share);
     }
-    if (r < 0) {
-        return r;
-    }
-    msg->value = (uint32_t)r;
-    return process_answer(&queue->worker, msg, -1);
+    return r < 0 ? r : answer_worker(queue, msg, r, -1);
 }
 
 static int answer_import(struct queue *queue, struct vgpu_link_msg *msg)
@@ -296,8 +344,7 @@ static int answer_import(struct queue *queue, struct vgpu_link_msg *msg)
     int file;
     const int r = sharer_import(&queue->sharer, &msg->share, &file);
 
-    msg->value = (uint32_t)r;
-    return process_answer(&queue->worker, msg, file);
+    return answer_worker(queue, msg, r, file);
 }
 
 static int queue_worker_shares(struct process *process, struct vgpu_link_msg *msg, int *fds,

@@ -201,13 +201,14 @@ enum vgpu_link_result {
 };
 
 /*
- * What is exported. `name` is for the other worker alone. Memory counts against the VM's account
- * until the exporter has withdrawn it and all have released it: from WITHDRAW on the exporter
- * counts it no more, and the mediator takes it off the account at the end. An importer in another
- * VM's account (`foreign`, as host processes of one user have) counts it itself.
+ * What is exported. `name` is for the other worker alone, but for memory in a file, whose place
+ * there is its first eight bytes. Memory counts against the VM's account until the exporter has
+ * withdrawn it and all have released it: from WITHDRAW on the exporter counts it no more, and the
+ * mediator takes it off the account at the end. An importer in another VM's account (`foreign`, as
+ * host processes of one user have) counts it itself, and releases it not.
  *
- * With EXPORT comes the session's shared file, once is enough; with the answer to IMPORT that of
- * the exporter, where it has sent one: a memfd of VGPU_SHARED_SIZE, sealed against resizing.
+ * With the first EXPORT of a kind comes the session's file for that kind, where it has one; with
+ * each answer to IMPORT that of the exporter.
  */
 struct vgpu_export {
     uint8_t key[16];  /* mediator, in the answer to EXPORT; worker, in IMPORT and after */
@@ -215,7 +216,8 @@ struct vgpu_export {
     uint32_t kind;    /* enum vgpu_export_kind */
     uint32_t foreign; /* in the answer to IMPORT: 1 or 0 */
     uint8_t name[64]; /* EXPORT, and the answer to IMPORT; else zeroes */
-    uint64_t session; /* in the answer to IMPORT: whose it is; its shared file is known by that */
+    uint64_t
+        session; /* in the answer to IMPORT: the exporter's number; its file is known by that */
 };
 static_assert(sizeof(struct vgpu_export) == 104, "ABI");
 
@@ -237,19 +239,23 @@ struct vgpu_link_msg {
 static_assert(sizeof(struct vgpu_link_msg) == 128, "ABI");
 
 /*
- * The shared file of a session: events that several processes use, and then, where there is no GPU,
- * its device memory.
+ * A session's file of events that several processes use: a memfd of this size, sealed against
+ * resizing.
  *
  * Each record of such an event has a word of its own, which the GPU of whoever recorded it stores
- * when it comes there: so one that is late is not taken for the one after it. Its value is
- * `count << VGPU_SHARED_BITS | word`; the count grows with each use of the word, and so a word that
- * has reached a value, or passed it, has seen that record happen.
+ * when it comes there: so one that is late is not taken for the one after it. Its value is a count,
+ * the session that recorded it, modulo 2^VGPU_SHARED_SESSION_BITS, and the word's number, from the
+ * highest bits to the lowest. The count grows with each use of the word, and so a word that has
+ * reached a value, or passed it, has seen that record happen.
  *
  * A word is free when it has the value that `taken` says. Who takes it exchanges that for the next
- * one, by compare-and-swap, and then stores the value in `current` of its event. The words have
- * pages of their own, since kernels of each of these sessions can write there.
+ * one, by compare-and-swap, and then stores the value in `current` of its event. When a session
+ * ends, the mediator stores the values of those that it has taken: what it has recorded and not
+ * reached counts as happened, and nobody waits for it. The words have pages of their own, since
+ * kernels of each of these sessions can write there.
  */
 #define VGPU_SHARED_BITS 10u
+#define VGPU_SHARED_SESSION_BITS 22u
 #define VGPU_SHARED_EVENTS (1u << VGPU_SHARED_BITS)
 struct vgpu_shared_events {
     uint64_t current[VGPU_SHARED_EVENTS]; /* by event: of its last record; 0: never */
@@ -257,8 +263,27 @@ struct vgpu_shared_events {
     uint64_t word[VGPU_SHARED_EVENTS];    /* stored by GPUs */
 };
 static_assert(sizeof(struct vgpu_shared_events) == 24576, "whole pages");
-/* Where device memory begins, and how much address space there is for it: no place is used twice */
-#define VGPU_SHARED_MEMORY UINT64_C(65536)
+
+/* The session that has taken this value, modulo. */
+static inline uint32_t vgpu_shared_session(uint64_t value)
+{
+    return (uint32_t)(value >> VGPU_SHARED_BITS) & ((1u << VGPU_SHARED_SESSION_BITS) - 1);
+}
+
+/* The next value of a word, for this session. */
+static inline uint64_t vgpu_shared_next(uint64_t value, uint64_t session, uint32_t word)
+{
+    const unsigned bits = VGPU_SHARED_BITS + VGPU_SHARED_SESSION_BITS;
+    const uint64_t mask = (UINT64_C(1) << VGPU_SHARED_SESSION_BITS) - 1;
+
+    return ((value >> bits) + 1) << bits | (session & mask) << VGPU_SHARED_BITS | word;
+}
+
+/*
+ * A session's file of device memory, where there is no GPU: a memfd of this size, likewise. Memory
+ * begins at VGPU_SHARED_MEMORY, and no place is used twice.
+ */
+#define VGPU_SHARED_MEMORY UINT64_C(4096)
 #define VGPU_SHARED_SIZE (UINT64_C(1) << 42)
 
 #endif

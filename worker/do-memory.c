@@ -7,8 +7,12 @@
 #include "worker/command-rules.h"
 #include "worker/ring-session.h"
 
-/* What an allocation takes of the VM's quota: what the GPU has to give for it at least. */
+/*
+ * What an allocation takes of the VM's quota: what the GPU has to give for it at least, or the host
+ * where the memory is in a file of its own.
+ */
 #define ALLOC_GRANULE UINT64_C(512)
+#define PAGE UINT64_C(4096)
 
 enum vgpu_gpu_error do_nop(struct execution *x)
 {
@@ -42,8 +46,9 @@ enum vgpu_gpu_error do_mem_info(struct execution *x)
 enum vgpu_gpu_error do_mem_alloc(struct execution *x)
 {
     const struct vgpu_cmd_value *command = x->body;
-    const uint64_t bytes = (command->value + ALLOC_GRANULE - 1) & ~(ALLOC_GRANULE - 1);
     struct ring_session *s = x->session;
+    const uint64_t granule = s->gpu->file >= 0 ? PAGE : ALLOC_GRANULE;
+    const uint64_t bytes = (command->value + granule - 1) & ~(granule - 1);
     uint64_t address = 0;
     enum vgpu_gpu_error error;
 

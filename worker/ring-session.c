@@ -37,7 +37,7 @@ void ring_session_init(struct ring_session *s, const struct ring_session_needs *
     s->memory.ledger.counters = &needs->page->counters;
     flight_init(&s->flight, needs->gpu, needs->page);
     turns_init(&s->turns, &s->flight, needs->page, needs->link);
-    sharing_init(s, needs->link, needs->shared_file);
+    sharing_init(s, needs->link, &needs->files);
 }
 
 /* Whether nobody else wants the GPU. */
@@ -370,8 +370,9 @@ bool ring_session_takes(const struct ring_session *s)
 
 bool ring_session_quiet(const struct ring_session *s)
 {
+    /* Without room it waits for that, though nobody waits for it. */
     return turns_none(&s->turns) && !s->taken.held && s->taken.backlog.count == 0 &&
-           !s->streams.retired && s->pending.slots == 0;
+           !s->streams.retired && s->pending.slots == 0 && has_room(s);
 }
 
 bool ring_session_waits_for_turn(const struct ring_session *s)

@@ -112,9 +112,9 @@ struct ring_session_needs {
     struct gpu *gpu;
     struct vgpu_turn_page *page;
     struct vgpu_account_page *account;
-    int link;                /* to the mediator */
-    int shared_file;         /* what it shares with others (sharing.h), or -1 */
-    struct printed *printed; /* NULL: kernels print nothing */
+    int link;                   /* to the mediator */
+    struct sharing_files files; /* what it shares with others */
+    struct printed *printed;    /* NULL: kernels print nothing */
 };
 
 /* *session is all zero. */

@@ -298,7 +298,8 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
     struct vgpu_queue *queue;
     struct gpu *gpu;
     char why[256];
-    int r, file;
+    struct sharing_files files;
+    int r;
 
     if (!read_claim(o, &claim)) {
         log_warning("the session's claim on the shared memory is wrong: %" PRIu64
@@ -315,11 +316,11 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
         return r == -ENOMEM ? VGPU_QUEUE_END_NO_MEMORY : VGPU_QUEUE_END_BACKEND;
     }
     /* Without it the session shares nothing with others, and all else works. */
-    file = sharing_make_file();
-    if (file < 0) {
-        log_warning("no file for what sessions share: %s", strerror(-file));
+    r = sharing_make_files(gpu->info.backend == VGPU_FEATURE_BACKEND_CPU, &files);
+    if (r < 0) {
+        log_warning("no files for what sessions share: %s", strerror(-r));
     }
-    gpu->file = file < 0 ? -1 : file;
+    gpu->file = files.memory;
     queue = worker_map(VGPU_WORKER_FD_MEMFD, VGPU_QUEUE_SIZE, vgpu_queue_offset(o->queue), "queue");
     /* From here on the driver speaks to the guest; what it said before was the host's matter. */
     r = gpu->ops->print ? printed_divert(&w->printed, queue) : 0;
@@ -335,7 +336,7 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
                .page = worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page"),
                .account = worker_account(),
                .link = VGPU_WORKER_FD_LINK,
-               .shared_file = gpu->file,
+               .files = files,
                .printed = gpu->ops->print ? &w->printed : NULL,
            });
     return VGPU_QUEUE_END_NONE;

@@ -23,6 +23,9 @@
 
 #define WORD_MASK (VGPU_SHARED_EVENTS - 1)
 
+/* So many files are mapped at a time: each has the GPU reach it. */
+#define FILES_MAX 256u
+
 /* Events in one file, which is mapped once. */
 struct shared_file {
     struct shared_file *next;
@@ -34,9 +37,10 @@ struct shared_file {
 
 struct shared_event {
     struct shared_file *file;
+    uint64_t handle;
     uint32_t number;
     bool exported;
-    struct vgpu_export share; /* of its own, when it is exported */
+    struct vgpu_export share; /* of its own, when it is exported; of another's */
 };
 
 struct exported_memory {
@@ -111,33 +115,36 @@ static enum vgpu_gpu_error error_of_answer(uint32_t result)
 static enum vgpu_gpu_error ask_mediator(struct sharing *sharing, enum vgpu_link_type type,
                                         struct vgpu_export *share, int *file)
 {
-    const bool send = type == VGPU_LINK_EXPORT && !sharing->sent;
+    const bool event = share->kind == VGPU_EXPORT_EVENT;
+    bool *sent = event ? &sharing->sent_events : &sharing->sent_memory;
+    const int own = event ? sharing->events : sharing->memory;
+    const bool send = type == VGPU_LINK_EXPORT && !*sent && own >= 0;
     struct vgpu_link_msg msg;
 
-    if (sharing->file < 0) {
+    if (sharing->events < 0) {
         return VGPU_GPU_NOT_SUPPORTED;
     }
     /* Without a link the worker ends, as soon as it looks there. */
-    if (send_share(sharing, type, share, send ? &sharing->file : NULL) < 0 ||
+    if (send_share(sharing, type, share, send ? &own : NULL) < 0 ||
         await_share(sharing, type, &msg, file) < 0) {
         return VGPU_GPU_UNKNOWN;
     }
-    sharing->sent = sharing->sent || send;
+    *sent = *sent || (send && msg.value == VGPU_LINK_DONE_WELL);
+    sharing->session = msg.from_ns;
     *share = msg.share;
     return error_of_answer(msg.value);
 }
 
 /* Files -------------------------------------------------------------------------------------- */
 
-int sharing_make_file(void)
+static int make_file(const char *name, uint64_t size)
 {
-    const int fd = memfd_create("vgpu-shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    const int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     if (fd < 0) {
         return -errno;
     }
-    if (ftruncate(fd, (off_t)VGPU_SHARED_SIZE) < 0 ||
-        fcntl(fd, F_ADD_SEALS, MEMFD_SEALS | F_SEAL_SEAL) < 0) {
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, MEMFD_SEALS | F_SEAL_SEAL) < 0) {
         const int r = -errno;
 
         close(fd);
@@ -146,9 +153,27 @@ int sharing_make_file(void)
     return fd;
 }
 
-void sharing_init(struct ring_session *s, int link, int file)
+int sharing_make_files(bool memory, struct sharing_files *files)
 {
-    s->sharing = (struct sharing){.link = link, .file = file};
+    *files = (struct sharing_files){-1, -1};
+    files->events = make_file("vgpu-events", sizeof(struct vgpu_shared_events));
+    if (files->events < 0 || !memory) {
+        return files->events < 0 ? files->events : 0;
+    }
+    files->memory = make_file("vgpu-memory", VGPU_SHARED_SIZE);
+    if (files->memory < 0) {
+        const int r = files->memory;
+
+        close(files->events);
+        *files = (struct sharing_files){-1, -1};
+        return r;
+    }
+    return 0;
+}
+
+void sharing_init(struct ring_session *s, int link, const struct sharing_files *files)
+{
+    s->sharing = (struct sharing){.link = link, .events = files->events, .memory = files->memory};
 }
 
 /* Maps the events of a file, where the GPU reaches its words; NULL when that cannot be. */
@@ -178,15 +203,17 @@ static struct shared_file *map_file(struct ring_session *s, int fd, uint64_t ses
     return file;
 }
 
-/* The file of a session's, which is mapped if it is not yet. */
+/* The file of a session's, which is mapped if it is not yet; NULL when that cannot be. */
 static struct shared_file *find_file(struct ring_session *s, int fd, uint64_t session)
 {
-    struct shared_file *file = s->sharing.files;
+    struct shared_file *file;
+    unsigned count = 0;
 
     sharing_drop_unused(s);
     for (file = s->sharing.files; file && file->session != session; file = file->next) {
+        count++;
     }
-    return file ? file : map_file(s, fd, session);
+    return file || count >= FILES_MAX ? file : map_file(s, fd, session);
 }
 
 /* Its own is kept: another event will follow. */
@@ -353,34 +380,41 @@ enum vgpu_gpu_error host_shared_memory_close(struct api_serve *serve, uint32_t *
     if (!imported) {
         return VGPU_GPU_INVALID_VALUE;
     }
-    *left = --imported->opened;
-    if (*left > 0) {
-        return VGPU_GPU_SUCCESS;
+    *left = imported->opened - 1;
+    if (*left == 0) {
+        error = s->gpu->ops->share_close(s->gpu, address);
     }
-    *place = imported->next;
-    error = s->gpu->ops->share_close(s->gpu, address);
-    let_go(s, &imported->share);
-    free(imported);
-    return error;
+    if (error != VGPU_GPU_SUCCESS) {
+        /* The memory is still had, as when the context is lost: until the process ends. */
+        return error;
+    }
+    imported->opened--;
+    if (*left == 0) {
+        *place = imported->next;
+        let_go(s, &imported->share);
+        free(imported);
+    }
+    return VGPU_GPU_SUCCESS;
 }
 
 /* Events ------------------------------------------------------------------------------------- */
 
 static enum vgpu_gpu_error add_event(struct ring_session *s, struct shared_file *file,
-                                     uint32_t number, uint64_t *handle)
+                                     uint32_t number, struct shared_event **added)
 {
     struct shared_event *event = calloc(1, sizeof(*event));
 
     if (event) {
         event->file = file;
         event->number = number;
-        *handle = handles_add(&s->handles, HANDLE_SHARED_EVENT, event, 0);
+        event->handle = handles_add(&s->handles, HANDLE_SHARED_EVENT, event, 0);
     }
-    if (!event || *handle == 0) {
+    if (!event || event->handle == 0) {
         free(event);
         return VGPU_GPU_OUT_OF_MEMORY;
     }
     file->users++;
+    *added = event;
     return VGPU_GPU_SUCCESS;
 }
 
@@ -388,8 +422,8 @@ static enum vgpu_gpu_error add_event(struct ring_session *s, struct shared_file 
 static bool find_free_event(const struct sharing *sharing, uint32_t *number)
 {
     for (uint32_t i = 0; i < VGPU_SHARED_EVENTS / 64; i++) {
-        if (~sharing->events[i] != 0) {
-            *number = 64 * i + (uint32_t)__builtin_ctzll(~sharing->events[i]);
+        if (~sharing->own[i] != 0) {
+            *number = 64 * i + (uint32_t)__builtin_ctzll(~sharing->own[i]);
             return true;
         }
     }
@@ -399,24 +433,26 @@ static bool find_free_event(const struct sharing *sharing, uint32_t *number)
 enum vgpu_gpu_error host_shared_event_make(struct api_serve *serve, uint64_t *handle)
 {
     struct ring_session *s = serve->session;
+    struct shared_event *event;
     struct shared_file *file;
     uint32_t number;
     enum vgpu_gpu_error error;
 
-    if (s->sharing.file < 0) {
+    if (s->sharing.events < 0) {
         return VGPU_GPU_NOT_SUPPORTED;
     }
     if (!find_free_event(&s->sharing, &number)) {
         return VGPU_GPU_OUT_OF_MEMORY;
     }
-    file = find_file(s, s->sharing.file, 0);
+    file = find_file(s, s->sharing.events, 0);
     if (!file) {
         return VGPU_GPU_NOT_SUPPORTED;
     }
-    error = add_event(s, file, number, handle);
+    error = add_event(s, file, number, &event);
     if (error == VGPU_GPU_SUCCESS) {
-        s->sharing.events[number / 64] |= UINT64_C(1) << number % 64;
+        s->sharing.own[number / 64] |= UINT64_C(1) << number % 64;
         shared_store64(&file->events->current[number], 0);
+        *handle = event->handle;
     }
     return error;
 }
@@ -446,6 +482,7 @@ enum vgpu_gpu_error host_shared_event_import(struct api_serve *serve, uint64_t *
 {
     struct ring_session *s = serve->session;
     struct vgpu_export share = {.kind = VGPU_EXPORT_EVENT};
+    struct shared_event *event = NULL;
     struct shared_file *file = NULL;
     enum vgpu_gpu_error error;
     uint32_t number;
@@ -461,10 +498,15 @@ enum vgpu_gpu_error host_shared_event_import(struct api_serve *serve, uint64_t *
         close(fd);
     }
     memcpy(&number, share.name, sizeof(number));
-    if (!file || number >= VGPU_SHARED_EVENTS) {
-        return VGPU_GPU_NOT_SUPPORTED;
+    error = file && number < VGPU_SHARED_EVENTS ? add_event(s, file, number, &event)
+                                                : VGPU_GPU_OUT_OF_MEMORY;
+    if (error != VGPU_GPU_SUCCESS) {
+        send_share(&s->sharing, VGPU_LINK_RELEASE, &share, NULL);
+        return error;
     }
-    return add_event(s, file, number, handle);
+    event->share = share;
+    *handle = event->handle;
+    return VGPU_GPU_SUCCESS;
 }
 
 /* What streams still have to do with it is done all the same: the file stays mapped for that. */
@@ -472,9 +514,11 @@ enum vgpu_gpu_error host_shared_event_drop(struct api_serve *serve, struct share
 {
     struct ring_session *s = serve->session;
 
-    handles_remove(&s->handles, handles_find(&s->handles, HANDLE_SHARED_EVENT, event, 0));
-    if (event->file->session == 0) {
-        s->sharing.events[event->number / 64] &= ~(UINT64_C(1) << event->number % 64);
+    handles_remove(&s->handles, event->handle);
+    if (event->file->session != 0) {
+        send_share(&s->sharing, VGPU_LINK_RELEASE, &event->share, NULL);
+    } else {
+        s->sharing.own[event->number / 64] &= ~(UINT64_C(1) << event->number % 64);
     }
     if (event->exported) {
         send_share(&s->sharing, VGPU_LINK_WITHDRAW, &event->share, NULL);
@@ -503,14 +547,14 @@ enum vgpu_gpu_error host_shared_event_number(struct api_serve *serve, uint64_t *
 }
 
 /* Takes a word that has come to what was given out last. 0: all are on their way. */
-static uint64_t take_shared_word(struct shared_file *file)
+static uint64_t take_shared_word(struct shared_file *file, uint64_t session)
 {
     struct vgpu_shared_events *events = file->events;
 
     for (uint32_t i = 0; i < VGPU_SHARED_EVENTS; i++) {
         const uint32_t word = file->next_word++ & WORD_MASK;
         uint64_t taken = shared_load64(&events->taken[word]);
-        const uint64_t next = (((taken >> VGPU_SHARED_BITS) + 1) << VGPU_SHARED_BITS) | word;
+        const uint64_t next = vgpu_shared_next(taken, session, word);
 
         if (shared_load64_acquire(&events->word[word]) == taken &&
             __atomic_compare_exchange_n(&events->taken[word], &taken, next, false, __ATOMIC_SEQ_CST,
@@ -525,8 +569,7 @@ static uint64_t take_shared_word(struct shared_file *file)
 enum vgpu_gpu_error host_shared_event_announce(struct api_serve *serve, uint64_t *number,
                                                struct shared_event *event)
 {
-    (void)serve;
-    *number = take_shared_word(event->file);
+    *number = take_shared_word(event->file, serve->session->sharing.session);
     if (*number == 0) {
         return VGPU_GPU_NOT_READY;
     }
@@ -587,7 +630,6 @@ void sharing_release(struct ring_session *s)
         struct shared_file *file = s->sharing.files;
 
         s->sharing.files = file->next;
-        munmap(file->events, sizeof(*file->events));
         free(file);
     }
     while (s->sharing.exported) {

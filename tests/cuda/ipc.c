@@ -7,6 +7,7 @@
  */
 #include "tests/cuda/check.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -464,8 +465,8 @@ static void test_events_in_turns(void)
 }
 
 /*
- * A later record in another stream counts, whenever the one before it comes. NVIDIA's driver has the
- * later one wait, which is not asked for.
+ * A later record in another stream counts, whenever the one before it comes. NVIDIA's driver has
+ * the later one wait, which is not asked for.
  */
 static void record_again(void)
 {
@@ -482,6 +483,35 @@ static void record_again(void)
     GOOD(cuEventQuery(event));
     GOOD(cuStreamSynchronize(slow));
     GOOD(cuEventQuery(event));
+}
+
+static CUevent common_event;
+static CUstream common_stream;
+
+static void *record_often(void *unused)
+{
+    (void)unused;
+    GOOD(cuCtxSetCurrent(context));
+    for (int i = 0; i < 300; i++) {
+        GOOD(cuEventRecord(common_event, common_stream));
+    }
+    return NULL;
+}
+
+/* A wait is never posted before the record that it is for. */
+static void test_threads_with_one_shared_event(void)
+{
+    pthread_t thread;
+
+    common_event = event_create(SHARED);
+    common_stream = stream_create(CU_STREAM_NON_BLOCKING);
+    EXPECT(pthread_create(&thread, NULL, record_often, NULL) == 0, "no thread");
+    for (int i = 0; i < 300; i++) {
+        GOOD(cuStreamWaitEvent(common_stream, common_event, 0));
+    }
+    pthread_join(thread, NULL);
+    GOOD(cuStreamSynchronize(common_stream));
+    GOOD(cuEventQuery(common_event));
 }
 
 #define MANY 300
@@ -559,6 +589,7 @@ const struct test ipc_tests[] = {
     {"event_that_the_importer_records", test_event_that_the_importer_records, true},
     {"events_in_turns", test_events_in_turns, true},
     {"shared_event_recorded_again", record_again, false},
+    {"threads_with_one_shared_event", test_threads_with_one_shared_event, false},
     {"hundreds_of_shared_events", test_many_events, true},
     {"event_wrong", test_event_wrong, false},
     {0},

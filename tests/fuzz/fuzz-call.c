@@ -33,9 +33,9 @@
 #define GRAPH_NODES 2u
 #define MEMORY (UINT64_C(16) << 20) /* bytes of device memory */
 #define QUOTA (MEMORY / 2)
-#define KEPT 4u  /* results of each kind that are remembered */
+#define KEPT 4u   /* results of each kind that are remembered */
 #define KINDS 10u /* of handles, and memory */
-#define WAITS 20 /* steps that a command gets before the next is posted */
+#define WAITS 20  /* steps that a command gets before the next is posted */
 #define WORDS 48u
 #define FILLING 0xa5
 
@@ -471,7 +471,7 @@ static void make_some(void)
 }
 
 /* Events are made there; the mediator, who would be asked about what is exported, is not there. */
-static int shared_file = -1;
+static struct sharing_files files;
 
 static void start(struct vgpu_account_page *account)
 {
@@ -492,9 +492,8 @@ static void start(struct vgpu_account_page *account)
     };
     demand(cpu_gpu_open(&arena, MEMORY, &gpu) == 0);
     gpu_check(gpu);
-    shared_file = sharing_make_file();
-    demand(shared_file >= 0);
-    ring_session_init(&session, &(struct ring_session_needs){.shared_file = shared_file,
+    demand(sharing_make_files(false, &files) == 0);
+    ring_session_init(&session, &(struct ring_session_needs){.files = files,
                                                              .queue = queue,
                                                              .irq = irq,
                                                              .gpu = gpu,
@@ -520,7 +519,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* Kernels that spin, and streams that wait, end with the GPU. */
     ring_session_release(&session);
     session.gpu->ops->close(session.gpu);
-    close(shared_file);
+    close(files.events);
     check_arena();
     return 0;
 }

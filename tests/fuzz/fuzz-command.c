@@ -189,7 +189,7 @@ static void start(struct vgpu_turn_page *page, struct vgpu_account_page *account
         abort();
     }
     gpu_check(gpu);
-    ring_session_init(&session, &(struct ring_session_needs){.shared_file = -1,
+    ring_session_init(&session, &(struct ring_session_needs){.files = {-1, -1},
                                                              .queue = queue,
                                                              .irq = irq,
                                                              .gpu = gpu,

@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     gpu_check(gpu);
     fill_ring(head, data + 5, size - 5);
-    ring_session_init(&session, &(struct ring_session_needs){.shared_file = -1,
+    ring_session_init(&session, &(struct ring_session_needs){.files = {-1, -1},
                                                              .queue = queue,
                                                              .irq = irq,
                                                              .gpu = gpu,

@@ -596,7 +596,7 @@ static void start(void)
     gpu.head.ops = &fake_ops;
     gpu.head.arena = arena;
     test_clock_ns = NS_PER_S;
-    ring_session_init(&session, &(struct ring_session_needs){.shared_file = -1,
+    ring_session_init(&session, &(struct ring_session_needs){.files = {-1, -1},
                                                              .queue = queue,
                                                              .irq = irq,
                                                              .gpu = &gpu.head,

@@ -433,7 +433,7 @@ static int start(struct gpu *gpu)
     }
     fixture.mediator = pair[0];
     ring_session_init(&fixture.session, &(struct ring_session_needs){
-                                            .shared_file = -1,
+                                            .files = {-1, -1},
                                             .queue = fixture.queue,
                                             .irq = eventfd(0, EFD_NONBLOCK),
                                             .gpu = gpu,
@@ -453,6 +453,7 @@ int fixture_set_up(void **state)
     memset(&fake, 0, sizeof(fake));
     memset(&main_stream, 0, sizeof(main_stream));
     fake.head.ops = &fake_ops;
+    fake.head.file = -1;
     fake.head.calls = &no_calls;
     fake.head.arena = (struct gpu_arena){.address = fixture.arena, .size = FIXTURE_ARENA};
     fake.head.info.memory_total = FAKE_TOTAL;

@@ -6,6 +6,7 @@
  * Tests: mediator/exports.c
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mediator/exports.h"
@@ -25,18 +26,20 @@ static int set_up(void **state)
     sharer_init(&first, domain, &vm);
     sharer_init(&second, domain, &vm);
     sharer_init(&other, exports_ref(domain), &other_vm);
-    first.file = 5;
+    first.memory = 5;
+    first.events = 6;
     return 0;
 }
 
 static int tear_down(void **state)
 {
     struct sharer *const sharers[] = {&first, &second, &other};
-    uint64_t kept, freed;
+    struct estate estate;
 
     (void)state;
     for (unsigned i = 0; i < 3; i++) {
-        sharer_leave(sharers[i], &kept, &freed);
+        sharer_leave(sharers[i], &estate);
+        free(estate.still_had);
     }
     exports_unref(domain);
     exports_unref(domain);
@@ -180,15 +183,19 @@ static void test_release_while_it_is_exported(void **state)
 
 static void test_exporter_that_ends(void **state)
 {
-    const struct vgpu_export held = exported(&first, 100), free = exported(&first, 7);
-    uint64_t kept = 1, freed = 1;
+    const struct vgpu_export held = exported(&first, 100), other_one = exported(&first, 7);
+    struct estate estate;
 
     (void)state;
     assert_int_equal(import(&second, &held), VGPU_LINK_DONE_WELL);
-    assert_int_equal(sharer_leave(&first, &kept, &freed), 5);
-    assert_int_equal(kept, 100);
-    assert_int_equal(freed, 0);
-    assert_int_equal(import(&second, &free), VGPU_LINK_UNKNOWN);
+    sharer_leave(&first, &estate);
+    assert_int_equal(estate.memory, 5);
+    assert_int_equal(estate.events, 6);
+    assert_int_equal(estate.kept, 100);
+    assert_int_equal(estate.freed, 0);
+    assert_int_equal(estate.count, 1);
+    free(estate.still_had);
+    assert_int_equal(import(&second, &other_one), VGPU_LINK_UNKNOWN);
     assert_int_equal(import(&second, &held), VGPU_LINK_UNKNOWN);
     assert_int_equal(released(&second, &held), 100);
 }
@@ -196,15 +203,17 @@ static void test_exporter_that_ends(void **state)
 static void test_importer_that_ends(void **state)
 {
     const struct vgpu_export share = exported(&first, 100), gone = exported(&first, 30);
-    uint64_t kept = 1, freed = 1;
+    struct estate estate;
 
     (void)state;
     assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&second, &gone), VGPU_LINK_DONE_WELL);
     assert_int_equal(withdrawn(&first, &gone), 0);
-    assert_int_equal(sharer_leave(&second, &kept, &freed), -1);
-    assert_int_equal(kept, 0);
-    assert_int_equal(freed, 30);
+    sharer_leave(&second, &estate);
+    assert_int_equal(estate.memory, -1);
+    assert_int_equal(estate.kept, 0);
+    assert_int_equal(estate.freed, 30);
+    assert_null(estate.still_had);
     assert_int_equal(withdrawn(&first, &share), 100);
 }
 
@@ -235,19 +244,78 @@ static void test_event(void **state)
     assert_int_equal(import(&other, &share), VGPU_LINK_DONE_WELL);
     assert_int_equal(withdrawn(&first, &share), 0);
     assert_int_equal(import(&second, &share), VGPU_LINK_UNKNOWN);
+    assert_int_equal(released(&second, &share), 0);
+    assert_int_equal(released(&other, &share), 0);
 }
 
-/* A session that begins anew is another one, with another file. */
-static void test_next_session_has_another_number(void **state)
+static int visited[4];
+static unsigned visits;
+
+static void visit(const struct sharer *sharer, int file)
 {
-    uint64_t before, kept, freed;
+    assert_ptr_equal(sharer, &second);
+    visited[visits++] = file;
+}
+
+/* Whose words a session may have: its own, and those of each whose event it has. */
+static void test_files_of_events(void **state)
+{
+    struct vgpu_export share = {.kind = VGPU_EXPORT_EVENT}, more = share, gone = share;
+    const struct vgpu_export memory_too = exported(&first, 10);
 
     (void)state;
-    exported(&first, 1);
-    before = first.session;
-    sharer_leave(&first, &kept, &freed);
-    exported(&first, 1);
+    second.events = 7;
+    other.events = 8;
+    assert_int_equal(sharer_export(&first, &share), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&first, &more), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&other, &gone), VGPU_LINK_DONE_WELL);
+    assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
+    assert_int_equal(import(&second, &memory_too), VGPU_LINK_DONE_WELL);
+    assert_int_equal(import(&second, &gone), VGPU_LINK_DONE_WELL);
+    assert_int_equal(withdrawn(&other, &gone), 0);
+    visits = 0;
+    sharer_visit_events(&second, visit);
+    assert_int_equal(visits, 2);
+    assert_int_equal(visited[0], 7);
+    assert_int_equal(visited[1], 6);
+}
+
+/* What others have of an ended session's memory, in order; all else is to be freed. */
+static void test_memory_that_is_left(void **state)
+{
+    struct vgpu_export shares[5];
+    struct estate estate;
+
+    (void)state;
+    for (uint64_t i = 0; i < 5; i++) {
+        const uint64_t start = 100000 * (5 - i);
+
+        shares[i] = memory(4096 * (i + 1));
+        memcpy(shares[i].name, &start, sizeof(start));
+        assert_int_equal(sharer_export(&first, &shares[i]), VGPU_LINK_DONE_WELL);
+    }
+    assert_int_equal(import(&second, &shares[1]), VGPU_LINK_DONE_WELL);
+    assert_int_equal(import(&second, &shares[3]), VGPU_LINK_DONE_WELL);
+    sharer_leave(&first, &estate);
+    assert_int_equal(estate.count, 2);
+    assert_int_equal(estate.still_had[0].start, 200000);
+    assert_int_equal(estate.still_had[0].bytes, 4096 * 4);
+    assert_int_equal(estate.still_had[1].start, 400000);
+    assert_int_equal(estate.still_had[1].bytes, 4096 * 2);
+    free(estate.still_had);
+}
+
+/* A session that begins anew is another one, with other files. */
+static void test_next_session_has_another_number(void **state)
+{
+    const uint64_t before = first.session;
+    struct estate estate;
+
+    (void)state;
+    sharer_leave(&first, &estate);
+    sharer_init(&first, domain, &vm);
     assert_int_not_equal(first.session, before);
+    assert_int_equal(first.events, -1);
 }
 
 /* What a worker may not do -------------------------------------------------------------------- */
@@ -311,6 +379,8 @@ int main(void)
         TEST(test_importer_that_ends),
         TEST(test_importer_of_another_account),
         TEST(test_event),
+        TEST(test_files_of_events),
+        TEST(test_memory_that_is_left),
         TEST(test_next_session_has_another_number),
         TEST(test_kinds_that_there_are_not),
         TEST(test_what_is_another_ones),

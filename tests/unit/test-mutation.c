@@ -185,7 +185,7 @@ static void one_session(int irq, unsigned *seed, struct tally *tally)
     memset(&session, 0, sizeof(session));
     assert_int_equal(cpu_gpu_open(&arena, MEMORY, &gpu), 0);
     gpu_check(gpu);
-    ring_session_init(&session, &(struct ring_session_needs){.shared_file = -1,
+    ring_session_init(&session, &(struct ring_session_needs){.files = {-1, -1},
                                                              .queue = queue,
                                                              .irq = irq,
                                                              .gpu = gpu,

@@ -22,6 +22,7 @@ static struct gpu *exporter, *importer;
 static struct gpu_arena arena;
 static uint64_t address;
 static uint8_t name[64];
+static struct sharing_files files;
 
 static int set_up(void **state)
 {
@@ -32,19 +33,21 @@ static int set_up(void **state)
         cpu_gpu_open(&arena, CPU_GPU_MEMORY, &importer) < 0) {
         return -1;
     }
-    exporter->file = sharing_make_file();
-    return exporter->file < 0 || exporter->ops->mem_alloc(exporter, BYTES, &address) ||
+    if (sharing_make_files(true, &files) < 0) {
+        return -1;
+    }
+    exporter->file = files.memory;
+    return exporter->ops->mem_alloc(exporter, BYTES, &address) ||
            exporter->ops->share_name(exporter, address, name);
 }
 
 static int tear_down(void **state)
 {
-    const int file = exporter->file;
-
     (void)state;
     exporter->ops->close(exporter);
     importer->ops->close(importer);
-    close(file);
+    close(files.events);
+    close(files.memory);
     return munmap(arena.address, ARENA);
 }
 

@@ -243,6 +243,88 @@ class Sharing(v.TestCase):
             before = before or now
         self.assertEqual(now, before)
 
+    def test_host_memory_of_an_ended_exporter(self):
+        """What nobody else has of it is the host's again, though an importer lives on."""
+        def shmem():
+            with open("/proc/meminfo", encoding="ascii") as file:
+                return int(next(line for line in file if line.startswith("Shmem:")).split()[1]) >> 10
+        device = self.device()
+        p = v.Queue(device, 1).open()
+        before = shmem()
+        for _ in range(12):
+            q = v.Queue(device, 0).open()
+            address = q.memory(28 * MIB)
+            q.call("FILL", v.cmd_fill(address, 1, 7 * MIB))
+            self.good(p, EVENT_IMPORT, self.event_key(q, self.good(q, EVENT)[0]))
+            self.good(p, IMPORT, self.key(q, q.memory(4096)))
+            q.close()
+            v.wait_until("the memory is back", lambda: self.used() < MIB)
+        v.wait_until("the host's memory too", lambda: shmem() - before < 3 * 28)
+
+    def test_close_after_a_lost_context(self):
+        """The memory is still had, and counts."""
+        q, address, _, p, there = self.two()
+        self.assertEqual(q.call("MEM_FREE", struct.pack("<QQ", address, 0)), (SUCCESS, b""))
+        p.call("FILL", v.cmd_fill(1 << 50, 1, 1))
+        self.assertEqual(p.call("SYNC")[0], N["VGPU_GPU_ILLEGAL_ADDRESS"])
+        self.assertEqual(call(p, CLOSE, there)[0], N["VGPU_GPU_ILLEGAL_ADDRESS"])
+        self.assertEqual(self.used(), SHARED)
+        p.close()
+        v.wait_until("nothing is left", lambda: self.used() == 0)
+
+    def test_freed_and_closed_at_once(self):
+        """No byte is lost, whichever the mediator hears of first."""
+        device = self.device()
+        for i in range(40):
+            q = v.Queue(device, i % 3).open()
+            address = q.memory(SHARED)
+            self.key(q, address)
+            os.kill(self.m.pid, signal.SIGSTOP)
+            q.call("MEM_FREE", struct.pack("<QQ", address, 0))
+            q.send("CLOSE")
+            os.kill(self.m.pid, signal.SIGCONT)
+            q.wait_state("FREE")
+        v.wait_until("nothing is left", lambda: self.used() == 0)
+
+    def test_records_of_who_is_killed(self):
+        """They count as happened, and their words are free."""
+        q, event, stream, p, other, _ = self.events()
+        for _ in range(1000):
+            self.good(p, ANNOUNCE, other)
+        number, = self.good(p, ANNOUNCE, other)
+        self.assertEqual(call(q, WAIT, stream, event, number)[0], SUCCESS)
+        self.assertEqual(q.call("STREAM_QUERY", struct.pack("<QQ", stream, 0))[0], NOT_READY)
+        self.kill(p)
+        self.assertEqual(q.call("STREAM_SYNC", struct.pack("<QQ", stream, 0)), (SUCCESS, b""))
+        self.assertEqual(len({self.good(q, ANNOUNCE, event)[0] & 1023 for _ in range(1024)}), 1024)
+
+    def test_records_of_an_exporter_that_is_killed(self):
+        q, event, _, p, other, stream = self.events()
+        number, = self.good(q, ANNOUNCE, event)
+        self.assertEqual(call(p, WAIT, stream, other, number)[0], SUCCESS)
+        self.kill(q)
+        self.assertEqual(p.call("STREAM_SYNC", struct.pack("<QQ", stream, 0)), (SUCCESS, b""))
+
+    def test_session_that_ends_while_a_stream_waits(self):
+        q, event, stream, p, other, _ = self.events()
+        number, = self.good(p, ANNOUNCE, other)
+        self.assertEqual(call(q, WAIT, stream, event, number)[0], SUCCESS)
+        q.post(v.command(0xffff, bytes(16), slot=99))
+        self.assertEqual(q.end(), "BAD_RING")
+
+    def test_room_comes_back(self):
+        """More than fits waits for another session; nobody waits for it, and it goes on."""
+        q, event, stream, p, other, waits = self.events()
+        address = q.memory(4096)
+        number, = self.good(p, ANNOUNCE, other)
+        self.assertEqual(call(q, WAIT, stream, event, number)[0], SUCCESS)
+        for i in range(1500):
+            q.post(v.command("FILL", v.cmd_fill(address, i, 1, stream=stream)), ring=i == 0)
+        self.assertEqual(call(p, RECORD, waits, other, number)[0], SUCCESS)
+        v.wait_until("all is taken", q.taken)
+        self.assertEqual(q.call("SYNC"), (SUCCESS, b""))
+        self.assertEqual(self.word(q, address), 1499)
+
     def test_host_processes_of_one_user(self):
         """Each is a VM of its own, and each counts what it has."""
         q, p = (v.Queue(v.Device(v.Client(self.m), vm_id=0, queues=1, shm=8 * MIB,

@@ -36,6 +36,7 @@
 /* Device addresses are far from any pointer, so that a mistake does not work by chance. */
 #define FIRST_ADDRESS UINT64_C(0x1000000000)
 #define GRANULE UINT64_C(4096)    /* bytes; also between two allocations */
+#define MAPPED_MAX 16384u         /* allocations, before those that are added go on the heap */
 #define WORK_MAX 1024u            /* submitted and not done */
 #define CANONICAL_NAN 0x7fffffffu /* as the GPU has it, PTX ISA add.f32 */
 
@@ -484,7 +485,8 @@ static bool make_memory(struct cpu_gpu *cpu, struct allocation *a)
 {
     const uint64_t bytes = granules_of(a->bytes);
 
-    if (cpu->head.file >= 0 && bytes <= VGPU_SHARED_SIZE - cpu->next_place) {
+    if (cpu->head.file >= 0 && bytes <= VGPU_SHARED_SIZE - cpu->next_place &&
+        cpu->allocation_count < MAPPED_MAX) {
         a->memory = map_place(cpu->head.file, cpu->next_place, a->bytes);
     }
     if (a->memory) {
@@ -613,6 +615,9 @@ static enum vgpu_gpu_error cpu_share_open(struct gpu *gpu, const uint8_t name[64
     const struct allocation *a;
     uint64_t place;
 
+    if (cpu->head.lost != VGPU_GPU_SUCCESS) {
+        return cpu->head.lost;
+    }
     memcpy(&place, name, sizeof(place));
     /* The exporter counts as hostile: what is behind the end of the file would raise SIGBUS. */
     if (file < 0 || bytes == 0 || place < VGPU_SHARED_MEMORY || place % GRANULE != 0 ||
@@ -629,7 +634,7 @@ static enum vgpu_gpu_error cpu_share_open(struct gpu *gpu, const uint8_t name[64
         return VGPU_GPU_OUT_OF_MEMORY;
     }
     *address = a->address;
-    return cpu->head.lost;
+    return VGPU_GPU_SUCCESS;
 }
 
 static enum vgpu_gpu_error cpu_share_close(struct gpu *gpu, uint64_t address)

@@ -30,6 +30,11 @@
 #define NAP_MAX_NS NS_PER_MS
 
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER; /* of what is open, here and there */
+/*
+ * From when a record is announced until it is posted, and from when a wait has asked until it is:
+ * else a wait could be posted before the record that it is for, to the same stream.
+ */
+static pthread_mutex_t posting = PTHREAD_MUTEX_INITIALIZER;
 
 /* Memory -------------------------------------------------------------------------------------- */
 
@@ -110,8 +115,9 @@ CUresult guest_cuIpcCloseMemHandle(CUdeviceptr address)
     if (r != CUDA_SUCCESS) {
         return r;
     }
-    pthread_mutex_lock(&opening);
+    /* Not with the mutex: what is waited for may be another process, and others open meanwhile. */
     r = result_of(vgpu_session_sync(cuda.session));
+    pthread_mutex_lock(&opening);
     if (r == CUDA_SUCCESS) {
         r = call_shared_memory_close(&left, address);
     }
@@ -126,8 +132,10 @@ void ipc_close_all(uint64_t address)
 {
     uint32_t left = 1;
 
+    pthread_mutex_lock(&opening);
     while (left > 0 && call_shared_memory_close(&left, address) == CUDA_SUCCESS) {
     }
+    pthread_mutex_unlock(&opening);
 }
 
 /* Events -------------------------------------------------------------------------------------- */
@@ -205,19 +213,33 @@ CUresult ipc_event_record(CUsharedEvent event, uint64_t stream)
     uint64_t number = 0;
     CUresult r;
 
-    while ((r = call_shared_event_announce(&number, event)) == CUDA_ERROR_NOT_READY) {
+    for (;;) {
+        pthread_mutex_lock(&posting);
+        r = call_shared_event_announce(&number, event);
+        if (r == CUDA_SUCCESS) {
+            r = call_shared_event_record(stream, event, number);
+        }
+        pthread_mutex_unlock(&posting);
+        if (r != CUDA_ERROR_NOT_READY) {
+            return r;
+        }
         wait_a_little(start);
     }
-    return r == CUDA_SUCCESS ? call_shared_event_record(stream, event, number) : r;
 }
 
 CUresult ipc_event_wait(CUsharedEvent event, uint64_t stream)
 {
     uint64_t number = 0;
     uint32_t passed = 0;
-    const CUresult r = call_shared_event_number(&number, &passed, event);
+    CUresult r;
 
-    return r == CUDA_SUCCESS && !passed ? call_shared_event_wait(stream, event, number) : r;
+    pthread_mutex_lock(&posting);
+    r = call_shared_event_number(&number, &passed, event);
+    if (r == CUDA_SUCCESS && !passed) {
+        r = call_shared_event_wait(stream, event, number);
+    }
+    pthread_mutex_unlock(&posting);
+    return r;
 }
 
 CUresult ipc_event_query(CUsharedEvent event)

@@ -21,6 +21,7 @@
  *   exec (model/exec.h)                       an executable graph
  *   stream_add_callback()'s (model/stream.c)  a stream's thread for callbacks begins
  *   gates, callbacks (model/)                 functions of the program's that wait to be called
+ *   opening, posting (calls/ipc.c)            what other processes have exported
  *   mapping (calls/mapping.c)                 addresses and what is mapped there
  *   mempool (model/mempool.c)                 pools and their blocks
  *   capture (model/capture.c)                 captures and their streams
