@@ -15,14 +15,16 @@
  * A load prints "ready" when it has warmed up, and waits for a line with two times of the monotonic
  * clock in nanoseconds: it counts from the first to the second, or to SIGTERM where that is 0.
  *
- *   hog        launches for ever, some 64 kernels ahead; prints "done KERNELS NANOSECONDS"
- *   jobs       a job is 50 launches and one synchronise; after it a pause of 0 to 10 ms at random.
- *              Prints "jobs US...", what each took
+ *   hog        launches for ever, some 64 kernels ahead, or 4 of long ones; prints "done KERNELS
+ *              NANOSECONDS", where there is a GPU with the part of a kernel that is done
+ *   jobs       a job is 50 launches and one synchronise; after it a pause of 0 to 10 ms at random,
+ *              or as --pause says. Prints "jobs US:FIRST...", what each took, and its first kernel
  *   idle       has a session and does nothing
  *   calibrate  prints "US AMOUNT MEASURED" for each time, by CUDA itself
  */
 #include <dlfcn.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -41,7 +43,10 @@
 #define GROUP_US 2000u /* of kernels between two events of a hog, at most */
 #define GROUP_MAX 32u  /* kernels */
 #define GROUPS_MIN 4u  /* that a hog is ahead */
-#define THREADS 256u   /* of a block */
+#define LONG_US 20000u /* kernels of which a hog is no more ahead */
+#define LONG_ROUNDS                                                                                \
+    65536u           /* of a kernel whose warps each say how far they are; as load.cu has it */
+#define THREADS 256u /* of a block */
 #define BLOCKS_PER_PROCESSOR 8u
 #define WARM_UP_KERNELS 10u
 #define WARM_UP_NS (NS_PER_MS * 500) /* before a calibration */
@@ -51,12 +56,20 @@ extern const char load_ptx[];
 
 /* What the kernel takes. */
 struct params {
-    uint64_t out, rounds;
+    uint64_t out, rounds, progress, base;
 };
+
+/*
+ * Rounds that kernels have done so far; the GPU stores it, for each warp or in the first word alone
+ * (load.cu). NULL where the CPU computes.
+ */
+static uint64_t *progress;
+static unsigned warps;
+static uint64_t launched; /* rounds */
 
 static struct options {
     struct vgpu_host_options host;
-    uint64_t us, amount;
+    uint64_t us, amount, pause_us;
 } options = {
     .host = {.pool = 'A', .priority = VGPU_PRIORITY_MEDIUM, .shm_size = UINT64_C(16) << 20},
     .us = 100,
@@ -113,6 +126,11 @@ static void our_open(void)
     ours.gpu = info.backend == VGPU_FEATURE_BACKEND_GPU;
     GOOD(vgpu_mem_alloc(ours.session, 4, &ours.out));
     if (ours.gpu) {
+        void *memory;
+
+        warps = info.processors * BLOCKS_PER_PROCESSOR * THREADS / 32;
+        GOOD(vgpu_pinned_alloc(ours.session, warps * sizeof(*progress), &memory));
+        progress = memory;
         GOOD(vgpu_module_load(ours.session, load_ptx, strlen(load_ptx), &module));
         ours.launch.grid[0] = info.processors * BLOCKS_PER_PROCESSOR;
         ours.launch.block[0] = THREADS;
@@ -129,8 +147,9 @@ static void our_open(void)
 
 static void our_launch(uint64_t amount)
 {
-    const struct params params = {ours.out, amount};
+    const struct params params = {ours.out, amount, (uintptr_t)progress, launched};
 
+    launched += amount;
     if (ours.gpu) {
         GOOD(vgpu_launch(ours.session, &ours.launch, &params, sizeof(params)));
     } else {
@@ -202,6 +221,8 @@ static void their_open(void)
     CUDA(ModuleGetFunction, (&theirs.function, module, "work"));
     CUDA(StreamCreate, (&theirs.stream, CU_STREAM_NON_BLOCKING));
     CUDA(MemAlloc, (&theirs.out, 4));
+    warps = theirs.blocks * THREADS / 32;
+    CUDA(MemHostAlloc, ((void **)&progress, warps * sizeof(*progress), CU_MEMHOSTALLOC_DEVICEMAP));
     for (unsigned i = 0; i < AHEAD; i++) {
         CUDA(EventCreate, (&theirs.events[i], CU_EVENT_DISABLE_TIMING));
     }
@@ -209,9 +230,10 @@ static void their_open(void)
 
 static void their_launch(uint64_t amount)
 {
-    struct params params = {theirs.out, amount};
-    void *args[] = {&params.out, &params.rounds};
+    struct params params = {theirs.out, amount, (uintptr_t)progress, launched};
+    void *args[] = {&params.out, &params.rounds, &params.progress, &params.base};
 
+    launched += amount;
     CUDA(LaunchKernel,
          (theirs.function, theirs.blocks, 1, 1, THREADS, 1, 1, 0, theirs.stream, args, NULL));
 }
@@ -251,8 +273,9 @@ static struct span ready(void)
     struct span span;
     char line[128];
 
+    /* Of a millisecond at most: what is loaded and learned is the same. */
     for (unsigned i = 0; i < WARM_UP_KERNELS; i++) {
-        way->launch(options.amount);
+        way->launch(options.us > 1000 ? options.amount / options.us * 1000 : options.amount);
     }
     way->sync();
     puts("ready");
@@ -267,16 +290,64 @@ static struct span ready(void)
     return span;
 }
 
+static void sleep_until(uint64_t ns)
+{
+    const struct timespec time = {.tv_sec = (time_t)(ns / NS_PER_S),
+                                  .tv_nsec = (long)(ns % NS_PER_S)};
+
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+}
+
+static struct span counted; /* the hog's */
+
+static double rounds_done(void)
+{
+    const unsigned count = options.amount >= LONG_ROUNDS ? warps : 1;
+    double sum = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        sum += (double)((const volatile uint64_t *)progress)[i];
+    }
+    return sum / count;
+}
+
+/* What a hog has done in its span, for a GPU: from the rounds at both ends of it. */
+static void *measure_progress(void *unused)
+{
+    uint64_t start;
+    double rounds;
+
+    (void)unused;
+    sleep_until(counted.start);
+    start = clock_ns();
+    rounds = rounds_done();
+    while (!stopped && clock_ns() < counted.end) {
+        const uint64_t left = counted.end - clock_ns();
+
+        sleep_until(clock_ns() + (left < NS_PER_MS ? left : NS_PER_MS));
+    }
+    rounds = rounds_done() - rounds;
+    printf("done %.3f %" PRIu64 "\n", rounds / (double)options.amount, clock_ns() - start);
+    fflush(stdout);
+    _exit(0);
+}
+
 static void hog(void)
 {
     const uint64_t most = GROUP_US / options.us < GROUP_MAX ? GROUP_US / options.us : GROUP_MAX;
     const uint64_t group = most > 1 ? most : 1; /* kernels between two events */
-    const unsigned groups = AHEAD / group > GROUPS_MIN ? (unsigned)(AHEAD / group)
-                                                       : GROUPS_MIN; /* ahead */
+    const uint64_t wanted = options.us >= LONG_US ? GROUPS_MIN : AHEAD;
+    const unsigned groups = wanted / group > GROUPS_MIN ? (unsigned)(wanted / group)
+                                                        : GROUPS_MIN; /* ahead */
     const struct span span = ready();
     uint64_t kernels = 0, first = clock_ns(), last = first;
+    pthread_t thread;
 
-    for (uint64_t i = 0; !stopped && last < span.end; i++) {
+    counted = span;
+    if (progress && pthread_create(&thread, NULL, measure_progress, NULL) != 0) {
+        die("hog", "no thread");
+    }
+    for (uint64_t i = 0; progress || (!stopped && last < span.end); i++) {
         const unsigned event = (unsigned)(i % groups);
 
         if (i >= groups) {
@@ -301,17 +372,9 @@ static void hog(void)
     printf("done %" PRIu64 " %" PRIu64 "\n", kernels, last - first);
 }
 
-static void sleep_until(uint64_t ns)
-{
-    const struct timespec time = {.tv_sec = (time_t)(ns / NS_PER_S),
-                                  .tv_nsec = (long)(ns % NS_PER_S)};
-
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
-}
-
 static void jobs(uint64_t count)
 {
-    double *us = calloc(count, sizeof(us[0]));
+    double *us = calloc(2 * count, sizeof(us[0]));
     const struct span span = ready();
     uint64_t done = 0;
 
@@ -321,17 +384,23 @@ static void jobs(uint64_t count)
     sleep_until(span.start);
     while (done < count && !stopped && clock_ns() < span.end) {
         const uint64_t start = clock_ns();
+        uint64_t pause_us = options.pause_us;
 
-        for (unsigned i = 0; i < JOB_KERNELS; i++) {
+        way->launch(options.amount);
+        way->record(0);
+        for (unsigned i = 1; i < JOB_KERNELS; i++) {
             way->launch(options.amount);
         }
+        way->wait(0);
+        us[2 * done + 1] = (double)(clock_ns() - start) / 1e3;
         way->sync();
-        us[done++] = (double)(clock_ns() - start) / 1e3;
-        sleep_until(clock_ns() + (uint64_t)(random() % (PAUSE_MAX_US + 1)) * NS_PER_US);
+        us[2 * done++] = (double)(clock_ns() - start) / 1e3;
+        pause_us = pause_us != 0 ? pause_us : (uint64_t)(random() % (PAUSE_MAX_US + 1));
+        sleep_until(clock_ns() + pause_us * NS_PER_US);
     }
     printf("jobs");
     for (uint64_t i = 0; i < done; i++) {
-        printf(" %.1f", us[i]);
+        printf(" %.1f:%.1f", us[2 * i], us[2 * i + 1]);
     }
     printf("\n");
     free(us);
@@ -412,6 +481,8 @@ static bool set_option(const char *option, const char *value)
         options.us = strtoull(value, NULL, 10);
     } else if (strcmp(option, "--amount") == 0) {
         options.amount = strtoull(value, NULL, 10);
+    } else if (strcmp(option, "--pause") == 0) {
+        options.pause_us = strtoull(value, NULL, 10);
     } else if (strcmp(option, "--priority") == 0) {
         for (unsigned i = 0; i < 3; i++) {
             if (strcmp(value, priorities[i]) == 0) {

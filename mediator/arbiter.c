@@ -445,10 +445,13 @@ static uint64_t off_due(const struct arbiter *a, const struct arbiter_member *me
     return end_ns > due_ns ? end_ns : due_ns;
 }
 
-/* Whether it is still to be told: others need the engine, or nobody is to have it. */
+/*
+ * Whether it is still to be told: others need the engine, or nobody is to have it. A current with
+ * an OPEN word needs it too: it may start work at any time, of which nobody is told.
+ */
 static bool may_turn_off(const struct arbiter *a, const struct arbiter_member *member)
 {
-    return member->turn_off && !member->off_asked && (a->paused || in_the_way(a));
+    return member->turn_off && !member->off_asked && (a->paused || a->current || anybody_waits(a));
 }
 
 static void turn_off_drainers(struct arbiter *a, uint64_t now_ns)

@@ -355,12 +355,14 @@ static void note_extent(struct estate *estate, const struct vgpu_export *share)
 void sharer_leave(struct sharer *sharer, struct estate *estate)
 {
     *estate = (struct estate){.events = sharer->events, .memory = sharer->memory};
-    while (!list_empty(&sharer->imports)) {
-        estate->freed += drop_import(sharer, import_of(sharer->imports.next));
+    for (struct list_entry *e = sharer->imports.next, *next; e != &sharer->imports; e = next) {
+        next = e->next;
+        estate->freed += drop_import(sharer, import_of(e));
     }
-    while (!list_empty(&sharer->exports)) {
-        struct export *export = export_of(sharer->exports.next);
+    for (struct list_entry *e = sharer->exports.next, *next; e != &sharer->exports; e = next) {
+        struct export *export = export_of(e);
 
+        next = e->next;
         /* What nobody has is in the counter of the worker, with which it goes. */
         if (!list_empty(&export->imports)) {
             estate->kept += export->share.bytes;

@@ -430,10 +430,10 @@ static bool find_free_event(const struct sharing *sharing, uint32_t *number)
     return false;
 }
 
-enum vgpu_gpu_error host_shared_event_make(struct api_serve *serve, uint64_t *handle)
+enum vgpu_gpu_error host_shared_event_make(struct api_serve *serve, uint64_t *event)
 {
     struct ring_session *s = serve->session;
-    struct shared_event *event;
+    struct shared_event *made;
     struct shared_file *file;
     uint32_t number;
     enum vgpu_gpu_error error;
@@ -448,11 +448,11 @@ enum vgpu_gpu_error host_shared_event_make(struct api_serve *serve, uint64_t *ha
     if (!file) {
         return VGPU_GPU_NOT_SUPPORTED;
     }
-    error = add_event(s, file, number, &event);
+    error = add_event(s, file, number, &made);
     if (error == VGPU_GPU_SUCCESS) {
         s->sharing.own[number / 64] |= UINT64_C(1) << number % 64;
         shared_store64(&file->events->current[number], 0);
-        *handle = event->handle;
+        *event = made->handle;
     }
     return error;
 }
@@ -477,12 +477,12 @@ enum vgpu_gpu_error host_shared_event_export(struct api_serve *serve, uint8_t *k
     return error;
 }
 
-enum vgpu_gpu_error host_shared_event_import(struct api_serve *serve, uint64_t *handle,
+enum vgpu_gpu_error host_shared_event_import(struct api_serve *serve, uint64_t *event,
                                              const uint8_t *key)
 {
     struct ring_session *s = serve->session;
     struct vgpu_export share = {.kind = VGPU_EXPORT_EVENT};
-    struct shared_event *event = NULL;
+    struct shared_event *made = NULL;
     struct shared_file *file = NULL;
     enum vgpu_gpu_error error;
     uint32_t number;
@@ -498,14 +498,14 @@ enum vgpu_gpu_error host_shared_event_import(struct api_serve *serve, uint64_t *
         close(fd);
     }
     memcpy(&number, share.name, sizeof(number));
-    error = file && number < VGPU_SHARED_EVENTS ? add_event(s, file, number, &event)
+    error = file && number < VGPU_SHARED_EVENTS ? add_event(s, file, number, &made)
                                                 : VGPU_GPU_OUT_OF_MEMORY;
     if (error != VGPU_GPU_SUCCESS) {
         send_share(&s->sharing, VGPU_LINK_RELEASE, &share, NULL);
         return error;
     }
-    event->share = share;
-    *handle = event->handle;
+    made->share = share;
+    *event = made->handle;
     return VGPU_GPU_SUCCESS;
 }
 

@@ -106,7 +106,7 @@ static void read_message(const struct vgpu_link_msg *msg)
 {
     const unsigned e = msg->engine;
 
-    demand(e < VGPU_ENGINES && msg->value == 0 && msg->reserved == 0);
+    demand(e < VGPU_ENGINES && msg->value == 0 && msg->flags == 0);
     demand((msg->type == VGPU_LINK_YIELD) == (msg->from_ns != 0));
     switch (msg->type) {
     case VGPU_LINK_ASK:

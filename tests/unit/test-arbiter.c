@@ -1176,6 +1176,25 @@ static void test_silent_worker_is_turned_off(void **state)
     assert_null(arbiter.current);
 }
 
+/* Current starts work on an OPEN word without a word to anybody: it finds the other one off. */
+static void test_current_without_work_is_not_held_up_later(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    ask(a, 0);
+    ask(b, SLICE);
+    yield_until(a, SLICE + 20, SLICE + 10);
+    expect(b, 1, VGPU_TURN_RUNNING);
+    b->word.state = VGPU_TURN_OPEN;
+    assert_in_range(arbiter_deadline(&arbiter), SLICE, LONG + 2 * MS);
+    arbiter_tick(&arbiter, LONG + 2 * MS);
+    expect_orders(a, 1, true);
+    /* Off it waits, and nobody uses the engine: it goes on, and the other one has to ask. */
+    arbiter_off(&a->member, LONG + 3 * MS);
+    expect_orders(a, 2, false);
+    expect(b, 1, VGPU_TURN_CLOSED);
+}
+
 static void test_who_does_not_obey_is_passed(void **state)
 {
     (void)state;
@@ -1361,6 +1380,7 @@ int main(void)
         cmocka_unit_test_setup(test_work_that_is_about_to_end_stays, set_up),
         cmocka_unit_test_setup(test_turn_in_a_band_ends_with_its_time, set_up),
         cmocka_unit_test_setup(test_silent_worker_is_turned_off, set_up),
+        cmocka_unit_test_setup(test_current_without_work_is_not_held_up_later, set_up),
         cmocka_unit_test_setup(test_who_does_not_obey_is_passed, set_up),
         cmocka_unit_test_setup(test_work_that_ends_while_it_is_turned_off, set_up),
         cmocka_unit_test_setup(test_work_that_had_ended_before_it_was_off, set_up),

@@ -222,6 +222,15 @@ class Preempted(Scheduler):
         for q, _ in others:
             self.good(q)
 
+    def test_a_moment_of_work_and_then_more(self):
+        """What ends before the kernel is off keeps its turn, and works on without asking."""
+        hog, _, ((other, memory),) = self.beside_endless(LOW)
+        time.sleep(0.5)
+        self.serve(other, memory)
+        time.sleep(0.5)
+        keep_busy([Kernels(other, 0.05)], 3)
+        self.assertEqual(hog.state(), "RUNNING")
+
     def test_many_of_them(self):
         hogs = [v.Queue(self.attach(vm_id=1), 0).open()]
         hogs += [v.Queue(hogs[0].device, i).open() for i in range(1, 6)]

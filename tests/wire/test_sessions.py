@@ -889,7 +889,7 @@ class Turns(TestCase):
 
     def test_guest_keeps_the_gpu(self):
         """A kernel without end: at the limit it is ended for who waits, and with it its session."""
-        self.make(mediator="turn-limit = 1")
+        self.make(mediator="turn-limit = 1\npreempt = no")
         hog, other = self.two()
         memory = other.memory(4)
         self.spin(hog, 1000)
@@ -907,7 +907,7 @@ class Turns(TestCase):
         self.good(hog.open())
 
     def test_guest_keeps_the_gpu_from_register_mode(self):
-        self.make(mediator="turn-limit = 1")
+        self.make(mediator="turn-limit = 1\npreempt = no")
         size = 256 * MIB
         device = self.attach(shm=size)
         hog = v.Queue(device).open()
@@ -922,7 +922,7 @@ class Turns(TestCase):
 
     def test_guest_opens_again_at_the_limit(self):
         """OPEN right behind the end: the new session is not taken for the old one."""
-        self.make(mediator="turn-limit = 1")
+        self.make(mediator="turn-limit = 1\npreempt = no")
         hog, other = self.two()
         for _ in range(2):
             self.spin(hog, 1000)
