@@ -155,8 +155,12 @@ CUresult guest_cuIpcGetEventHandle(CUipcEventHandle *handle, CUevent event)
 {
     CUipcEventHandle made = {{0}};
     uint64_t known;
-    CUresult r = event_find(event, &known);
+    CUresult r;
 
+    if (!event) {
+        return CUDA_ERROR_INVALID_VALUE; /* unlike in other calls */
+    }
+    r = event_find(event, &known);
     if (r == CUDA_SUCCESS && !event_shared(known)) {
         r = CUDA_ERROR_INVALID_HANDLE;
     }
