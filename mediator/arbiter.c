@@ -146,7 +146,7 @@ static void list_account(struct arbiter *a, struct arbiter_account *account)
 
 static bool account_active(const struct arbiter_account *account)
 {
-    return account->active > 0 || list_contains(&account->entry);
+    return account->active > 0 || !list_empty(&account->waiting);
 }
 
 /*
@@ -451,7 +451,8 @@ static uint64_t off_due(const struct arbiter *a, const struct arbiter_member *me
  */
 static bool may_turn_off(const struct arbiter *a, const struct arbiter_member *member)
 {
-    return member->turn_off && !member->off_asked && (a->paused || a->current || anybody_waits(a));
+    return member->turn_off && !member->off_asked &&
+           (a->paused || member->account->paused || a->current || anybody_waits(a));
 }
 
 static void turn_off_drainers(struct arbiter *a, uint64_t now_ns)
@@ -842,7 +843,7 @@ static void go_on(struct arbiter *a, uint64_t now_ns)
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
         struct arbiter_member *member = member_of(e);
 
-        if (!member->yielded && !is_overdue(a, member, now_ns) &&
+        if (!member->yielded && !member->account->paused && !is_overdue(a, member, now_ns) &&
             shared_swap(&member->word->state, VGPU_TURN_STOPPED, VGPU_TURN_RUNNING)) {
             set_off(member, false);
             list_remove(&member->entry);
@@ -984,7 +985,7 @@ static void join_waiting(struct arbiter *a, struct arbiter_member *member, uint6
 {
     member->asked_ns = now_ns;
     list_add_before(&member->account->waiting, &member->entry);
-    if (!list_contains(&member->account->entry)) {
+    if (!list_contains(&member->account->entry) && !member->account->paused) {
         list_account(a, member->account);
     }
 }
@@ -1146,31 +1147,84 @@ void arbiter_set_account(struct arbiter *a, struct arbiter_account *account,
     arbiter_advance(a, now_ns);
 }
 
-void arbiter_pause(struct arbiter *a, uint64_t now_ns)
+/* Current is not to go on, whoever waits. */
+static void stop_current(struct arbiter *a, uint64_t now_ns)
 {
-    arbiter_settle(a, now_ns);
-    a->paused = true;
-    if (a->current && !a->current->resumed &&
-        set_word(a->current, VGPU_TURN_STOPPED) == VGPU_TURN_OPEN) {
+    if (!a->current->resumed && set_word(a->current, VGPU_TURN_STOPPED) == VGPU_TURN_OPEN) {
         arbiter_retire(a, a->current);
-    } else if (a->current) {
+    } else {
         arbiter_drain(a, true, now_ns);
     }
+}
+
+/* Those who drain, of this account or of all, are to be off at once. */
+static void pause_drainers(struct arbiter *a, const struct arbiter_account *account,
+                           uint64_t now_ns)
+{
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
-        member_of(e)->off_ns = now_ns;
+        if (!account || member_of(e)->account == account) {
+            member_of(e)->off_ns = now_ns;
+        }
     }
     turn_off_drainers(a, now_ns);
 }
 
-/* All that was stopped for the pause has held others up meanwhile, which was not its own fault. */
+/* What was stopped for a pause has held others up meanwhile, which was not its own fault. */
+static void resume_drainers(struct arbiter *a, const struct arbiter_account *account,
+                            uint64_t now_ns)
+{
+    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
+        if (!account || member_of(e)->account == account) {
+            set_late(member_of(e), false);
+            member_of(e)->due_ns = now_ns;
+        }
+    }
+}
+
+void arbiter_pause_account(struct arbiter *a, struct arbiter_account *account, bool paused,
+                           uint64_t now_ns)
+{
+    const struct arbiter_band *band = &a->band[account->priority];
+
+    if (account->paused == paused) {
+        return;
+    }
+    arbiter_settle(a, now_ns);
+    account->paused = paused;
+    if (paused) {
+        list_remove(&account->entry);
+        if (a->current && a->current->account == account) {
+            stop_current(a, now_ns);
+        }
+        pause_drainers(a, account, now_ns);
+    } else {
+        if (account->virtual_ns < band->virtual_ns) {
+            account->virtual_ns = band->virtual_ns;
+        }
+        /* Without members until now it has no ring yet. */
+        if (account->waiting.next && !list_empty(&account->waiting)) {
+            list_account(a, account);
+        }
+        resume_drainers(a, account, now_ns);
+    }
+    arbiter_advance(a, now_ns);
+}
+
+void arbiter_pause(struct arbiter *a, uint64_t now_ns)
+{
+    arbiter_settle(a, now_ns);
+    a->paused = true;
+    if (a->current) {
+        stop_current(a, now_ns);
+    }
+    pause_drainers(a, NULL, now_ns);
+}
+
 void arbiter_resume(struct arbiter *a, uint64_t now_ns)
 {
     arbiter_settle(a, now_ns);
     a->paused = false;
-    for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
-        set_late(member_of(e), false);
-        member_of(e)->due_ns = now_ns;
-    }
+    resume_drainers(a, NULL, now_ns);
     arbiter_advance(a, now_ns);
 }
 

@@ -167,9 +167,10 @@ struct arbiter_account {
     /* The owner's; changed by arbiter_set_account() while it has members. */
     enum vgpu_priority priority;
     uint32_t weight; /* 1 to ARBITER_WEIGHT_MAX; ARBITER_WEIGHT at first */
+    bool paused;     /* its members get no turn; changed by arbiter_pause_account() */
 
     /* The arbiter's own, zero at first. */
-    struct list_entry entry;   /* in its band, while members wait */
+    struct list_entry entry;   /* in its band, while members wait and it is not paused */
     struct list_entry waiting; /* the head of its members' ring; NULLs: not initialised */
     uint64_t virtual_ns;       /* grows by time * ARBITER_WEIGHT / weight; see the theory */
     unsigned active;           /* members that are current or draining */
@@ -288,6 +289,13 @@ int arbiter_kept(struct arbiter_member *member, uint64_t now_ns);
  */
 void arbiter_set_account(struct arbiter *arbiter, struct arbiter_account *account,
                          enum vgpu_priority priority, uint32_t weight, uint64_t now_ns);
+
+/*
+ * Its members get no turn until it goes on; who has one is stopped at once, and taken off where
+ * that can be. Others are not held up. It has saved nothing when it goes on.
+ */
+void arbiter_pause_account(struct arbiter *arbiter, struct arbiter_account *account, bool paused,
+                           uint64_t now_ns);
 
 /*
  * Grants nothing more, and stops current; work that is on the engine is turned off, or goes on

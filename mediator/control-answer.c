@@ -180,15 +180,34 @@ static struct json_object *answer_history(struct mediator *mediator, struct json
     return pool ? describe_history(pool) : error;
 }
 
+static struct json_object *set_vm_paused(struct mediator *mediator, struct json_object *question,
+                                         bool paused)
+{
+    struct json_object *error = NULL;
+    struct vm *vm = asked_vm(mediator, question, &error);
+
+    if (!vm) {
+        return error;
+    }
+    vm_set_paused(vm, paused);
+    log_info("VM %" PRIu32 ": %s", vm->id, paused ? "paused" : "resumed");
+    return describe_object();
+}
+
 /*
- * A pause lasts until it is resumed, or until the mediator is restarted: it is stored nowhere else.
+ * A pause, of a pool or of a VM, lasts until it is resumed, or until the mediator is restarted: it
+ * is stored nowhere else.
  */
 static struct json_object *set_paused(struct mediator *mediator, struct json_object *question,
                                       bool paused)
 {
     struct json_object *error = NULL;
-    struct pool *pool = pool_of(mediator, question, &error);
+    struct pool *pool;
 
+    if (json_object_object_get_ex(question, "vm", NULL)) {
+        return set_vm_paused(mediator, question, paused);
+    }
+    pool = pool_of(mediator, question, &error);
     if (!pool) {
         return error;
     }

@@ -204,6 +204,7 @@ struct json_object *describe_vm(struct vm *vm)
     describe_string(object, "kind", vm->host ? "host" : "vm");
     add_pool(object, vm->pool);
     describe_string(object, "priority", config_priority_name(vm->priority));
+    describe_bool(object, "paused", vm->paused);
     describe_number(object, "share", vm->limits.share);
     describe_number(object, "shm_bytes", vm->shm_size);
     describe_seconds(object, "attached_seconds", clock_ns() - vm->attached_ns);

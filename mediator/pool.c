@@ -130,7 +130,7 @@ struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accoun
 }
 
 struct pool_account *pool_account(struct pool_account **accounts, struct pool_gpu *gpu,
-                                  enum vgpu_priority priority, uint32_t weight)
+                                  const struct pool_standing *standing)
 {
     struct pool_account *account = *accounts;
 
@@ -146,8 +146,9 @@ struct pool_account *pool_account(struct pool_account **accounts, struct pool_gp
     }
     account->gpu = gpu;
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-        account->engines[i].priority = priority;
-        account->engines[i].weight = weight;
+        account->engines[i].priority = standing->priority;
+        account->engines[i].weight = standing->weight;
+        account->engines[i].paused = standing->paused;
     }
     account->next = *accounts;
     *accounts = account;
@@ -164,13 +165,16 @@ void pool_forget(struct pool_account **accounts)
     }
 }
 
-void pool_set_accounts(struct pool_account *accounts, enum vgpu_priority priority, uint32_t weight,
+void pool_set_accounts(struct pool_account *accounts, const struct pool_standing *standing,
                        uint64_t now_ns)
 {
     for (; accounts; accounts = accounts->next) {
         for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-            arbiter_set_account(&accounts->gpu->engines[i], &accounts->engines[i], priority, weight,
-                                now_ns);
+            struct arbiter *arbiter = &accounts->gpu->engines[i];
+            struct arbiter_account *account = &accounts->engines[i];
+
+            arbiter_set_account(arbiter, account, standing->priority, standing->weight, now_ns);
+            arbiter_pause_account(arbiter, account, standing->paused, now_ns);
         }
     }
 }

@@ -38,6 +38,13 @@ struct pool {
     struct turn_history history;
 };
 
+/* How a VM stands among others, on all GPUs of its pool. */
+struct pool_standing {
+    enum vgpu_priority priority;
+    uint32_t weight;
+    bool paused;
+};
+
 /* What a VM has used of a GPU; lives as long as the VM is attached. */
 struct pool_account {
     struct pool_account *next;
@@ -74,15 +81,15 @@ void pool_configure(struct pool *pool, const struct config_pool *config, uint64_
 struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accounts);
 
 /*
- * The VM's account on a GPU; made, at this priority and weight, where there is none. NULL when
- * memory is short. pool_forget() frees all; nobody may be joined by them.
+ * The VM's account on a GPU; made, with this standing, where there is none. NULL when memory is
+ * short. pool_forget() frees all; nobody may be joined by them.
  */
 struct pool_account *pool_account(struct pool_account **accounts, struct pool_gpu *gpu,
-                                  enum vgpu_priority priority, uint32_t weight);
+                                  const struct pool_standing *standing);
 void pool_forget(struct pool_account **accounts);
 
-/* Changes the priority and the weight of all of a VM's accounts. */
-void pool_set_accounts(struct pool_account *accounts, enum vgpu_priority priority, uint32_t weight,
+/* Changes the standing of all of a VM's accounts. */
+void pool_set_accounts(struct pool_account *accounts, const struct pool_standing *standing,
                        uint64_t now_ns);
 
 /* From now on the worker's work can be taken off the engine that computes; or not any more. */

@@ -524,9 +524,8 @@ static int fork_worker(struct process *process, const struct process_start *star
  */
 static int choose_gpu(struct process *process)
 {
-    enum vgpu_priority priority;
-    uint32_t weight;
-    struct pool_account **accounts = process->ops->accounts(process, &priority, &weight);
+    struct pool_standing standing;
+    struct pool_account **accounts = process->ops->accounts(process, &standing);
     struct pool_gpu *gpu = pool_place(process->pool, *accounts);
 
     if (!gpu) {
@@ -535,7 +534,7 @@ static int choose_gpu(struct process *process)
                     process_label(process), process->pool->id);
         return -EBUSY;
     }
-    process->worker.account = pool_account(accounts, gpu, priority, weight);
+    process->worker.account = pool_account(accounts, gpu, &standing);
     return process->worker.account ? 0 : -ENOMEM;
 }
 

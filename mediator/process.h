@@ -44,8 +44,7 @@ struct process {
 
 struct process_ops {
     /* Its VM's accounts on the pool's GPUs; the process adds what is missing. */
-    struct pool_account **(*accounts)(struct process *process, enum vgpu_priority *priority,
-                                      uint32_t *weight);
+    struct pool_account **(*accounts)(struct process *process, struct pool_standing *standing);
     /* READY has come. */
     void (*ready)(struct process *process);
     /*

@@ -232,13 +232,9 @@ static void queue_worker_expired(struct process *process)
 }
 
 static struct pool_account **queue_worker_accounts(struct process *process,
-                                                   enum vgpu_priority *priority, uint32_t *weight)
+                                                   struct pool_standing *standing)
 {
-    struct vm *vm = queue_of(process)->vm;
-
-    *priority = vm->priority;
-    *weight = vm->limits.share;
-    return &vm->accounts;
+    return vm_accounts(queue_of(process)->vm, standing);
 }
 
 /*

@@ -273,14 +273,17 @@ static void vm_worker_expired(struct process *process)
     replace_worker(vm, fail);
 }
 
-static struct pool_account **vm_worker_accounts(struct process *process,
-                                                enum vgpu_priority *priority, uint32_t *weight)
+struct pool_account **vm_accounts(struct vm *vm, struct pool_standing *standing)
 {
-    struct vm *vm = vm_of_process(process);
-
-    *priority = vm->priority;
-    *weight = vm->limits.share;
+    *standing = (struct pool_standing){
+        .priority = vm->priority, .weight = vm->limits.share, .paused = vm->paused};
     return &vm->accounts;
+}
+
+static struct pool_account **vm_worker_accounts(struct process *process,
+                                                struct pool_standing *standing)
+{
+    return vm_accounts(vm_of_process(process), standing);
 }
 
 static void vm_worker_freed(struct process *process, uint64_t bytes)
@@ -380,6 +383,15 @@ void vm_share_limits(struct vm *vm)
     }
 }
 
+/* The use until now is charged at the old share first. Turns may move on any GPU. */
+static void change_standing(struct vm *vm)
+{
+    struct pool_standing standing;
+
+    pool_set_accounts(*vm_accounts(vm, &standing), &standing, clock_ns());
+    mediator_watch_pool(vm->mediator, vm->pool);
+}
+
 void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced)
 {
     vm->limits = *limits;
@@ -389,10 +401,14 @@ void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool force
         vm->priority = vm->asked;
     }
     shared_store64(&vm->account->limit, limits->memory);
-    /* The use until now is charged at the old share first. Turns may move on any GPU. */
-    pool_set_accounts(vm->accounts, vm->priority, limits->share, clock_ns());
-    mediator_watch_pool(vm->mediator, vm->pool);
+    change_standing(vm);
     vm_share_limits(vm);
+}
+
+void vm_set_paused(struct vm *vm, bool paused)
+{
+    vm->paused = paused;
+    change_standing(vm);
 }
 
 unsigned vm_session_count(const struct vm *vm)

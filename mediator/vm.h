@@ -48,6 +48,7 @@ struct vm {
     struct pool *pool;
     enum vgpu_priority asked;          /* what it asked for */
     enum vgpu_priority priority;       /* what it has */
+    bool paused;                       /* by an operator, until it is resumed or detached */
     struct config_limits limits;       /* what it may, as configured and changed since */
     struct pool_account *accounts;     /* its use of the pool's GPUs */
     struct vgpu_account_page *account; /* its device memory, shared with its workers */
@@ -110,6 +111,12 @@ void vm_finish(struct vm *vm);
  * where `forced`, the limit's.
  */
 void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced);
+
+/* Its work stops, and is taken off the GPU where that can be; or it goes on. */
+void vm_set_paused(struct vm *vm, bool paused);
+
+/* Its use of its pool's GPUs, and how it stands there. */
+struct pool_account **vm_accounts(struct vm *vm, struct pool_standing *standing);
 
 /* So much device memory is free again, that of a worker that has ended, say. */
 void vm_give_back(struct vm *vm, uint64_t bytes);

@@ -168,6 +168,9 @@ void figures_make(struct figures *figures, struct json_object *before, struct js
         }
         take_figure(&to->total, old, vm, figures->seconds);
         take_workers(to, old, vm, figures->seconds);
+        if (get_bool(vm, "paused")) {
+            to->total.state = "paused";
+        }
     }
 }
 

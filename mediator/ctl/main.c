@@ -51,8 +51,8 @@ static void usage(FILE *out)
           "  set VM            what can be set for a VM, and how it stands\n"
           "  set VM KEY VALUE  set it, until the next reload\n"
           "  history POOL      the last turns on a pool's GPUs that had to be waited for\n"
-          "  pause POOL        let nothing new start on a pool's GPUs\n"
-          "  resume POOL       undo pause\n"
+          "  pause POOL|VM     take its work off the GPUs, and let nothing new start\n"
+          "  resume POOL|VM    undo pause\n"
           "  reload            let the mediator read its configuration again\n"
           "\n"
           "  --socket PATH  the mediator's control socket (default " DEFAULT_SOCKET ")\n"
@@ -169,16 +169,25 @@ static int run_history(const struct options *options)
                          question_with("history", "pool", options->arguments[0]), print_history);
 }
 
+/* Pools are letters, and VMs are numbers. */
+static int pause_or_resume(const struct options *options, const char *command)
+{
+    const char *name = options->arguments[0];
+    struct json_object *question = name[0] >= '0' && name[0] <= '9'
+                                       ? question_about(command, name)
+                                       : question_with(command, "pool", name);
+
+    return question ? ask_and_print(options, command, question, NULL) : EXIT_USAGE;
+}
+
 static int run_pause(const struct options *options)
 {
-    return ask_and_print(options, "pause", question_with("pause", "pool", options->arguments[0]),
-                         NULL);
+    return pause_or_resume(options, "pause");
 }
 
 static int run_resume(const struct options *options)
 {
-    return ask_and_print(options, "resume", question_with("resume", "pool", options->arguments[0]),
-                         NULL);
+    return pause_or_resume(options, "resume");
 }
 
 static int run_reload(const struct options *options)

@@ -117,6 +117,9 @@ static const char *state_of(struct json_object *vm)
     struct json_object *sessions = get(vm, "sessions");
     const char *state = get_text(vm, "state");
 
+    if (get_bool(vm, "paused")) {
+        return "paused";
+    }
     for (size_t i = 0; i < get_length(vm, "sessions"); i++) {
         state = figures_busiest(state, get_text(json_object_array_get_idx(sessions, i), "state"));
     }
@@ -237,8 +240,9 @@ static void print_workers(struct json_object *vm)
 void print_vm(struct json_object *vm)
 {
     static const char *const keys[] = {
-        "name",       "kind",        "pool",   "priority",  "state",      "device",        "gpu",
-        "client_pid", "client_user", "queues", "shm_bytes", "worker_pid", "worker_starts", NULL,
+        "name",   "kind",      "pool",       "priority",      "paused",
+        "state",  "device",    "gpu",        "client_pid",    "client_user",
+        "queues", "shm_bytes", "worker_pid", "worker_starts", NULL,
     };
     static const char *const counters[] = {
         "requests", "errors",          "elements",    "turns",     "doorbells", "interrupts",

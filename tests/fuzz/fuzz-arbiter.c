@@ -23,6 +23,7 @@ static struct vgpu_turn_word words[WORKERS];
 static struct arbiter_account accounts[ACCOUNTS];
 static struct arbiter_member members[WORKERS];
 static bool doomed[WORKERS];
+static bool ordered_off[WORKERS];
 
 static void require(bool good)
 {
@@ -33,12 +34,20 @@ static void require(bool good)
 
 static void on_granted(struct arbiter_member *member)
 {
-    require(arbiter.current == member && !arbiter.paused);
+    require(arbiter.current == member && !arbiter.paused && !member->account->paused);
 }
 
 static void on_alerted(struct arbiter_member *member)
 {
-    require(member->state == ARBITER_WAITING || member->state == ARBITER_CURRENT);
+    require(member->state == ARBITER_WAITING || member->state == ARBITER_CURRENT ||
+            member->state == ARBITER_OFF);
+}
+
+static void on_turn_off(struct arbiter_member *member, bool off)
+{
+    /* Each order is news. */
+    require(ordered_off[member - members] != off);
+    ordered_off[member - members] = off;
 }
 
 static void on_expired(struct arbiter_member *member)
@@ -53,8 +62,10 @@ static void join(unsigned i)
                                          .vm_id = i % ACCOUNTS + 1,
                                          .granted = on_granted,
                                          .alerted = on_alerted,
-                                         .expired = on_expired};
+                                         .expired = on_expired,
+                                         .turn_off = i % 2 == 0 ? on_turn_off : NULL};
     doomed[i] = false;
+    ordered_off[i] = false;
     arbiter_join(&arbiter, &members[i]);
 }
 
@@ -94,8 +105,14 @@ static int act(unsigned i, uint8_t action, uint64_t now)
         arbiter.rules.least_share = (action >> 4) * ARBITER_LEAST_ONE / 16;
         arbiter.rules.limit_ns = (action >> 4) * UINT64_C(1000000);
         return 0;
+    case 14:
+        arbiter_off(member, now);
+        return 0;
+    case 15:
+        arbiter_pause_account(&arbiter, member->account, action & 16, now);
+        return 0;
     default:
-        return 0; /* it only stores */
+        return 0; /* not reached */
     }
 }
 
@@ -109,12 +126,16 @@ static unsigned check_ring(const struct list_entry *head, enum arbiter_state sta
         const struct arbiter_member *member = LIST_OWNER(e, struct arbiter_member, entry);
 
         require(e->next->previous == e && e->previous->next == e);
-        require(member->state == state && (!account || member->account == account));
+        /* Those that are off wait too. */
+        require(member->state == state ||
+                (state == ARBITER_WAITING && member->state == ARBITER_OFF));
+        require(!account || member->account == account);
         require(++count <= WORKERS);
     }
     return count;
 }
 
+/* How many wait that may be served: those of a paused account are in no band. */
 static unsigned check_bands(void)
 {
     unsigned waiting = 0;
@@ -126,7 +147,7 @@ static unsigned check_bands(void)
         for (const struct list_entry *e = head->next; e != head; e = e->next) {
             const struct arbiter_account *account = LIST_OWNER(e, struct arbiter_account, entry);
 
-            require(account->priority == i && account->virtual_ns >= before);
+            require(account->priority == i && account->virtual_ns >= before && !account->paused);
             before = account->virtual_ns;
             waiting += check_ring(&account->waiting, ARBITER_WAITING, account);
             require(account->waiting.next != &account->waiting);
@@ -137,7 +158,7 @@ static unsigned check_bands(void)
 
 static void check_members(void)
 {
-    unsigned active[ACCOUNTS] = {0}, states[4] = {0};
+    unsigned active[ACCOUNTS] = {0}, states[ARBITER_OFF + 1] = {0}, paused = 0;
 
     for (unsigned i = 0; i < WORKERS; i++) {
         const struct arbiter_member *member = &members[i];
@@ -150,8 +171,13 @@ static void check_members(void)
     }
     for (unsigned i = 0; i < ACCOUNTS; i++) {
         require(accounts[i].active == active[i]);
+        paused += accounts[i].paused
+                      ? check_ring(&accounts[i].waiting, ARBITER_WAITING, &accounts[i])
+                      : 0;
+        require(!accounts[i].paused || !arbiter.current ||
+                arbiter.current->account != &accounts[i]);
     }
-    require(states[ARBITER_WAITING] == check_bands());
+    require(states[ARBITER_WAITING] + states[ARBITER_OFF] == check_bands() + paused);
     require(states[ARBITER_DRAINING] == check_ring(&arbiter.draining, ARBITER_DRAINING, NULL));
 }
 

@@ -15,6 +15,7 @@
 #define SLICE (2 * MS)
 #define PATIENCE (50 * MS)
 #define LIMIT (1000 * MS)
+#define SECOND (1000 * MS)
 #define WORKERS 6u
 
 struct worker {
@@ -844,6 +845,62 @@ static void test_resumed_alone_it_goes_on(void **state)
     expect(a, 1, VGPU_TURN_RUNNING);
 }
 
+static void test_paused_account_stands_aside(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    ask(b, 20);
+    arbiter_pause_account(&arbiter, &a->account, true, 30);
+    expect(a, 1, VGPU_TURN_STOPPED);
+    done(a, 40);
+    expect(b, 1, VGPU_TURN_RUNNING);
+    ask(a, 50);
+    assert_int_equal(arbiter_deadline(&arbiter), 0);
+    done(b, 60);
+    ask(b, 70);
+    expect(b, 2, VGPU_TURN_RUNNING);
+    assert_int_equal(a->grants, 1);
+    /* Nothing was saved. */
+    arbiter.band[VGPU_PRIORITY_MEDIUM].virtual_ns = SECOND;
+    arbiter_pause_account(&arbiter, &a->account, false, 80);
+    assert_true(a->account.virtual_ns >= SECOND);
+    done(b, 90);
+    expect(a, 2, VGPU_TURN_RUNNING);
+}
+
+static void test_paused_account_has_no_standing_turn(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    keep(a, 20);
+    arbiter_pause_account(&arbiter, &a->account, true, 30);
+    expect(a, 1, VGPU_TURN_CLOSED);
+    ask(a, 40);
+    assert_int_equal(a->grants, 1);
+    assert_null(arbiter.current);
+    /* Another priority does not bring it in. */
+    arbiter_set_account(&arbiter, &a->account, VGPU_PRIORITY_HIGH, 100, 50);
+    assert_null(arbiter.current);
+    arbiter_pause_account(&arbiter, &a->account, false, 60);
+    expect(a, 2, VGPU_TURN_RUNNING);
+}
+
+/* It was stopped, and nobody waits: it must not go on, but does so when it may. */
+static void test_paused_account_does_not_go_on(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    arbiter_pause_account(&arbiter, &a->account, true, 20);
+    arbiter_tick(&arbiter, MS);
+    expect(a, 1, VGPU_TURN_STOPPED);
+    ask(b, 2 * MS);
+    arbiter_tick(&arbiter, 2 * MS + PATIENCE);
+    expect(b, 1, VGPU_TURN_RUNNING); /* beside it, as it cannot be off */
+    done(b, 3 * MS + PATIENCE);
+    arbiter_pause_account(&arbiter, &a->account, false, 4 * MS + PATIENCE);
+    expect(a, 1, VGPU_TURN_RUNNING);
+}
+
 static void test_account_raised_while_it_waits(void **state)
 {
     (void)state;
@@ -1029,7 +1086,6 @@ static void test_history_wraps(void **state)
 #define WORD (MS / 20)   /* in which who is stopped may say when its work ends */
 #define ON (MS / 2)      /* what turning on takes, which is not charged */
 #define LONG (4 * SLICE) /* the turn of who has to be turned off */
-#define SECOND (1000 * MS)
 
 static void can_be_off(struct worker *worker)
 {
@@ -1295,6 +1351,31 @@ static void test_pause_takes_work_off(void **state)
     expect_orders(a, 4, false);
 }
 
+static void test_paused_account_is_off(void **state)
+{
+    (void)state;
+    can_be_off(a);
+    ask(a, 10);
+    arbiter_pause_account(&arbiter, &a->account, true, 20);
+    expect_orders(a, 1, true);
+    arbiter_off(&a->member, MS);
+    assert_int_equal(arbiter_deadline(&arbiter), 0);
+    ask(b, 2 * MS);
+    done(b, 3 * MS);
+    expect_orders(a, 1, true);
+    arbiter_pause_account(&arbiter, &a->account, false, SECOND);
+    expect_orders(a, 2, false);
+    assert_ptr_equal(arbiter.current, &a->member);
+    /* One that goes on after that is off again, while another has the turn. */
+    arbiter_pause_account(&arbiter, &a->account, true, SECOND + MS);
+    expect_orders(a, 3, true);
+    ask(b, SECOND + 2 * MS);
+    arbiter_off(&a->member, SECOND + 3 * MS);
+    expect(b, 2, VGPU_TURN_RUNNING);
+    leave(a, SECOND + 4 * MS);
+    assert_int_equal(a->account.active, 0);
+}
+
 /* It is one of work that was begun: it has a slice, and is off again. */
 static void test_lent_turn_of_who_is_off(void **state)
 {
@@ -1363,6 +1444,9 @@ int main(void)
         cmocka_unit_test_setup(test_pause_takes_a_standing_turn, set_up),
         cmocka_unit_test_setup(test_pause_stops_who_runs, set_up),
         cmocka_unit_test_setup(test_resumed_alone_it_goes_on, set_up),
+        cmocka_unit_test_setup(test_paused_account_stands_aside, set_up),
+        cmocka_unit_test_setup(test_paused_account_has_no_standing_turn, set_up),
+        cmocka_unit_test_setup(test_paused_account_does_not_go_on, set_up),
         cmocka_unit_test_setup(test_account_raised_while_it_waits, set_up),
         cmocka_unit_test_setup(test_account_lowered_while_it_is_current, set_up),
         cmocka_unit_test_setup(test_account_raised_while_it_is_current, set_up),
@@ -1387,6 +1471,7 @@ int main(void)
         cmocka_unit_test_setup(test_messages_of_who_is_off, set_up),
         cmocka_unit_test_setup(test_leaving_while_off, set_up),
         cmocka_unit_test_setup(test_pause_takes_work_off, set_up),
+        cmocka_unit_test_setup(test_paused_account_is_off, set_up),
         cmocka_unit_test_setup(test_lent_turn_of_who_is_off, set_up),
     };
 

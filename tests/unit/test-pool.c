@@ -77,6 +77,10 @@ static int tear_down(void **state)
 }
 
 /* Where the VM's next worker is to go: an index; -1: nowhere. */
+static const struct pool_standing usual = {VGPU_PRIORITY_MEDIUM, ARBITER_WEIGHT, false};
+static const struct pool_standing high = {VGPU_PRIORITY_HIGH, 1, false};
+static const struct pool_standing low = {VGPU_PRIORITY_LOW, 1, false};
+
 static int place(unsigned vm)
 {
     const struct pool_gpu *gpu = pool_place(&pool, accounts[vm]);
@@ -87,8 +91,7 @@ static int place(unsigned vm)
 static void join_at(unsigned vm, unsigned number, struct pool_gpu *gpu, bool register_mode)
 {
     struct worker *worker = &workers[number];
-    struct pool_account *account = pool_account(&accounts[vm], gpu, VGPU_PRIORITY_MEDIUM,
-                                                ARBITER_WEIGHT);
+    struct pool_account *account = pool_account(&accounts[vm], gpu, &usual);
 
     assert_non_null(account);
     worker->head = (struct pool_worker){
@@ -277,11 +280,11 @@ static void test_account_survives_its_workers(void **state)
     account->engines[0].used_ns = 12345;
     leave(0);
     assert_int_equal(account->worker_count, 0);
-    assert_ptr_equal(pool_account(&accounts[0], &pool.gpus[0], VGPU_PRIORITY_HIGH, 1), account);
+    assert_ptr_equal(pool_account(&accounts[0], &pool.gpus[0], &high), account);
     assert_int_equal(account->engines[0].used_ns, 12345);
     assert_int_equal(account->engines[0].weight, ARBITER_WEIGHT); /* as it was made */
     /* On the other GPU it has another one. */
-    assert_ptr_not_equal(pool_account(&accounts[0], &pool.gpus[1], VGPU_PRIORITY_HIGH, 1), account);
+    assert_ptr_not_equal(pool_account(&accounts[0], &pool.gpus[1], &high), account);
     join(0, 1);
     assert_ptr_equal(workers[1].head.account, account);
 }
@@ -292,11 +295,12 @@ static void test_priority_and_weight_of_all_accounts(void **state)
     make_pool(2, false);
     join(0, 0);
     join(0, 1);
-    pool_set_accounts(accounts[0], VGPU_PRIORITY_HIGH, 7, NS_PER_S);
+    pool_set_accounts(accounts[0], &(struct pool_standing){VGPU_PRIORITY_HIGH, 7, true}, NS_PER_S);
     for (unsigned i = 0; i < 2; i++) {
         for (unsigned j = 0; j < VGPU_ENGINES; j++) {
             assert_int_equal(workers[i].head.account->engines[j].priority, VGPU_PRIORITY_HIGH);
             assert_int_equal(workers[i].head.account->engines[j].weight, 7);
+            assert_true(workers[i].head.account->engines[j].paused);
         }
     }
 }
@@ -380,7 +384,7 @@ static void test_engine_beyond_the_last(void **state)
     worker->page = &page;
     worker->granted = on_granted;
     worker->alerted = worker->expired = ignore;
-    pool_join(worker, pool_account(&accounts[0], &pool.gpus[0], VGPU_PRIORITY_LOW, 1));
+    pool_join(worker, pool_account(&accounts[0], &pool.gpus[0], &low));
     assert_int_equal(pool_message(worker, &ask, NS_PER_S), -EPROTO);
     pool_leave(worker, NS_PER_S);
     free(worker);

@@ -156,6 +156,8 @@ class Questions(TestCase):
                 ({"command": "history", "pool": "C"}, "no pool 'C'; there is B, D"),
                 ({"command": "pause", "pool": "BD"}, "no pool 'BD'"),
                 ({"command": "resume", "pool": ""}, "no pool ''"),
+                ({"command": "pause", "vm": 8}, "no VM 8 is attached"),
+                ({"command": "resume", "vm": "7"}, "no 'vm'"),
                 ({"command": "resume", "pool": "b"}, "no pool 'b'"),
                 ({"command": "set"}, "no 'vm'"),
                 ({"command": "set", "vm": 9, "key": "share", "value": 1}, "no VM 9 is attached"),
@@ -490,6 +492,12 @@ class Vgpuctl(TestCase):
         self.ctl("pause", "A")
         self.assertIn("\npool A is paused\n", self.ctl("list"))
         self.ctl("resume", "A")
+        self.assertNotIn("paused", self.ctl("list"))
+        self.ctl("pause", "7")
+        head, lines = self.columns(self.ctl("list"), "VM")
+        self.assertEqual(dict(zip(head, lines[0]))["STATE"], "paused")
+        self.assertRegex(self.ctl("top", "--count", "1", "--batch"), r"\b7 .* paused ")
+        self.ctl("resume", "7")
         self.assertNotIn("paused", self.ctl("list"))
 
     def test_show(self):

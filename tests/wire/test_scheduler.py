@@ -231,6 +231,35 @@ class Preempted(Scheduler):
         keep_busy([Kernels(other, 0.05)], 3)
         self.assertEqual(hog.state(), "RUNNING")
 
+    def test_paused_vm(self):
+        """Its kernel is off, its new sessions wait, others do not notice; then it goes on."""
+        low, other = self.queue(1, LOW), self.queue(2, LOW)
+        memory, mine = low.memory(4), other.memory(4)
+        low.post(v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 10**9))))
+        low.post(v.command("FILL", v.cmd_fill(memory, 7, 1)))
+        ticket = low.ask("FENCE", bytes(16), 1)
+        self.session_state(low, "running")
+        self.m.ask("pause", vm=1)
+        self.session_state(low, "off")
+        self.assertIs(self.m.vm(1)["paused"], True)
+        late = v.Queue(low.device, 1).open()
+        waiting = self.fill(late, late.memory(4))
+        self.session_state(late, "waiting")
+        for _ in range(20):
+            self.serve(other, mine)
+        time.sleep(2.5)  # longer than the kernel, and than turn-limit
+        self.assertFalse(low.answered(ticket) or late.answered(waiting))
+        self.m.ask("set", vm=1, key="priority", value="high")
+        self.serve(other, mine)
+        self.assertFalse(late.answered(waiting))
+        self.m.ask("resume", vm=1)
+        self.assertEqual(low.answer(ticket), OK)
+        self.assertEqual(late.answer(waiting), OK)
+        low.call("COPY", v.cmd_copy(low.address, memory, 4, "FROM_DEVICE"))
+        self.assertEqual(low.call("SYNC"), OK)
+        self.assertEqual(struct.unpack_from("<I", low.device.map, low.offset), (7,))
+        self.assertIs(self.m.vm(1)["paused"], False)
+
     def test_many_of_them(self):
         hogs = [v.Queue(self.attach(vm_id=1), 0).open()]
         hogs += [v.Queue(hogs[0].device, i).open() for i in range(1, 6)]
