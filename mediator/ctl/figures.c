@@ -76,6 +76,7 @@ static void take_figure(struct figure *figure, struct json_object *before, struc
                           engine_growth(before, now, "from-device");
 
     figure->state = get_text(now, "state");
+    figure->off_seconds = get_real(now, "off_seconds");
     figure->gpu = get(now, "gpu") ? (int64_t)get_number(now, "gpu") : -1;
     figure->gpu_percent = 100.0 * engine_growth(before, now, "compute") / seconds;
     figure->copy_percent = 100.0 * copies / seconds;
@@ -138,6 +139,9 @@ static void take_workers(struct vm_figures *vm, struct json_object *before, stru
          */
         vm->total.state = figures_busiest(vm->total.state, worker->state);
         vm->total.gpu = vm->total.gpu == worker->gpu ? worker->gpu : -1;
+        if (worker->off_seconds > vm->total.off_seconds) {
+            vm->total.off_seconds = worker->off_seconds;
+        }
     }
 }
 
@@ -300,11 +304,29 @@ const char *figures_column(const char *text, unsigned columns, char column[FIGUR
     return column;
 }
 
+/* In 8 columns, without a blank. Moments are left out: most are off for some milliseconds. */
+static const char *state_column(const struct figure *figure, char text[24])
+{
+    const unsigned seconds = (unsigned)(figure->off_seconds < 1e8 ? figure->off_seconds : 1e8);
+
+    if (strcmp(figure->state, "off") != 0 || seconds == 0) {
+        return figure->state;
+    }
+    if (seconds < 60) {
+        snprintf(text, 24, "off:%us", seconds);
+    } else if (seconds < 3600) {
+        snprintf(text, 24, "off:%um", seconds / 60);
+    } else {
+        snprintf(text, 24, "off:%uh", seconds / 3600);
+    }
+    return text;
+}
+
 void figures_line(const struct vm_figures *vm, const struct figure *worker, char line[FIGURES_LINE])
 {
     const struct figure *figure = worker ? worker : &vm->total;
     char number[24] = "", gpu[24] = "-", memory[UNIT_TEXT], limit[UNIT_TEXT] = "";
-    char p50[UNIT_TEXT] = "-", p99[UNIT_TEXT] = "-", label[FIGURES_COLUMN];
+    char p50[UNIT_TEXT] = "-", p99[UNIT_TEXT] = "-", label[FIGURES_COLUMN], state[24];
 
     /* A worker has no limit of its own, and its line is indented under its VM's. */
     if (!worker) {
@@ -325,7 +347,7 @@ void figures_line(const struct vm_figures *vm, const struct figure *worker, char
              "%-10s %s%s %-4s %-8s %-8s %3s %6.1f %6.1f %8s %8s %7" PRIu64 " %8s %8s %6" PRIu64
              " %6" PRIu64,
              number, worker ? "  " : "", figures_column(figure->label, worker ? 14 : 16, label),
-             worker ? "" : vm->pool, worker ? "" : vm->priority, figure->state, gpu,
+             worker ? "" : vm->pool, worker ? "" : vm->priority, state_column(figure, state), gpu,
              figure->gpu_percent, figure->copy_percent, format_bytes(figure->memory, memory), limit,
              figure->waits, p50, p99, figure->in_flight, figure->faults);
 }
@@ -353,6 +375,9 @@ static void add_figure(struct json_object *object, const struct figure *figure)
     };
 
     json_object_object_add(object, "state", json_object_new_string(figure->state));
+    if (figure->off_seconds > 0.0) {
+        json_object_object_add(object, "off_seconds", json_object_new_double(figure->off_seconds));
+    }
     if (figure->gpu >= 0) {
         json_object_object_add(object, "gpu", json_object_new_int64(figure->gpu));
     }

@@ -15,6 +15,7 @@
 struct figure {
     char label[64]; /* a VM's name, "registers" or "queue N" */
     const char *state;
+    double off_seconds;  /* for how long it is off its GPU; of a VM the longest; 0: it is not */
     int64_t gpu;         /* -1: none, or several */
     double gpu_percent;  /* of the time, computing; of several workers together */
     double copy_percent; /* copying, to and from the device */

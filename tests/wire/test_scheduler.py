@@ -249,6 +249,9 @@ class Preempted(Scheduler):
             self.serve(other, mine)
         time.sleep(2.5)  # longer than the kernel, and than turn-limit
         self.assertFalse(low.answered(ticket) or late.answered(waiting))
+        top = subprocess.run([v.VGPUCTL, "--socket", self.m.control, "top", "--batch", "--count",
+                              "1"], capture_output=True, timeout=v.PATIENCE, check=True, text=True)
+        self.assertRegex(top.stdout, r"\n1 .* paused .*\n +queue 0 +off:[2-9]s ")
         self.m.ask("set", vm=1, key="priority", value="high")
         self.serve(other, mine)
         self.assertFalse(late.answered(waiting))
