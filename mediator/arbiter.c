@@ -71,6 +71,22 @@ static bool anybody_waits(const struct arbiter *a)
     return false;
 }
 
+/* Whether its work may come behind a kernel of its own that is off its engine: see `behind`. */
+static bool is_held(const struct arbiter_member *member)
+{
+    return member->behind && member->behind->state == ARBITER_OFF;
+}
+
+/* Likewise, but the kernel may be running too; one that can be turned off may do so without end. */
+static bool may_be_held(const struct arbiter_member *member)
+{
+    const struct arbiter_member *behind = member->behind;
+
+    return behind && behind->turn_off &&
+           (behind->state == ARBITER_CURRENT || behind->state == ARBITER_DRAINING ||
+            behind->state == ARBITER_OFF);
+}
+
 /*
  * Whether the member has had all the patience that there is. Once late it stays so until its turn
  * ends: forget_dues() moves `due_ns`, and it is not to be waited for a second time.
@@ -78,7 +94,8 @@ static bool anybody_waits(const struct arbiter *a)
 static bool is_overdue(const struct arbiter *a, const struct arbiter_member *member,
                        uint64_t now_ns)
 {
-    return member->late || (member->due_ns != 0 && now_ns >= member->due_ns + a->rules.patience_ns);
+    return member->late || (member->due_ns != 0 && !is_held(member) &&
+                            now_ns >= member->due_ns + a->rules.patience_ns);
 }
 
 /*
@@ -174,7 +191,7 @@ static struct arbiter_member *arbiter_pick(const struct arbiter *a, unsigned ban
         if (!best) {
             limit = account->virtual_ns + a->rules.slice_ns;
         }
-        if (!best || first->asked_ns < best->asked_ns) {
+        if (!best || first->queued_ns < best->queued_ns) {
             best = first;
         }
     }
@@ -268,12 +285,13 @@ static void arbiter_charge(struct arbiter *a, struct arbiter_member *member, uin
     }
 }
 
+/* Those that use the engine. */
 static unsigned count_drainers(const struct arbiter *a)
 {
     unsigned count = 0;
 
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
-        count++;
+        count += !is_held(member_of(e));
     }
     return count;
 }
@@ -292,7 +310,9 @@ static void charge_users(struct arbiter *a, uint64_t ns)
     const uint64_t part = payers > 0 ? ns / payers : 0;
 
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
-        arbiter_charge(a, member_of(e), part);
+        if (!is_held(member_of(e))) {
+            arbiter_charge(a, member_of(e), part);
+        }
     }
     if (in_use) {
         arbiter_charge(a, a->current, part);
@@ -375,7 +395,12 @@ static void settle_until(struct arbiter *a, uint64_t now_ns)
     a->charged_ns = now_ns;
     if (!a->paused && in_the_way(a)) {
         for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
-            member_of(e)->held_up_ns += ns;
+            struct arbiter_member *member = member_of(e);
+
+            member->held_up_ns += may_be_held(member) ? 0 : ns;
+            if (is_held(member)) {
+                member->due_ns = now_ns; /* others wait for it from when it is not held any more */
+            }
         }
     }
     if (contended && !a->paused) {
@@ -501,7 +526,7 @@ static enum vgpu_turn set_word(struct arbiter_member *member, enum vgpu_turn sta
 static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
 {
     TRACE(pass, a->gpu, a->engine, member->vm_id, member->sequence,
-          (int64_t)(a->charged_ns - member->granted_ns));
+          (int64_t)(a->charged_ns - member->first_ns));
     if (a->current == member) {
         a->current = NULL;
     } else {
@@ -585,7 +610,7 @@ static uint64_t start_of(const struct arbiter *a, enum vgpu_priority band, uint6
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
         const struct arbiter_member *member = member_of(e);
 
-        if (member->yielded && member->account->priority >= band &&
+        if (member->yielded && member->account->priority >= band && !is_held(member) &&
             !is_overdue(a, member, now_ns)) {
             const uint64_t patient_ns = member->due_ns + a->rules.patience_ns;
             const uint64_t until_ns = member->from_ns < patient_ns ? member->from_ns : patient_ns;
@@ -655,7 +680,7 @@ static void arbiter_grant(struct arbiter *a, struct choice next, uint64_t now_ns
     }
     member->asked = true;
     member->sequence = ++a->history->sequence;
-    member->from_ns = member->granted_ns;
+    member->from_ns = member->first_ns = member->granted_ns;
     if (next.lent || band_waits(a, account->priority)) {
         state = VGPU_TURN_SHARED;
         member->due_ns = member->from_ns; /* to be extended, unless it is lent */
@@ -684,7 +709,7 @@ static void arbiter_hurry(struct arbiter *a, uint64_t now_ns)
     }
     from = start_of(a, current->account->priority, now_ns);
     if (from < current->from_ns) {
-        current->from_ns = current->granted_ns = from;
+        current->from_ns = current->first_ns = current->granted_ns = from;
         shared_store64(&current->word->from_ns, from);
         current->alerted(current);
     }
@@ -723,7 +748,7 @@ static bool may_join(const struct arbiter *a, const struct choice *next, uint64_
     for (struct list_entry *e = a->draining.next; e != &a->draining; e = e->next) {
         const struct arbiter_member *member = member_of(e);
 
-        if (is_overdue(a, member, now_ns)) {
+        if (is_held(member) || is_overdue(a, member, now_ns)) {
             continue;
         }
         if (member->account->priority >= band) {
@@ -913,8 +938,8 @@ static void arbiter_remember(struct arbiter *a, struct arbiter_member *member, u
         .engine = a->engine,
         .gpu = a->gpu,
         .priority = member->account->priority,
-        .wait_ns = member->granted_ns - member->asked_ns,
-        .run_ns = now_ns > member->granted_ns ? now_ns - member->granted_ns : 0,
+        .wait_ns = member->first_ns - member->asked_ns,
+        .run_ns = now_ns > member->first_ns ? now_ns - member->first_ns : 0,
     };
 }
 
@@ -983,7 +1008,7 @@ void arbiter_leave(struct arbiter_member *member, uint64_t now_ns)
 /* Puts a member last into its account's ring. */
 static void join_waiting(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
 {
-    member->asked_ns = now_ns;
+    member->queued_ns = now_ns;
     list_add_before(&member->account->waiting, &member->entry);
     if (!list_contains(&member->account->entry) && !member->account->paused) {
         list_account(a, member->account);
@@ -1025,6 +1050,7 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
         forget_dues(a, now_ns);
     }
     member->state = ARBITER_WAITING;
+    member->asked_ns = now_ns;
     join_waiting(a, member, now_ns);
     TRACE(ask, a->gpu, a->engine, member->vm_id);
     arbiter_advance(a, now_ns);
@@ -1094,12 +1120,12 @@ int arbiter_done(struct arbiter_member *member, uint64_t now_ns)
  * Edge: DRAINING to OFF. Nobody is held up by it any more, and it waits from now on. Who was to
  * start when its work has ended starts now.
  */
-void arbiter_off(struct arbiter_member *member, uint64_t now_ns)
+bool arbiter_off(struct arbiter_member *member, uint64_t now_ns)
 {
     struct arbiter *a = member->arbiter;
 
     if (!a || member->state != ARBITER_DRAINING || !member->off_asked) {
-        return;
+        return false;
     }
     arbiter_settle(a, now_ns);
     list_remove(&member->entry);
@@ -1115,6 +1141,7 @@ void arbiter_off(struct arbiter_member *member, uint64_t now_ns)
     join_waiting(a, member, now_ns);
     arbiter_hurry(a, now_ns);
     arbiter_advance(a, now_ns);
+    return true;
 }
 
 int arbiter_kept(struct arbiter_member *member, uint64_t now_ns)
@@ -1253,6 +1280,16 @@ static uint64_t limit_deadline(const struct arbiter *a, const struct arbiter_mem
     return a->charged_ns + (left > LIMIT_STEP_NS ? left : LIMIT_STEP_NS);
 }
 
+static bool anybody_to_serve(const struct arbiter *a)
+{
+    for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
+        if (arbiter_pick(a, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t arbiter_deadline(const struct arbiter *a)
 {
     uint64_t deadline = 0;
@@ -1260,7 +1297,8 @@ uint64_t arbiter_deadline(const struct arbiter *a)
     if (a->paused || (!anybody_waits(a) && !a->current)) {
         return 0;
     }
-    if (anybody_waits(a) && a->current && a->current->due_ns != 0) {
+    /* One that waits and may not be served, for a late one of its VM, ends nobody's turn. */
+    if (a->current && a->current->due_ns != 0 && anybody_to_serve(a)) {
         deadline = stop_time(a);
         if (!a->current->alerted_next) {
             /* 1 is long past and so means now; 0 would mean never. */
@@ -1274,9 +1312,9 @@ uint64_t arbiter_deadline(const struct arbiter *a)
         if (may_turn_off(a, member)) {
             deadline = clock_earlier(deadline, member->off_ns > 1 ? member->off_ns : 1);
         }
-        if (late > a->charged_ns && !member->late && anybody_waits(a)) {
+        if (late > a->charged_ns && !member->late && !is_held(member) && anybody_waits(a)) {
             deadline = clock_earlier(deadline, late);
-        } else if (a->rules.limit_ns != 0 && !member->told) {
+        } else if (a->rules.limit_ns != 0 && !member->told && !may_be_held(member)) {
             deadline = clock_earlier(deadline, limit_deadline(a, member));
         }
     }

@@ -47,6 +47,11 @@
  * on how long a kernel takes, nor on what was predicted. A member that is off pays for nothing. One
  * that does not obey goes on draining, and is treated as one that cannot be turned off:
  *
+ * What a worker has at another engine may come behind a kernel of its own, a copy say. While the
+ * kernel is off nobody waits for the copy, and it pays nothing. Nor does it count against the limit
+ * below while a kernel that can be turned off is there: that has its share, and the copy no other
+ * end.
+ *
  * A member that does not end holds others up for `patience_ns` at most. Then the next one is
  * granted beside it, and the VM of the late one gets no further turn until it ends. When it has
  * held others up for `limit_ns` in all, the owner is told, and kills the worker.
@@ -203,6 +208,11 @@ struct arbiter_member {
      * When it is off, by the latest call, the owner calls arbiter_off().
      */
     void (*turn_off)(struct arbiter_member *member, bool off);
+    /*
+     * The same worker's at the engine that computes, where this is another engine: what is here may
+     * come behind a kernel there. NULL: nothing does.
+     */
+    const struct arbiter_member *behind;
 
     /* The arbiter's own. */
     struct list_entry entry; /* in its account while it waits, among the draining */
@@ -220,10 +230,12 @@ struct arbiter_member {
     uint64_t off_ns;     /* while draining: when it is to be turned off. When off: since when */
     uint64_t sequence;
     uint64_t asked_ns;
-    uint64_t granted_ns;
-    uint64_t from_ns;  /* when it may submit; while draining: when the next may */
-    bool alerted_next; /* the next was told that this turn is about to end */
-    uint64_t due_ns;   /* when it has to return the turn, or had to; 0: nobody waits for that */
+    uint64_t queued_ns;  /* since when it waits: since it asked, or since it is off */
+    uint64_t first_ns;   /* from when it might submit in the turn that it asked for */
+    uint64_t granted_ns; /* the same, or when it was put on again */
+    uint64_t from_ns;    /* when it may submit; while draining: when the next may */
+    bool alerted_next;   /* the next was told that this turn is about to end */
+    uint64_t due_ns;     /* when it has to return the turn, or had to; 0: nobody waits for that */
 };
 
 struct arbiter_rules {
@@ -262,7 +274,7 @@ void arbiter_join(struct arbiter *arbiter, struct arbiter_member *member);
 /* Takes a worker out that has ended, in any state; does nothing to a member of no arbiter. */
 void arbiter_leave(struct arbiter_member *member, uint64_t now_ns);
 
-/* The worker asks for a turn (ASK). This and the next three return 0 or -EPROTO. */
+/* The worker asks for a turn (ASK). This, the next two and arbiter_kept() return 0 or -EPROTO. */
 int arbiter_ask(struct arbiter_member *member, uint64_t now_ns);
 
 /*
@@ -275,10 +287,10 @@ int arbiter_yield(struct arbiter_member *member, uint64_t from_ns, uint64_t now_
 int arbiter_done(struct arbiter_member *member, uint64_t now_ns);
 
 /*
- * The member's work is off the engine, as it was last told to be. Does nothing when that is not so
- * any more.
+ * The member's work is off the engine, as it was last told to be. False, and nothing is done, when
+ * that is not so any more.
  */
-void arbiter_off(struct arbiter_member *member, uint64_t now_ns);
+bool arbiter_off(struct arbiter_member *member, uint64_t now_ns);
 
 /* A turn that it had asked for is over, and stayed its own: its word was left OPEN (KEPT). */
 int arbiter_kept(struct arbiter_member *member, uint64_t now_ns);

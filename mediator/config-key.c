@@ -64,7 +64,7 @@ const struct key config_mediator_keys[] = {
      "a duration from 10ms to 86400s, or none", 10 * NS_PER_MS, DAY_NS, .none = true},
     {"preempt", FIELD(struct config, preempt), config_read_word, "yes or no", .words = yes_words},
     {"worker-user", WHOLE(struct config), config_read_worker_user,
-     "the name or number of a user on this host"},
+     "the name or number of a user on this host who is not root"},
     {"users", WHOLE(struct config), config_read_users,
      "at most 16 names or numbers of users on this host"},
     {NULL},

@@ -415,8 +415,16 @@ const char *config_read_user(const struct key *key, const char *value, void *fie
 const char *config_read_worker_user(const struct key *key, const char *value, void *field)
 {
     struct config *config = field;
+    uid_t user;
+    gid_t group;
 
-    return find_user(value, &config->worker_user, &config->worker_group) ? NULL : key->expected;
+    /* The threads that a worker has would keep root's rights. */
+    if (!find_user(value, &user, &group) || user == 0) {
+        return key->expected;
+    }
+    config->worker_user = user;
+    config->worker_group = group;
+    return NULL;
 }
 
 const char *config_read_users(const struct key *key, const char *value, void *field)

@@ -198,6 +198,7 @@ void pool_join(struct pool_worker *worker, struct pool_account *account)
             .granted = worker->granted,
             .alerted = worker->alerted,
             .expired = worker->expired,
+            .behind = i == VGPU_ENGINE_COMPUTE ? NULL : &worker->members[VGPU_ENGINE_COMPUTE],
         };
         arbiter_join(&gpu->engines[i], &worker->members[i]);
     }
@@ -233,8 +234,12 @@ void pool_can_be_off(struct pool_worker *worker, bool can)
 
 bool pool_off(struct pool_worker *worker, uint64_t now_ns)
 {
-    arbiter_off(&worker->members[VGPU_ENGINE_COMPUTE], now_ns);
-    return pool_off_ns(worker) == now_ns;
+    if (!arbiter_off(&worker->members[VGPU_ENGINE_COMPUTE], now_ns)) {
+        return false;
+    }
+    /* What it has at other engines may be held now. */
+    pool_tick(worker->gpu, now_ns);
+    return true;
 }
 
 uint64_t pool_off_ns(const struct pool_worker *worker)

@@ -157,7 +157,9 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
     printable_copy(process->device, sizeof(process->device),
                    msg->text[0] ? msg->text : process->mediator->computes_on);
     process->ready = true;
-    pool_can_be_off(&process->worker, msg->flags & VGPU_READY_CAN_BE_OFF);
+    /* One that was not told to be ready for it lies. */
+    pool_can_be_off(&process->worker,
+                    process->may_be_off && (msg->flags & VGPU_READY_CAN_BE_OFF) != 0);
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
     log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", process_label(process),
               (int)process->pid, (clock_ns() - process->started_ns) / NS_PER_MS, process->device);
@@ -487,7 +489,8 @@ static int fork_worker(struct process *process, const struct process_start *star
         argv[count++] = "--user";
         argv[count++] = user;
     }
-    if (start->preempt && process->mediator->can_preempt && config->preempt) {
+    process->may_be_off = start->preempt && process->mediator->can_preempt && config->preempt;
+    if (process->may_be_off) {
         argv[count++] = "--preempt";
     }
     for (size_t i = 0; start->arguments[i] && count + 1 < ARGUMENTS_MAX; i++) {

@@ -28,6 +28,7 @@ struct process {
     sd_event_source *link_source, *child_source;
     sd_event_source *timer; /* the limit on starting up */
     bool ready;
+    bool may_be_off;    /* its work is to be taken off the GPU, if it says that it can be */
     uint32_t off_count; /* so often it was told to be off or on; odd: off */
     bool condemned;     /* killed on purpose: it is not heard any more */
     bool was_busy;      /* it waited for a turn or had one when it ended */

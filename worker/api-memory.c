@@ -36,7 +36,7 @@ void memory_free_dropped(struct ring_session *s)
     if (s->memory.dropped.count == 0) {
         return;
     }
-    flight_poll(&s->flight, clock_ns());
+    ring_session_poll_flight(s);
     while (s->memory.dropped.count > 0 && flight_idle(&s->flight) && s->gpu->ops->room(s->gpu)) {
         const uint64_t address = s->memory.dropped.address[--s->memory.dropped.count];
 

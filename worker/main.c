@@ -65,6 +65,8 @@ static int print_gpus(void)
         }
         printf("%s\n", text);
     }
+    /* A driver that crashes or hangs over it takes nothing of this with it. */
+    fflush(stdout);
     /* What is said of the first one is taken for all: they have one driver. */
     if (gpu_try_off(count > 0 ? BACKEND_CUDA : BACKEND_CPU, text, sizeof(text))) {
         puts("preempt");

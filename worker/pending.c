@@ -180,7 +180,7 @@ static bool may_finish(struct ring_session *s, const struct pending *pending)
     const bool waits = pending->kind == PENDING_FREE || pending->kind == PENDING_UNLOAD;
 
     if (waits) {
-        flight_poll(&s->flight, clock_ns());
+        ring_session_poll_flight(s);
         s->pending.settling = !flight_idle(&s->flight);
     }
     return !waits || !s->pending.settling;

@@ -6,11 +6,13 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/clock.h"
 #include "common/fdmsg.h"
+#include "common/log.h"
 #include "common/shared.h"
 #include "worker/gpu.h"
 
@@ -47,6 +49,15 @@ static void note_off(struct preempt *p, bool off)
     shared_store64_release(&p->since_ns, off ? now : 0);
 }
 
+/* Work that is off and cannot be put back would never end, and nobody would wait for it. */
+static void end_unless_on(const struct preempt *p, bool off)
+{
+    if (off || !p->gpu->ops->set_off(p->gpu, false)) {
+        log_error("what was taken off the GPU cannot be put back: the session ends");
+        _exit(EXIT_FAILURE);
+    }
+}
+
 /* Orders that follow each other before one is carried out cancel each other. */
 static void *obey_orders(void *argument)
 {
@@ -61,6 +72,8 @@ static void *obey_orders(void *argument)
         wanted = count & 1;
         if (wanted != off) {
             if (!p->gpu->ops->set_off(p->gpu, wanted)) {
+                /* A part of it may be off. */
+                end_unless_on(p, off);
                 break;
             }
             off = wanted;
@@ -70,7 +83,6 @@ static void *obey_orders(void *argument)
             say_off(p, count);
         }
     }
-    /* What is off and cannot be put back ends with the session, whose work does not end. */
     say_off(p, 0);
     return NULL;
 }

@@ -25,8 +25,8 @@ struct preempt {
 };
 
 /*
- * Starts the thread; to be called before the worker gives up its rights, which a thread that there
- * is loses with it: a new one could not be made then. Returns 0 or -errno.
+ * Starts the thread; to be called before the worker gives up its rights: none could be made then.
+ * A change of user takes its rights too. Returns 0 or -errno.
  */
 int preempt_start(struct preempt *preempt, struct vgpu_turn_word *word, struct gpu *gpu, int link);
 

@@ -91,7 +91,7 @@ static int may_take_long(struct ring_session *s)
     const bool free = (s->taken.head_facts.flags & COMMAND_FREE) != 0;
     int r;
 
-    flight_poll(&s->flight, clock_ns());
+    ring_session_poll_flight(s);
     /* What comes in order may have the driver wait for all streams, and this worker with it. */
     if (!flight_idle(&s->flight) && !(free && is_alone(s))) {
         return 0;
@@ -294,23 +294,15 @@ static int take_one(struct ring_session *s)
 /* Looks at what is on the GPU. Whether something has ended, or -ETIME. */
 static int look_at_flight(struct ring_session *s)
 {
-    uint64_t now;
-    int any;
+    /* Asked before the time off is looked at: what was off until now is not shifted yet. */
+    const bool off = s->preempt && preempt_is_off(s->preempt);
+    bool any;
 
     if (flight_idle(&s->flight)) {
         return 0;
     }
-    if (s->preempt && preempt_off_ns(s->preempt) != s->off_ns) {
-        const uint64_t off_ns = preempt_off_ns(s->preempt);
-
-        flight_shift(&s->flight, off_ns - s->off_ns);
-        s->off_ns = off_ns;
-    }
-    now = clock_ns();
-    any = flight_poll(&s->flight, now);
-    /* Asked first: what was off until now is not shifted yet. */
-    return !(s->preempt && preempt_is_off(s->preempt)) && flight_overlong(&s->flight, now) ? -ETIME
-                                                                                           : any;
+    any = ring_session_poll_flight(s);
+    return !off && flight_overlong(&s->flight, clock_ns()) ? -ETIME : any;
 }
 
 int ring_session_step(struct ring_session *s)

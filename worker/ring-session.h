@@ -139,6 +139,18 @@ static inline void ring_session_print(struct ring_session *s, bool all)
     s->gpu->prints = s->gpu->prints || (s->printed && shared_load(&s->printed->count) != 0);
 }
 
+/* Sees what has ended; time for which the work was off the GPU is none that it took. */
+static inline bool ring_session_poll_flight(struct ring_session *s)
+{
+    const uint64_t off_ns = s->preempt ? preempt_off_ns(s->preempt) : 0;
+
+    if (off_ns != s->off_ns) {
+        flight_shift(&s->flight, off_ns - s->off_ns);
+        s->off_ns = off_ns;
+    }
+    return flight_poll(&s->flight, clock_ns());
+}
+
 /* Counts and tells that the GPU's context is lost; before an answer, which may be about that. */
 static inline void ring_session_note_loss(struct ring_session *s)
 {

@@ -419,7 +419,7 @@ static void check_order(const struct worker *granted)
         require(!s.worker[i].alive || m->state != ARBITER_CURRENT || m == &granted->member,
                 "two are current");
         require(!waits(&s.worker[i]) || m->account->priority != own->priority ||
-                    m->asked_ns >= granted->member.asked_ns ||
+                    m->queued_ns >= granted->member.queued_ns ||
                     m->account->virtual_ns > least + s.plan->rules.slice_ns,
                 "granted before one who asked first");
     }
@@ -429,7 +429,7 @@ static void on_granted(struct arbiter_member *member)
 {
     struct worker *w = worker_of(member);
     const unsigned band = vm_of(w)->priority;
-    const uint64_t wait = s.now_ns - member->asked_ns;
+    const uint64_t wait = s.now_ns - member->queued_ns;
 
     s.result->vm[w->vm].grants++;
     if (wait > s.result->vm[w->vm].wait_ns) {

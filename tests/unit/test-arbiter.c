@@ -1251,6 +1251,75 @@ static void test_current_without_work_is_not_held_up_later(void **state)
     expect(b, 1, VGPU_TURN_CLOSED);
 }
 
+/* The one that waits may not be served: that is no reason to look again at once. */
+static void test_late_vm_ends_no_lent_turn(void **state)
+{
+    unsigned ticks = 0;
+    uint64_t now;
+
+    (void)state;
+    can_be_off(a);
+    set(a, VGPU_PRIORITY_LOW, 100);
+    ask(a, 10);
+    ask(b, 20);
+    yield_until(a, 20 + SECOND, 30);
+    arbiter_tick(&arbiter, 20 + WORD);
+    arbiter_off(&a->member, MS);
+    /* b's VM has a second worker. The one that is stopped for the lent turn ends nothing. */
+    c->member.account = &b->account;
+    ask(c, MS);
+    for (now = 2 * MS; now < 5 * SECOND && arbiter.current != &a->member; now += MS / 10) {
+        arbiter_tick(&arbiter, now);
+        for (struct worker *w = b; w <= c; w++) {
+            if (arbiter.current == &w->member && w->word.state == VGPU_TURN_SHARED &&
+                now >= w->word.until_ns) {
+                done(w, now);
+                ask(w, now);
+            }
+        }
+    }
+    assert_ptr_equal(arbiter.current, &a->member);
+    assert_true(a->member.lent);
+    while (now < 5 * SECOND && ticks < 1000 && arbiter_deadline(&arbiter) != 0) {
+        const uint64_t deadline = arbiter_deadline(&arbiter);
+
+        now = deadline > now ? deadline : now + 1000;
+        arbiter_tick(&arbiter, now);
+        ticks++;
+    }
+    assert_in_range(ticks, 0, 999);
+}
+
+/* A copy comes behind the kernel, and waits for as long as that is off. */
+static void test_other_engine_waits_for_who_is_off(void **state)
+{
+    struct arbiter_member kernel = {.turn_off = on_turn_off, .state = ARBITER_OFF};
+
+    (void)state;
+    a->member.behind = &kernel;
+    ask(a, 10);
+    ask(b, 20);
+    yield(a, 30);
+    /* Nobody waits for it, and it pays nothing. */
+    expect(b, 1, VGPU_TURN_RUNNING);
+    ask(c, 40);
+    arbiter_tick(&arbiter, LIMIT + SECOND);
+    assert_int_equal(a->expiries, 0);
+    assert_int_equal(a->member.held_up_ns, 0);
+    assert_false(a->member.late);
+    assert_true(a->account.used_ns <= 20);
+    /* Now it runs; its kernel may do so without end. */
+    kernel.state = ARBITER_CURRENT;
+    arbiter_tick(&arbiter, 2 * LIMIT + SECOND);
+    arbiter_tick(&arbiter, 3 * LIMIT + SECOND);
+    assert_int_equal(a->expiries, 0);
+    assert_true(a->member.late);
+    /* With no kernel before it, it is in the way by itself. */
+    kernel.state = ARBITER_IDLE;
+    arbiter_tick(&arbiter, 5 * LIMIT + SECOND);
+    assert_int_equal(a->expiries, 1);
+}
+
 static void test_who_does_not_obey_is_passed(void **state)
 {
     (void)state;
@@ -1464,6 +1533,8 @@ int main(void)
         cmocka_unit_test_setup(test_work_that_is_about_to_end_stays, set_up),
         cmocka_unit_test_setup(test_turn_in_a_band_ends_with_its_time, set_up),
         cmocka_unit_test_setup(test_silent_worker_is_turned_off, set_up),
+        cmocka_unit_test_setup(test_late_vm_ends_no_lent_turn, set_up),
+        cmocka_unit_test_setup(test_other_engine_waits_for_who_is_off, set_up),
         cmocka_unit_test_setup(test_current_without_work_is_not_held_up_later, set_up),
         cmocka_unit_test_setup(test_who_does_not_obey_is_passed, set_up),
         cmocka_unit_test_setup(test_work_that_ends_while_it_is_turned_off, set_up),

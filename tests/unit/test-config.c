@@ -100,7 +100,7 @@ static void test_mediator(void **state)
                                         "above-limit = refuse\n"
                                         "max-vms = 7\n"
                                         "turn-limit = 5\n"
-                                        "worker-user = root\n"
+                                        "worker-user = 1\n"
                                         "users = root, 12345\n"),
                      0);
     assert_string_equal(reports, "");
@@ -113,7 +113,7 @@ static void test_mediator(void **state)
     assert_true(config.refuse_above);
     assert_int_equal(config.max_vms, 7);
     assert_int_equal(config.turn_limit_ns, 5 * NS_PER_S);
-    assert_int_equal(config.worker_user, 0);
+    assert_int_equal(config.worker_user, 1);
     assert_int_equal(config.user_count, 2);
     assert_int_equal(config.users[1], 12345);
     config_free(&config);

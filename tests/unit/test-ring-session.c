@@ -1332,6 +1332,82 @@ static void test_memory_that_is_not_freed_stays_used(void **state)
     assert_int_equal(fixture.account.used, 0);
 }
 
+/* Off the GPU --------------------------------------------------------------------------------- */
+
+static struct preempt taken_off;
+static const struct gpu_ops *fixture_ops;
+
+/* As the thread does it. */
+static void put_back(void)
+{
+    if (taken_off.since_ns != 0) {
+        taken_off.off_ns += test_clock_ns - taken_off.since_ns;
+        taken_off.since_ns = 0;
+    }
+}
+
+static enum vgpu_gpu_error put_back_and_poll(struct gpu *gpu, const struct gpu_fence *fence)
+{
+    put_back();
+    return fixture_ops->fence_poll(gpu, fence);
+}
+
+static void begin_to_be_off(void)
+{
+    test_clock_ns = NS_PER_S;
+    taken_off = (struct preempt){0};
+    fixture.session.preempt = &taken_off;
+}
+
+/* Whoever looks first at what has ended, a command that frees memory here, knows of it. */
+static void test_time_off_is_not_used(void **state)
+{
+    uint64_t address;
+
+    (void)state;
+    begin_to_be_off();
+    fixture.turn_page.terms.window_ns = 100000;
+    address = make(VGPU_CMD_MEM_ALLOC, 64);
+    post_work();
+    post_value(VGPU_CMD_MEM_FREE, 1, address);
+    assert_int_equal(steps(), 0);
+    taken_off.since_ns = test_clock_ns;
+    test_clock_ns += 10 * NS_PER_S;
+    assert_int_equal(steps(), 0);
+    put_back();
+    test_clock_ns += NS_PER_MS;
+    fake_finish();
+    assert_int_equal(steps(), 0);
+    assert_in_range(fixture.turn_page.counters.gpu_ns[VGPU_ENGINE_COMPUTE], 0, 2 * NS_PER_MS);
+    fixture.session.preempt = NULL;
+}
+
+/* It goes on in the middle of a look at it: what was not shifted yet is not too long. */
+static void test_put_back_while_it_is_looked_at(void **state)
+{
+    struct gpu_ops ops;
+
+    (void)state;
+    begin_to_be_off();
+    fixture.turn_page.terms.kernel_ns = NS_PER_MS;
+    post_work();
+    assert_int_equal(steps(), 0);
+    taken_off.since_ns = test_clock_ns;
+    test_clock_ns += 10 * NS_PER_MS;
+    assert_int_equal(steps(), 0);
+    fixture_ops = fixture.session.gpu->ops;
+    ops = *fixture_ops;
+    ops.fence_poll = put_back_and_poll;
+    fixture.session.gpu->ops = &ops;
+    assert_int_equal(steps(), 0);
+    assert_int_equal(taken_off.since_ns, 0);
+    assert_int_equal(steps(), 0);
+    fixture.session.gpu->ops = fixture_ops;
+    fake_finish();
+    assert_int_equal(steps(), 0);
+    fixture.session.preempt = NULL;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 
 int main(void)
@@ -1393,6 +1469,8 @@ int main(void)
         TEST(test_window_opens_as_kernels_become_known),
         TEST(test_failed_launch_teaches_nothing),
         TEST(test_no_more_commands_than_the_terms_allow),
+        TEST(test_time_off_is_not_used),
+        TEST(test_put_back_while_it_is_looked_at),
         TEST(test_work_that_takes_too_long),
         TEST(test_work_whose_end_is_seen_late),
         TEST(test_lost_context_is_counted_once),

@@ -6,12 +6,14 @@ wide that a busy machine keeps them.
 
 Tests: worker/preempt.c, mediator/arbiter*.c, mediator/pool*.c, mediator/queue*.c, worker/interrupt.c,
 worker/ledger.c, worker/ring-worker*.c"""
+import contextlib
 import json
 import os
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -262,6 +264,61 @@ class Preempted(Scheduler):
         self.assertEqual(low.call("SYNC"), OK)
         self.assertEqual(struct.unpack_from("<I", low.device.map, low.offset), (7,))
         self.assertIs(self.m.vm(1)["paused"], False)
+
+    def copies_behind(self, hold):
+        """A kernel and a copy behind it, while the kernel is held off and others copy for longer
+        than the limit."""
+        low, other = self.queue(1, LOW), self.queue(2, LOW)
+        memory, mine = low.memory(4), other.memory(MIB)
+        low.post(v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 10**9))))
+        low.post(v.command("FILL", v.cmd_fill(memory, 9, 1)))
+        low.post(v.command("COPY", v.cmd_copy(low.address, memory, 4, "FROM_DEVICE")))
+        ticket = low.ask("FENCE", bytes(16), 1)
+        self.session_state(low, "running")
+        with hold():
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                other.call("COPY", v.cmd_copy(other.address, mine, MIB, "FROM_DEVICE"))
+                self.assertEqual(other.call("SYNC"), OK)
+            self.assertFalse(low.answered(ticket))
+        self.assertEqual(low.answer(ticket), OK)
+        self.assertEqual(struct.unpack_from("<I", low.device.map, low.offset), (9,))
+
+    def test_copy_behind_a_kernel_that_is_off(self):
+        @contextlib.contextmanager
+        def pause():
+            self.control("pause", vm=1)
+            yield
+            self.control("resume", vm=1)
+
+        @contextlib.contextmanager
+        def busy():
+            high = self.queue(3, HIGH)
+            kernels = Kernels(high, 0.02)
+            thread = threading.Thread(target=lambda: [kernels.keep_busy(4) or time.sleep(0.005)
+                                                      for _ in range(800)])
+            thread.start()
+            yield
+            thread.join()
+
+        self.copies_behind(pause)
+        self.tearDown()
+        self.setUp()
+        self.copies_behind(busy)
+
+    def test_history_of_what_was_off(self):
+        """Waits are those for turns that were asked for."""
+        low, high = self.queue(1, LOW), self.queue(2, HIGH)
+        memory = high.memory(4)
+        kernel = Kernels(low, 0.1)
+        for _ in range(3):
+            kernel.post()
+        while kernel.count() < 3:
+            self.serve(high, memory)
+            time.sleep(0.01)
+        self.assertGreater(self.m.vm(1)["preemptions"], 0)
+        for turn in self.m.ask("history", pool="A")["turns"]:
+            self.assertLess(turn["waited_seconds"], v.PATIENCE)
 
     def test_many_of_them(self):
         hogs = [v.Queue(self.attach(vm_id=1), 0).open()]

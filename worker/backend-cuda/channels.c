@@ -104,6 +104,7 @@ struct object {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct object objects[OBJECTS];
 static unsigned object_count; /* places that have been used */
+static bool objects_lost;     /* there was no place for one */
 
 static struct object *find_object(enum kind kind, uint32_t root, uint32_t object)
 {
@@ -143,20 +144,27 @@ static void note_alloc(int fd, const struct nv_alloc_old *alloc, uint32_t bytes)
     while (place < object_count && objects[place].kind != NOTHING) {
         place++;
     }
+    objects_lost = objects_lost || (kind != NOTHING && place == OBJECTS);
     if (kind != NOTHING && place < OBJECTS) {
         objects[place] = (struct object){kind, fd, alloc->root, alloc->parent, alloc->object};
         object_count = place == object_count ? place + 1 : object_count;
     }
 }
 
-/* What was below it goes with it. With the mutex. */
-static void note_free(const struct nv_free *freed)
+/* What was below it goes with it: a device has groups, and these have channels. With the mutex. */
+static void forget_below(uint32_t root, uint32_t object)
 {
     for (unsigned i = 0; i < object_count; i++) {
-        if (objects[i].root == freed->root &&
-            (objects[i].object == freed->object || objects[i].parent == freed->object ||
-             freed->object == freed->root)) {
-            objects[i].kind = NOTHING;
+        struct object *o = &objects[i];
+
+        if (o->kind != NOTHING && o->root == root &&
+            (o->object == object || o->parent == object || object == root)) {
+            const bool has_more = o->kind == GROUP && o->object != object;
+
+            o->kind = NOTHING;
+            if (has_more) {
+                forget_below(root, o->object);
+            }
         }
     }
 }
@@ -182,7 +190,9 @@ static void note_call(int fd, unsigned long request, const void *argument)
             note_alloc(fd, alloc, alloc->bytes);
         }
     } else if (number == NV_FREE && size == sizeof(struct nv_free)) {
-        note_free(argument);
+        const struct nv_free *freed = argument;
+
+        forget_below(freed->root, freed->object);
     }
     pthread_mutex_unlock(&mutex);
 }
@@ -238,37 +248,72 @@ static const struct object *subdevice_of(uint32_t root)
 }
 
 /*
- * Any thread may call this. The table is copied first: the calls take half a millisecond, and the
+ * The next channels from this place of the table on, all of one client, with a subdevice of that:
+ * one call's. False at the table's end. It is copied since calls take half a millisecond, and the
  * library allocates meanwhile.
+ */
+static bool next_channels(unsigned *place, struct nv_disable_channels *parameters,
+                          struct object *subdevice)
+{
+    unsigned count = 0;
+
+    pthread_mutex_lock(&mutex);
+    for (; !objects_lost && *place < object_count && count < CHANNELS_AT_A_TIME; (*place)++) {
+        const struct object *o = &objects[*place];
+        const struct object *found = o->kind == CHANNEL ? subdevice_of(o->root) : NULL;
+
+        if (!found) {
+            continue;
+        }
+        if (count > 0 && found->root != subdevice->root) {
+            break;
+        }
+        *subdevice = *found;
+        parameters->clients[count] = o->root;
+        parameters->channels[count++] = o->object;
+    }
+    pthread_mutex_unlock(&mutex);
+    parameters->count = count;
+    return count > 0;
+}
+
+/* Returns how many channels, or -1 and the status. */
+static int turn_channels(bool off, uint32_t *status)
+{
+    struct object subdevice = {0};
+    unsigned place = 0;
+    int count = 0;
+
+    for (;;) {
+        struct nv_disable_channels parameters = {.disable = off};
+
+        if (!next_channels(&place, &parameters, &subdevice)) {
+            return count;
+        }
+        *status = disable_channels(&subdevice, &parameters);
+        if (*status != 0) {
+            return -1;
+        }
+        count += (int)parameters.count;
+    }
+}
+
+/*
+ * Any thread may call this. A channel that the library frees meanwhile makes the call fail, so it
+ * is made once more. With channels that are not in the table nothing would be off.
  */
 bool cuda_set_off(struct gpu *gpu, bool off)
 {
-    struct nv_disable_channels parameters = {.disable = off};
-    struct object subdevice = {0};
     uint32_t status = 0;
-    unsigned done = 0;
+    int count = turn_channels(off, &status);
 
     (void)gpu;
-    pthread_mutex_lock(&mutex);
-    for (unsigned i = 0; i < object_count && done < CHANNELS_AT_A_TIME; i++) {
-        const struct object *o = &objects[i];
-        const struct object *found = o->kind == CHANNEL ? subdevice_of(o->root) : NULL;
-
-        /* All are of one client: a process has one context. */
-        if (found && (done == 0 || found->root == subdevice.root)) {
-            subdevice = *found;
-            parameters.clients[done] = o->root;
-            parameters.channels[done++] = o->object;
-        }
+    if (count < 0) {
+        count = turn_channels(off, &status);
     }
-    pthread_mutex_unlock(&mutex);
-    parameters.count = done;
-    if (done > 0) {
-        status = disable_channels(&subdevice, &parameters);
+    if (count < 0) {
+        log_warning("the driver does not turn its channels %s: status 0x%x", off ? "off" : "on",
+                    status);
     }
-    if (status != 0) {
-        log_warning("the driver does not turn %u channels %s: status 0x%x", done,
-                    off ? "off" : "on", status);
-    }
-    return done > 0 && status == 0;
+    return count > 0;
 }
