@@ -38,7 +38,8 @@ struct vm {
     struct vm_owner owner;
 
     uint32_t id;
-    bool host;                                         /* a host process, not a VM */
+    bool host;   /* a host process, not a VM */
+    bool paused; /* by an operator, until it is resumed or detached */
     char name[sizeof(((struct vgpu_hello *)0)->name)]; /* printable */
     uid_t user;
     pid_t peer; /* of QEMU */
@@ -48,7 +49,6 @@ struct vm {
     struct pool *pool;
     enum vgpu_priority asked;          /* what it asked for */
     enum vgpu_priority priority;       /* what it has */
-    bool paused;                       /* by an operator, until it is resumed or detached */
     struct config_limits limits;       /* what it may, as configured and changed since */
     struct pool_account *accounts;     /* its use of the pool's GPUs */
     struct vgpu_account_page *account; /* its device memory, shared with its workers */
