@@ -248,9 +248,9 @@ static const struct object *subdevice_of(uint32_t root)
 }
 
 /*
- * The next channels from this place of the table on, all of one client, with a subdevice of that:
- * one call's. False at the table's end. It is copied since calls take half a millisecond, and the
- * library allocates meanwhile.
+ * The next channels from this place of the table on, and their client's subdevice: one call's. All
+ * are of one client, since a process has one context. False at the table's end. It is copied since
+ * calls take half a millisecond, and the library allocates meanwhile.
  */
 static bool next_channels(unsigned *place, struct nv_disable_channels *parameters,
                           struct object *subdevice)
@@ -262,11 +262,8 @@ static bool next_channels(unsigned *place, struct nv_disable_channels *parameter
         const struct object *o = &objects[*place];
         const struct object *found = o->kind == CHANNEL ? subdevice_of(o->root) : NULL;
 
-        if (!found) {
+        if (!found || (subdevice->root != 0 && found->root != subdevice->root)) {
             continue;
-        }
-        if (count > 0 && found->root != subdevice->root) {
-            break;
         }
         *subdevice = *found;
         parameters->clients[count] = o->root;
