@@ -433,6 +433,8 @@ static void set_off(struct arbiter_member *member, bool off)
 {
     if (member->turn_off && member->off_asked != off) {
         member->off_asked = off;
+        TRACE(order, member->arbiter->gpu, member->arbiter->engine, member->vm_id, member->sequence,
+              off);
         member->turn_off(member, off);
     }
 }
@@ -1138,6 +1140,7 @@ bool arbiter_off(struct arbiter_member *member, uint64_t now_ns)
     set_late(member, false);
     member->due_ns = 0;
     member->off_ns = now_ns;
+    TRACE(off, a->gpu, a->engine, member->vm_id, member->sequence);
     join_waiting(a, member, now_ns);
     arbiter_hurry(a, now_ns);
     arbiter_advance(a, now_ns);
