@@ -594,6 +594,7 @@ static void start(void)
     allocated_count = 0;
     guest = (struct guest_side){.queue = queue};
     gpu.head.ops = &fake_ops;
+    gpu.head.file = -1; /* memory is no file's, and counts in the smaller granules */
     gpu.head.arena = arena;
     test_clock_ns = NS_PER_S;
     ring_session_init(&session, &(struct ring_session_needs){.files = {-1, -1},
