@@ -521,6 +521,17 @@ static enum vgpu_turn set_word(struct arbiter_member *member, enum vgpu_turn sta
     }
 }
 
+/* What counts while it has a turn, or drains after one. */
+static void forget_turn(struct arbiter_member *member)
+{
+    member->lent = false;
+    member->told = false;
+    member->held_up_ns = 0;
+    member->alerted_next = false;
+    set_late(member, false);
+    member->due_ns = 0;
+}
+
 /*
  * The member has no turn any more. Edges: CURRENT or DRAINING to IDLE. `asked` stays: the worker
  * may still owe its KEPT, and must not ask before it has sent that.
@@ -539,13 +550,8 @@ static void arbiter_retire(struct arbiter *a, struct arbiter_member *member)
     member->account->left_ns = a->charged_ns;
     member->state = ARBITER_IDLE;
     member->resumed = false;
-    member->lent = false;
     member->yielded = false;
-    member->told = false;
-    member->held_up_ns = 0;
-    member->alerted_next = false;
-    set_late(member, false);
-    member->due_ns = 0;
+    forget_turn(member);
 }
 
 /*
@@ -1133,12 +1139,7 @@ bool arbiter_off(struct arbiter_member *member, uint64_t now_ns)
     list_remove(&member->entry);
     member->account->active--;
     member->state = ARBITER_OFF;
-    member->lent = false;
-    member->told = false;
-    member->held_up_ns = 0;
-    member->alerted_next = false;
-    set_late(member, false);
-    member->due_ns = 0;
+    forget_turn(member);
     member->off_ns = now_ns;
     TRACE(off, a->gpu, a->engine, member->vm_id, member->sequence);
     join_waiting(a, member, now_ns);

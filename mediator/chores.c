@@ -179,6 +179,17 @@ static void close_now(int fd, unsigned depth)
     close(fd);
 }
 
+/* Whether there is somebody who does it. */
+static bool give_to_closers(struct chore *chore)
+{
+    bool given;
+
+    pthread_mutex_lock(&mutex);
+    given = crew_give(&closers, chore);
+    pthread_mutex_unlock(&mutex);
+    return given;
+}
+
 static void run_closing(struct chore *chore)
 {
     struct closing *closing = LIST_OWNER((uintptr_t)chore, struct closing, chore);
@@ -194,9 +205,7 @@ void chores_close(int fd)
 
     if (closing) {
         *closing = (struct closing){.chore = {.run = run_closing}, .fd = fd};
-        pthread_mutex_lock(&mutex);
-        given = crew_give(&closers, &closing->chore);
-        pthread_mutex_unlock(&mutex);
+        given = give_to_closers(&closing->chore);
     }
     if (!given) {
         free(closing);
@@ -254,9 +263,7 @@ void chores_empty(int fd, struct extent *but, size_t count)
 
     if (emptying) {
         *emptying = (struct emptying){{.run = run_emptying}, fd, but, count};
-        pthread_mutex_lock(&mutex);
-        given = crew_give(&closers, &emptying->chore);
-        pthread_mutex_unlock(&mutex);
+        given = give_to_closers(&emptying->chore);
     }
     if (!given) {
         free(emptying);

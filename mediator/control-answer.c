@@ -115,7 +115,7 @@ static struct json_object *answer_list(struct mediator *mediator, struct json_ob
     describe_string(answer, "version", VGPU_PACKAGE_VERSION);
     describe_string(answer, "computes_on", mediator->computes_on);
     describe_bool(answer, "gpu", mediator->has_gpu);
-    describe_bool(answer, "preempt", mediator->can_preempt && mediator->config.preempt);
+    describe_bool(answer, "preempt", mediator_preempts(mediator));
     /* Two answers make a rate: the growth of a counter, divided by the growth of this. */
     describe_seconds(answer, "clock_seconds", clock_ns());
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {

@@ -29,6 +29,11 @@ uint64_t mediator_rest_ns(const struct mediator *mediator)
     return rest;
 }
 
+bool mediator_preempts(const struct mediator *mediator)
+{
+    return mediator->can_preempt && mediator->config.preempt;
+}
+
 struct pool *mediator_pool(struct mediator *m, uint32_t letter)
 {
     return &m->pools[letter - 'A'];

@@ -68,6 +68,9 @@ struct mediator {
 /* After how much rest register mode gives its device back, in ns; 0: never. */
 uint64_t mediator_rest_ns(const struct mediator *mediator);
 
+/* Whether work that others wait for is taken off the GPU: where that can be and is wanted. */
+bool mediator_preempts(const struct mediator *mediator);
+
 /* The pool with this letter; it is defined. */
 struct pool *mediator_pool(struct mediator *mediator, uint32_t letter);
 

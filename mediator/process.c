@@ -489,7 +489,7 @@ static int fork_worker(struct process *process, const struct process_start *star
         argv[count++] = "--user";
         argv[count++] = user;
     }
-    process->may_be_off = start->preempt && process->mediator->can_preempt && config->preempt;
+    process->may_be_off = start->preempt && mediator_preempts(process->mediator);
     if (process->may_be_off) {
         argv[count++] = "--preempt";
     }

@@ -21,33 +21,13 @@
 #include "common/memfd.h"
 #include "protocol/vgpu-worker.h"
 
-/*
- * A memfd that nobody can resize: its mappings never raise SIGBUS. F_SEAL_SEAL keeps others from
- * adding a seal, against writing, say, with which the next worker could not map it.
- */
-static int sealed_memfd(const char *name, uint64_t size)
-{
-    const int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0) {
-        return -errno;
-    }
-    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, MEMFD_SEALS | F_SEAL_SEAL) < 0) {
-        const int r = -errno;
-
-        close(fd);
-        return r;
-    }
-    return fd;
-}
-
 int memory_create(uint32_t vm_id, uint64_t shm_size, uint32_t queues, int fds[])
 {
     char name[32];
     size_t made = 0;
 
     snprintf(name, sizeof(name), "vgpu-vm-%u", vm_id);
-    fds[VGPU_ATTACH_MEMFD] = sealed_memfd(name, vgpu_memfd_size(shm_size));
+    fds[VGPU_ATTACH_MEMFD] = memfd_make(name, vgpu_memfd_size(shm_size));
     if (fds[VGPU_ATTACH_MEMFD] < 0) {
         return fds[VGPU_ATTACH_MEMFD];
     }
@@ -105,7 +85,7 @@ static_assert(VGPU_ACCOUNT_PAGE_SIZE == VGPU_TURN_PAGE_SIZE, "one size for both"
 
 int memory_create_page(const char *name, int *fd, void **page)
 {
-    const int memfd = sealed_memfd(name, VGPU_TURN_PAGE_SIZE);
+    const int memfd = memfd_make(name, VGPU_TURN_PAGE_SIZE);
 
     if (memfd < 0) {
         return memfd;

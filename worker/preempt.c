@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "common/log.h"
 #include "common/shared.h"
 #include "worker/gpu.h"
+#include "worker/thread.h"
 
 /* Says that the work is off, as it was told with this count; 0: that it cannot be. */
 static void say_off(const struct preempt *p, uint32_t count)
@@ -53,7 +53,8 @@ static void note_off(struct preempt *p, bool off)
 static void end_unless_on(const struct preempt *p, bool off)
 {
     if (off || !p->gpu->ops->set_off(p->gpu, false)) {
-        log_error("what was taken off the GPU cannot be put back: the session ends");
+        log_error("what was taken off the GPU cannot be put back, and so the session ends; "
+                  "'preempt = no' in the mediator's configuration leaves work on the GPU");
         _exit(EXIT_FAILURE);
     }
 }
@@ -89,17 +90,8 @@ static void *obey_orders(void *argument)
 
 int preempt_start(struct preempt *p, struct vgpu_turn_word *word, struct gpu *gpu, int link)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    int r;
-
     *p = (struct preempt){.word = word, .gpu = gpu, .link = link};
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, 256u << 10);
-    r = pthread_create(&thread, &attributes, obey_orders, p);
-    pthread_attr_destroy(&attributes);
-    return -r;
+    return thread_start(obey_orders, p);
 }
 
 bool preempt_is_off(const struct preempt *p)

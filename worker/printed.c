@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "common/shared.h"
+#include "worker/thread.h"
 
 /* So often one pipe is read before the other is looked at, and what is there is told. */
 #define READS_MAX 64u
@@ -157,16 +158,7 @@ static void *watch_pipes(void *argument)
 /* The thread ends with the process. */
 int printed_watch(struct printed *p)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    int r;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, 256u << 10);
-    r = pthread_create(&thread, &attributes, watch_pipes, p);
-    pthread_attr_destroy(&attributes);
-    return -r;
+    return thread_start(watch_pipes, p);
 }
 
 void printed_release(struct printed *p)

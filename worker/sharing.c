@@ -137,30 +137,14 @@ static enum vgpu_gpu_error ask_mediator(struct sharing *sharing, enum vgpu_link_
 
 /* Files -------------------------------------------------------------------------------------- */
 
-static int make_file(const char *name, uint64_t size)
-{
-    const int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0) {
-        return -errno;
-    }
-    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, MEMFD_SEALS | F_SEAL_SEAL) < 0) {
-        const int r = -errno;
-
-        close(fd);
-        return r;
-    }
-    return fd;
-}
-
 int sharing_make_files(bool memory, struct sharing_files *files)
 {
     *files = (struct sharing_files){-1, -1};
-    files->events = make_file("vgpu-events", sizeof(struct vgpu_shared_events));
+    files->events = memfd_make("vgpu-events", sizeof(struct vgpu_shared_events));
     if (files->events < 0 || !memory) {
         return files->events < 0 ? files->events : 0;
     }
-    files->memory = make_file("vgpu-memory", VGPU_SHARED_SIZE);
+    files->memory = memfd_make("vgpu-memory", VGPU_SHARED_SIZE);
     if (files->memory < 0) {
         const int r = files->memory;
 
