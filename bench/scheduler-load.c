@@ -3,7 +3,7 @@
  * The processes that bench/scheduler measures: each loads a GPU, by a session of a VM of its own
  * or, without --socket, by CUDA itself.
  *
- *   scheduler-load [OPTION VALUE...] hog
+ *   scheduler-load [OPTION VALUE...] hog | graphs | copies
  *   scheduler-load [OPTION VALUE...] jobs COUNT
  *   scheduler-load [OPTION VALUE...] idle
  *   scheduler-load calibrate US...
@@ -17,6 +17,9 @@
  *
  *   hog        launches for ever, some 64 kernels ahead, or 4 of long ones; prints "done KERNELS
  *              NANOSECONDS", where there is a GPU with the part of a kernel that is done
+ *   graphs     a hog whose pieces are graphs of 1,000 kernels in a row, which take --us together
+ *   copies     a hog whose pieces are copies of 4 GiB, to the device and there. Both are by CUDA
+ *              alone, without --socket: by whichever library of that name is found
  *   jobs       a job is 50 launches and one synchronise; after it a pause of 0 to 10 ms at random,
  *              or as --pause says. Prints "jobs US:FIRST...", what each took, and its first kernel
  *   idle       has a session and does nothing
@@ -51,6 +54,8 @@
 #define WARM_UP_KERNELS 10u
 #define WARM_UP_NS (NS_PER_MS * 500) /* before a calibration */
 #define ATTEMPTS 6u                  /* of a calibration to come nearer */
+#define NODES 1000u                  /* of a graph */
+#define COPY_BYTES (UINT64_C(4) << 30)
 
 extern const char load_ptx[];
 
@@ -259,6 +264,74 @@ static void their_close(void)
 
 static const struct way their_way = {their_open, their_launch, their_record,
                                      their_wait, their_sync,   their_close};
+
+/* Pieces that are no single kernels. They tell no progress: what is done is counted. */
+
+static CUgraphExec graph;
+
+static void graphs_open(void)
+{
+    struct params params = {.rounds = options.amount / NODES};
+    CUdeviceptr unread;
+    CUgraphNode node = NULL;
+    CUgraph made;
+
+    their_open();
+    progress = NULL;
+    params.out = theirs.out;
+    CUDA(MemAlloc, (&unread, warps * sizeof(*progress)));
+    params.progress = unread;
+    CUDA(GraphCreate, (&made, 0));
+    for (unsigned i = 0; i < NODES; i++) {
+        void *arguments[] = {&params.out, &params.rounds, &params.progress, &params.base};
+        const CUgraphNode before = node;
+        const CUDA_KERNEL_NODE_PARAMS_v1 kernel = {
+            .func = theirs.function,
+            .gridDimX = theirs.blocks,
+            .gridDimY = 1,
+            .gridDimZ = 1,
+            .blockDimX = THREADS,
+            .blockDimY = 1,
+            .blockDimZ = 1,
+            .kernelParams = arguments,
+        };
+
+        CUDA(GraphAddKernelNode, (&node, made, &before, before != NULL, &kernel));
+    }
+    CUDA(GraphInstantiateWithFlags, (&graph, made, 0));
+}
+
+static void graphs_launch(uint64_t amount)
+{
+    (void)amount;
+    CUDA(GraphLaunch, (graph, theirs.stream));
+}
+
+static struct {
+    void *host;
+    CUdeviceptr from, to;
+} copies;
+
+static void copies_open(void)
+{
+    their_open();
+    progress = NULL;
+    CUDA(MemHostAlloc, (&copies.host, COPY_BYTES, 0));
+    CUDA(MemAlloc, (&copies.from, COPY_BYTES));
+    CUDA(MemAlloc, (&copies.to, COPY_BYTES));
+}
+
+static void copies_launch(uint64_t amount)
+{
+    (void)amount;
+    CUDA(MemcpyHtoDAsync, (copies.from, copies.host, COPY_BYTES, theirs.stream));
+    CUDA(MemcpyDtoDAsync, (copies.to, copies.from, COPY_BYTES, theirs.stream));
+}
+
+static const struct way graphs_way = {graphs_open, graphs_launch, their_record,
+                                      their_wait,  their_sync,    their_close};
+static const struct way copies_way = {copies_open, copies_launch, their_record,
+                                      their_wait,  their_sync,    their_close};
 static const struct way *way;
 
 /* Loads ---------------------------------------------------------------------------------- */
@@ -497,6 +570,17 @@ static bool set_option(const char *option, const char *value)
     return true;
 }
 
+static const struct way *way_of(const char *role)
+{
+    if (strcmp(role, "graphs") == 0) {
+        return &graphs_way;
+    }
+    if (strcmp(role, "copies") == 0) {
+        return &copies_way;
+    }
+    return options.host.socket ? &our_way : &their_way;
+}
+
 int main(int argc, char **argv)
 {
     bool known = true;
@@ -506,7 +590,8 @@ int main(int argc, char **argv)
         known = set_option(argv[i], argv[i + 1]);
     }
     if (!known || i >= argc || options.us == 0) {
-        fputs("usage: scheduler-load [OPTION VALUE...] hog | jobs COUNT | idle | calibrate US...\n",
+        fputs("usage: scheduler-load [OPTION VALUE...] hog | graphs | copies | jobs COUNT | idle | "
+              "calibrate US...\n",
               stderr);
         return 2;
     }
@@ -515,9 +600,9 @@ int main(int argc, char **argv)
     /* A hog that nobody ends any more would spoil whatever is measured next. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     srandom((unsigned)getpid());
-    way = options.host.socket ? &our_way : &their_way;
+    way = way_of(argv[i]);
     way->open();
-    if (strcmp(argv[i], "hog") == 0) {
+    if (strcmp(argv[i], "hog") == 0 || way == &graphs_way || way == &copies_way) {
         hog();
     } else if (strcmp(argv[i], "jobs") == 0 && i + 1 < argc) {
         jobs(strtoull(argv[i + 1], NULL, 10));
