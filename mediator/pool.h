@@ -54,6 +54,13 @@ struct pool_account {
     unsigned register_count; /* of those, for register mode */
 };
 
+/* A worker's context on its GPU. */
+enum pool_context {
+    POOL_CONTEXT_NONE, /* or made already */
+    POOL_CONTEXT_WAITS,
+    POOL_CONTEXT_BEGUN,
+};
+
 /* A worker in a pool. */
 struct pool_worker {
     /* Set by the owner before pool_join(). */
@@ -64,12 +71,16 @@ struct pool_worker {
     void (*alerted)(struct arbiter_member *member);
     void (*expired)(struct arbiter_member *member);
     void (*turn_off)(struct arbiter_member *member, bool off);
+    void (*sliced)(struct pool_worker *worker); /* the terms have another `slice_us` */
+    void (*open)(struct pool_worker *worker);   /* it may make its context */
 
     /* The pool's own. */
     struct list_entry entry;      /* on its GPU */
     struct pool_gpu *gpu;         /* NULL: in no pool */
     struct pool_account *account; /* of its VM, on that GPU */
     struct arbiter_member members[VGPU_ENGINES];
+    enum pool_context context;
+    uint64_t asked_ns; /* when it asked for its context */
 };
 
 void pool_init(struct pool *pool, char id, const struct config_pool *config, uint64_t limit_ns);
@@ -106,6 +117,15 @@ void pool_join(struct pool_worker *worker, struct pool_account *account);
 
 /* Takes a worker out that has ended; nothing happens when in none. */
 void pool_leave(struct pool_worker *worker, uint64_t now_ns);
+
+/*
+ * The worker is to make its context: `open` is called when it may, which is at once or later. While
+ * a session of a higher band is on its GPU, one context is made there at a time.
+ */
+void pool_open(struct pool_worker *worker, uint64_t now_ns);
+
+/* It has made it. */
+void pool_opened(struct pool_worker *worker, uint64_t now_ns);
 
 /* A worker's message about an engine's turn. Returns 0 or -EPROTO. */
 int pool_message(struct pool_worker *worker, const struct vgpu_link_msg *msg, uint64_t now_ns);

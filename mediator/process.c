@@ -93,6 +93,12 @@ int process_answer(struct process *process, const struct vgpu_link_msg *msg, int
     return fdmsg_send(process->link, msg, sizeof(*msg), &fd, fd >= 0) < 0 ? -EPROTO : 0;
 }
 
+static void limit_start(struct process *process)
+{
+    sd_event_source_set_time_relative(process->timer, START_LIMIT_NS / NS_PER_US);
+    sd_event_source_set_enabled(process->timer, SD_EVENT_ONESHOT);
+}
+
 /*
  * A turn may be granted before it begins: then granted_ns lies in the future, and the time until
  * then counts as waiting too.
@@ -122,17 +128,41 @@ static void on_expired(struct arbiter_member *member)
 }
 
 /* The worker's thread waits for the word as a futex: to wake it costs no message. */
+static void store_off_count(struct process *process)
+{
+    uint32_t *word = &process->worker.page->turn[VGPU_ENGINE_COMPUTE].off;
+
+    shared_store_release(word, process->off_count);
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 static void on_turn_off(struct arbiter_member *member, bool off)
 {
     struct process *process = process_of_member(member);
-    uint32_t *word = &member->word->off;
 
     process->off_count++;
     if ((process->off_count & 1) != off) {
         process->off_count++;
     }
-    shared_store_release(word, process->off_count);
-    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+    store_off_count(process);
+}
+
+/* It waits for that word alone, and so is told by it that something else is new. */
+static void on_sliced(struct pool_worker *worker)
+{
+    struct process *process = process_of_worker(worker);
+
+    process->off_count += 2;
+    store_off_count(process);
+}
+
+/* Until then it has done little, and waited: its time to start up begins now. */
+static void on_open(struct pool_worker *worker)
+{
+    struct process *process = process_of_worker(worker);
+
+    limit_start(process);
+    process_send(process, VGPU_LINK_OPEN, 0);
 }
 
 /* It may have been told something else since; then another OFF follows, or none. */
@@ -157,6 +187,7 @@ static void take_ready(struct process *process, struct vgpu_link_msg *msg)
     printable_copy(process->device, sizeof(process->device),
                    msg->text[0] ? msg->text : process->mediator->computes_on);
     process->ready = true;
+    pool_opened(&process->worker, clock_ns());
     /* One that was not told to be ready for it lies. */
     pool_can_be_off(&process->worker,
                     process->may_be_off && (msg->flags & VGPU_READY_CAN_BE_OFF) != 0);
@@ -582,8 +613,12 @@ int process_start(struct process *process, const struct process_start *start)
         process_forget(process);
         return r;
     }
-    sd_event_source_set_time_relative(process->timer, START_LIMIT_NS / NS_PER_US);
-    sd_event_source_set_enabled(process->timer, SD_EVENT_ONESHOT);
+    if (start->resting) {
+        limit_start(process);
+    } else {
+        pool_open(&process->worker, process->started_ns);
+        mediator_watch_gpu(process->mediator, process->worker.gpu);
+    }
     return 0;
 }
 
@@ -655,6 +690,8 @@ int process_init(struct process *process, struct mediator *mediator, const struc
     process->worker.alerted = on_alerted;
     process->worker.expired = on_expired;
     process->worker.turn_off = on_turn_off;
+    process->worker.sliced = on_sliced;
+    process->worker.open = on_open;
     r = sd_event_add_time_relative(mediator->event, &process->timer, CLOCK_MONOTONIC, 0, 0,
                                    on_process_timer, process);
     if (r < 0) {

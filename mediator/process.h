@@ -79,6 +79,7 @@ void process_release(struct process *process);
 struct process_start {
     uint64_t shm_size;
     bool preempt; /* its work may be taken off the GPU */
+    bool resting; /* it makes no context there */
     int memfd, doorbell, irq, account;
     const char *const *arguments;
 };

@@ -90,6 +90,7 @@ static int start_worker(struct vm *vm)
         .doorbell = vm->fds[VGPU_ATTACH_DOORBELL],
         .irq = vm->fds[vgpu_attach_irq(vm->queues)],
         .account = vm->account_fd,
+        .resting = vm->resting,
         .arguments = arguments,
     };
     int r;

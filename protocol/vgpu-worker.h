@@ -42,6 +42,13 @@
  * that it cannot any more. While it is off, the worker's part of the protocol stays as it is: its
  * work is there, and does not end.
  *
+ * Until it is off, the driver's own time slicing parts the GPU among processes. The terms say how
+ * long a slice of such a worker is, which then has the driver use that (`slice_us`). To be seen at
+ * once, a new value counts `off` up by 2.
+ *
+ * To make a context on a GPU holds a lock of the driver's for some 30 ms, several times. So a
+ * worker does that when it is told OPEN, which is at its start unless others would be disturbed.
+ *
  * What a session exports, another one of its VM may import, each in a worker of its own: the
  * mediator introduces them to each other. It gives out the keys, by which it finds what was
  * exported; what lies behind is the workers' matter. Who asks waits for the answer, in which the
@@ -119,7 +126,9 @@ struct vgpu_terms {
     uint32_t commands;    /* pieces of work that may be submitted and not done */
     uint32_t doorbells;   /* how many are heard in a second */
     uint32_t interrupts;  /* how many are sent in a second */
-    uint32_t reserved[9]; /* 0 */
+    uint32_t slice_us;    /* how long its work may keep that of other processes waiting; 0: the
+                             driver's own time, which it is until told otherwise; as above */
+    uint32_t reserved[8]; /* 0 */
 };
 static_assert(sizeof(struct vgpu_terms) == 64, "ABI");
 
@@ -182,6 +191,8 @@ enum vgpu_link_type {
     VGPU_LINK_RELEASE = 10,  /* worker: has given back what it had imported */
     VGPU_LINK_WITHDRAW = 11, /* worker: what it had exported is gone */
     VGPU_LINK_OFF = 12,      /* worker: its work is off the engine */
+    /* Of all workers that use a device from their start on. */
+    VGPU_LINK_OPEN = 13, /* mediator: make a context on the device now; nothing else comes before */
 };
 
 /* Flags of READY. */

@@ -289,6 +289,13 @@ struct gpu_ops {
      */
     bool (*set_off)(struct gpu *gpu, bool off);
 
+    /*
+     * How long kernels of this process keep those of others waiting, in the driver's own time
+     * slicing, in us; 0: as it was at first. false: the driver does not set it, or not any more.
+     * Threads as with set_off(). NULL in a backend that has none.
+     */
+    bool (*set_slice)(struct gpu *gpu, uint32_t us);
+
     /* Whether a command more can be submitted without waiting. */
     bool (*room)(struct gpu *gpu);
     /*

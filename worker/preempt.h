@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Taking a session's work off the GPU when the mediator says so, and putting it back
- * (protocol/vgpu-worker.h). A thread of its own does it: the worker's main one may be in a call of
- * the driver's that takes as long as the work that is in the way.
+ * (protocol/vgpu-worker.h); and how long the driver's own slices are. A thread of its own does it:
+ * the worker's main one may be in a call of the driver's that takes as long as the work that is in
+ * the way.
  */
 #ifndef VGPU_WORKER_PREEMPT_H
 #define VGPU_WORKER_PREEMPT_H
@@ -15,7 +16,7 @@
 struct gpu;
 
 struct preempt {
-    struct vgpu_turn_word *word; /* of the engine that computes */
+    struct vgpu_turn_page *page;
     struct gpu *gpu;
     int link; /* to the mediator */
 
@@ -28,7 +29,7 @@ struct preempt {
  * Starts the thread; to be called before the worker gives up its rights: none could be made then.
  * A change of user takes its rights too. Returns 0 or -errno.
  */
-int preempt_start(struct preempt *preempt, struct vgpu_turn_word *word, struct gpu *gpu, int link);
+int preempt_start(struct preempt *preempt, struct vgpu_turn_page *page, struct gpu *gpu, int link);
 
 /* Whether the work is off now. */
 bool preempt_is_off(const struct preempt *preempt);

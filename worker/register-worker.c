@@ -225,6 +225,7 @@ static int open_backend(struct worker *w, const struct options *o, char *why, si
     int r;
 
     if (!o->resting) {
+        worker_await_open();
         r = backend_open(o->backend, o->device, s->shm, s->shm_size, &s->backend, why, why_size);
         if (r == 0) {
             s->turn_page->device = s->backend->info;

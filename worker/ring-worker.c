@@ -310,6 +310,7 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
     if (!map_arena(&claim, &arena)) {
         return VGPU_QUEUE_END_ADDRESS;
     }
+    worker_await_open();
     r = gpu_open(o->backend, o->device, &arena, &gpu, why, sizeof(why));
     if (r < 0) {
         log_error("cannot open what computes: %s", why[0] ? why : strerror(-r));
@@ -360,8 +361,7 @@ static int ring_worker_preempt(struct ring_worker *w, const struct options *o)
     int r = 0;
 
     if (o->preempt && w->session.gpu->ops->set_off) {
-        r = preempt_start(&w->preempt, &page->turn[VGPU_ENGINE_COMPUTE], w->session.gpu,
-                          VGPU_WORKER_FD_LINK);
+        r = preempt_start(&w->preempt, page, w->session.gpu, VGPU_WORKER_FD_LINK);
         w->session.preempt = &w->preempt;
     }
     if (r < 0) {

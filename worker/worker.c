@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,24 @@ struct vgpu_account_page *worker_account(void)
     static_assert(sizeof(struct log_budget) == sizeof(page->log), "what it has room for");
     log_limit((struct log_budget *)(void *)page->log);
     return page;
+}
+
+void worker_await_open(void)
+{
+    struct pollfd link = {.fd = VGPU_WORKER_FD_LINK, .events = POLLIN};
+    struct vgpu_link_msg msg;
+    int fds[FDMSG_MAX];
+    size_t count = 0;
+    ssize_t n;
+
+    do {
+        poll(&link, 1, -1);
+        n = fdmsg_recv(VGPU_WORKER_FD_LINK, &msg, sizeof(msg), fds, &count);
+    } while (n == -EAGAIN);
+    fdmsg_close(fds, &count);
+    if (n != (ssize_t)sizeof(msg) || msg.type != VGPU_LINK_OPEN) {
+        exit(EXIT_FAILURE);
+    }
 }
 
 int worker_send_ready(const struct vgpu_device_info *info, bool can_be_off)

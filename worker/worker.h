@@ -39,6 +39,9 @@ void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what);
 /* Maps the VM's account page, and logs within the VM's budget there from now on. */
 struct vgpu_account_page *worker_account(void);
 
+/* Waits until the mediator lets it make its context; ends the process where it goes instead. */
+void worker_await_open(void);
+
 /*
  * Tells the mediator that this worker is ready, and whether it can take its work off the GPU.
  * Returns 0 or -errno.

@@ -70,7 +70,7 @@
     X(VGPU_IOC_START) X(VGPU_IOC_KICK) X(VGPU_IOC_STATUS) X(VGPU_IOC_EVENTFD) X(VGPU_IOC_REQUEST)  \
     X(VGPU_IOC_RESET) X(VGPU_GRAPH_NODES_MAX) X(VGPU_GRAPH_NOTHING) X(VGPU_GRAPH_KERNEL)           \
     X(VGPU_GRAPH_COPY) X(VGPU_GRAPH_FILL) X(VGPU_GRAPH_GATE) X(VGPU_LINK_EXPORT)                   \
-    X(VGPU_LINK_IMPORT) X(VGPU_LINK_RELEASE) X(VGPU_LINK_WITHDRAW) X(VGPU_LINK_OFF) X(VGPU_READY_CAN_BE_OFF) X(VGPU_EXPORT_MEMORY)           \
+    X(VGPU_LINK_IMPORT) X(VGPU_LINK_RELEASE) X(VGPU_LINK_WITHDRAW) X(VGPU_LINK_OFF) X(VGPU_LINK_OPEN) X(VGPU_READY_CAN_BE_OFF) X(VGPU_EXPORT_MEMORY)           \
     X(VGPU_EXPORT_EVENT) X(VGPU_LINK_DONE_WELL) X(VGPU_LINK_UNKNOWN) X(VGPU_LINK_OWN)              \
     X(VGPU_LINK_FULL) X(VGPU_EXPORTS_MAX) X(VGPU_SHARED_BITS) X(VGPU_SHARED_SESSION_BITS) X(VGPU_SHARED_EVENTS)                \
     X(VGPU_SHARED_MEMORY) X(VGPU_SHARED_SIZE)
@@ -107,7 +107,7 @@
     X(vgpu_msg, refused.reason) X(vgpu_turn_word, state) X(vgpu_turn_word, reserved)               \
     X(vgpu_turn_word, from_ns) X(vgpu_turn_word, until_ns) X(vgpu_turn_word, off) X(vgpu_turn_word, unused)               \
     X(vgpu_terms, window_ns) X(vgpu_terms, kernel_ns) X(vgpu_terms, commands)                      \
-    X(vgpu_terms, doorbells) X(vgpu_terms, interrupts) X(vgpu_terms, reserved)                     \
+    X(vgpu_terms, doorbells) X(vgpu_terms, interrupts) X(vgpu_terms, slice_us) X(vgpu_terms, reserved)\
     X(vgpu_counters, requests) X(vgpu_counters, errors) X(vgpu_counters, elements)                 \
     X(vgpu_counters, gpu_ns) X(vgpu_counters, turns) X(vgpu_counters, memory)                      \
     X(vgpu_counters, in_flight) X(vgpu_counters, doorbells) X(vgpu_counters, interrupts)           \

@@ -695,7 +695,7 @@ struct gpu *gpu_check(struct gpu *gpu)
     check.ops = ops;
     check.lost = gpu->lost;
     /* What is added to the table and not here would be NULL: the number tells. */
-    static_assert(sizeof(struct gpu_ops) == 60 * sizeof(void *), "an operation is not checked");
+    static_assert(sizeof(struct gpu_ops) == 61 * sizeof(void *), "an operation is not checked");
     check.checks = (struct gpu_ops){
         .mem_info = check_mem_info,
         .mem_alloc = check_mem_alloc,
@@ -755,6 +755,7 @@ struct gpu *gpu_check(struct gpu *gpu)
         .share_close = ops->share_close,
         .confirm = ops->confirm,
         .set_off = ops->set_off,
+        .set_slice = ops->set_slice,
         .room = check_room,
         .close = check_close,
     };

@@ -20,6 +20,7 @@
 struct worker {
     struct pool_worker head;
     struct vgpu_turn_page page;
+    unsigned sliced, opened; /* so often it was told that */
 };
 
 static struct config_pool config;
@@ -36,6 +37,21 @@ static void on_granted(struct arbiter_member *member)
 static void ignore(struct arbiter_member *member)
 {
     (void)member;
+}
+
+static struct worker *worker_of(struct pool_worker *head)
+{
+    return (struct worker *)((char *)head - offsetof(struct worker, head));
+}
+
+static void on_sliced(struct pool_worker *head)
+{
+    worker_of(head)->sliced++;
+}
+
+static void on_open(struct pool_worker *head)
+{
+    worker_of(head)->opened++;
 }
 
 static void make_pool(unsigned gpus, bool exclusive)
@@ -101,7 +117,10 @@ static void join_at(unsigned vm, unsigned number, struct pool_gpu *gpu, bool reg
         .granted = on_granted,
         .alerted = ignore,
         .expired = ignore,
+        .sliced = on_sliced,
+        .open = on_open,
     };
+    worker->sliced = worker->opened = 0;
     pool_join(&worker->head, account);
 }
 
@@ -384,6 +403,7 @@ static void test_engine_beyond_the_last(void **state)
     worker->page = &page;
     worker->granted = on_granted;
     worker->alerted = worker->expired = ignore;
+    worker->sliced = on_sliced;
     pool_join(worker, pool_account(&accounts[0], &pool.gpus[0], &low));
     assert_int_equal(pool_message(worker, &ask, NS_PER_S), -EPROTO);
     pool_leave(worker, NS_PER_S);
@@ -409,6 +429,99 @@ static void test_paused_pool_grants_nothing(void **state)
     for (unsigned j = 0; j < VGPU_ENGINES; j++) {
         assert_int_equal(grants[j], 2);
     }
+}
+
+/* Time slices and contexts ------------------------------------------------------------------- */
+
+static void set_band(unsigned vm, const struct pool_standing *standing)
+{
+    pool_set_accounts(accounts[vm], standing, NS_PER_S);
+}
+
+static uint32_t slice(unsigned number)
+{
+    return workers[number].page.terms.slice_us;
+}
+
+/* Those of lower bands than the highest there; register mode makes none high. */
+static void test_slices_below_a_higher_band(void **state)
+{
+    (void)state;
+    make_pool(2, false);
+    join_at(0, 0, &pool.gpus[0], false);
+    join_at(1, 1, &pool.gpus[0], false);
+    join_at(2, 2, &pool.gpus[0], true);
+    join_at(3, 3, &pool.gpus[1], false);
+    set_band(0, &low);
+    set_band(2, &high);
+    set_band(3, &high);
+    assert_in_range(slice(0), 1, 1000);
+    assert_int_equal(slice(1) + slice(2) + slice(3), 0);
+    assert_int_equal(workers[0].sliced, 1);
+    assert_int_equal(workers[1].sliced, 0);
+    set_band(1, &high);
+    join_at(2, 4, &pool.gpus[0], false);
+    set_band(2, &usual);
+    assert_in_range(slice(4), slice(0) + 1, 1000);
+    leave(1);
+    assert_int_equal(slice(4), 0);
+    assert_in_range(slice(0), 1, 1000);
+    leave(4);
+    assert_int_equal(slice(0), 0);
+    assert_int_equal(workers[0].sliced, 2);
+}
+
+static void open_at(unsigned vm, unsigned number, uint64_t now_ns)
+{
+    join_at(vm, number, &pool.gpus[0], false);
+    pool_open(&workers[number].head, now_ns);
+}
+
+static void test_contexts_at_once(void **state)
+{
+    (void)state;
+    make_pool(1, false);
+    for (unsigned i = 0; i < 4; i++) {
+        open_at(i, i, NS_PER_S);
+        assert_int_equal(workers[i].opened, 1);
+    }
+    assert_int_equal(pool_deadline(&pool.gpus[0]), 0);
+}
+
+static void test_one_context_at_a_time_below_a_higher_band(void **state)
+{
+    (void)state;
+    make_pool(1, false);
+    /* The account comes with the first worker. */
+    for (unsigned vm = 0; vm < 4; vm++) {
+        join_at(vm, vm, &pool.gpus[0], true);
+    }
+    set_band(0, &high);
+    set_band(3, &low);
+    open_at(0, 4, NS_PER_S);
+    open_at(3, 5, NS_PER_S);
+    open_at(1, 6, NS_PER_S + 1);
+    open_at(2, 7, NS_PER_S + 2);
+    assert_int_equal(workers[4].opened, 1);
+    assert_int_equal(workers[5].opened + workers[6].opened + workers[7].opened, 0);
+    assert_int_equal(pool_deadline(&pool.gpus[0]), 11 * NS_PER_S);
+    pool_opened(&workers[4].head, NS_PER_S);
+    assert_int_equal(workers[6].opened, 1);
+    assert_int_equal(workers[5].opened + workers[7].opened, 0);
+    /* One that ends on the way is as good as made. */
+    leave(6);
+    assert_int_equal(workers[7].opened, 1);
+    assert_int_equal(workers[5].opened, 0);
+    /* Nobody waits for ever, and each is told once. */
+    pool_tick(&pool.gpus[0], 11 * NS_PER_S - 1);
+    assert_int_equal(workers[5].opened, 0);
+    pool_tick(&pool.gpus[0], 11 * NS_PER_S);
+    assert_int_equal(workers[5].opened, 1);
+    pool_tick(&pool.gpus[0], 12 * NS_PER_S);
+    pool_opened(&workers[5].head, 12 * NS_PER_S);
+    pool_opened(&workers[7].head, 12 * NS_PER_S);
+    assert_int_equal(workers[5].opened + workers[7].opened, 2);
+    assert_int_equal(pool_deadline(&pool.gpus[0]), 0);
 }
 
 /* At random ---------------------------------------------------------------------------------- */
@@ -481,6 +594,9 @@ int main(void)
         TEST(test_messages_that_cannot_be),
         TEST(test_engine_beyond_the_last),
         TEST(test_paused_pool_grants_nothing),
+        TEST(test_slices_below_a_higher_band),
+        TEST(test_contexts_at_once),
+        TEST(test_one_context_at_a_time_below_a_higher_band),
         TEST(test_workers_that_come_and_go),
     };
 

@@ -5,10 +5,10 @@
  * NVIDIA's driver submits work through channels, which the GPU's scheduler takes in turns. A
  * process may have its own channels taken out of that and put back: a control call that any process
  * may make for what is its own. A kernel that runs then is stopped where it is, and goes on there
- * later.
+ * later. Another one sets how long a turn of its channel groups is while another process waits.
  *
- * CUDA has no call for this. So the control call is made here, on objects that CUDA's library has
- * allocated: this file defines ioctl(), which is found before libc's, looks at what the library
+ * CUDA has no calls for this. So the control calls are made here, on objects that CUDA's library
+ * has allocated: this file defines ioctl(), which is found before libc's, looks at what the library
  * allocates and frees, and changes nothing of it. Only channels of groups for computing are kept:
  * copies have channels of their own.
  *
@@ -16,9 +16,10 @@
  * those of NVIDIA's open kernel modules, https://github.com/NVIDIA/open-gpu-kernel-modules, release
  * 580, as each says below. What has another size than expected is left alone, a status that is not
  * 0 ends it, and whether the call has any effect is seen once for each driver, when the mediator
- * starts (cuda_try_off()). A driver with another interface so has its work stay on the GPU.
+ * starts (gpu_try_off()). A driver with another interface so has its work stay on the GPU.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
@@ -89,6 +90,14 @@ struct nv_disable_channels {
 static_assert(sizeof(struct nv_disable_channels) == 536,
               "NV2080_CTRL_FIFO_DISABLE_CHANNELS_PARAMS");
 
+/* ctrl/ctrla06c.h: NVA06C_CTRL_CMD_SET_TIMESLICE, _GET_TIMESLICE: NVA06C_CTRL_TIMESLICE_PARAMS */
+#define CONTROL_SET_SLICE 0xa06c0103u
+#define CONTROL_GET_SLICE 0xa06c0104u
+struct nv_slice {
+    uint64_t us;
+};
+static_assert(sizeof(struct nv_slice) == 8, "NVA06C_CTRL_TIMESLICE_PARAMS");
+
 enum kind { NOTHING, SUBDEVICE, GROUP, CHANNEL };
 
 /* What the library has allocated, of these kinds. */
@@ -96,6 +105,7 @@ struct object {
     enum kind kind;
     int fd; /* by which it was */
     uint32_t root, parent, object;
+    uint64_t slice_us; /* of a group: what it had at first; 0: not known yet */
 };
 
 /* More than CUDA makes in a process with one context: some tens. Others are not kept. */
@@ -146,7 +156,7 @@ static void note_alloc(int fd, const struct nv_alloc_old *alloc, uint32_t bytes)
     }
     objects_lost = objects_lost || (kind != NOTHING && place == OBJECTS);
     if (kind != NOTHING && place < OBJECTS) {
-        objects[place] = (struct object){kind, fd, alloc->root, alloc->parent, alloc->object};
+        objects[place] = (struct object){kind, fd, alloc->root, alloc->parent, alloc->object, 0};
         object_count = place == object_count ? place + 1 : object_count;
     }
 }
@@ -218,23 +228,23 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
     return r;
 }
 
-/* Disables or enables these channels, by a subdevice of their client's. Returns the status. */
-static uint32_t disable_channels(const struct object *subdevice,
-                                 struct nv_disable_channels *parameters)
+/* A control call to this object. Returns the status. */
+static uint32_t control(const struct object *object, uint32_t command, void *parameters,
+                        uint32_t bytes)
 {
-    struct nv_control control = {
-        .root = subdevice->root,
-        .object = subdevice->object,
-        .command = CONTROL_DISABLE_CHANNELS,
+    struct nv_control call = {
+        .root = object->root,
+        .object = object->object,
+        .command = command,
         .parameters = (uint64_t)(uintptr_t)parameters,
-        .bytes = sizeof(*parameters),
+        .bytes = bytes,
     };
 
-    if (syscall(SYS_ioctl, subdevice->fd, _IOWR(NV_MAGIC, NV_CONTROL, struct nv_control),
-                &control) != 0) {
+    if (syscall(SYS_ioctl, object->fd, _IOWR(NV_MAGIC, NV_CONTROL, struct nv_control), &call) !=
+        0) {
         return (uint32_t)errno;
     }
-    return control.status;
+    return call.status;
 }
 
 static const struct object *subdevice_of(uint32_t root)
@@ -287,7 +297,7 @@ static int turn_channels(bool off, uint32_t *status)
         if (!next_channels(&place, &parameters, &subdevice)) {
             return count;
         }
-        *status = disable_channels(&subdevice, &parameters);
+        *status = control(&subdevice, CONTROL_DISABLE_CHANNELS, &parameters, sizeof(parameters));
         if (*status != 0) {
             return -1;
         }
@@ -313,4 +323,80 @@ bool cuda_set_off(struct gpu *gpu, bool off)
                     status);
     }
     return count > 0;
+}
+
+/* The next group from this place of the table on; false at its end. */
+static bool next_group(unsigned *place, struct object *group)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&mutex);
+    for (; !found && *place < object_count; (*place)++) {
+        found = objects[*place].kind == GROUP;
+        if (found) {
+            *group = objects[*place];
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+/* Keeps what the group had at first, if it is there still. */
+static void keep_slice(const struct object *group)
+{
+    struct object *found;
+
+    pthread_mutex_lock(&mutex);
+    found = find_object(GROUP, group->root, group->object);
+    if (found) {
+        found->slice_us = group->slice_us;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Returns the status; `us` becomes what the group has now. */
+static uint32_t set_group_slice(struct object *group, uint64_t *us)
+{
+    struct nv_slice slice = {0};
+    uint32_t status = 0;
+
+    if (group->slice_us == 0) {
+        status = control(group, CONTROL_GET_SLICE, &slice, sizeof(slice));
+        group->slice_us = slice.us;
+        keep_slice(group);
+    }
+    slice.us = *us != 0 ? *us : group->slice_us;
+    if (status == 0) {
+        status = control(group, CONTROL_SET_SLICE, &slice, sizeof(slice));
+    }
+    if (status == 0) {
+        status = control(group, CONTROL_GET_SLICE, &slice, sizeof(slice));
+    }
+    *us = slice.us;
+    return status;
+}
+
+/*
+ * One thread calls this. What it sets is read back, since a status alone is not believed; the
+ * hardware has slices of some lengths only.
+ */
+bool cuda_set_slice(struct gpu *gpu, uint32_t us)
+{
+    static bool refused;
+    struct object group;
+    unsigned place = 0;
+
+    (void)gpu;
+    while (!refused && next_group(&place, &group)) {
+        uint64_t has_us = us;
+        const uint32_t status = set_group_slice(&group, &has_us);
+
+        refused = status != 0 || (us != 0 && (has_us < us / 2 || has_us > UINT64_C(2) * us));
+        if (refused) {
+            log_warning("the driver does not set a time slice of %" PRIu32 " us: status 0x%x, it "
+                        "has %" PRIu64 " us",
+                        us, status, has_us);
+        }
+    }
+    return !refused;
 }

@@ -97,6 +97,7 @@ static const struct gpu_ops cuda_ops = {
     .confirm = cuda_confirm,
     .print = cuda_print,
     .set_off = cuda_set_off,
+    .set_slice = cuda_set_slice,
     .room = cuda_room,
     .close = cuda_gpu_close,
 };

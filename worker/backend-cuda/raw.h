@@ -134,6 +134,7 @@ void cuda_graph_destroy(struct gpu *gpu, struct gpu_graph *graph);
 
 /* channels.c */
 bool cuda_set_off(struct gpu *gpu, bool off);
+bool cuda_set_slice(struct gpu *gpu, uint32_t us);
 
 /* printing.c */
 bool cuda_print(struct gpu *gpu, bool all);
