@@ -443,12 +443,14 @@ static uint32_t slice(unsigned number)
     return workers[number].page.terms.slice_us;
 }
 
-/* Those of lower bands than the highest there; register mode makes none high. */
+/* While one makes its context, those of lower bands than the highest; register mode is none. */
 static void test_slices_below_a_higher_band(void **state)
 {
     (void)state;
     make_pool(2, false);
     join_at(0, 0, &pool.gpus[0], false);
+    join_at(0, 5, &pool.gpus[0], true);
+    pool_open(&workers[5].head, NS_PER_S);
     join_at(1, 1, &pool.gpus[0], false);
     join_at(2, 2, &pool.gpus[0], true);
     join_at(3, 3, &pool.gpus[1], false);
@@ -466,9 +468,14 @@ static void test_slices_below_a_higher_band(void **state)
     leave(1);
     assert_int_equal(slice(4), 0);
     assert_in_range(slice(0), 1, 1000);
+    join_at(1, 1, &pool.gpus[0], false);
+    pool_opened(&workers[5].head, NS_PER_S);
+    assert_int_equal(slice(0) + slice(1) + slice(4), 0);
+    assert_int_equal(workers[0].sliced, 2);
+    pool_open(&workers[4].head, NS_PER_S);
+    assert_in_range(slice(0), 1, 1000);
     leave(4);
     assert_int_equal(slice(0), 0);
-    assert_int_equal(workers[0].sliced, 2);
 }
 
 static void open_at(unsigned vm, unsigned number, uint64_t now_ns)
