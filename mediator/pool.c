@@ -84,7 +84,7 @@ static bool vm_alone(const struct pool_worker *worker)
     return worker->gpu->worker_count == own;
 }
 
-static void set_slice(struct pool_worker *worker, uint32_t us)
+static void store_slice(struct pool_worker *worker, uint32_t us)
 {
     if (shared_load(&worker->page->terms.slice_us) != us) {
         shared_store(&worker->page->terms.slice_us, us);
@@ -127,7 +127,7 @@ static bool makes_context(const struct pool_gpu *gpu)
  * number, the band of one, or whether one makes a context has changed. A worker that is alone needs
  * no window and gets 0: flight.h says how far it may go then.
  */
-static void set_terms(struct pool_gpu *gpu)
+static void set_gpu_terms(struct pool_gpu *gpu)
 {
     const enum vgpu_priority highest = highest_band(gpu);
     const bool makes = makes_context(gpu);
@@ -137,7 +137,7 @@ static void set_terms(struct pool_gpu *gpu)
         const enum vgpu_priority band = band_of(worker);
 
         shared_store64(&worker->page->terms.window_ns, vm_alone(worker) ? 0 : gpu->pool->window_ns);
-        set_slice(worker, makes && band < highest ? lower_slice_us[band] : 0);
+        store_slice(worker, makes && band < highest ? lower_slice_us[band] : 0);
     }
 }
 
@@ -169,7 +169,7 @@ static struct pool_worker *next_to_open(const struct pool_gpu *gpu, uint64_t now
                : NULL;
 }
 
-/* To be called when one was asked for or is made, and set_terms() afterwards. */
+/* To be called when one was asked for or is made, and set_gpu_terms() afterwards. */
 static void open_contexts(struct pool_gpu *gpu, uint64_t now_ns)
 {
     struct pool_worker *next;
@@ -185,14 +185,14 @@ void pool_open(struct pool_worker *worker, uint64_t now_ns)
     worker->context = POOL_CONTEXT_WAITS;
     worker->asked_ns = now_ns;
     open_contexts(worker->gpu, now_ns);
-    set_terms(worker->gpu);
+    set_gpu_terms(worker->gpu);
 }
 
 void pool_opened(struct pool_worker *worker, uint64_t now_ns)
 {
     worker->context = POOL_CONTEXT_NONE;
     open_contexts(worker->gpu, now_ns);
-    set_terms(worker->gpu);
+    set_gpu_terms(worker->gpu);
 }
 
 void pool_configure(struct pool *pool, const struct config_pool *config, uint64_t limit_ns)
@@ -203,7 +203,7 @@ void pool_configure(struct pool *pool, const struct config_pool *config, uint64_
         for (unsigned j = 0; j < VGPU_ENGINES; j++) {
             pool->gpus[i].engines[j].rules = rules_of(config, limit_ns);
         }
-        set_terms(&pool->gpus[i]);
+        set_gpu_terms(&pool->gpus[i]);
     }
 }
 
@@ -288,7 +288,7 @@ void pool_set_accounts(struct pool_account *accounts, const struct pool_standing
             arbiter_set_account(arbiter, account, standing->priority, standing->weight, now_ns);
             arbiter_pause_account(arbiter, account, standing->paused, now_ns);
         }
-        set_terms(accounts->gpu);
+        set_gpu_terms(accounts->gpu);
     }
 }
 
@@ -316,7 +316,7 @@ void pool_join(struct pool_worker *worker, struct pool_account *account)
         };
         arbiter_join(&gpu->engines[i], &worker->members[i]);
     }
-    set_terms(gpu);
+    set_gpu_terms(gpu);
 }
 
 void pool_leave(struct pool_worker *worker, uint64_t now_ns)
@@ -336,7 +336,7 @@ void pool_leave(struct pool_worker *worker, uint64_t now_ns)
     /* `account` stays: the process asks by it which GPU this was. */
     worker->gpu = NULL;
     open_contexts(gpu, now_ns);
-    set_terms(gpu);
+    set_gpu_terms(gpu);
 }
 
 void pool_can_be_off(struct pool_worker *worker, bool can)
@@ -431,7 +431,7 @@ void pool_tick(struct pool_gpu *gpu, uint64_t now_ns)
     }
     if (next_to_open(gpu, now_ns)) {
         open_contexts(gpu, now_ns);
-        set_terms(gpu);
+        set_gpu_terms(gpu);
     }
 }
 

@@ -229,8 +229,8 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
 }
 
 /* A control call to this object. Returns the status. */
-static uint32_t control(const struct object *object, uint32_t command, void *parameters,
-                        uint32_t bytes)
+static uint32_t driver_control(const struct object *object, uint32_t command, void *parameters,
+                               uint32_t bytes)
 {
     struct nv_control call = {
         .root = object->root,
@@ -297,7 +297,8 @@ static int turn_channels(bool off, uint32_t *status)
         if (!next_channels(&place, &parameters, &subdevice)) {
             return count;
         }
-        *status = control(&subdevice, CONTROL_DISABLE_CHANNELS, &parameters, sizeof(parameters));
+        *status = driver_control(&subdevice, CONTROL_DISABLE_CHANNELS, &parameters,
+                                 sizeof(parameters));
         if (*status != 0) {
             return -1;
         }
@@ -361,16 +362,16 @@ static uint32_t set_group_slice(struct object *group, uint64_t *us)
     uint32_t status = 0;
 
     if (group->slice_us == 0) {
-        status = control(group, CONTROL_GET_SLICE, &slice, sizeof(slice));
+        status = driver_control(group, CONTROL_GET_SLICE, &slice, sizeof(slice));
         group->slice_us = slice.us;
         keep_slice(group);
     }
     slice.us = *us != 0 ? *us : group->slice_us;
     if (status == 0) {
-        status = control(group, CONTROL_SET_SLICE, &slice, sizeof(slice));
+        status = driver_control(group, CONTROL_SET_SLICE, &slice, sizeof(slice));
     }
     if (status == 0) {
-        status = control(group, CONTROL_GET_SLICE, &slice, sizeof(slice));
+        status = driver_control(group, CONTROL_GET_SLICE, &slice, sizeof(slice));
     }
     *us = slice.us;
     return status;
