@@ -14,12 +14,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "mediator/arbiter.h"
+#include "mediator/users.h"
 
 #define ITEM_SIZE 256 /* of one word of a list */
 
@@ -383,25 +383,24 @@ const char *config_read_devices(const struct key *key, const char *value, void *
  */
 static bool find_user(const char *name, uid_t *user, gid_t *group)
 {
-    const struct passwd *entry;
     const char *end;
     uint64_t number;
+    uid_t found;
+    gid_t own;
 
     if (config_parse_u64(name, INT_MAX, &number, &end) && *end == '\0') {
         *user = (uid_t)number;
-        entry = group ? getpwuid(*user) : NULL;
         if (group) {
-            *group = entry ? entry->pw_gid : (gid_t)number;
+            *group = users_find(name, &found, &own) ? own : (gid_t)number;
         }
         return true;
     }
-    entry = getpwnam(name);
-    if (!entry) {
+    if (!users_find(name, &found, &own)) {
         return false;
     }
-    *user = entry->pw_uid;
+    *user = found;
     if (group) {
-        *group = entry->pw_gid;
+        *group = own;
     }
     return true;
 }

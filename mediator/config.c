@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <ini.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -31,6 +30,7 @@
 #include "common/version.h"
 #include "mediator/arbiter.h"
 #include "mediator/config-key.h"
+#include "mediator/users.h"
 
 #define MESSAGE_SIZE 1024
 #define BLANKS " \t\r\v\f\n"
@@ -335,8 +335,6 @@ static void config_read_stream(struct parser *p, FILE *file, const char *name)
 
 static void set_defaults(struct config *config)
 {
-    const struct passwd *nobody = getpwnam("nobody");
-
     memset(config, 0, sizeof(*config));
     config->listen = strdup("/run/vgpu/mediator.sock");
     config->control = strdup("/run/vgpu/control.sock");
@@ -348,8 +346,9 @@ static void set_defaults(struct config *config)
     config->preempt = true;
     config->register_rest_ns = CONFIG_REST_DEFAULT;
     /* Without that entry the number that it has everywhere: workers must not stay root. */
-    config->worker_user = nobody ? nobody->pw_uid : 65534;
-    config->worker_group = nobody ? nobody->pw_gid : 65534;
+    config->worker_user = 65534;
+    config->worker_group = 65534;
+    users_find("nobody", &config->worker_user, &config->worker_group);
     config->users[0] = 0;
     config->users[1] = geteuid();
     config->user_count = 2;

@@ -30,13 +30,16 @@
 #include "common/version.h"
 #include "mediator/chores.h"
 #include "mediator/client.h"
+#include "mediator/confine.h"
 #include "mediator/control.h"
+#include "mediator/launcher.h"
 #include "mediator/listen.h"
 #include "mediator/mediator.h"
 #include "mediator/metrics.h"
 #include "mediator/probe.h"
 #include "mediator/process.h"
 #include "mediator/reload.h"
+#include "mediator/users.h"
 #include "mediator/vm.h"
 
 /* How long running requests may take to finish when the mediator is stopped. */
@@ -397,6 +400,25 @@ static int set_up_chores(struct mediator *m)
     return r < 0 ? r : sd_event_add_io(m->event, NULL, r, EPOLLIN, on_stored, m);
 }
 
+/* Workers that have ended; more may have been read while a start was waited for. */
+static int on_ends(sd_event_source *source, int fd, uint32_t events, void *context)
+{
+    siginfo_t info;
+    int r;
+
+    (void)source;
+    (void)fd;
+    (void)events;
+    while ((r = launcher_next_end(&info)) > 0) {
+        process_ended(context, &info);
+    }
+    if (r < 0) {
+        log_error("the process that starts workers has ended, and so do they");
+        return sd_event_exit(((struct mediator *)context)->event, r);
+    }
+    return 0;
+}
+
 static int set_up_events(struct mediator *m)
 {
     sigset_t mask;
@@ -409,8 +431,7 @@ static int set_up_events(struct mediator *m)
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
     sigaddset(&mask, SIGHUP);
-    sigaddset(&mask, SIGCHLD);
-    /* The event loop reads these from descriptors; SIGCHLD is for the workers' ends. */
+    /* The event loop reads these from descriptors. */
     sigprocmask(SIG_BLOCK, &mask, NULL);
     r = sd_event_add_signal(m->event, NULL, SIGTERM, on_stop, m);
     if (r >= 0) {
@@ -425,6 +446,9 @@ static int set_up_events(struct mediator *m)
     }
     if (r >= 0) {
         r = set_up_chores(m);
+    }
+    if (r >= 0) {
+        r = sd_event_add_io(m->event, NULL, m->launcher, EPOLLIN, on_ends, m);
     }
     return r < 0 ? r : mediator_open_pools(m);
 }
@@ -471,7 +495,49 @@ static int run_loop(struct mediator *m)
             r = sd_event_dispatch(m->event);
             took = clock_ns() - start;
             m->longest_ns = took > m->longest_ns ? took : m->longest_ns;
+            if (r >= 0 && launcher_pending()) {
+                r = on_ends(NULL, -1, 0, m);
+            }
         }
+    }
+    if (r >= 0) {
+        sd_event_get_exit_code(m->event, &r);
+    }
+    return r;
+}
+
+/* Of an absolute path, or of what a link leads to; NULL: none. To be freed. */
+static char *directory_of(const char *path, bool follow)
+{
+    char *whole = follow ? realpath(path, NULL) : strdup(path);
+    char *slash = whole && whole[0] == '/' ? strrchr(whole, '/') : NULL;
+
+    if (!slash) {
+        free(whole);
+        return NULL;
+    }
+    slash[slash == whole] = '\0';
+    return whole;
+}
+
+/* From here on nothing is opened but the configuration, when it is read again. */
+static int confine_mediator(const struct mediator *m)
+{
+    const char *config = m->config_name ? m->config_name : RELOAD_DEFAULT_FILE;
+    char *reads[] = {directory_of(config, false), directory_of(config, true)};
+    char *sockets[] = {m->owns_listen ? directory_of(m->config.listen, false) : NULL,
+                       m->owns_control ? directory_of(m->config.control, false) : NULL,
+                       m->config.metrics ? directory_of(m->config.metrics, false) : NULL};
+    const size_t read_count = sizeof(reads) / sizeof(reads[0]);
+    const size_t socket_count = sizeof(sockets) / sizeof(sockets[0]);
+    const int r = confine((const char *const *)reads, read_count, (const char *const *)sockets,
+                          socket_count);
+
+    for (size_t i = 0; i < read_count; i++) {
+        free(reads[i]);
+    }
+    for (size_t i = 0; i < socket_count; i++) {
+        free(sockets[i]);
     }
     return r;
 }
@@ -492,6 +558,17 @@ int main(int argc, char **argv)
         return r > 0 ? 2 : 0;
     }
     /* From here on there are side effects; with --check-config there were none. */
+    list_init(&mediator.workers);
+    mediator.launcher = launcher_open(
+        &(struct launcher_fixed){.worker = mediator.config.worker,
+                                 .user = mediator.config.worker_user,
+                                 .group = mediator.config.worker_group});
+    if (mediator.launcher < 0) {
+        log_error("cannot start the process that starts workers: %s", strerror(-mediator.launcher));
+        config_free(&mediator.config);
+        return 1;
+    }
+    users_ask(launcher_find_user);
     raise_descriptor_limit(&mediator);
     r = set_up_events(&mediator);
     if (r < 0) {
@@ -504,6 +581,9 @@ int main(int argc, char **argv)
     }
     if (r >= 0) {
         r = open_sockets(&mediator, &options);
+    }
+    if (r >= 0) {
+        r = confine_mediator(&mediator);
     }
     if (r >= 0) {
         sd_notify(0, "READY=1");

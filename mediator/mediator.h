@@ -10,6 +10,7 @@
  *   queue.c    a queue of a VM, and its worker
  *   exports.c  what sessions export to each other
  *   process.c  a worker process
+ *   launcher.c the process that starts them
  *   pool.c     the GPUs, and who is on which
  *   arbiter.c  whose turn it is on an engine of one
  *   control.c  vgpuctl's socket; control-answer.c and control-describe.c what it says
@@ -31,6 +32,7 @@
 #include <systemd/sd-event.h>
 
 #include "mediator/config.h"
+#include "mediator/list.h"
 #include "mediator/pool.h"
 
 /* Of timers that somebody waits for: sd-event's own, of 250 ms, is for what nobody does. */
@@ -53,10 +55,12 @@ struct mediator {
     struct client *clients; /* client.c: the newest first */
     size_t client_count;
     size_t worker_count;                             /* process.c: workers not reaped yet */
+    struct list_entry workers;                       /* process.c: a ring's head */
     sd_event_source *attach_source, *control_source; /* main.c */
     sd_event_source *grace_timer;                    /* main.c: while stopping */
     bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
     bool stopping;                  /* main.c */
+    int launcher;                   /* main.c: the socket to it */
     int fd_most;         /* main.c: descriptors from this number on are for VMs that are attached */
     int fd_control_most; /* and from this one on for nobody who asks either */
     uint64_t longest_ns; /* main.c: that anything in the event loop has taken so far */

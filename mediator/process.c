@@ -10,8 +10,8 @@
  *   condemned  process_kill() has killed it. Its messages are ignored until it is reaped.
  *
  * A worker may crash, exit or be killed by the mediator; the rest is the same. The child is reaped,
- * and on_child() takes it out of the pool, adds its counters to the sums and tells the owner. So
- * code that wants a worker to end kills it and returns. There are two exceptions: an owner that
+ * and worker_ended() takes it out of the pool, adds its counters to the sums and tells the owner.
+ * So code that wants a worker to end kills it and returns. There are two exceptions: an owner that
  * goes itself (process_abandon()), and a child that could not be watched (process_start()).
  *
  * A worker counts as hostile. Its messages are checked against the mediator's own state, its
@@ -23,17 +23,14 @@
 #include "mediator/process.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -41,6 +38,7 @@
 #include "common/log.h"
 #include "common/shared.h"
 #include "mediator/chores.h"
+#include "mediator/launcher.h"
 #include "mediator/printable.h"
 #include "mediator/vm-memory.h"
 
@@ -284,7 +282,7 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
                     "%s: worker %d broke the protocol (message of %zd bytes, type %" PRIu32 "); "
                     "ending it",
                     process_label(process), (int)process->pid, n, msg.type);
-        kill(process->pid, SIGKILL);
+        launcher_kill(process->pid);
     }
     /* Its end is handled when it is reaped. */
     sd_event_source_set_enabled(source, SD_EVENT_OFF);
@@ -405,13 +403,13 @@ static void process_forget(struct process *process)
     struct pool_gpu *gpu = process->worker.gpu;
 
     process->link_source = sd_event_source_disable_unref(process->link_source);
-    process->child_source = sd_event_source_disable_unref(process->child_source);
     if (process->link >= 0) {
         take_last_messages(process);
         chores_hang_up(process->link);
         process->link = -1;
     }
     process->pid = 0;
+    list_remove(&process->entry);
     mediator_worker_gone(process->mediator);
     process->ready = false;
     process->condemned = false;
@@ -421,13 +419,11 @@ static void process_forget(struct process *process)
     mediator_watch_gpu(process->mediator, gpu);
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *info, void *context)
+static void worker_ended(struct process *process, const siginfo_t *info)
 {
-    struct process *process = context;
     const bool condemned = process->condemned;
     const bool meant = process->ops->meant && process->ops->meant(process, info);
 
-    (void)source;
     if (!condemned && !meant && !process->mediator->stopping) {
         process->failures++;
         if (info->si_code == CLD_EXITED) {
@@ -444,13 +440,27 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *contex
     process_forget(process);
     /* This comes last: the owner may start the next worker in the same record. */
     process->ops->ended(process, info, condemned, meant);
-    mediator_end_if_idle(process->mediator);
-    return 0;
+}
+
+void process_ended(struct mediator *mediator, const siginfo_t *info)
+{
+    struct list_entry *head = &mediator->workers;
+
+    for (struct list_entry *e = head->next; e != head; e = e->next) {
+        struct process *process = LIST_OWNER(e, struct process, entry);
+
+        if (process->pid == info->si_pid) {
+            worker_ended(process, info);
+            break;
+        }
+    }
+    /* Of one that was abandoned nobody else is told, and a mediator that stops may wait for it. */
+    mediator_end_if_idle(mediator);
 }
 
 /*
  * A worker that does not start up has failed as if it had crashed: it is not condemned, so that
- * on_child() counts and logs its end.
+ * worker_ended() counts and logs its end.
  */
 static int on_process_timer(sd_event_source *source, uint64_t usec, void *context)
 {
@@ -461,92 +471,51 @@ static int on_process_timer(sd_event_source *source, uint64_t usec, void *contex
     process_log(process, LOG_LEVEL_ERROR,
                 "%s: worker %d has not started up within %" PRIu64 " s; ending it",
                 process_label(process), (int)process->pid, START_LIMIT_NS / NS_PER_S);
-    kill(process->pid, SIGKILL);
+    launcher_kill(process->pid);
     return 0;
 }
 
-/* In the child, between fork and exec. Only async-signal-safe calls. */
-static _Noreturn void exec_worker(const char *path, char *const argv[], const int fds[],
-                                  size_t count)
-{
-    int high[8];
-    sigset_t none;
-
-    /* With the listening socket still open here, the next mediator would find it served. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    /*
-     * All descriptors first move out of the way of the numbers 3 to 8. If the link were 4 and the
-     * memfd 3, dup2() of the link to 3 would close the memfd. The second dup2() also clears
-     * close-on-exec, so that the worker inherits these descriptors and no others.
-     */
-    for (size_t i = 0; i < count; i++) {
-        high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, VGPU_WORKER_FD_ACCOUNT + 1);
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (high[i] < 0 || dup2(high[i], VGPU_WORKER_FD_LINK + (int)i) < 0) {
-            _exit(126);
-        }
-    }
-    /* A shell uses the same exit codes: 126 for a failed start, 127 for a missing program. */
-    execv(path, argv);
-    _exit(127);
-}
-
 /*
- * Forks the worker with its end of the link. Returns 0 or -errno. The texts of the arguments are in
- * this frame; that is enough, because the child has a copy of it until it executes.
+ * Has the worker started, with its end of the link. Returns 0 or -errno.
  */
-static int fork_worker(struct process *process, const struct process_start *start)
+static int launch_worker(struct process *process, const struct process_start *start)
 {
     static const char *const backends[] = {"auto", "cpu", "cuda"};
     const struct config *config = &process->mediator->config;
     /* Where a GPU was found, a worker that cannot use it has failed. */
     const bool cuda = config->backend == CONFIG_BACKEND_AUTO && process->mediator->has_gpu;
     const char *backend = backends[cuda ? CONFIG_BACKEND_CUDA : config->backend];
-    char size[32], device[16], user[32];
-    const char *argv[ARGUMENTS_MAX] = {"vgpu-worker", "--shm-size", size,
-                                       "--backend",   backend,      "--device",
-                                       device,        "--label",    process_label(process)};
-    size_t count = 9;
+    char size[32], device[16];
+    const char *arguments[ARGUMENTS_MAX + 1] = {
+        "--shm-size", size,   "--backend", backend,
+        "--device",   device, "--label",   process_label(process)};
+    size_t count = 8;
     int pair[2];
     pid_t pid;
 
     snprintf(size, sizeof(size), "%" PRIu64, start->shm_size);
     snprintf(device, sizeof(device), "%d", (int)process->worker.account->gpu->number);
-    snprintf(user, sizeof(user), "%u:%u", config->worker_user, config->worker_group);
-    if (config->worker_user != (uid_t)-1) {
-        argv[count++] = "--user";
-        argv[count++] = user;
-    }
     process->may_be_off = start->preempt && mediator_preempts(process->mediator);
     if (process->may_be_off) {
-        argv[count++] = "--preempt";
+        arguments[count++] = "--preempt";
     }
-    for (size_t i = 0; start->arguments[i] && count + 1 < ARGUMENTS_MAX; i++) {
-        argv[count++] = start->arguments[i];
+    for (size_t i = 0; start->arguments[i] && count < ARGUMENTS_MAX; i++) {
+        arguments[count++] = start->arguments[i];
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         return -errno;
     }
-    pid = fork();
-    if (pid == 0) {
-        const int fds[] = {pair[1],    start->memfd,     start->doorbell,
-                           start->irq, process->turn_fd, start->account};
-
-        exec_worker(config->worker, (char *const *)(uintptr_t)argv, fds,
-                    sizeof(fds) / sizeof(fds[0]));
-    }
+    pid = launcher_start(arguments,
+                         (const int[LAUNCHER_FDS]){pair[1], start->memfd, start->doorbell,
+                                                   start->irq, process->turn_fd, start->account});
     close(pair[1]);
     if (pid < 0) {
-        const int r = -errno;
-
         close(pair[0]);
-        return r;
+        return (int)pid;
     }
     process->link = pair[0];
     process->pid = pid;
+    list_add_before(&process->mediator->workers, &process->entry);
     mediator_worker_started(process->mediator);
     return 0;
 }
@@ -589,7 +558,7 @@ int process_start(struct process *process, const struct process_start *start)
      * its page for the first time.
      */
     pool_join(&process->worker, process->worker.account);
-    r = fork_worker(process, start);
+    r = launch_worker(process, start);
     if (r < 0) {
         process_log(process, LOG_LEVEL_ERROR, "%s: cannot start a worker: %s",
                     process_label(process), strerror(-r));
@@ -597,19 +566,12 @@ int process_start(struct process *process, const struct process_start *start)
         mediator_watch_gpu(process->mediator, process->worker.account->gpu);
         return r;
     }
-    r = sd_event_add_child(event, &process->child_source, process->pid, WEXITED, on_child, process);
-    if (r >= 0) {
-        r = sd_event_add_io(event, &process->link_source, process->link, EPOLLIN, on_link, process);
-    }
+    r = sd_event_add_io(event, &process->link_source, process->link, EPOLLIN, on_link, process);
     if (r < 0) {
-        /*
-         * Nothing would tell of its end, so that end is awaited here. That does not take long: the
-         * child was forked a moment ago and has no GPU context yet.
-         */
+        /* It was forked a moment ago, and nobody is told of its end. */
         process_log(process, LOG_LEVEL_ERROR, "%s: cannot watch worker %d: %s",
                     process_label(process), (int)process->pid, strerror(-r));
-        kill(process->pid, SIGKILL);
-        waitpid(process->pid, NULL, 0);
+        launcher_kill(process->pid);
         process_forget(process);
         return r;
     }
@@ -624,43 +586,25 @@ int process_start(struct process *process, const struct process_start *start)
 
 /*
  * A second kill does no harm: the child keeps its process id until it is reaped. `condemned` tells
- * on_child() that this end is not a failure.
+ * worker_ended() that this end is not a failure.
  */
 void process_kill(struct process *process)
 {
     if (process->pid != 0) {
         process->condemned = true;
-        kill(process->pid, SIGKILL);
+        launcher_kill(process->pid);
     }
 }
 
-/* The owner is gone, so nobody is told. A mediator that stops may have waited for this worker. */
-static int on_orphan(sd_event_source *source, const siginfo_t *info, void *context)
-{
-    (void)info;
-    /* The loop's own reference, the only one, would keep the source and its pidfd for good. */
-    sd_event_source_set_floating(source, false);
-    mediator_end_if_idle(context);
-    return 0;
-}
-
-/* Ends a worker whose owner goes. Its end can take a while: the driver tears a context down. */
+/*
+ * Ends a worker whose owner goes, and who is not told of its end. That can take a while: the driver
+ * tears a context down.
+ */
 static void process_abandon(struct process *process)
 {
-    const pid_t pid = process->pid;
-
-    if (pid == 0) {
-        return;
-    }
-    kill(pid, SIGKILL);
-    process_forget(process);
-    /*
-     * If there is no memory for that, the mediator waits for the child here. Otherwise it would
-     * stay a zombie for as long as the mediator lives.
-     */
-    if (sd_event_add_child(process->mediator->event, NULL, pid, WEXITED, on_orphan,
-                           process->mediator) < 0) {
-        waitpid(pid, NULL, 0);
+    if (process->pid != 0) {
+        launcher_kill(process->pid);
+        process_forget(process);
     }
 }
 

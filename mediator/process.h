@@ -7,10 +7,12 @@
 #ifndef VGPU_MEDIATOR_PROCESS_H
 #define VGPU_MEDIATOR_PROCESS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "mediator/histogram.h"
+#include "mediator/list.h"
 #include "mediator/mediator.h"
 #include "protocol/vgpu-worker.h"
 
@@ -23,9 +25,10 @@ struct process {
     int turn_fd;
     struct histogram waits; /* for turns */
 
-    pid_t pid; /* 0 while there is none */
-    int link;  /* -1 without */
-    sd_event_source *link_source, *child_source;
+    pid_t pid;               /* 0 while there is none */
+    struct list_entry entry; /* of the mediator's workers, while there is one */
+    int link;                /* -1 without */
+    sd_event_source *link_source;
     sd_event_source *timer; /* the limit on starting up */
     bool ready;
     bool may_be_off;    /* its work is to be taken off the GPU, if it says that it can be */
@@ -89,6 +92,9 @@ struct process_start {
  * pool is to be had.
  */
 int process_start(struct process *process, const struct process_start *start);
+
+/* A worker has ended, says the launcher. */
+void process_ended(struct mediator *mediator, const siginfo_t *info);
 
 /* Kills it; `ended` follows when there was one. */
 void process_kill(struct process *process);

@@ -46,6 +46,7 @@ static void tell_unchanged(const struct config *old, const struct config *new)
         {"control", strcmp(old->control, new->control) != 0},
         {"metrics", strcmp(old->metrics, new->metrics) != 0},
         {"backend", old->backend != new->backend},
+        {"worker", strcmp(old->worker, new->worker) != 0},
         {"worker-user", old->worker_user != new->worker_user},
     };
 
@@ -74,7 +75,8 @@ static void keep_fixed(struct config *old, struct config *new)
 {
     char **const texts[][2] = {{&old->listen, &new->listen},
                                {&old->control, &new->control},
-                               {&old->metrics, &new->metrics}};
+                               {&old->metrics, &new->metrics},
+                               {&old->worker, &new->worker}};
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         char *const text = *texts[i][0];

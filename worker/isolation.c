@@ -30,21 +30,10 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/sanitized.h"
 
 /* Where the empty root is mounted; the mount is seen by this process alone. */
 #define EMPTY_ROOT "/tmp"
-
-/* gcc says by a macro that it builds with a sanitizer, clang by __has_feature(). */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
 
 /* Whether mounts of this process are its own; what it mounts must not be seen by the host. */
 static bool own_mounts;

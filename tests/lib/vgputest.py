@@ -145,6 +145,11 @@ def children(pid):
         return [int(word) for word in file.read().split()]
 
 
+def workers(pid):
+    """Of a mediator, whose only child starts them."""
+    return [worker for launcher in children(pid) for worker in children(launcher)]
+
+
 def listens(path):
     """Whether a connection is taken: a socket's file is there a moment earlier."""
     with socket.socket(socket.AF_UNIX) as probe:

@@ -204,7 +204,7 @@ class ManyGuests(v.TestCase):
             for i in range(8):
                 run(first + 2 * i)
         run(100)
-        v.wait_until("no worker is left", lambda: v.children(m.pid) == [])
+        v.wait_until("no worker is left", lambda: v.workers(m.pid) == [])
         descriptors, pages = v.idle_descriptors(m.pid), resident()
         sums.clear()
         threads = [threading.Thread(target=lane, args=(1 + i,)) for i in range(2)]
@@ -216,7 +216,7 @@ class ManyGuests(v.TestCase):
         for vm, (code, output) in sums:
             self.assertEqual(code, 0, output)
             self.assertTrue(output.startswith(f"{vm + 1000}\n"), output)
-        v.wait_until("no worker is left", lambda: v.children(m.pid) == [])
+        v.wait_until("no worker is left", lambda: v.workers(m.pid) == [])
         v.wait_until("no descriptor is left", lambda: v.descriptors(m.pid) == descriptors)
         self.assertLess(resident(), pages + 256, "pages of the mediator")
 

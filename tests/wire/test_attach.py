@@ -4,8 +4,10 @@
 leaks, and the next client is served.
 
 Tests: mediator/printable.c, mediator/client*.c, mediator/attach.c, mediator/listen.c,
-mediator/main*.c, mediator/mediator.c, mediator/vm*.c, mediator/config*.c, common/fdmsg.c, common/log.c,
+mediator/main*.c, mediator/confine.c, mediator/mediator.c, mediator/vm*.c, mediator/config*.c,
+common/fdmsg.c, common/log.c,
 common/unixaddr.c"""
+import ctypes
 import fcntl
 import os
 import random
@@ -13,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -37,7 +40,7 @@ class Attach(v.TestCase):
         self.m = self.mediator()
         # The event loop keeps some descriptors (timers) that it makes when first needed.
         self.serve_one()
-        v.wait_until("no worker is left", lambda: v.children(self.m.pid) == [])
+        v.wait_until("no worker is left", lambda: v.workers(self.m.pid) == [])
         self.idle = v.idle_descriptors(self.m.pid)
 
     def serve_one(self):
@@ -48,7 +51,7 @@ class Attach(v.TestCase):
         """Whatever a test did: the mediator lives, serves, and has let go of everything."""
         self.serve_one()
         v.wait_until("no descriptor is left", lambda: v.descriptors(self.m.pid) == self.idle)
-        v.wait_until("no worker is left", lambda: v.children(self.m.pid) == [])
+        v.wait_until("no worker is left", lambda: v.workers(self.m.pid) == [])
 
     def refused(self, buffer, words, fds=()):
         with v.Client(self.m) as client:
@@ -345,20 +348,72 @@ class Sockets(v.TestCase):
             self.assertEqual(device.call(v.add_inline([1], [2]))[0], 0)
 
     def test_readiness_is_notified(self):
+        """And all else that systemd is told, while the system call filter is there."""
         m = self.mediator()
         m.stop()
+        with open(m.config, "a", encoding="ascii") as file:
+            file.write("[vm 3]\nuser = root\n")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             path = os.path.join(m.dir.name, "notify")
             notify.bind(path)
             notify.settimeout(v.PATIENCE)
             process = subprocess.Popen([v.MEDIATOR, "--config", m.config],
-                                       env={**os.environ, "NOTIFY_SOCKET": path},
+                                       env={**os.environ, "NOTIFY_SOCKET": path,
+                                            "WATCHDOG_USEC": "400000"},
                                        stderr=subprocess.DEVNULL)
             self.addCleanup(process.wait)
             self.addCleanup(process.kill)
-            self.assertIn(b"READY=1", notify.recv(4096))
+            def expect(words):
+                told = b""
+                while words not in told:
+                    told = notify.recv(4096)
+            expect(b"READY=1")
+            expect(b"WATCHDOG=1")
+            process.send_signal(signal.SIGHUP)
+            expect(b"RELOADING=1")
+            expect(b"READY=1")
             process.send_signal(signal.SIGTERM)
-            self.assertIn(b"STOPPING=1", notify.recv(4096))
+            expect(b"STOPPING=1")
+            self.assertEqual(process.wait(v.PATIENCE), 0)
+
+    def status(self, pid):
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+    def test_mediator_is_confined(self):
+        """No rights, no new ones, a filter, of each of its threads; the launcher has them."""
+        m = self.mediator()
+        v.wait_until("it is ready", lambda: "ready at" in m.read_log())
+        for thread in os.listdir(f"/proc/{m.pid}/task"):
+            status = self.status(thread)
+            self.assertEqual(int(status["CapEff"], 16) | int(status["CapPrm"], 16), 0)
+            self.assertEqual(status["NoNewPrivs"], "1")
+            if not v.sanitizer(v.MEDIATOR):
+                self.assertEqual(status["Seccomp"], "2")
+        launcher, = v.children(m.pid)
+        self.assertEqual(self.status(launcher)["CapEff"], self.status(os.getpid())["CapEff"])
+        self.assertEqual(sorted(map(int, os.listdir(f"/proc/{launcher}/fd"))), [0, 1, 2, 3])
+
+    def test_files_out_of_sight(self):
+        """What a reload reads lies beside the configuration, where the kernel has Landlock."""
+        landlock = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
+        if landlock < 1:
+            self.skipTest("no Landlock in this kernel")
+        m = self.mediator()
+        parts = os.path.join(m.dir.name, "conf.d")
+        os.mkdir(parts)
+        with tempfile.TemporaryDirectory() as other:
+            with open(os.path.join(other, "part"), "w", encoding="ascii") as file:
+                file.write("[vm 9]\nshare = 300\n")
+            os.symlink(os.path.join(other, "part"), os.path.join(parts, "a.conf"))
+            m.process.send_signal(signal.SIGHUP)
+            v.wait_until("it was read", lambda: "is not taken over" in m.read_log())
+        self.assertIn("Permission denied", m.read_log())
+        os.unlink(os.path.join(parts, "a.conf"))
+        with open(os.path.join(parts, "b.conf"), "w", encoding="ascii") as file:
+            file.write("[vm 9]\nshare = 300\n")
+        m.process.send_signal(signal.SIGHUP)
+        v.wait_until("it was taken over", lambda: "was read again" in m.read_log())
 
     def test_second_mediator_is_refused(self):
         m = self.mediator()

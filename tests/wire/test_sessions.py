@@ -128,7 +128,7 @@ class Served(TestCase):
         self.make()
         # The event loop keeps some descriptors (timers) that it makes when first needed.
         self.serve_one()
-        v.wait_until("no worker is left", lambda: v.children(self.m.pid) == [])
+        v.wait_until("no worker is left", lambda: v.workers(self.m.pid) == [])
         self.idle = v.idle_descriptors(self.m.pid)
 
     def serve_one(self):
@@ -143,7 +143,7 @@ class Served(TestCase):
         self.m.ask("resume", pool="A")
         self.serve_one()
         v.wait_until("no descriptor is left", lambda: v.descriptors(self.m.pid) == self.idle)
-        v.wait_until("no worker is left", lambda: v.children(self.m.pid) == [])
+        v.wait_until("no worker is left", lambda: v.workers(self.m.pid) == [])
 
 
 class Sessions(Served):
@@ -235,7 +235,7 @@ class Sessions(Served):
         self.spin(queues[1], 1000)
         queues[2].ask("FILL", v.cmd_fill(queues[2].memory(16), 1, 4))
         v.Queue(device, 4).begin()
-        workers = v.children(self.m.pid)
+        workers = v.workers(self.m.pid)
         self.assertGreaterEqual(len(workers), 5)
         self.detach(device)
         v.wait_until("all workers are gone", lambda: not any(map(exists, workers)))
@@ -1063,7 +1063,7 @@ class Ends(TestCase):
         os.kill(self.worker(lost), signal.SIGKILL)
         self.assertEqual(lost.end(), "LOST")
         self.spin(running[1], 1000)
-        workers = v.children(self.m.pid)
+        workers = v.workers(self.m.pid)
         self.m.stop(signal.SIGKILL)
         v.wait_until("the workers have ended", lambda: not any(map(exists, workers)))
         self.assertEqual(running[0].status(), ("RUNNING", "NONE", 1))
@@ -1080,6 +1080,16 @@ class Ends(TestCase):
             self.good(q.open())
             self.assertEqual(q.status(), ("RUNNING", "NONE", count + 1))
         self.good_registers(device)
+
+    def test_launcher_killed(self):
+        """Without what starts workers the mediator is of no use: it says so, and ends."""
+        q = v.Queue(self.attach()).open()
+        worker, (launcher,) = self.worker(q), v.children(self.m.pid)
+        os.kill(launcher, signal.SIGKILL)
+        self.assertEqual(self.m.process.wait(v.PATIENCE), 1)
+        self.assertIn("the process that starts workers has ended", self.m.read_log())
+        v.wait_until("the worker has ended", lambda: not exists(worker))
+        self.m.start()
 
     def test_mediator_killed_while_a_session_starts(self):
         """STARTING has ended too, whenever it comes to it."""
@@ -1128,7 +1138,7 @@ class Ends(TestCase):
         self.session_state(waiting, "waiting", 2)
         free = v.Queue(device, 4).open()
         free.close()
-        workers = v.children(self.m.pid)
+        workers = v.workers(self.m.pid)
         starting = v.Queue(device, 3)
         starting.begin()
         self.assertEqual(self.m.stop(signal.SIGTERM), 0)

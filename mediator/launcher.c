@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The launcher and its protocol, see launcher.h.
+ *
+ * Messages go over a SOCK_SEQPACKET pair. START has a worker's arguments and its descriptors, and
+ * is answered by STARTED, in order; KILL has a process id. USER has a name and a number, and is
+ * answered by USER with that number, by a child of the launcher's that asks libc. When a worker has
+ * ended the launcher says ENDED. It waits for nothing but the socket and its children, and ends
+ * with the socket; then the workers end too, which have asked the kernel for that.
+ *
+ * The mediator is what guests could take over, and so is not trusted with more than this: to start
+ * workers, as the configuration was at the start, and to kill those. In particular it has no say in
+ * which program that is, and as whom it runs.
+ */
+#include "mediator/launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fdmsg.h"
+#include "common/log.h"
+#include "mediator/users.h"
+#include "protocol/vgpu-worker.h"
+
+#define ARGUMENTS_MAX 32u
+/* The launcher's end, beside the standard descriptors. */
+#define KEPT_FD 3
+
+/* How long a user is looked up, and when whoever does so ends. */
+#define USER_LIMIT_MS 5000
+#define USER_END_S 10u
+
+enum order_type { ORDER_START = 1, ORDER_KILL = 2, ORDER_USER = 3 };
+enum word_type { WORD_STARTED = 1, WORD_ENDED = 2, WORD_USER = 3 };
+
+/* mediator -> launcher */
+struct order {
+    uint32_t type; /* enum order_type */
+    int32_t pid;   /* KILL; USER: the number of the question */
+    uint32_t used; /* START, USER: bytes of `text` */
+    char text[LAUNCHER_TEXT];
+};
+
+/* launcher -> mediator */
+struct word {
+    uint32_t type; /* enum word_type */
+    int32_t pid;   /* STARTED: or -errno; USER: the number of the question */
+    int32_t code, status;
+    uint32_t found, user, group; /* USER */
+};
+
+/* The launcher -------------------------------------------------------------------------- */
+
+static struct {
+    struct launcher_fixed fixed;
+    int socket;
+    pid_t *children; /* not reaped yet */
+    size_t count, room;
+} launcher;
+
+/* The mediator reads them whenever it waits for anything, so this does not wait for long. */
+static void say(const struct word *word)
+{
+    struct pollfd writable = {.fd = launcher.socket, .events = POLLOUT};
+
+    while (fdmsg_send(launcher.socket, word, sizeof(*word), NULL, 0) == -EAGAIN) {
+        poll(&writable, 1, -1);
+    }
+}
+
+/* In the child, between fork and exec. Only async-signal-safe calls. */
+static _Noreturn void exec_worker(char *const argv[], const int fds[])
+{
+    int high[LAUNCHER_FDS];
+    sigset_t none;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    /*
+     * All descriptors first move out of the way of the numbers 3 to 8. If the link were 4 and the
+     * memfd 3, dup2() of the link to 3 would close the memfd. The second dup2() also clears
+     * close-on-exec, so that the worker inherits these descriptors and no others.
+     */
+    for (size_t i = 0; i < LAUNCHER_FDS; i++) {
+        high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, VGPU_WORKER_FD_ACCOUNT + 1);
+    }
+    for (size_t i = 0; i < LAUNCHER_FDS; i++) {
+        if (high[i] < 0 || dup2(high[i], VGPU_WORKER_FD_LINK + (int)i) < 0) {
+            _exit(126);
+        }
+    }
+    /* A shell uses the same exit codes: 126 for a failed start, 127 for a missing program. */
+    execv(launcher.fixed.worker, argv);
+    _exit(127);
+}
+
+/*
+ * The worker's arguments from a message; false when they are none. The user is the launcher's to
+ * say; getopt takes beginnings of options too.
+ */
+static bool read_arguments(struct order *order, const char *argv[ARGUMENTS_MAX], char *user,
+                           size_t size)
+{
+    size_t count = 0, at = 0;
+
+    if (order->used > sizeof(order->text) ||
+        (order->used > 0 && order->text[order->used - 1] != '\0')) {
+        return false;
+    }
+    argv[count++] = "vgpu-worker";
+    while (at < order->used) {
+        if (count + 3 >= ARGUMENTS_MAX || strncmp(&order->text[at], "--u", 3) == 0) {
+            return false;
+        }
+        argv[count++] = &order->text[at];
+        at += strlen(&order->text[at]) + 1;
+    }
+    if (launcher.fixed.user != (uid_t)-1) {
+        snprintf(user, size, "%u:%u", launcher.fixed.user, launcher.fixed.group);
+        argv[count++] = "--user";
+        argv[count++] = user;
+    }
+    argv[count] = NULL;
+    return true;
+}
+
+/* Room for one child more. */
+static bool grow_children(void)
+{
+    pid_t *children;
+
+    if (launcher.count < launcher.room) {
+        return true;
+    }
+    children = realloc(launcher.children, (2 * launcher.room + 64) * sizeof(*children));
+    if (children) {
+        launcher.children = children;
+        launcher.room = 2 * launcher.room + 64;
+    }
+    return children != NULL;
+}
+
+static pid_t fork_worker(struct order *order, const int fds[], size_t count)
+{
+    const char *argv[ARGUMENTS_MAX];
+    char user[32];
+    pid_t pid;
+
+    if (count != LAUNCHER_FDS || !read_arguments(order, argv, user, sizeof(user))) {
+        return -EPROTO;
+    }
+    if (!grow_children()) {
+        return -ENOMEM;
+    }
+    pid = fork();
+    if (pid == 0) {
+        exec_worker((char *const *)(uintptr_t)argv, fds);
+    }
+    if (pid > 0) {
+        launcher.children[launcher.count++] = pid;
+    }
+    return pid < 0 ? -errno : pid;
+}
+
+/* In a child, which nobody waits for: it may hang. */
+static _Noreturn void answer_user(const struct order *order)
+{
+    struct word word = {.type = WORD_USER, .pid = order->pid};
+    uid_t user;
+    gid_t group;
+
+    signal(SIGALRM, SIG_DFL);
+    alarm(USER_END_S);
+    if (users_ask_libc(order->text, &user, &group)) {
+        word.found = 1;
+        word.user = user;
+        word.group = group;
+    }
+    say(&word);
+    _exit(0);
+}
+
+/* Where `pid` is among the children; `count` when it is none of them. */
+static size_t find_child(pid_t pid)
+{
+    size_t i = 0;
+
+    while (i < launcher.count && launcher.children[i] != pid) {
+        i++;
+    }
+    return i;
+}
+
+/* False when the mediator is gone, or talks nonsense: then nobody is served any more. */
+static bool take_order(void)
+{
+    struct order order;
+    int fds[FDMSG_MAX];
+    size_t count = 0;
+    const ssize_t n = fdmsg_recv(launcher.socket, &order, sizeof(order), fds, &count);
+
+    if (n == -EAGAIN) {
+        return true;
+    }
+    if (n == (ssize_t)sizeof(order) && order.type == ORDER_START) {
+        const struct word word = {.type = WORD_STARTED, .pid = fork_worker(&order, fds, count)};
+
+        fdmsg_close(fds, &count);
+        say(&word);
+        return true;
+    }
+    fdmsg_close(fds, &count);
+    if (n == (ssize_t)sizeof(order) && order.type == ORDER_USER && order.used > 0 &&
+        order.used <= sizeof(order.text) && order.text[order.used - 1] == '\0') {
+        if (fork() == 0) {
+            answer_user(&order);
+        }
+        return true;
+    }
+    /* One that has been reaped is not killed again: its number may be another process's by now. */
+    if (n == (ssize_t)sizeof(order) && order.type == ORDER_KILL) {
+        if (find_child(order.pid) < launcher.count) {
+            kill(order.pid, SIGKILL);
+        }
+        return true;
+    }
+    return false;
+}
+
+static void reap(void)
+{
+    siginfo_t info = {0};
+
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0) {
+        const size_t place = find_child(info.si_pid);
+        const struct word word = {
+            .type = WORD_ENDED, .pid = info.si_pid, .code = info.si_code, .status = info.si_status};
+
+        if (place < launcher.count) {
+            launcher.children[place] = launcher.children[--launcher.count];
+            say(&word);
+        }
+        info.si_pid = 0;
+    }
+}
+
+static void on_child_signal(int number)
+{
+    (void)number;
+}
+
+static _Noreturn void run_launcher(void)
+{
+    struct pollfd readable = {.events = POLLIN};
+    sigset_t child, waiting;
+
+    /* What the mediator has inherited, listening sockets say, is none of this process's. */
+    if (launcher.socket != KEPT_FD && dup3(launcher.socket, KEPT_FD, O_CLOEXEC) < 0) {
+        _exit(1);
+    }
+    close_range(KEPT_FD + 1, ~0u, 0);
+    readable.fd = launcher.socket = KEPT_FD;
+    prctl(PR_SET_NAME, "vgpu-launcher");
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* A terminal sends these to all; the mediator's end is this one's. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGCHLD, on_child_signal);
+    /* SIGCHLD comes while this waits, and at no other time: none is missed. */
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, &waiting);
+    sigdelset(&waiting, SIGCHLD);
+    for (;;) {
+        reap();
+        if (ppoll(&readable, 1, NULL, &waiting) > 0 && !take_order()) {
+            _exit(0);
+        }
+    }
+}
+
+/* The mediator's side --------------------------------------------------------------------- */
+
+static struct {
+    int socket;
+    bool lost;
+    /* Ends that came before an answer. */
+    struct word *ends;
+    size_t count, room;
+} side = {.socket = -1};
+
+int launcher_open(const struct launcher_fixed *fixed)
+{
+    int pair[2];
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        return -errno;
+    }
+    pid = fork();
+    if (pid == 0) {
+        close(pair[0]);
+        launcher.fixed = *fixed;
+        launcher.socket = pair[1];
+        run_launcher();
+    }
+    close(pair[1]);
+    if (pid < 0) {
+        const int r = -errno;
+
+        close(pair[0]);
+        return r;
+    }
+    side.socket = pair[0];
+    return side.socket;
+}
+
+/* Keeps an end for launcher_next_end(). Without memory the mediator cannot go on. */
+static void keep_end(const struct word *word)
+{
+    if (side.count == side.room) {
+        struct word *ends = realloc(side.ends, (2 * side.room + 16) * sizeof(*ends));
+
+        if (!ends) {
+            log_error("out of memory");
+            abort();
+        }
+        side.ends = ends;
+        side.room = 2 * side.room + 16;
+    }
+    side.ends[side.count++] = *word;
+}
+
+/* Reads a word; ends are kept. Returns 1 for any other, 0 when there is none, or -EPIPE. */
+static int read_word(struct word *word)
+{
+    int fds[FDMSG_MAX];
+    size_t count = 0;
+    ssize_t n;
+
+    while ((n = fdmsg_recv(side.socket, word, sizeof(*word), fds, &count)) ==
+           (ssize_t)sizeof(*word)) {
+        if (word->type != WORD_ENDED) {
+            return 1;
+        }
+        keep_end(word);
+    }
+    side.lost = n != -EAGAIN;
+    return side.lost ? -EPIPE : 0;
+}
+
+/* Sends an order, and reads ends meanwhile: the launcher may wait for that. */
+static int give_order(const struct order *order, const int *fds, size_t count)
+{
+    struct pollfd either = {.fd = side.socket, .events = POLLIN | POLLOUT};
+    struct word word;
+    ssize_t n;
+
+    while ((n = fdmsg_send(side.socket, order, sizeof(*order), fds, count)) == -EAGAIN) {
+        poll(&either, 1, -1);
+        if (read_word(&word) < 0) {
+            return -EPIPE;
+        }
+    }
+    return n < 0 ? (int)n : 0;
+}
+
+/* Puts the arguments behind each other. */
+static bool pack_arguments(const char *const arguments[], struct order *order)
+{
+    for (size_t i = 0; arguments[i]; i++) {
+        const size_t length = strlen(arguments[i]) + 1;
+
+        if (length > sizeof(order->text) - order->used) {
+            return false;
+        }
+        memcpy(&order->text[order->used], arguments[i], length);
+        order->used += (uint32_t)length;
+    }
+    return true;
+}
+
+pid_t launcher_start(const char *const arguments[], const int fds[])
+{
+    struct pollfd readable = {.fd = side.socket, .events = POLLIN};
+    struct order order = {.type = ORDER_START};
+    struct word word;
+    int r;
+
+    if (!pack_arguments(arguments, &order)) {
+        return -E2BIG;
+    }
+    r = give_order(&order, fds, LAUNCHER_FDS);
+    /* What is late of a user is passed over. */
+    while (r == 0 || (r > 0 && word.type != WORD_STARTED)) {
+        poll(&readable, 1, -1);
+        r = read_word(&word);
+    }
+    return r < 0 ? r : word.pid;
+}
+
+bool launcher_find_user(const char *name, uid_t *user, gid_t *group)
+{
+    static int32_t questions;
+    struct pollfd readable = {.fd = side.socket, .events = POLLIN};
+    struct order order = {.type = ORDER_USER, .pid = ++questions};
+    struct word word = {0};
+    int r;
+
+    if (!pack_arguments((const char *const[]){name, NULL}, &order)) {
+        return false;
+    }
+    r = give_order(&order, NULL, 0);
+    while (r == 0 || (r > 0 && (word.type != WORD_USER || word.pid != order.pid))) {
+        if (poll(&readable, 1, USER_LIMIT_MS) == 0) {
+            log_warning("user '%s' was not looked up within %d s", name, USER_LIMIT_MS / 1000);
+            return false;
+        }
+        r = read_word(&word);
+    }
+    if (r < 0 || !word.found) {
+        return false;
+    }
+    *user = word.user;
+    *group = word.group;
+    return true;
+}
+
+void launcher_kill(pid_t pid)
+{
+    const struct order order = {.type = ORDER_KILL, .pid = pid};
+
+    give_order(&order, NULL, 0);
+}
+
+int launcher_next_end(siginfo_t *info)
+{
+    struct word word;
+
+    if (side.count == 0) {
+        read_word(&word);
+    }
+    if (side.count == 0) {
+        return side.lost ? -EPIPE : 0;
+    }
+    word = side.ends[0];
+    memmove(&side.ends[0], &side.ends[1], --side.count * sizeof(side.ends[0]));
+    *info = (siginfo_t){.si_code = word.code};
+    info->si_pid = word.pid;
+    info->si_status = word.status;
+    return 1;
+}
+
+bool launcher_pending(void)
+{
+    return side.count > 0;
+}
