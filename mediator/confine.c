@@ -53,7 +53,7 @@ static const int calls[] = {
     SCMP_SYS(fallocate),
     SCMP_SYS(memfd_create),
     SCMP_SYS(eventfd2),
-    SCMP_SYS(ioctl),
+    SCMP_SYS(setxattr),
     /* Sockets. */
     SCMP_SYS(socket),
     SCMP_SYS(socketpair),

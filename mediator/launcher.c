@@ -243,7 +243,7 @@ static bool take_order(void)
     return false;
 }
 
-static void reap(void)
+static void reap_workers(void)
 {
     siginfo_t info = {0};
 
@@ -289,7 +289,7 @@ static _Noreturn void run_launcher(void)
     sigprocmask(SIG_BLOCK, &child, &waiting);
     sigdelset(&waiting, SIGCHLD);
     for (;;) {
-        reap();
+        reap_workers();
         if (ppoll(&readable, 1, NULL, &waiting) > 0 && !take_order()) {
             _exit(0);
         }

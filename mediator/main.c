@@ -275,8 +275,11 @@ static int open_sockets(struct mediator *m, const struct options *o)
     int r;
 
     if (attach < 0) {
-        attach = listen_at(m->config.listen, mediator_attach_mode(&m->config));
+        attach = listen_at(m->config.listen, 0600);
         m->owns_listen = attach >= 0;
+        if (attach >= 0) {
+            mediator_open_to_users(m);
+        }
     } else if (sd_is_socket_unix(attach, SOCK_STREAM, 1, NULL, 0) <= 0) {
         log_error("descriptor %d is no listening Unix stream socket", attach);
         return -EINVAL;

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the mediator's parts ask of the whole, see mediator.h. Nothing here calls any of them: it
- * is the floor that they stand on, with main.c as the roof.
+ * What the mediator's parts ask of the whole, see mediator.h. Nothing here calls any of them
+ * but listen.c: it is the floor that they stand on, with main.c as the roof.
  */
 #include "mediator/mediator.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "mediator/list.h"
+#include "mediator/listen.h"
 
 #define REST_DEFAULT_NS (60 * NS_PER_S)
 
@@ -113,37 +114,46 @@ void mediator_close_pools(struct mediator *m)
 
 /* Who may attach ------------------------------------------------------------------------------- */
 
-/* Whether the configuration names users other than root and the mediator's own. */
-static bool others_may_attach(const struct config *config)
+/* Whoever the configuration names, but root and the mediator's own user: they own the socket. */
+static size_t collect_users(const struct config *config, uid_t *users)
 {
+    size_t count = 0;
+
     for (unsigned i = 0; i < config->user_count; i++) {
-        if (config->users[i] != 0 && config->users[i] != geteuid()) {
-            return true;
-        }
+        users[count++] = config->users[i];
     }
     for (size_t i = 0; i < config->vm_count; i++) {
-        if (config->vms[i].user != (uid_t)-1) {
-            return true;
+        users[count++] = config->vms[i].user;
+    }
+    for (size_t i = 0; i < count;) {
+        if (users[i] == (uid_t)-1 || users[i] == 0 || users[i] == geteuid()) {
+            users[i] = users[--count];
+        } else {
+            i++;
         }
     }
-    return false;
-}
-
-/* SECURITY.md says what harm a user who reaches this socket can still do. */
-mode_t mediator_attach_mode(const struct config *config)
-{
-    return others_may_attach(config) ? 0666 : 0600;
+    return count;
 }
 
 /*
- * A socket that was inherited has the mode that its owner gave it, and an abstract name has none.
+ * A socket that was inherited has the access that its owner gave it, and an abstract name has none.
+ * SECURITY.md says what harm a user who reaches this socket can still do.
  */
 void mediator_open_to_users(struct mediator *m)
 {
-    if (m->owns_listen && m->config.listen[0] != '@' &&
-        chmod(m->config.listen, mediator_attach_mode(&m->config)) < 0) {
-        log_warning("cannot change who may reach '%s': %s", m->config.listen, strerror(errno));
+    const size_t most = m->config.user_count + m->config.vm_count;
+    uid_t *users;
+
+    if (!m->owns_listen || m->config.listen[0] == '@') {
+        return;
     }
+    users = calloc(most + 1, sizeof(*users));
+    if (!users) {
+        log_warning("out of memory: who may reach '%s' stays", m->config.listen);
+        return;
+    }
+    listen_admit(m->config.listen, users, collect_users(&m->config, users));
+    free(users);
 }
 
 /* The end ------------------------------------------------------------------------------------- */

@@ -89,12 +89,9 @@ void mediator_watch_gpu(struct mediator *mediator, struct pool_gpu *gpu);
 void mediator_watch_pool(struct mediator *mediator, struct pool *pool);
 
 /*
- * The mode of the attach socket. Peer credentials decide who may attach; users who may not need not
- * reach the socket.
+ * Lets those users reach the attach socket whom the configuration names, where it is the mediator's
+ * own. Peer credentials decide who may attach; others need not reach it.
  */
-mode_t mediator_attach_mode(const struct config *config);
-
-/* Gives the attach socket that mode, where it is the mediator's own. */
 void mediator_open_to_users(struct mediator *mediator);
 
 /* A worker process was started; it is gone, reaped or left to be reaped. */

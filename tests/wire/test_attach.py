@@ -394,6 +394,39 @@ class Sockets(v.TestCase):
         self.assertEqual(self.status(launcher)["CapEff"], self.status(os.getpid())["CapEff"])
         self.assertEqual(sorted(map(int, os.listdir(f"/proc/{launcher}/fd"))), [0, 1, 2, 3])
 
+    def test_who_reaches_the_socket(self):
+        """Those whom the configuration names, as it is now; not everybody for the sake of one."""
+        m = self.mediator("users = 4321\n[vm 5]\nuser = 5432\n")
+        os.chmod(m.dir.name, 0o711)
+
+        def reaches(user):
+            code = ("import os, socket, sys\n"
+                    f"os.setgroups([]); os.setgid({user}); os.setuid({user})\n"
+                    "try:\n"
+                    f"    socket.socket(socket.AF_UNIX).connect({m.socket!r})\n"
+                    "except PermissionError:\n"
+                    "    sys.exit(9)\n")
+            return subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+        if os.getuid() != 0:
+            self.skipTest("needs root to be somebody else")
+        v.wait_until("it is ready", lambda: "ready at" in m.read_log())
+        if "has no access lists" in m.read_log():
+            self.skipTest("no access lists in this file system")
+        self.assertEqual([reaches(user) for user in (0, 4321, 5432, 6543)], [0, 0, 0, 9])
+        with open(m.config, encoding="ascii") as file:
+            text = file.read().replace("users = 4321", "users = 6543, 6543, root")
+        with open(m.config, "w", encoding="ascii") as file:
+            file.write(text)
+        m.process.send_signal(signal.SIGHUP)
+        v.wait_until("it was taken over", lambda: "was read again" in m.read_log())
+        self.assertEqual([reaches(user) for user in (0, 4321, 5432, 6543)], [0, 9, 0, 0])
+        with open(m.config, "w", encoding="ascii") as file:
+            file.write(text.replace("users = 6543, 6543, root", "").replace("user = 5432", ""))
+        m.process.send_signal(signal.SIGHUP)
+        v.wait_until("it was taken over", lambda: m.read_log().count("was read again") == 2)
+        self.assertEqual([reaches(user) for user in (0, 4321, 5432, 6543)], [0, 9, 9, 9])
+
     def test_files_out_of_sight(self):
         """What a reload reads lies beside the configuration, where the kernel has Landlock."""
         landlock = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
