@@ -70,7 +70,7 @@ static struct {
 } launcher;
 
 /* The mediator reads them whenever it waits for anything, so this does not wait for long. */
-static void say(const struct word *word)
+static void say_word(const struct word *word)
 {
     struct pollfd writable = {.fd = launcher.socket, .events = POLLOUT};
 
@@ -192,7 +192,7 @@ static _Noreturn void answer_user(const struct order *order)
         word.user = user;
         word.group = group;
     }
-    say(&word);
+    say_word(&word);
     _exit(0);
 }
 
@@ -222,7 +222,7 @@ static bool take_order(void)
         const struct word word = {.type = WORD_STARTED, .pid = fork_worker(&order, fds, count)};
 
         fdmsg_close(fds, &count);
-        say(&word);
+        say_word(&word);
         return true;
     }
     fdmsg_close(fds, &count);
@@ -254,7 +254,7 @@ static void reap_workers(void)
 
         if (place < launcher.count) {
             launcher.children[place] = launcher.children[--launcher.count];
-            say(&word);
+            say_word(&word);
         }
         info.si_pid = 0;
     }

@@ -130,7 +130,7 @@ static int compare_users(const void *one, const void *other)
 }
 
 /* Returns 0 or -errno. */
-static int set_access(const char *path, const uid_t *users, size_t count)
+static int set_access_list(const char *path, const uid_t *users, size_t count)
 {
     acl_t list = acl_init((int)count + 4);
     bool good = list && add_entry(&list, ACL_USER_OBJ, NULL, true) &&
@@ -156,7 +156,7 @@ int listen_admit(const char *path, uid_t *users, size_t count)
     if (count > 0) {
         qsort(users, count, sizeof(*users), compare_users);
     }
-    r = set_access(path, users, count);
+    r = set_access_list(path, users, count);
     if (r == -EOPNOTSUPP) {
         r = chmod(path, count > 0 ? 0666 : 0600) < 0 ? -errno : 0;
         if (r == 0 && count > 0) {

@@ -573,6 +573,11 @@ static bool vgpu_stub_map(VgpuStub *s, const int *fds, Error **errp)
         munmap(page, VGPU_REGS_SIZE);
         return false;
     }
+    /*
+     * Not guest RAM: this is what a dump of that goes by, here and nowhere else. A dump would read
+     * all of it, and so have memory allocated that nobody has touched.
+     */
+    memory_region_set_nonvolatile(&s->ram, true);
     /* It covers the region that reads 0, which BAR2 has been until now. */
     memory_region_add_subregion(&s->shm, 0, &s->ram);
 

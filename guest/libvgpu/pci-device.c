@@ -150,6 +150,13 @@ int pci_map_regs(struct pci_device *device)
 {
     void *regs = mmap(NULL, VGPU_REGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, device->file, 0);
 
+    if (regs == MAP_FAILED && errno == EPERM) {
+        /* Whoever may open the file may map it, unless the kernel refuses that to everybody. */
+        return vgpu_fail(VGPU_NO_PERMISSION,
+                         "cannot map the registers of device %s: %s; a kernel under lockdown, as "
+                         "with Secure Boot, lets no program do that: load the guest driver, vgpu",
+                         device->address, strerror(errno));
+    }
     if (regs == MAP_FAILED) {
         return vgpu_fail(VGPU_SYSTEM, "cannot map the registers of device %s: %s", device->address,
                          strerror(errno));

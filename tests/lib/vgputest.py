@@ -601,7 +601,7 @@ class Guest:
     """A real guest: QEMU with the stub, a Debian kernel, a shell on the serial line."""
 
     def __init__(self, mediator, vm_id, priority="medium", pool="A", shm="256M", memory=256,
-                 extra=(), device="", pass_fds=(), reboot=False):
+                 extra=(), device="", pass_fds=(), reboot=False, kernel=""):
         self.name = f"guest{vm_id}"
         guest = os.path.join(BUILD, "guest")
         arguments = [
@@ -611,7 +611,7 @@ class Guest:
             "-serial", "stdio", "-kernel", os.path.join(guest, "vmlinux"),
             "-initrd", os.path.join(guest, "initramfs.cpio"),
             # Emulated on a busy machine, timers look broken and everything stuck.
-            "-append", "console=ttyS0 quiet nokaslr no_timer_check nowatchdog",
+            "-append", "console=ttyS0 quiet nokaslr no_timer_check nowatchdog " + kernel,
             "-chardev", f"socket,id=mediator,path={mediator.socket},reconnect=1",
             "-device", f"vgpu-stub,chardev=mediator,vm-id={vm_id},pool={pool},"
                        f"priority={priority},shm={shm}{device}", *extra]

@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -44,6 +45,28 @@ class Identity(Device):
         q = self.machine(f"path={m.socket}", "vm-id=7,priority=high").map()
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_POOL_ID"]), ord("C"))
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_PRIORITY"]), 0)
+
+
+class Dumps(Device):
+    def test_shared_memory_is_no_guest_ram(self):
+        """A dump of that leaves it out, and allocates nothing of it."""
+        q = self.attached()
+        mark = 0x5AA5F00D13572468
+        q.write(RAM, mark, "q")
+        q.write(BAR2 + (1 << 20), mark ^ 1, "q")
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "dump")
+            q.execute("dump-guest-memory", paging=False, protocol="file:" + path)
+            with open(path, "rb") as file:
+                dump = file.read()
+        self.assertIn(struct.pack("<Q", mark), dump)
+        self.assertNotIn(struct.pack("<Q", mark ^ 1), dump)
+        offset, = struct.unpack_from("<Q", dump, 32)
+        size, count = struct.unpack_from("<HH", dump, 54)
+        for i in range(count):
+            kind, = struct.unpack_from("<I", dump, offset + i * size)
+            address, length = struct.unpack_from("<Q8xQ", dump, offset + i * size + 24)
+            self.assertFalse(kind == 1 and address < BAR2 + (16 << 20) and address + length > BAR2)
 
 
 class Registers(Device):

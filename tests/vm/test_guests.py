@@ -70,6 +70,14 @@ class Guests(v.TestCase):
         self.assertEqual(code, 4, output)
         self.assertIn("Permission denied", output)
 
+    def test_kernel_under_lockdown(self):
+        """As with Secure Boot: programs cannot map the device, and are told why."""
+        guest, = self.boot(1, kernel="lockdown=integrity")
+        code, output = guest.run("vgpu info")
+        self.assertEqual(code, 4, output)
+        self.assertIn("lockdown", output)
+        self.assertIn("load the guest driver", output)
+
     def test_order_of_three_guests(self):
         """The demo's assertion: low asks first, high is served first."""
         guests = self.boot(1, 2, 3)
