@@ -59,8 +59,8 @@ class Dumps(Device):
             q.execute("dump-guest-memory", paging=False, protocol="file:" + path)
             with open(path, "rb") as file:
                 dump = file.read()
-        self.assertIn(struct.pack("<Q", mark), dump)
-        self.assertNotIn(struct.pack("<Q", mark ^ 1), dump)
+        self.assertTrue(struct.pack("<Q", mark) in dump)
+        self.assertFalse(struct.pack("<Q", mark ^ 1) in dump)
         offset, = struct.unpack_from("<Q", dump, 32)
         size, count = struct.unpack_from("<HH", dump, 54)
         for i in range(count):
