@@ -9,8 +9,8 @@
 #include <stddef.h>
 
 /*
- * Gives up capabilities, new privileges, most system calls, and most of the file system: it reads
- * what is below these directories and the system's own, and makes and removes sockets below
+ * Gives up capabilities but one, new privileges, most system calls, and most of the file system: it
+ * reads what is below these directories and the system's own, and makes and removes sockets below
  * `sockets`. NULLs are passed over. To be called when all is open that is only opened at the start;
  * it holds for threads that run already too. Returns 0, or -errno when it cannot be confined,
  * logged.

@@ -4,9 +4,11 @@
  *
  * Messages go over a SOCK_SEQPACKET pair. START has a worker's arguments and its descriptors, and
  * is answered by STARTED, in order; KILL has a process id. USER has a name and a number, and is
- * answered by USER with that number, by a child of the launcher's that asks libc. When a worker has
- * ended the launcher says ENDED. It waits for nothing but the socket and its children, and ends
- * with the socket; then the workers end too, which have asked the kernel for that.
+ * answered by USER with that number, by a child of the launcher's that asks libc. ADMIT has a file
+ * with the users who may reach the attach socket, and is answered by ADMITTED. When a worker has
+ * ended the launcher says ENDED, with the number of its start: process ids are used again. It waits
+ * for nothing but the socket and its children, and ends with the socket; then the workers end too,
+ * which have asked the kernel for that.
  *
  * The mediator is what guests could take over, and so is not trusted with more than this: to start
  * workers, as the configuration was at the start, and to kill those. In particular it has no say in
@@ -23,13 +25,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fdmsg.h"
 #include "common/log.h"
+#include "mediator/access.h"
 #include "mediator/users.h"
 #include "protocol/vgpu-worker.h"
 
@@ -41,42 +46,79 @@
 #define USER_LIMIT_MS 5000
 #define USER_END_S 10u
 
-enum order_type { ORDER_START = 1, ORDER_KILL = 2, ORDER_USER = 3 };
-enum word_type { WORD_STARTED = 1, WORD_ENDED = 2, WORD_USER = 3 };
+/* How long another is, once one has taken so long; and for how long that is so. */
+#define USER_AGAIN_MS 100
+#define USER_AGAIN_NS (60 * NS_PER_S)
+/* Users who may reach the socket. */
+#define ADMITTED_MAX 65536u
+/* Between two tries where the kernel is short of memory. */
+#define SHORT_MS 1
+
+enum order_type { ORDER_START = 1, ORDER_KILL = 2, ORDER_USER = 3, ORDER_ADMIT = 4 };
+enum word_type { WORD_STARTED = 1, WORD_ENDED = 2, WORD_USER = 3, WORD_ADMITTED = 4 };
 
 /* mediator -> launcher */
 struct order {
     uint32_t type; /* enum order_type */
     int32_t pid;   /* KILL; USER: the number of the question */
-    uint32_t used; /* START, USER: bytes of `text` */
+    uint32_t used; /* START, USER: bytes of `text`; ADMIT: users in the file */
     char text[LAUNCHER_TEXT];
 };
 
 /* launcher -> mediator */
 struct word {
-    uint32_t type; /* enum word_type */
-    int32_t pid;   /* STARTED: or -errno; USER: the number of the question */
-    int32_t code, status;
+    uint32_t type;               /* enum word_type */
+    int32_t pid;                 /* STARTED: or -errno; USER: the number of the question */
+    int32_t code, status;        /* ENDED */
     uint32_t found, user, group; /* USER */
+    uint64_t start;              /* STARTED, ENDED: its number */
 };
 
+/*
+ * Sends as soon as that can be done: a message that is lost would be waited for. Returns 0, or
+ * -errno when the other end is gone. `meanwhile` is called while the socket is full; or NULL.
+ */
+static int send_all(int socket, const void *message, size_t size, const int *fds, size_t count,
+                    int (*meanwhile)(void))
+{
+    struct pollfd either = {.fd = socket, .events = POLLOUT | (meanwhile ? POLLIN : 0)};
+    ssize_t n;
+    int r = 0;
+
+    while (r >= 0 && (n = fdmsg_send(socket, message, size, fds, count)) < 0) {
+        if (n == -EAGAIN) {
+            poll(&either, 1, -1);
+            r = meanwhile ? meanwhile() : 0;
+        } else if (n == -ENOBUFS || n == -ENOMEM) {
+            poll(NULL, 0, SHORT_MS);
+        } else {
+            r = (int)n;
+        }
+    }
+    return r < 0 ? r : 0;
+}
+
 /* The launcher -------------------------------------------------------------------------- */
+
+struct child {
+    pid_t pid;
+    uint64_t start;
+};
 
 static struct {
     struct launcher_fixed fixed;
     int socket;
-    pid_t *children; /* not reaped yet */
+    struct child *children; /* not reaped yet */
     size_t count, room;
+    uint64_t starts;
+    pid_t asking; /* looks up a user; 0: nobody */
+    int32_t question;
 } launcher;
 
 /* The mediator reads them whenever it waits for anything, so this does not wait for long. */
 static void say_word(const struct word *word)
 {
-    struct pollfd writable = {.fd = launcher.socket, .events = POLLOUT};
-
-    while (fdmsg_send(launcher.socket, word, sizeof(*word), NULL, 0) == -EAGAIN) {
-        poll(&writable, 1, -1);
-    }
+    send_all(launcher.socket, word, sizeof(*word), NULL, 0, NULL);
 }
 
 /* In the child, between fork and exec. Only async-signal-safe calls. */
@@ -143,7 +185,7 @@ static bool read_arguments(struct order *order, const char *argv[ARGUMENTS_MAX],
 /* Room for one child more. */
 static bool grow_children(void)
 {
-    pid_t *children;
+    struct child *children;
 
     if (launcher.count < launcher.room) {
         return true;
@@ -173,18 +215,20 @@ static pid_t fork_worker(struct order *order, const int fds[], size_t count)
         exec_worker((char *const *)(uintptr_t)argv, fds);
     }
     if (pid > 0) {
-        launcher.children[launcher.count++] = pid;
+        launcher.children[launcher.count++] = (struct child){pid, ++launcher.starts};
     }
     return pid < 0 ? -errno : pid;
 }
 
-/* In a child, which nobody waits for: it may hang. */
+/* In a child, which may hang. */
 static _Noreturn void answer_user(const struct order *order)
 {
     struct word word = {.type = WORD_USER, .pid = order->pid};
     uid_t user;
     gid_t group;
 
+    /* It has the socket, of which the mediator is to see the end. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGALRM, SIG_DFL);
     alarm(USER_END_S);
     if (users_ask_libc(order->text, &user, &group)) {
@@ -196,51 +240,108 @@ static _Noreturn void answer_user(const struct order *order)
     _exit(0);
 }
 
+static void look_up_user(const struct order *order)
+{
+    const bool good = order->used > 0 && order->used <= sizeof(order->text) &&
+                      order->text[order->used - 1] == '\0';
+    const pid_t pid = good ? fork() : -1;
+
+    if (pid == 0) {
+        answer_user(order);
+    }
+    launcher.asking = pid > 0 ? pid : 0;
+    launcher.question = order->pid;
+    if (pid < 0) {
+        say_word(&(struct word){.type = WORD_USER, .pid = order->pid});
+    }
+}
+
+/* The path was fixed before there were clients. */
+static void admit_users(const struct order *order, const int *fds, size_t count)
+{
+    const size_t bytes = order->used * sizeof(uid_t);
+    uid_t *users = order->used <= ADMITTED_MAX ? malloc(bytes + 1) : NULL;
+
+    if (launcher.fixed.socket && users && count == 1 &&
+        pread(fds[0], users, bytes, 0) == (ssize_t)bytes) {
+        access_admit(launcher.fixed.socket, users, order->used);
+    } else {
+        log_warning("who may reach the attach socket stays as it is");
+    }
+    free(users);
+    say_word(&(struct word){.type = WORD_ADMITTED});
+}
+
 /* Where `pid` is among the children; `count` when it is none of them. */
 static size_t find_child(pid_t pid)
 {
     size_t i = 0;
 
-    while (i < launcher.count && launcher.children[i] != pid) {
+    while (i < launcher.count && launcher.children[i].pid != pid) {
         i++;
     }
     return i;
 }
 
-/* False when the mediator is gone, or talks nonsense: then nobody is served any more. */
-static bool take_order(void)
+static void take_order(struct order *order, const int *fds, size_t count)
+{
+    switch (order->type) {
+    case ORDER_START: {
+        const pid_t pid = fork_worker(order, fds, count);
+
+        say_word(&(struct word){.type = WORD_STARTED, .pid = pid, .start = launcher.starts});
+        break;
+    }
+    case ORDER_KILL:
+        /* One that is reaped is not killed again: its number may be another process's by now. */
+        if (find_child(order->pid) < launcher.count) {
+            kill(order->pid, SIGKILL);
+        }
+        break;
+    case ORDER_USER:
+        look_up_user(order);
+        break;
+    case ORDER_ADMIT:
+        admit_users(order, fds, count);
+        break;
+    default:
+        break;
+    }
+}
+
+/* False when the mediator is gone. */
+static bool read_order(void)
 {
     struct order order;
     int fds[FDMSG_MAX];
     size_t count = 0;
     const ssize_t n = fdmsg_recv(launcher.socket, &order, sizeof(order), fds, &count);
 
-    if (n == -EAGAIN) {
-        return true;
-    }
-    if (n == (ssize_t)sizeof(order) && order.type == ORDER_START) {
-        const struct word word = {.type = WORD_STARTED, .pid = fork_worker(&order, fds, count)};
-
-        fdmsg_close(fds, &count);
-        say_word(&word);
-        return true;
+    if (n == (ssize_t)sizeof(order)) {
+        take_order(&order, fds, count);
     }
     fdmsg_close(fds, &count);
-    if (n == (ssize_t)sizeof(order) && order.type == ORDER_USER && order.used > 0 &&
-        order.used <= sizeof(order.text) && order.text[order.used - 1] == '\0') {
-        if (fork() == 0) {
-            answer_user(&order);
-        }
-        return true;
+    return n > 0 || n == -EAGAIN;
+}
+
+static void tell_end(const siginfo_t *info)
+{
+    const size_t place = find_child(info->si_pid);
+
+    if (place < launcher.count) {
+        const struct word word = {.type = WORD_ENDED,
+                                  .pid = info->si_pid,
+                                  .code = info->si_code,
+                                  .status = info->si_status,
+                                  .start = launcher.children[place].start};
+
+        launcher.children[place] = launcher.children[--launcher.count];
+        say_word(&word);
+    } else if (info->si_pid == launcher.asking) {
+        /* If it has answered, this is one answer too many, and is passed over. */
+        launcher.asking = 0;
+        say_word(&(struct word){.type = WORD_USER, .pid = launcher.question});
     }
-    /* One that has been reaped is not killed again: its number may be another process's by now. */
-    if (n == (ssize_t)sizeof(order) && order.type == ORDER_KILL) {
-        if (find_child(order.pid) < launcher.count) {
-            kill(order.pid, SIGKILL);
-        }
-        return true;
-    }
-    return false;
 }
 
 static void reap_workers(void)
@@ -248,14 +349,7 @@ static void reap_workers(void)
     siginfo_t info = {0};
 
     while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0) {
-        const size_t place = find_child(info.si_pid);
-        const struct word word = {
-            .type = WORD_ENDED, .pid = info.si_pid, .code = info.si_code, .status = info.si_status};
-
-        if (place < launcher.count) {
-            launcher.children[place] = launcher.children[--launcher.count];
-            say_word(&word);
-        }
+        tell_end(&info);
         info.si_pid = 0;
     }
 }
@@ -290,7 +384,7 @@ static _Noreturn void run_launcher(void)
     sigdelset(&waiting, SIGCHLD);
     for (;;) {
         reap_workers();
-        if (ppoll(&readable, 1, NULL, &waiting) > 0 && !take_order()) {
+        if (ppoll(&readable, 1, NULL, &waiting) > 0 && !read_order()) {
             _exit(0);
         }
     }
@@ -366,20 +460,44 @@ static int read_word(struct word *word)
     return side.lost ? -EPIPE : 0;
 }
 
+/* Ends are kept, and an answer that comes now is one that nobody waits for any more. */
+static int read_meanwhile(void)
+{
+    struct word word = {0};
+
+    return read_word(&word);
+}
+
 /* Sends an order, and reads ends meanwhile: the launcher may wait for that. */
 static int give_order(const struct order *order, const int *fds, size_t count)
 {
-    struct pollfd either = {.fd = side.socket, .events = POLLIN | POLLOUT};
-    struct word word;
-    ssize_t n;
+    return send_all(side.socket, order, sizeof(*order), fds, count, read_meanwhile);
+}
 
-    while ((n = fdmsg_send(side.socket, order, sizeof(*order), fds, count)) == -EAGAIN) {
-        poll(&either, 1, -1);
-        if (read_word(&word) < 0) {
-            return -EPIPE;
+/*
+ * Waits for an answer of this type, to this question if it is a user's, until then; 0: without a
+ * limit. Others are late and are passed over. Returns 1, 0 when the time is over, or -EPIPE.
+ */
+static int await_word(enum word_type type, int32_t question, uint64_t end_ns, struct word *word)
+{
+    struct pollfd readable = {.fd = side.socket, .events = POLLIN};
+    int r;
+
+    while ((r = read_word(word)) >= 0) {
+        const uint64_t now = clock_ns();
+
+        if (r == 1 && word->type == (uint32_t)type &&
+            (type != WORD_USER || word->pid == question)) {
+            return 1;
+        }
+        if (end_ns != 0 && now >= end_ns) {
+            return 0;
+        }
+        if (r == 0) {
+            poll(&readable, 1, end_ns != 0 ? (int)((end_ns - now) / NS_PER_MS + 1) : -1);
         }
     }
-    return n < 0 ? (int)n : 0;
+    return r;
 }
 
 /* Puts the arguments behind each other. */
@@ -397,30 +515,33 @@ static bool pack_arguments(const char *const arguments[], struct order *order)
     return true;
 }
 
-pid_t launcher_start(const char *const arguments[], const int fds[])
+pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start)
 {
-    struct pollfd readable = {.fd = side.socket, .events = POLLIN};
     struct order order = {.type = ORDER_START};
-    struct word word;
+    struct word word = {0};
     int r;
 
     if (!pack_arguments(arguments, &order)) {
         return -E2BIG;
     }
     r = give_order(&order, fds, LAUNCHER_FDS);
-    /* What is late of a user is passed over. */
-    while (r == 0 || (r > 0 && word.type != WORD_STARTED)) {
-        poll(&readable, 1, -1);
-        r = read_word(&word);
+    r = r == 0 ? await_word(WORD_STARTED, 0, 0, &word) : r;
+    if (r < 0) {
+        return r;
     }
-    return r < 0 ? r : word.pid;
+    *start = word.start;
+    return word.pid;
 }
 
 bool launcher_find_user(const char *name, uid_t *user, gid_t *group)
 {
     static int32_t questions;
-    struct pollfd readable = {.fd = side.socket, .events = POLLIN};
+    static uint64_t late_ns; /* when one was not answered in time */
     struct order order = {.type = ORDER_USER, .pid = ++questions};
+    const uint64_t now = clock_ns();
+    /* A server that is down is waited for once, and not for each user of a configuration. */
+    const bool again = late_ns != 0 && now - late_ns < USER_AGAIN_NS;
+    const uint64_t limit_ms = again ? USER_AGAIN_MS : USER_LIMIT_MS;
     struct word word = {0};
     int r;
 
@@ -428,19 +549,35 @@ bool launcher_find_user(const char *name, uid_t *user, gid_t *group)
         return false;
     }
     r = give_order(&order, NULL, 0);
-    while (r == 0 || (r > 0 && (word.type != WORD_USER || word.pid != order.pid))) {
-        if (poll(&readable, 1, USER_LIMIT_MS) == 0) {
-            log_warning("user '%s' was not looked up within %d s", name, USER_LIMIT_MS / 1000);
-            return false;
-        }
-        r = read_word(&word);
+    r = r == 0 ? await_word(WORD_USER, order.pid, now + limit_ms * NS_PER_MS, &word) : r;
+    if (r == 0) {
+        late_ns = clock_ns();
+        log_warning("user '%s' was not looked up within %" PRIu64 " ms", name, limit_ms);
     }
-    if (r < 0 || !word.found) {
+    if (r <= 0 || !word.found) {
         return false;
     }
     *user = word.user;
     *group = word.group;
     return true;
+}
+
+void launcher_admit(const uid_t *users, size_t count)
+{
+    struct order order = {.type = ORDER_ADMIT, .used = (uint32_t)count};
+    const size_t bytes = count * sizeof(*users);
+    const int file = memfd_create("vgpu-users", MFD_CLOEXEC);
+    struct word word = {0};
+
+    if (file < 0 || count > ADMITTED_MAX || pwrite(file, users, bytes, 0) != (ssize_t)bytes) {
+        log_warning("who may reach the attach socket stays: %s",
+                    count > ADMITTED_MAX ? "too many users" : strerror(errno));
+    } else if (give_order(&order, &file, 1) == 0) {
+        await_word(WORD_ADMITTED, 0, 0, &word);
+    }
+    if (file >= 0) {
+        close(file);
+    }
 }
 
 void launcher_kill(pid_t pid)
@@ -450,9 +587,9 @@ void launcher_kill(pid_t pid)
     give_order(&order, NULL, 0);
 }
 
-int launcher_next_end(siginfo_t *info)
+int launcher_next_end(siginfo_t *info, uint64_t *start)
 {
-    struct word word;
+    struct word word = {0};
 
     if (side.count == 0) {
         read_word(&word);
@@ -465,6 +602,7 @@ int launcher_next_end(siginfo_t *info)
     *info = (siginfo_t){.si_code = word.code};
     info->si_pid = word.pid;
     info->si_status = word.status;
+    *start = word.start;
     return 1;
 }
 

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Descriptors of a worker, from VGPU_WORKER_FD_LINK on. */
@@ -24,6 +25,7 @@ struct launcher_fixed {
     const char *worker; /* the program */
     uid_t user;         /* (uid_t)-1: the worker's own choice */
     gid_t group;
+    const char *socket; /* the attach socket's path; NULL: there is none */
 };
 
 /*
@@ -35,25 +37,29 @@ int launcher_open(const struct launcher_fixed *fixed);
 /*
  * Starts a worker with these arguments, NULL at their end, and LAUNCHER_FDS descriptors, which stay
  * the caller's. Waits until it is forked, which takes less than a millisecond. Returns its process
- * id or -errno; -EPIPE: there is no launcher any more.
+ * id or -errno; -EPIPE: there is no launcher any more. `start` becomes the number of the start, by
+ * which its end is told.
  */
-pid_t launcher_start(const char *const arguments[], const int fds[]);
+pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start);
 
 /*
  * Looks up a user, a users_find_fn: libraries and servers that know users are the launcher's to
- * deal with. Waits for five seconds at most.
+ * deal with. Waits for five seconds at most, and for a moment where that was too little lately.
  */
 bool launcher_find_user(const char *name, uid_t *user, gid_t *group);
+
+/* Lets these users reach the attach socket (access.h); waits until it is done. */
+void launcher_admit(const uid_t *users, size_t count);
 
 /* Kills a worker; nothing happens where it has ended already, whoever has its number now. */
 void launcher_kill(pid_t pid);
 
 /*
- * The next worker that has ended: its `si_pid`, `si_code` and `si_status`. Returns 1, 0 when there
- * is none now, or -EPIPE when there is no launcher any more. To be called when the socket is
- * readable, and after launcher_start() where launcher_pending() says so.
+ * The next worker that has ended: the number of its start; `si_pid`, `si_code`, `si_status`.
+ * Returns 1, 0 when there is none now, or -EPIPE when there is no launcher any more. To be called
+ * when the socket is readable, and after launcher_start() where launcher_pending() says so.
  */
-int launcher_next_end(siginfo_t *info);
+int launcher_next_end(siginfo_t *info, uint64_t *start);
 
 /* Whether ends have been read already, which no event of the socket will tell. */
 bool launcher_pending(void);

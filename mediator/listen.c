@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/acl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -108,67 +107,6 @@ int listen_at(const char *address, mode_t mode)
         return r;
     }
     return fd;
-}
-
-/* One more entry of an access list; `user` for a named one. */
-static bool add_entry(acl_t *list, acl_tag_t tag, const uid_t *user, bool may)
-{
-    acl_entry_t entry;
-    acl_permset_t rights;
-
-    return acl_create_entry(list, &entry) == 0 && acl_set_tag_type(entry, tag) == 0 &&
-           (!user || acl_set_qualifier(entry, user) == 0) && acl_get_permset(entry, &rights) == 0 &&
-           acl_clear_perms(rights) == 0 &&
-           (!may || (acl_add_perm(rights, ACL_READ) == 0 && acl_add_perm(rights, ACL_WRITE) == 0));
-}
-
-static int compare_users(const void *one, const void *other)
-{
-    const uid_t a = *(const uid_t *)one, b = *(const uid_t *)other;
-
-    return (a > b) - (a < b);
-}
-
-/* Returns 0 or -errno. */
-static int set_access_list(const char *path, const uid_t *users, size_t count)
-{
-    acl_t list = acl_init((int)count + 4);
-    bool good = list && add_entry(&list, ACL_USER_OBJ, NULL, true) &&
-                add_entry(&list, ACL_GROUP_OBJ, NULL, false) &&
-                add_entry(&list, ACL_OTHER, NULL, false) && add_entry(&list, ACL_MASK, NULL, true);
-    int r;
-
-    for (size_t i = 0; good && i < count; i++) {
-        /* Nobody may be there twice. */
-        good = (i > 0 && users[i] == users[i - 1]) || add_entry(&list, ACL_USER, &users[i], true);
-    }
-    r = good && acl_set_file(path, ACL_TYPE_ACCESS, list) == 0 ? 0 : -errno;
-    if (list) {
-        acl_free(list);
-    }
-    return r;
-}
-
-int listen_admit(const char *path, uid_t *users, size_t count)
-{
-    int r;
-
-    if (count > 0) {
-        qsort(users, count, sizeof(*users), compare_users);
-    }
-    r = set_access_list(path, users, count);
-    if (r == -EOPNOTSUPP) {
-        r = chmod(path, count > 0 ? 0666 : 0600) < 0 ? -errno : 0;
-        if (r == 0 && count > 0) {
-            log_warning("the file system of '%s' has no access lists: every user may connect, and "
-                        "is told there who may attach",
-                        path);
-        }
-    }
-    if (r < 0) {
-        log_warning("cannot change who may reach '%s': %s", path, strerror(-r));
-    }
-    return r;
 }
 
 void listen_end(int fd, const char *address)

@@ -14,13 +14,6 @@
 int listen_at(const char *address, mode_t mode);
 
 /*
- * Lets these users connect to the socket with this path, and no other user but the owner and root.
- * Where its file system has no access lists any user may, which is logged. Returns 0 or -errno,
- * logged. `users` is sorted.
- */
-int listen_admit(const char *path, uid_t *users, size_t count);
-
-/*
  * Ends what listen_at() began: closes `fd`, unless that is negative and done already, and removes
  * the path, unless another process serves it by now.
  */

@@ -12,6 +12,7 @@
  * signal ends it at once. Workers that are left die with this process.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -407,13 +408,14 @@ static int set_up_chores(struct mediator *m)
 static int on_ends(sd_event_source *source, int fd, uint32_t events, void *context)
 {
     siginfo_t info;
+    uint64_t start;
     int r;
 
     (void)source;
     (void)fd;
     (void)events;
-    while ((r = launcher_next_end(&info)) > 0) {
-        process_ended(context, &info);
+    while ((r = launcher_next_end(&info, &start)) > 0) {
+        process_ended(context, &info, start);
     }
     if (r < 0) {
         log_error("the process that starts workers has ended, and so do they");
@@ -545,6 +547,19 @@ static int confine_mediator(const struct mediator *m)
     return r;
 }
 
+/* What is closed of the standard descriptors would be somebody else's number: a socket's, say. */
+static void open_standard(void)
+{
+    int fd = open("/dev/null", O_RDWR);
+
+    while (fd >= 0 && fd <= STDERR_FILENO) {
+        fd = open("/dev/null", O_RDWR);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct mediator mediator;
@@ -552,6 +567,7 @@ int main(int argc, char **argv)
     struct metrics *metrics = NULL;
     int r;
 
+    open_standard();
     log_open("vgpu-mediator");
     parse_options(argc, argv, &options);
     mediator.config_name = options.config;
@@ -561,18 +577,19 @@ int main(int argc, char **argv)
         return r > 0 ? 2 : 0;
     }
     /* From here on there are side effects; with --check-config there were none. */
+    raise_descriptor_limit(&mediator);
     list_init(&mediator.workers);
     mediator.launcher = launcher_open(
         &(struct launcher_fixed){.worker = mediator.config.worker,
                                  .user = mediator.config.worker_user,
-                                 .group = mediator.config.worker_group});
+                                 .group = mediator.config.worker_group,
+                                 .socket = mediator.config.listen});
     if (mediator.launcher < 0) {
         log_error("cannot start the process that starts workers: %s", strerror(-mediator.launcher));
         config_free(&mediator.config);
         return 1;
     }
     users_ask(launcher_find_user);
-    raise_descriptor_limit(&mediator);
     r = set_up_events(&mediator);
     if (r < 0) {
         log_error("cannot set up the event loop: %s", strerror(-r));

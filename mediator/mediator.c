@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the mediator's parts ask of the whole, see mediator.h. Nothing here calls any of them
- * but listen.c: it is the floor that they stand on, with main.c as the roof.
+ * but launcher.c: it is the floor that they stand on, with main.c as the roof.
  */
 #include "mediator/mediator.h"
 
@@ -12,8 +12,8 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "mediator/launcher.h"
 #include "mediator/list.h"
-#include "mediator/listen.h"
 
 #define REST_DEFAULT_NS (60 * NS_PER_S)
 
@@ -152,7 +152,7 @@ void mediator_open_to_users(struct mediator *m)
         log_warning("out of memory: who may reach '%s' stays", m->config.listen);
         return;
     }
-    listen_admit(m->config.listen, users, collect_users(&m->config, users));
+    launcher_admit(users, collect_users(&m->config, users));
     free(users);
 }
 

@@ -143,10 +143,25 @@ static void set_gpu_terms(struct pool_gpu *gpu)
 
 /* Contexts ------------------------------------------------------------------------------- */
 
-static bool comes_before(const struct pool_worker *worker, const struct pool_worker *other)
+static bool has_waited(const struct pool_worker *worker, uint64_t now_ns)
 {
-    return !other || band_of(worker) > band_of(other) ||
-           (band_of(worker) == band_of(other) && worker->asked_ns < other->asked_ns);
+    return now_ns >= worker->asked_ns + CONTEXT_WAITS_NS;
+}
+
+/* Who has waited too long comes first; then a higher band; then who asked first. */
+static bool comes_before(const struct pool_worker *worker, const struct pool_worker *other,
+                         uint64_t now_ns)
+{
+    if (!other) {
+        return true;
+    }
+    if (has_waited(worker, now_ns) != has_waited(other, now_ns)) {
+        return has_waited(worker, now_ns);
+    }
+    if (!has_waited(worker, now_ns) && band_of(worker) != band_of(other)) {
+        return band_of(worker) > band_of(other);
+    }
+    return worker->asked_ns < other->asked_ns;
 }
 
 /* Who is to make a context next, of those that may; NULL: nobody. */
@@ -159,14 +174,11 @@ static struct pool_worker *next_to_open(const struct pool_gpu *gpu, uint64_t now
     for (struct list_entry *e = gpu->workers.next; e != &gpu->workers; e = e->next) {
         struct pool_worker *worker = LIST_OWNER(e, struct pool_worker, entry);
 
-        if (worker->context == POOL_CONTEXT_WAITS && comes_before(worker, next)) {
+        if (worker->context == POOL_CONTEXT_WAITS && comes_before(worker, next, now_ns)) {
             next = worker;
         }
     }
-    return next && (!begun || band_of(next) >= highest ||
-                    now_ns >= next->asked_ns + CONTEXT_WAITS_NS)
-               ? next
-               : NULL;
+    return next && (!begun || band_of(next) >= highest || has_waited(next, now_ns)) ? next : NULL;
 }
 
 /* To be called when one was asked for or is made, and set_gpu_terms() afterwards. */
@@ -288,6 +300,7 @@ void pool_set_accounts(struct pool_account *accounts, const struct pool_standing
             arbiter_set_account(arbiter, account, standing->priority, standing->weight, now_ns);
             arbiter_pause_account(arbiter, account, standing->paused, now_ns);
         }
+        open_contexts(accounts->gpu, now_ns);
         set_gpu_terms(accounts->gpu);
     }
 }

@@ -442,14 +442,14 @@ static void worker_ended(struct process *process, const siginfo_t *info)
     process->ops->ended(process, info, condemned, meant);
 }
 
-void process_ended(struct mediator *mediator, const siginfo_t *info)
+void process_ended(struct mediator *mediator, const siginfo_t *info, uint64_t start)
 {
     struct list_entry *head = &mediator->workers;
 
     for (struct list_entry *e = head->next; e != head; e = e->next) {
         struct process *process = LIST_OWNER(e, struct process, entry);
 
-        if (process->pid == info->si_pid) {
+        if (process->start == start) {
             worker_ended(process, info);
             break;
         }
@@ -507,7 +507,8 @@ static int launch_worker(struct process *process, const struct process_start *st
     }
     pid = launcher_start(arguments,
                          (const int[LAUNCHER_FDS]){pair[1], start->memfd, start->doorbell,
-                                                   start->irq, process->turn_fd, start->account});
+                                                   start->irq, process->turn_fd, start->account},
+                         &process->start);
     close(pair[1]);
     if (pid < 0) {
         close(pair[0]);

@@ -26,6 +26,7 @@ struct process {
     struct histogram waits; /* for turns */
 
     pid_t pid;               /* 0 while there is none */
+    uint64_t start;          /* by which the launcher tells its end */
     struct list_entry entry; /* of the mediator's workers, while there is one */
     int link;                /* -1 without */
     sd_event_source *link_source;
@@ -94,7 +95,7 @@ struct process_start {
 int process_start(struct process *process, const struct process_start *start);
 
 /* A worker has ended, says the launcher. */
-void process_ended(struct mediator *mediator, const siginfo_t *info);
+void process_ended(struct mediator *mediator, const siginfo_t *info, uint64_t start);
 
 /* Kills it; `ended` follows when there was one. */
 void process_kill(struct process *process);

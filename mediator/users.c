@@ -7,15 +7,21 @@
 
 #include <pwd.h>
 #include <stdlib.h>
+#include <string.h>
 
 static users_find_fn *asked = users_ask_libc;
 
 bool users_ask_libc(const char *name, uid_t *user, gid_t *group)
 {
-    char *end;
-    const unsigned long number = strtoul(name, &end, 10);
-    const struct passwd *entry = end != name && *end == '\0' ? getpwuid((uid_t)number)
-                                                             : getpwnam(name);
+    const bool digits = name[0] != '\0' && name[strspn(name, "0123456789")] == '\0';
+    const unsigned long number = digits ? strtoul(name, NULL, 10) : 0;
+    const struct passwd *entry = NULL;
+
+    if (!digits) {
+        entry = getpwnam(name);
+    } else if (number < (uid_t)-1) {
+        entry = getpwuid((uid_t)number);
+    }
 
     if (entry) {
         *user = entry->pw_uid;

@@ -3,14 +3,18 @@
  * The process that starts workers: what it starts, as whom, whom it kills, and what it tells. It
  * starts a shell here, as what the arguments say is then seen by its exit code.
  *
- * Tests: mediator/launcher.c, mediator/users.c
+ * Tests: mediator/launcher.c, mediator/users.c, mediator/access.c
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,12 +23,19 @@
 
 static int socket_fd;
 static int fds[LAUNCHER_FDS];
+static char path[64];
 
 static int set_up(void **state)
 {
-    const struct launcher_fixed fixed = {.worker = "/bin/sh", .user = 12, .group = 34};
+    const struct launcher_fixed fixed = {
+        .worker = "/bin/sh", .user = 12, .group = 34, .socket = path};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     (void)state;
+    snprintf(path, sizeof(path), "/tmp/vgpu-launcher-%d", (int)getpid());
+    strcpy(address.sun_path, path);
+    assert_int_equal(
+        bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof(address)), 0);
     /* Of the test's own; nobody else is to have it. */
     assert_true(fcntl(open("/dev/zero", O_RDONLY), F_DUPFD, 77) == 77);
     socket_fd = launcher_open(&fixed);
@@ -37,7 +48,9 @@ static int set_up(void **state)
 
 static pid_t run(const char *script)
 {
-    return launcher_start((const char *const[]){"-c", script, NULL}, fds);
+    uint64_t start;
+
+    return launcher_start((const char *const[]){"-c", script, NULL}, fds, &start);
 }
 
 /* Waits for the next end. */
@@ -45,9 +58,10 @@ static siginfo_t next_end(void)
 {
     struct pollfd readable = {.fd = socket_fd, .events = POLLIN};
     siginfo_t info = {0};
+    uint64_t start;
     int r;
 
-    while ((r = launcher_next_end(&info)) == 0) {
+    while ((r = launcher_next_end(&info, &start)) == 0) {
         assert_int_equal(poll(&readable, 1, 60000), 1);
     }
     assert_int_equal(r, 1);
@@ -108,12 +122,14 @@ static void test_kills_its_own_alone(void **state)
 static void test_who_it_runs_as_is_not_asked_for(void **state)
 {
     static char longest[LAUNCHER_TEXT + 1];
+    uint64_t start;
 
     (void)state;
     memset(longest, 'x', LAUNCHER_TEXT);
-    assert_int_equal(launcher_start((const char *const[]){"--user", "0:0", NULL}, fds), -EPROTO);
-    assert_int_equal(launcher_start((const char *const[]){"--us=0:0", NULL}, fds), -EPROTO);
-    assert_int_equal(launcher_start((const char *const[]){longest, NULL}, fds), -E2BIG);
+    assert_int_equal(launcher_start((const char *const[]){"--user", "0:0", NULL}, fds, &start),
+                     -EPROTO);
+    assert_int_equal(launcher_start((const char *const[]){"--us=0:0", NULL}, fds, &start), -EPROTO);
+    assert_int_equal(launcher_start((const char *const[]){longest, NULL}, fds, &start), -E2BIG);
     expect_exit("exit 0", 0);
 }
 
@@ -152,7 +168,50 @@ static void test_users(void **state)
     assert_int_equal(user + group, 0);
     assert_true(launcher_find_user("0", &user, &group));
     assert_false(launcher_find_user("nobody at all", &user, &group));
+    /* Numbers are not folded. */
+    assert_false(launcher_find_user("4294967296", &user, &group));
+    assert_false(launcher_find_user("+0", &user, &group));
     expect_exit("exit 0", 0);
+}
+
+/* Numbers of starts tell ends apart, where process ids come again. */
+static void test_numbers_of_starts(void **state)
+{
+    const char *const arguments[] = {"-c", "exit 0", NULL};
+    uint64_t first, second, ended;
+    siginfo_t info;
+
+    (void)state;
+    assert_true(launcher_start(arguments, fds, &first) > 0);
+    next_end();
+    assert_true(launcher_start(arguments, fds, &second) > 0);
+    assert_true(second > first);
+    while (launcher_next_end(&info, &ended) == 0) {
+        usleep(1000);
+    }
+    assert_int_equal(ended, second);
+}
+
+static void test_who_reaches_the_socket(void **state)
+{
+    const uid_t users[] = {77, 5, 77};
+    struct stat st;
+
+    (void)state;
+    launcher_admit(users, 3);
+    assert_int_equal(stat(path, &st), 0);
+    /* The group's bits are the list's mask, or there are no lists here. */
+    assert_true((st.st_mode & 0777) == 0660 || (st.st_mode & 0777) == 0666);
+    launcher_admit(NULL, 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0007, 0);
+    /* A link in its place is not followed. */
+    unlink(path);
+    assert_int_equal(symlink("/etc/passwd", path), 0);
+    launcher_admit(users, 3);
+    assert_int_equal(stat("/etc/passwd", &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0644);
+    unlink(path);
 }
 
 int main(void)
@@ -163,6 +222,8 @@ int main(void)
         cmocka_unit_test(test_who_it_runs_as_is_not_asked_for),
         cmocka_unit_test(test_many_at_once),
         cmocka_unit_test(test_users),
+        cmocka_unit_test(test_numbers_of_starts),
+        cmocka_unit_test(test_who_reaches_the_socket),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

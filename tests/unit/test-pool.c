@@ -531,6 +531,29 @@ static void test_one_context_at_a_time_below_a_higher_band(void **state)
     assert_int_equal(pool_deadline(&pool.gpus[0]), 0);
 }
 
+/* Nobody waits for ever, whoever comes meanwhile; and no tick comes to nothing. */
+static void test_contexts_of_a_low_one_behind_others(void **state)
+{
+    (void)state;
+    make_pool(1, false);
+    for (unsigned vm = 0; vm < 3; vm++) {
+        join_at(vm, vm, &pool.gpus[0], true);
+    }
+    set_band(0, &high);
+    set_band(1, &low);
+    open_at(0, 4, NS_PER_S);
+    open_at(1, 5, NS_PER_S);
+    open_at(2, 6, 8 * NS_PER_S);
+    pool_tick(&pool.gpus[0], 11 * NS_PER_S);
+    assert_int_equal(workers[5].opened, 1);
+    assert_int_equal(workers[6].opened, 0);
+    assert_int_equal(pool_deadline(&pool.gpus[0]), 18 * NS_PER_S);
+    /* The reason has gone: the rest need not wait. */
+    set_band(0, &low);
+    set_band(2, &low);
+    assert_int_equal(workers[6].opened, 1);
+}
+
 /* At random ---------------------------------------------------------------------------------- */
 
 static void check_counts(void)
@@ -604,6 +627,7 @@ int main(void)
         TEST(test_slices_below_a_higher_band),
         TEST(test_contexts_at_once),
         TEST(test_one_context_at_a_time_below_a_higher_band),
+        TEST(test_contexts_of_a_low_one_behind_others),
         TEST(test_workers_that_come_and_go),
     };
 

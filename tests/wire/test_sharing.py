@@ -243,6 +243,15 @@ class Sharing(v.TestCase):
             before = before or now
         self.assertEqual(now, before)
 
+    def test_many_of_an_ended_exporter(self):
+        """So many that libc sorts them in another way, which asks the system for its memory."""
+        device = self.device()
+        p, q = v.Queue(device, 1).open(), v.Queue(device, 0).open()
+        for _ in range(200):
+            self.good(p, IMPORT, self.key(q, q.memory(4096)))
+        q.close()
+        self.assertTrue(p.nop())
+
     def test_host_memory_of_an_ended_exporter(self):
         """What nobody else has of it is the host's again, though an importer lives on."""
         def shmem():
