@@ -295,6 +295,9 @@ static void put_page(const struct page *page, const struct mediator *mediator)
     fputs("vgpu_loop_longest_seconds ", page->out);
     put_seconds(page->out, mediator->longest_ns);
     fputc('\n', page->out);
+    page_begin(page->out, "vgpu_preempts", "gauge",
+               "1 where kernels that run are taken off the GPU for others.");
+    fprintf(page->out, "vgpu_preempts %d\n", mediator_preempts(mediator));
     put_pools(page->out, mediator);
     put_vm_info(page);
     put_numbers(page);

@@ -773,6 +773,7 @@ class Metrics(TestCase):
         self.serve(config="[pool B]\ndevices = 4 6\n")
         page = self.page()
         self.assertEqual(page["vgpu_vms"], {(): 0})
+        self.assertEqual(page["vgpu_preempts"], {(): 1})
         self.assertEqual(list(page["vgpu_build_info"].values()), [1])
         self.assertEqual(page["vgpu_pool_workers"], {('pool="B"', 'gpu="4"'): 0,
                                                      ('pool="B"', 'gpu="6"'): 0})
