@@ -57,6 +57,7 @@ static struct {
     uint32_t last[1024]; /* those, one after another */
     uint8_t disable;     /* of the last call */
     uint64_t slice_us;   /* of the only group */
+    uint64_t told_us;    /* the last that was set */
     bool keeps_slice;    /* whatever it is told */
     uint32_t alloc_status;
 } driver;
@@ -86,6 +87,7 @@ static uint32_t carry_out(const struct control *c)
         return 0;
     case SET_SLICE:
         assert_int_equal(c->bytes, 8);
+        driver.told_us = *us;
         driver.slice_us = driver.keeps_slice ? driver.slice_us : *us;
         return 0;
     case GET_SLICE:
@@ -267,8 +269,11 @@ static void test_slice_that_has_no_effect(void **state)
 {
     (void)state;
     make_group(0x1000, COMPUTES, 1);
+    assert_true(cuda_set_slice(NULL, 100));
     driver.keeps_slice = true;
-    assert_false(cuda_set_slice(NULL, 200));
+    assert_false(cuda_set_slice(NULL, 400));
+    /* It has what it had at first, as far as it takes that. */
+    assert_int_equal(driver.told_us, 2048);
     driver.calls = 0;
     assert_false(cuda_set_slice(NULL, 300));
     assert_int_equal(driver.calls, 0);

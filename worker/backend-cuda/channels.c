@@ -377,6 +377,21 @@ static uint32_t set_group_slice(struct object *group, uint64_t *us)
     return status;
 }
 
+/* As far as that can be: no group is to be left with a slice that nobody changes any more. */
+static void restore_slices(void)
+{
+    struct object group;
+    unsigned place = 0;
+
+    while (next_group(&place, &group)) {
+        struct nv_slice slice = {.us = group.slice_us};
+
+        if (slice.us != 0) {
+            driver_control(&group, CONTROL_SET_SLICE, &slice, sizeof(slice));
+        }
+    }
+}
+
 /*
  * One thread calls this. What it sets is read back, since a status alone is not believed; the
  * hardware has slices of some lengths only.
@@ -397,6 +412,7 @@ bool cuda_set_slice(struct gpu *gpu, uint32_t us)
             log_warning("the driver does not set a time slice of %" PRIu32 " us: status 0x%x, it "
                         "has %" PRIu64 " us",
                         us, status, has_us);
+            restore_slices();
         }
     }
     return !refused;
