@@ -4,15 +4,17 @@
  * process` has one worker at a time and outlives it: the turn page, the sums and the waits are
  * those of all its workers, one after another.
  *
- *   none       `pid` is 0. process_start() chooses a GPU, joins its arbiters, forks and executes.
- *   starting   READY has to come within START_LIMIT_NS.
+ *   none       `pid` is 0. process_start() chooses a GPU, joins its arbiters, and has it launched.
+ *   starting   It is told OPEN, soon or when others have made their contexts; within START_LIMIT_NS
+ *              from then on READY has to come.
  *   ready      READY has come. The worker asks for turns and returns them, by messages.
  *   condemned  process_kill() has killed it. Its messages are ignored until it is reaped.
  *
- * A worker may crash, exit or be killed by the mediator; the rest is the same. The child is reaped,
- * and worker_ended() takes it out of the pool, adds its counters to the sums and tells the owner.
- * So code that wants a worker to end kills it and returns. There are two exceptions: an owner that
- * goes itself (process_abandon()), and a child that could not be watched (process_start()).
+ * A worker may crash, exit or be killed by the mediator; the rest is the same. The launcher reaps
+ * it and says so, and worker_ended() takes it out of the pool, adds its counters to the sums and
+ * tells the owner. So code that wants a worker to end kills it and returns. There are two
+ * exceptions: an owner that goes itself (process_abandon()), and a worker that could not be watched
+ * (process_start()).
  *
  * A worker counts as hostile. Its messages are checked against the mediator's own state, its
  * counters are not allowed to fall, and its text is made printable.
