@@ -94,7 +94,7 @@ int access_admit(const char *path, uid_t *users, size_t count)
 {
     const int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     char by_fd[32];
-    struct stat st;
+    struct stat st = {0};
     int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
 
     if (r == 0) {

@@ -333,6 +333,15 @@ bool gpu_try_off(enum backend_kind kind, char *why, size_t why_size);
 
 /* The two implementations; `memory` is how much device memory the cpu backend plays. */
 int cpu_gpu_open(const struct gpu_arena *arena, uint64_t memory, struct gpu **gpu);
+
+/*
+ * For fuzzers, which want the same again each time, and thousands in a second: the cpu backend
+ * without a thread. cpu_gpu_step() carries the next piece of work out; false: there is none, it
+ * waits for a word, or is a kernel of more than a second, which never ends.
+ */
+int cpu_gpu_open_stepped(const struct gpu_arena *arena, uint64_t memory, struct gpu **gpu);
+bool cpu_gpu_step(struct gpu *gpu);
+
 int cuda_gpu_open(int device, const struct gpu_arena *arena, struct gpu **gpu, char *why,
                   size_t why_size);
 

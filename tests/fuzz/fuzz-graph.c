@@ -11,7 +11,6 @@
  *
  * Tests: worker/exec-graph*.c, worker/backend-cpu/
  */
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -57,7 +56,7 @@ static void start(void)
     uint64_t address = 0;
 
     memset(arena.address, 0, ARENA);
-    demand(cpu_gpu_open(&arena, MEMORY, &gpu) == 0);
+    demand(cpu_gpu_open_stepped(&arena, MEMORY, &gpu) == 0);
     gpu_check(gpu);
     demand(gpu->ops->mem_alloc(gpu, ALLOCATED, &address) == VGPU_GPU_SUCCESS);
     demand(gpu->ops->stream_create(gpu, 0, 0, &stream) == VGPU_GPU_SUCCESS);
@@ -143,7 +142,7 @@ static bool has_room(const struct graph *graph)
 {
     for (int i = 0; i < TURNS && !gpu->ops->room(gpu); i++) {
         open_gates(graph);
-        sched_yield();
+        cpu_gpu_step(gpu);
     }
     return gpu->ops->room(gpu);
 }
@@ -152,7 +151,7 @@ static void wait_a_while(const struct graph *graph)
 {
     for (int i = 0; i < TURNS && gpu->ops->stream_poll(gpu, stream) == VGPU_GPU_NOT_READY; i++) {
         open_gates(graph);
-        sched_yield();
+        cpu_gpu_step(gpu);
     }
 }
 
