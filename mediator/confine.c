@@ -259,8 +259,14 @@ static int allow_below(int rules, const char *path, uint64_t rights)
 static bool limit_files(const char *const reads[], size_t read_count, const char *const sockets[],
                         size_t socket_count)
 {
-    static const char *const system[] = {
-        "/etc", "/usr", "/lib", "/lib64", "/sys/devices/system", "/var/lib/extrausers"};
+    /* A sanitizer looks for leaks in all threads. */
+    static const char *const system[] = {"/etc",
+                                         "/usr",
+                                         "/lib",
+                                         "/lib64",
+                                         "/sys/devices/system",
+                                         "/var/lib/extrausers",
+                                         SANITIZED ? "/proc" : NULL};
     const struct landlock_ruleset_attr attributes = {.handled_access_fs = ALL_RIGHTS};
     const int rules = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof(attributes), 0);
     int r = rules < 0 ? -1 : 0;
