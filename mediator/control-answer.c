@@ -234,12 +234,21 @@ static struct json_object *answer_resume(struct mediator *mediator, struct json_
 
 static struct json_object *answer_reload(struct mediator *mediator, struct json_object *question)
 {
+    const int unchanged = reload_again(mediator);
+    struct json_object *answer;
+
     (void)question;
-    if (reload_again(mediator) < 0) {
+    if (unchanged < 0) {
         return control_error("the configuration has mistakes, which the mediator's log names, and "
-                             "is not taken over; 'vgpu-mediator --check-config' names them too");
+                             "is not taken over; 'vgpu-mediator --check-config%s%s' names them too",
+                             mediator->config_name ? " --config " : "",
+                             mediator->config_name ? mediator->config_name : "");
     }
-    return describe_object();
+    answer = describe_object();
+    if (unchanged > 0) {
+        describe_number(answer, "restart", (uint64_t)unchanged);
+    }
+    return answer;
 }
 
 static const struct {

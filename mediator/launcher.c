@@ -149,7 +149,7 @@ static _Noreturn void exec_worker(char *const argv[], const int fds[])
     }
     /* A shell uses the same exit codes: 126 for a failed start, 127 for a missing program. */
     execv(launcher.fixed.worker, argv);
-    _exit(127);
+    _exit(LAUNCHER_NOT_RUN);
 }
 
 /*

@@ -17,6 +17,8 @@
 
 /* Descriptors of a worker, from VGPU_WORKER_FD_LINK on. */
 #define LAUNCHER_FDS 6u
+/* Exit code of a worker whose program there is not, as a shell has it. */
+#define LAUNCHER_NOT_RUN 127
 /* Arguments of a worker's, each with its NUL, all together. */
 #define LAUNCHER_TEXT 1024u
 

@@ -174,7 +174,8 @@ static int look_for_gpus(struct mediator *m)
     } else if (!m->can_preempt) {
         log_info("kernels that run stay on the GPU: %s", probe.no_preempt);
     } else {
-        log_info("kernels that run are taken off the GPU where others come first");
+        log_info("kernels that run are taken off %s where others come first",
+                 count > 0 ? "the GPU" : "the processor");
     }
     return 0;
 }

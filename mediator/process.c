@@ -425,12 +425,15 @@ static void worker_ended(struct process *process, const siginfo_t *info)
 {
     const bool condemned = process->condemned;
     const bool meant = process->ops->meant && process->ops->meant(process, info);
+    const bool not_run = info->si_code == CLD_EXITED && info->si_status == LAUNCHER_NOT_RUN;
 
     if (!condemned && !meant && !process->mediator->stopping) {
         process->failures++;
         if (info->si_code == CLD_EXITED) {
-            process_log(process, LOG_LEVEL_WARNING, "%s: worker %d ended with exit code %d",
-                        process_label(process), (int)process->pid, info->si_status);
+            process_log(process, LOG_LEVEL_WARNING, "%s: worker %d ended with exit code %d%s%s",
+                        process_label(process), (int)process->pid, info->si_status,
+                        not_run ? ": it cannot be run, see 'worker' in the configuration, " : "",
+                        not_run ? process->mediator->config.worker : "");
         } else {
             process_log(process, LOG_LEVEL_WARNING, "%s: worker %d was killed by signal %d (%s)",
                         process_label(process), (int)process->pid, info->si_status,

@@ -35,9 +35,10 @@ static int load_config(const struct mediator *m, struct config *config)
                        !m->config_name, report_mistakes, NULL);
 }
 
-/* Says which keys are read at the start alone, where they have changed. */
-static void tell_unchanged(const struct config *old, const struct config *new)
+/* Says which keys are read at the start alone, where they have changed; how many these are. */
+static int tell_unchanged(const struct config *old, const struct config *new)
 {
+    int told = 0;
     const struct {
         const char *key;
         bool changed;
@@ -53,6 +54,7 @@ static void tell_unchanged(const struct config *old, const struct config *new)
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (keys[i].changed) {
             log_warning("'%s' has changed: that takes a restart", keys[i].key);
+            told++;
         }
     }
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
@@ -61,9 +63,14 @@ static void tell_unchanged(const struct config *old, const struct config *new)
         if (a->defined != b->defined || a->exclusive != b->exclusive ||
             a->device_count != b->device_count ||
             memcmp(a->devices, b->devices, sizeof(a->devices)) != 0) {
-            log_warning("the GPUs of pool %c have changed: that takes a restart", 'A' + (int)i);
+            log_warning("pool %c %s: that takes a restart", 'A' + (int)i,
+                        !a->defined   ? "is new"
+                        : !b->defined ? "has gone"
+                                      : "has other GPUs");
+            told++;
         }
     }
+    return told;
 }
 
 /*
@@ -110,6 +117,7 @@ int reload_again(struct mediator *m)
 {
     struct config config;
     const int mistakes = load_config(m, &config);
+    int unchanged;
 
     if (mistakes > 0) {
         log_error("the configuration has %d mistake%s and is not taken over", mistakes,
@@ -117,7 +125,7 @@ int reload_again(struct mediator *m)
         config_free(&config);
         return -EINVAL;
     }
-    tell_unchanged(&m->config, &config);
+    unchanged = tell_unchanged(&m->config, &config);
     keep_fixed(&m->config, &config);
     config_free(&m->config);
     /* It is moved: its texts and lists are the mediator's from here on. */
@@ -137,5 +145,5 @@ int reload_again(struct mediator *m)
     }
     mediator_open_to_users(m);
     log_info("the configuration was read again");
-    return 0;
+    return unchanged;
 }

@@ -12,8 +12,8 @@
 int reload_first(struct mediator *mediator);
 
 /*
- * Reads it again, and takes over what may change. Nothing changes when there are mistakes in it:
- * -EINVAL, logged.
+ * Reads it again, and takes over what may change. Returns how many changes take a restart, each
+ * logged. Nothing changes when there are mistakes in it: -EINVAL, logged.
  */
 int reload_again(struct mediator *mediator);
 

@@ -190,9 +190,19 @@ static int run_resume(const struct options *options)
     return pause_or_resume(options, "resume");
 }
 
+static void print_reload(struct json_object *answer)
+{
+    struct json_object *restart = get(answer, "restart");
+
+    if (restart) {
+        printf("%s of the changes take a restart of the mediator, whose log names them\n",
+               json_object_get_string(restart));
+    }
+}
+
 static int run_reload(const struct options *options)
 {
-    return ask_and_print(options, "reload", ask_question("reload"), NULL);
+    return ask_and_print(options, "reload", ask_question("reload"), print_reload);
 }
 
 static int run_top(const struct options *options)

@@ -438,6 +438,14 @@ class Changes(TestCase):
             self.assertEqual(after[i]["worker_pid"], before[i]["worker_pid"])
             self.assertEqual(device.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
 
+    def test_reload_of_what_takes_a_restart(self):
+        self.make()
+        with open(self.m.config, "a", encoding="ascii") as file:
+            file.write("[mediator]\nworker = /nowhere\n[pool B]\ndevices = 1\n")
+        self.assertEqual(self.m.ask("reload"), {"restart": 3})  # pool A was there of itself
+        self.assertIn("3 of the changes take a restart", self.ctl("reload"))
+        self.assertIn("pool B is new", self.m.read_log())
+
     def test_reload_with_a_mistake(self):
         self.make(config="[vm 1]\nshare = 70\n")
         device = self.attach(1)
@@ -913,7 +921,7 @@ class Metrics(TestCase):
     def test_reload_keeps_the_place(self):
         self.serve()
         self.rewrite(f"127.0.0.1:{self.port}", "off")
-        self.assertEqual(self.m.ask("reload"), {})
+        self.assertEqual(self.m.ask("reload"), {"restart": 1})
         self.assertIn("'metrics' has changed: that takes a restart", self.m.read_log())
         self.assertEqual(self.value("vgpu_vms"), 0)
 
