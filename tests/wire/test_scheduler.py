@@ -369,7 +369,7 @@ class Preempted(Scheduler):
     def test_pause(self):
         """Stops what runs, and resume lets it go on."""
         q = self.queue(1)
-        kernel = Kernels(q, 0.5)
+        kernel = Kernels(q, 3)
         kernel.post()
         self.session_state(q, "running")
         self.control("pause", pool="A")
