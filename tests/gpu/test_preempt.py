@@ -75,7 +75,7 @@ class Preempt(unittest.TestCase):
 
     def take_off(self, vm):
         """Once its kernel is there: the program has only posted it."""
-        v.wait_until("it runs", lambda: self.m.vm(vm)["sessions"][0]["state"] in ("running", "off"))
+        v.wait_until("it runs", lambda: self.m.vm(vm)["sessions"][0]["in_flight"] > 0)
         self.control("pause", vm)
         v.wait_until("it is off", lambda: self.off(vm))
 

@@ -213,6 +213,11 @@ class Preempted(Scheduler):
         """For how many of the VM's sessions it is so now."""
         return sum("off_seconds" in s for s in self.m.vm(vm_id)["sessions"])
 
+    def submitted(self, vm_id):
+        """Waits until the first session has work on the engine: who has a turn may have none yet."""
+        v.wait_until("it is submitted",
+                     lambda: self.m.vm(vm_id)["sessions"][0]["in_flight"] > 0)
+
     def test_nobody_waits_for_a_kernel_without_end(self):
         """Nor is it ended, though others have work for longer than the limit."""
         hog, kernel, others = self.beside_endless(LOW, MEDIUM, HIGH)
@@ -240,7 +245,7 @@ class Preempted(Scheduler):
         low.post(v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 3 * 10**9))))
         low.post(v.command("FILL", v.cmd_fill(memory, 7, 1)))
         ticket = low.ask("FENCE", bytes(16), 1)
-        self.session_state(low, "running")
+        self.submitted(1)
         self.m.ask("pause", vm=1)
         self.session_state(low, "off")
         self.assertIs(self.m.vm(1)["paused"], True)
@@ -371,7 +376,7 @@ class Preempted(Scheduler):
         q = self.queue(1)
         kernel = Kernels(q, 3)
         kernel.post()
-        self.session_state(q, "running")
+        self.submitted(1)
         self.control("pause", pool="A")
         v.wait_until("it is off", lambda: self.off(1) == 1)
         time.sleep(1)
