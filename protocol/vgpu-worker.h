@@ -46,7 +46,7 @@
  * long a slice of such a worker is, which then has the driver use that (`slice_us`). To be seen at
  * once, a new value counts `off` up by 2.
  *
- * To make a context on a GPU holds a lock of the driver's for some 30 ms, several times. So a
+ * To make a context on a GPU holds a lock of the driver's, for up to 30 ms at a time. So a
  * worker does that when it is told OPEN, which is at its start unless others would be disturbed.
  *
  * What a session exports, another one of its VM may import, each in a worker of its own: the
