@@ -158,19 +158,9 @@ void mediator_open_to_users(struct mediator *m)
 
 /* The end ------------------------------------------------------------------------------------- */
 
-void mediator_worker_started(struct mediator *m)
-{
-    m->worker_count++;
-}
-
-void mediator_worker_gone(struct mediator *m)
-{
-    m->worker_count--;
-}
-
 void mediator_end_if_idle(struct mediator *m)
 {
-    if (m->stopping && m->worker_count == 0) {
+    if (m->stopping && list_empty(&m->workers)) {
         sd_event_exit(m->event, 0);
     }
 }

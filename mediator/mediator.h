@@ -54,8 +54,7 @@ struct mediator {
     size_t vm_count;
     struct client *clients; /* client.c: the newest first */
     size_t client_count;
-    size_t worker_count;                             /* process.c: workers not reaped yet */
-    struct list_entry workers;                       /* process.c: a ring's head */
+    struct list_entry workers; /* process.c: those not reaped yet; a ring's head */
     sd_event_source *attach_source, *control_source; /* main.c */
     sd_event_source *grace_timer;                    /* main.c: while stopping */
     bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
@@ -93,10 +92,6 @@ void mediator_watch_pool(struct mediator *mediator, struct pool *pool);
  * own. Peer credentials decide who may attach; others need not reach it.
  */
 void mediator_open_to_users(struct mediator *mediator);
-
-/* A worker process was started; it is gone, reaped or left to be reaped. */
-void mediator_worker_started(struct mediator *mediator);
-void mediator_worker_gone(struct mediator *mediator);
 
 /* While stopping: ends the event loop when no worker is left. */
 void mediator_end_if_idle(struct mediator *mediator);

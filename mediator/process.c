@@ -412,7 +412,6 @@ static void process_forget(struct process *process)
     }
     process->pid = 0;
     list_remove(&process->entry);
-    mediator_worker_gone(process->mediator);
     process->ready = false;
     process->condemned = false;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
@@ -522,7 +521,6 @@ static int launch_worker(struct process *process, const struct process_start *st
     process->link = pair[0];
     process->pid = pid;
     list_add_before(&process->mediator->workers, &process->entry);
-    mediator_worker_started(process->mediator);
     return 0;
 }
 
