@@ -27,18 +27,10 @@ ALONE = ("info_follows_allocations", "unmapped_memory_comes_back", "pool_gives_m
 AT_A_TIME = 8 if (os.cpu_count() or 1) >= 16 else 4
 
 
-def probe():
-    try:
-        return subprocess.run([v.WORKER, "--probe"], capture_output=True, timeout=60, text=True,
-                              check=False).stdout
-    except OSError as error:
-        return str(error)
-
-
 class Cuda(v.TestCase):
     def setUp(self):
-        if not probe().startswith("cuda "):
-            self.skipTest("no GPU: " + probe().strip())
+        if not v.probe().startswith("cuda "):
+            self.skipTest("no GPU: " + v.probe().strip())
 
     def check(self, directory, **environment):
         """Some at a time, then those that want to have the GPU's memory to themselves."""

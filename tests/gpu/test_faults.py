@@ -28,14 +28,6 @@ QUIET_S = 3
 PAUSE_S = 0.3  # between two faults, and more than a window
 
 
-def probe():
-    try:
-        return subprocess.run([v.WORKER, "--probe"], capture_output=True, timeout=60, text=True,
-                              check=False).stdout
-    except OSError as error:
-        return str(error)
-
-
 def p99(samples):
     """In microseconds; of (start, duration) in ns."""
     if not samples:
@@ -48,8 +40,8 @@ class Faults:
     """For both backends."""
 
     def setUp(self):
-        if self.gpu and not probe().startswith("cuda "):
-            self.skipTest("no GPU: " + probe().strip())
+        if self.gpu and not v.probe().startswith("cuda "):
+            self.skipTest("no GPU: " + v.probe().strip())
         self.m = self.mediator(f"[vm {VM}]\nmax-kernel = 500ms", f"backend = {self.backend}")
         self.names = subprocess.run([SESSION_FAULT, "--list"], capture_output=True, text=True,
                                     check=True).stdout.split()

@@ -24,18 +24,10 @@ EDGES = (0, 0x80000000, 1, 0x80000001, 0x007FFFFF, 0x00800000, 0x3F800000, 0x7F7
          0x7F800000, 0xFF800000, 0x7FC00000, 0x7FC00001, 0x7F800001, 0xFFFFFFFF, 0x7FFFFFFF)
 
 
-def probe():
-    try:
-        return subprocess.run([v.WORKER, "--probe"], capture_output=True, timeout=60, text=True,
-                              check=False).stdout
-    except OSError as error:
-        return str(error)
-
-
 class Gpu(v.TestCase):
     def setUp(self):
-        if not probe().startswith("cuda "):
-            self.skipTest("no GPU: " + probe().strip())
+        if not v.probe().startswith("cuda "):
+            self.skipTest("no GPU: " + v.probe().strip())
         self.m = self.mediator(mediator="backend = cuda")
 
     def both(self, size):

@@ -24,14 +24,6 @@ AT_ONCE = 4
 SLACK_MIB = 16
 
 
-def probe():
-    try:
-        return subprocess.run([v.WORKER, "--probe"], capture_output=True, timeout=60, text=True,
-                              check=False).stdout
-    except OSError as error:
-        return str(error)
-
-
 def memory_used():
     """MiB of the GPU."""
     return int(subprocess.run(
@@ -62,8 +54,9 @@ class Long:
 
 class Preempt(unittest.TestCase):
     def setUp(self):
-        if not probe().rstrip().endswith("\npreempt"):
-            self.skipTest("nothing can be taken off a GPU here: " + probe().strip())
+        found = v.probe().strip()
+        if not (found.startswith("cuda ") and found.endswith("\npreempt")):
+            self.skipTest("nothing can be taken off a GPU here: " + found)
         self.m = v.Mediator("", "backend = cuda")
         self.addCleanup(self.m.close)
 

@@ -150,6 +150,15 @@ def workers(pid):
     return [worker for launcher in children(pid) for worker in children(launcher)]
 
 
+def probe():
+    """What the worker finds to compute with, or why it could not be asked."""
+    try:
+        return subprocess.run([WORKER, "--probe"], capture_output=True, timeout=60, text=True,
+                              check=False).stdout
+    except OSError as error:
+        return str(error)
+
+
 def listens(path):
     """Whether a connection is taken: a socket's file is there a moment earlier."""
     with socket.socket(socket.AF_UNIX) as probe:
