@@ -340,11 +340,11 @@ class Preempted(Scheduler):
         self.good(other)
 
     def test_what_was_off_goes_on_and_is_right(self):
-        """Kernels of 0.2 s of a low VM, with what comes behind each, beside a high one that comes
+        """Kernels of 0.6 s of a low VM, with what comes behind each, beside a high one that comes
         and goes: off and on many times."""
         low, high = self.queue(1, LOW), self.queue(2, HIGH)
         memory, mine = low.memory(4096), high.memory(4)
-        spin = v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 200000000)))
+        spin = v.command("LAUNCH", v.cmd_launch(low.function("spin"), struct.pack("<Q", 600000000)))
         tickets = []
         for i in range(6):
             low.post(spin)
@@ -356,8 +356,8 @@ class Preempted(Scheduler):
                 self.serve(high, mine)
             bursts += 1
             time.sleep(0.005)
-        self.assertGreater(time.monotonic() - start, 1.2)
-        self.assertGreater(bursts, 15)
+        self.assertGreater(time.monotonic() - start, 3.6)
+        self.assertGreater(bursts, 50)
         low.call("COPY", v.cmd_copy(low.address, memory, 24, "FROM_DEVICE"))
         self.assertEqual(low.call("SYNC"), OK)
         self.assertEqual(struct.unpack_from("<6I", low.device.map, low.offset), (1, 2, 3, 4, 5, 6))
@@ -366,9 +366,11 @@ class Preempted(Scheduler):
         """One without end, and short ones: half for each."""
         self.queue(1, MEDIUM)
         hog, other = v.Queue(self.attach(vm_id=3)).open(), self.queue(2, MEDIUM)
+        kernels = Kernels(other, 0.002)
+        alone, = keep_busy([kernels], 3)
         self.spin(hog, FOR_EVER)
-        done, = keep_busy([Kernels(other, 0.002)], 3)
-        self.assertGreater(done, 3 / 0.002 * 0.15)
+        done, = keep_busy([kernels], 3)
+        self.assertGreater(done, alone * 0.30)
         self.assertLess(done, 3 / 0.002 * 0.60)
 
     def test_pause(self):
