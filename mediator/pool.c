@@ -122,6 +122,13 @@ static bool makes_context(const struct pool_gpu *gpu)
     return false;
 }
 
+static void set_context(struct pool_worker *worker, enum pool_context context)
+{
+    worker->gpu->contexts_wait -= worker->context == POOL_CONTEXT_WAITS;
+    worker->context = context;
+    worker->gpu->contexts_wait += worker->context == POOL_CONTEXT_WAITS;
+}
+
 /*
  * Stores a GPU's window, and its workers' time slices, in their pages; to be called when their
  * number, the band of one, or whether one makes a context has changed. A worker that is alone needs
@@ -187,14 +194,14 @@ static void open_contexts(struct pool_gpu *gpu, uint64_t now_ns)
     struct pool_worker *next;
 
     while ((next = next_to_open(gpu, now_ns))) {
-        next->context = POOL_CONTEXT_BEGUN;
+        set_context(next, POOL_CONTEXT_BEGUN);
         next->open(next);
     }
 }
 
 void pool_open(struct pool_worker *worker, uint64_t now_ns)
 {
-    worker->context = POOL_CONTEXT_WAITS;
+    set_context(worker, POOL_CONTEXT_WAITS);
     worker->asked_ns = now_ns;
     open_contexts(worker->gpu, now_ns);
     set_gpu_terms(worker->gpu);
@@ -202,7 +209,7 @@ void pool_open(struct pool_worker *worker, uint64_t now_ns)
 
 void pool_opened(struct pool_worker *worker, uint64_t now_ns)
 {
-    worker->context = POOL_CONTEXT_NONE;
+    set_context(worker, POOL_CONTEXT_NONE);
     open_contexts(worker->gpu, now_ns);
     set_gpu_terms(worker->gpu);
 }
@@ -346,6 +353,7 @@ void pool_leave(struct pool_worker *worker, uint64_t now_ns)
     worker->account->worker_count--;
     worker->account->register_count -= worker->register_mode;
     gpu->worker_count--;
+    set_context(worker, POOL_CONTEXT_NONE);
     /* `account` stays: the process asks by it which GPU this was. */
     worker->gpu = NULL;
     open_contexts(gpu, now_ns);
@@ -427,7 +435,8 @@ uint64_t pool_deadline(const struct pool_gpu *gpu)
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         deadline = clock_earlier(deadline, arbiter_deadline(&gpu->engines[i]));
     }
-    for (struct list_entry *e = gpu->workers.next; e != &gpu->workers; e = e->next) {
+    for (struct list_entry *e = gpu->workers.next; gpu->contexts_wait > 0 && e != &gpu->workers;
+         e = e->next) {
         const struct pool_worker *worker = LIST_OWNER(e, struct pool_worker, entry);
 
         if (worker->context == POOL_CONTEXT_WAITS) {
@@ -442,7 +451,7 @@ void pool_tick(struct pool_gpu *gpu, uint64_t now_ns)
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         arbiter_tick(&gpu->engines[i], now_ns);
     }
-    if (next_to_open(gpu, now_ns)) {
+    if (gpu->contexts_wait > 0 && next_to_open(gpu, now_ns)) {
         open_contexts(gpu, now_ns);
         set_gpu_terms(gpu);
     }

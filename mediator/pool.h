@@ -26,6 +26,7 @@ struct pool_gpu {
     struct arbiter engines[VGPU_ENGINES];
     struct list_entry workers; /* a ring's head */
     unsigned worker_count;
+    unsigned contexts_wait; /* workers that are to make a context and may not yet */
 };
 
 struct pool {
