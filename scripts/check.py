@@ -21,14 +21,20 @@ FUZZ_SECONDS = 20
 
 
 def files(layer, *names):
-    """The command that runs a layer's test files."""
-    return " && ".join(f"{PY} tests/{layer}/test_{name}.py" for name in names)
+    """
+    The command that runs a layer's test files: those named, or all that its folder has. All of
+    them run, also after one that failed.
+    """
+    names = names or sorted(name[len("test_"):-len(".py")]
+                            for name in os.listdir(os.path.join(TOP, "tests", layer))
+                            if name.startswith("test_") and name.endswith(".py"))
+    return "{ failed=0; " + " ".join(f"{PY} tests/{layer}/test_{name}.py || failed=1;"
+                                     for name in names) + " test $failed = 0; }"
 
 
-# What handles guests' bytes, and the rest.
+# What handles guests' bytes.
 BYTES = files("wire", "attach", "requests", "sessions")
-WIRE = f'{BYTES} && {files("wire", "scheduler", "control", "cuda", "graphs")}'
-VM = files("vm", "guests", "sessions", "scheduler", "cuda")
+WIRE = files("wire")
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.
@@ -60,15 +66,14 @@ LAYERS = (
      "scripts/build build/tsan -Dwerror=false -Db_sanitize=thread && meson test -C build/tsan --no-rebuild"),
     ("qemu", "the minimal QEMU 7.2 with the device", "qemu/build-minimal"),
     ("guest", "what test guests boot from", "scripts/guest-image"),
-    ("qtest", "the device without a guest", f"{PY} tests/qtest/test_device.py && {PY} tests/qtest/test_queues.py"),
-    ("vm", "real guests", VM),
+    ("qtest", "the device without a guest", files("qtest")),
+    ("vm", "real guests", files("vm")),
     ("demo", "what the README shows first", "./demo"),
     ("poison", "all of that, with shared bytes overwritten once they are copied",
      "scripts/build build/poison -Dpoison=true && meson test -C build/poison --no-rebuild && "
      f'export VGPU_OUT=$PWD/build/poison && {BYTES} && {files("vm", "guests", "sessions")}'),
     ("driver", "the guest driver for Debian's kernel and the newest", "tests/driver/check-driver"),
-    ("gpu", "a real GPU, where there is one", f"{PY} tests/gpu/test_gpu.py && {PY} tests/gpu/test_cuda.py && "
-     f"{PY} tests/gpu/test_faults.py"),
+    ("gpu", "a real GPU, where there is one", files("gpu")),
     ("preload", "the device for the distribution's own QEMU", "tests/qemu/check-preload"),
     ("qemu10", "the device against QEMU 10", "tests/qemu/check-qemu10"),
     ("packaging", "the distribution's package and the RPM fragment", "tests/qemu/check-packaging"),
@@ -106,8 +111,9 @@ def run_layer(name, what, command):
         log.write(output)
     result = count(output, process.returncode)
     if result[1]:
-        # unittest tells of failures behind its first rule; others at their end.
-        print(output[max(output.find("=" * 70), 0):][-12000:])
+        # unittest tells of failures between a rule and its count; others at their end.
+        print("".join(re.findall(r"^={70}\n.*?^Ran \d+ test.*?\n", output, re.M | re.S))[-12000:]
+              or output[-12000:])
     print(f"{name:<10} {result[0]} passed, {result[1]} failed" +
           (f", {result[2]} skipped" if result[2] else "") +
           f" in {time.monotonic() - start:.0f} s", flush=True)

@@ -498,11 +498,10 @@ class Queue:
     def post(self, data, ring=True):
         """Bytes in the ring as they are, but for a PAD where a command would cross its end."""
         left = -self.tail % N["VGPU_RING_SIZE"]
-        pad = 0
-        if 0 < left < len(data):
-            self.put(command("PAD", length=left))
-            pad = left
+        pad = left if left < len(data) else 0
         wait_until("room in the ring", lambda: self.taken(N["VGPU_RING_SIZE"] - len(data) - pad))
+        if pad:
+            self.put(command("PAD", length=pad))
         self.put(data, self.tail + pad)
         self.push(pad + len(data), ring)
 
