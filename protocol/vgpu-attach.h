@@ -114,7 +114,10 @@ struct vgpu_refused {
     char reason[192]; /* text for the administrator, NUL-terminated */
 };
 
-/* A message, of either side. RESET_DONE, BYE and FDS use no member of the union. */
+/*
+ * A message, of either side. RESET_DONE, BYE and FDS use no member of the union. RESET_DONE may
+ * come twice with one serial, where the mediator has ended in between.
+ */
 struct vgpu_msg {
     uint32_t magic;   /* VGPU_MSG_MAGIC */
     uint32_t version; /* VGPU_VERSION of the sender; the other side refuses another major */

@@ -54,6 +54,16 @@
  * exported; what lies behind is the workers' matter. Who asks waits for the answer, in which the
  * type is that of the question and `value` an enum vgpu_link_result.
  *
+ * A worker outlives its mediator. It ends when nobody holds the other end of its link any more, and
+ * until then goes on with the turns that it has. The next mediator gets that end from whoever has
+ * kept it, and says RESYNC, with a number of its own. The worker answers with a STATE that has this
+ * number: what it has said of turns before that counts no more, and what follows does. A question
+ * about exports that is not answered by then is asked again. A mediator changes no word of a worker
+ * between RESYNC and STATE, but for recalling its turn: OPEN to CLOSED, or to STOPPED.
+ *
+ * A worker that ends by itself stores its exit code in the page before it exits: another mediator's
+ * worker is nobody's child, and its exit code is lost.
+ *
  * A worker counts as hostile, since it parses what a guest writes: the mediator believes its
  * messages and counters no further than this file says. Killing a worker is safe at any time.
  */
@@ -62,6 +72,12 @@
 
 #include "vgpu-regs.h"
 #include "vgpu-request.h"
+
+/*
+ * Of the messages and pages in this file. A mediator adopts workers of its own version and of the
+ * one before, and ends others. 1 had neither RESYNC nor STATE, and is not adopted.
+ */
+#define VGPU_LINK_VERSION 2u
 
 /*
  * Descriptors that a worker is started with. A worker for register mode gets the doorbell and the
@@ -80,6 +96,12 @@ enum vgpu_engine {
     VGPU_ENGINE_FROM_DEVICE = 2,
 };
 #define VGPU_ENGINES 3u
+
+/*
+ * GPUs that a session may have at most, one day. So far it has one. In a message the number of a
+ * session's GPU has its place above that of the engine: engine | GPU << 8.
+ */
+#define VGPU_LINK_DEVICES 8u
 
 /* The states of a turn word; the table at the top says what each allows, and to whom. */
 enum vgpu_turn {
@@ -159,9 +181,14 @@ struct vgpu_turn_page {
     struct vgpu_counters counters;
     /* Of register mode: what the last worker that had the device said of it; 0 before the first. */
     struct vgpu_device_info device;
+    /* Worker: with which it is about to exit; 0: it is not, as far as it says. */
+    uint32_t exit_code;
+    uint8_t reserved[1564]; /* 0 */
+    /* Room for a session of several GPUs: of its further ones. 0 */
+    struct vgpu_turn_word further[VGPU_LINK_DEVICES - 1][VGPU_ENGINES];
 };
 #define VGPU_TURN_PAGE_SIZE 4096u
-static_assert(sizeof(struct vgpu_turn_page) == 480, "ABI");
+static_assert(sizeof(struct vgpu_turn_page) == 3392, "ABI");
 
 /*
  * One page of memory that the workers of a VM share with the mediator: the device memory of the VM.
@@ -192,7 +219,10 @@ enum vgpu_link_type {
     VGPU_LINK_WITHDRAW = 11, /* worker: what it had exported is gone */
     VGPU_LINK_OFF = 12,      /* worker: its work is off the engine */
     /* Of all workers that use a device from their start on. */
-    VGPU_LINK_OPEN = 13, /* mediator: make a context on the device now; nothing else comes before */
+    /* mediator: make a context on the device now. Only RESYNC comes before; a second one is none */
+    VGPU_LINK_OPEN = 13,
+    VGPU_LINK_RESYNC = 14, /* mediator: another one than before; look at everything, say STATE */
+    VGPU_LINK_STATE = 15,  /* worker: how it stands; also that it is READY */
 };
 
 /* Flags of READY. */
@@ -232,19 +262,33 @@ struct vgpu_export {
 };
 static_assert(sizeof(struct vgpu_export) == 104, "ABI");
 
+/* How a worker stands to an engine: enum vgpu_turn, as its word was then, and flags. */
+#define VGPU_LINK_TURN_STATE 0xffu
+#define VGPU_LINK_TURN_ASKED (1u << 8)   /* it has asked for a turn; KEPT or DONE follows */
+#define VGPU_LINK_TURN_YIELDED (1u << 9) /* its word is CLOSED, and DONE follows */
+
+/* Of STATE. */
+struct vgpu_link_state {
+    uint32_t turn[VGPU_ENGINES]; /* by enum vgpu_engine */
+    char name[92];               /* of the device, as READY has it */
+};
+static_assert(sizeof(struct vgpu_link_state) == 104, "ABI");
+
 /* What a session may have exported, and may have imported, at a time. */
 #define VGPU_EXPORTS_MAX 4096u
 
 /* A message, written by the sender that its type names. */
 struct vgpu_link_msg {
     uint32_t type;    /* enum vgpu_link_type */
-    uint32_t value;   /* READY: VGPU_FEATURE_BACKEND_*; OFF: a count; an answer: as above; else 0 */
+    uint32_t value;   /* READY: VGPU_FEATURE_BACKEND_*; OFF: a count; RESYNC, STATE: the mediator's
+                         number; an answer: as above; else 0 */
     uint32_t engine;  /* ASK, DONE, TURN, YIELD, KEPT, OFF: enum vgpu_engine; else 0 */
-    uint32_t flags;   /* READY: VGPU_READY_*; else 0 */
+    uint32_t flags;   /* READY, STATE: VGPU_READY_*; else 0 */
     uint64_t from_ns; /* YIELD: from when on the next may submit, CLOCK_MONOTONIC in ns; else 0 */
     union {
         char text[104];           /* READY: name of the device, NUL-terminated; else zeroes */
         struct vgpu_export share; /* EXPORT, IMPORT, RELEASE, WITHDRAW */
+        struct vgpu_link_state state;
     };
 };
 static_assert(sizeof(struct vgpu_link_msg) == 128, "ABI");

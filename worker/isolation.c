@@ -219,8 +219,8 @@ int isolation_early(int last_fd)
      * Not dumpable: no core file has a guest's data, and other workers, which have the same user,
      * cannot trace this one.
      */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0) {
+    if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        setrlimit(RLIMIT_CORE, &no_core) < 0) {
         const int r = -errno;
 
         log_error("cannot restrict this process: %s", strerror(-r));
@@ -267,12 +267,10 @@ static int change_user(uid_t user, gid_t group)
     if (geteuid() != 0 || user == (uid_t)-1) {
         return 0;
     }
-    if (setgroups(0, NULL) < 0 || setresgid(group, group, group) < 0 ||
-        setresuid(user, user, user) < 0) {
-        return -errno;
-    }
-    /* A change of user clears it. */
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
+    return setgroups(0, NULL) < 0 || setresgid(group, group, group) < 0 ||
+                   setresuid(user, user, user) < 0
+               ? -errno
+               : 0;
 }
 
 int isolation_final(uid_t user, gid_t group, bool gpu_driver)

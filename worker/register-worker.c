@@ -84,6 +84,30 @@ static int listen_doorbell(struct worker *w, bool on)
                                  SOURCE_DOORBELL);
 }
 
+/* Answers a RESYNC, where one has come. */
+static int tell_register_state(const struct worker *w)
+{
+    uint32_t turns[VGPU_ENGINES];
+
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        turns[i] = turn_tell(&w->registers.turns[i]);
+    }
+    return worker_send_state(turns);
+}
+
+/* A turn may have been granted by the mediator before, whose message did not come any more. */
+static int hear_resync(struct worker *w, uint32_t number)
+{
+    int r;
+
+    worker_note_resync(number);
+    r = tell_register_state(w);
+    for (unsigned i = 0; r == 0 && i < VGPU_ENGINES; i++) {
+        r = registers_turn(&w->registers, i);
+    }
+    return r;
+}
+
 /* Returns 0, or -errno when the link is lost or talks nonsense. */
 static int register_worker_handle_link(struct worker *w)
 {
@@ -106,7 +130,11 @@ static int register_worker_handle_link(struct worker *w)
     if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN) {
         return registers_turn(&w->registers, msg.engine);
     }
-    return -EPROTO;
+    if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_RESYNC) {
+        return hear_resync(w, msg.value);
+    }
+    /* Said again by another mediator. */
+    return n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_OPEN ? 0 : -EPROTO;
 }
 
 static int handle_doorbell(struct worker *w)
@@ -271,6 +299,10 @@ static int register_worker_start(struct worker *w, const struct options *o)
         log_error("%s", why);
         return r;
     }
+    r = worker_watch_link();
+    if (r < 0) {
+        return r;
+    }
     r = lock_page(VGPU_WORKER_FD_MEMFD, o->shm_size);
     if (r < 0) {
         log_error("cannot lock the register page: %s", strerror(-r));
@@ -304,6 +336,9 @@ int register_worker(const struct options *o)
         r = worker_send_ready(&worker.registers.backend->info, false);
     }
     if (r == 0) {
+        r = tell_register_state(&worker);
+    }
+    if (r == 0) {
         r = register_worker_serve(&worker);
     }
     /* The end of the link is the mediator's end, which it has logged itself. */
@@ -315,9 +350,9 @@ int register_worker(const struct options *o)
         return 0;
     /* At once: what the driver would do at exit() is nothing that the sandbox has been made for. */
     case REGISTERS_WAKE:
-        _exit(VGPU_WORKER_EXIT_WAKE);
+        _exit(worker_note_end(worker.registers.turn_page, VGPU_WORKER_EXIT_WAKE));
     case REGISTERS_REST:
-        _exit(VGPU_WORKER_EXIT_REST);
+        _exit(worker_note_end(worker.registers.turn_page, VGPU_WORKER_EXIT_REST));
     default:
         return 1;
     }

@@ -70,6 +70,20 @@ static int end_code(enum vgpu_queue_end end)
 
 /* Descriptors ------------------------------------------------------------------------------ */
 
+/* Answers a RESYNC that came with this number, or before; 0: none came now. */
+static int tell_ring_state(const struct ring_worker *w, uint32_t number)
+{
+    uint32_t turns[VGPU_ENGINES];
+
+    if (number != 0) {
+        worker_note_resync(number);
+    }
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        turns[i] = turn_tell(&w->session.turns.engines[i].turn);
+    }
+    return worker_send_state(turns);
+}
+
 /* Returns 0, or -errno when the link is lost or talks nonsense. */
 static int ring_worker_handle_link(struct ring_worker *w)
 {
@@ -85,15 +99,23 @@ static int ring_worker_handle_link(struct ring_worker *w)
     if (n <= 0) {
         return n < 0 ? (int)n : -EPIPE;
     }
-    if (n == (ssize_t)sizeof(msg) && msg.type == VGPU_LINK_TURN) {
+    if (n != (ssize_t)sizeof(msg)) {
+        return -EPIPE;
+    }
+    switch (msg.type) {
+    case VGPU_LINK_TURN:
+    case VGPU_LINK_RESYNC:
         /*
-         * The words are looked at in each round anyway. The message is there to wake this worker,
-         * which looks on without naps for the moment to come, since the turn is near.
+         * The words and the ring are looked at in each round anyway. The message is there to wake
+         * this worker, which looks on without naps for the moment to come, since the turn is near.
          */
         w->active_ns = clock_ns();
+        return msg.type == VGPU_LINK_RESYNC ? tell_ring_state(w, msg.value) : 0;
+    case VGPU_LINK_OPEN: /* said again by another mediator */
         return 0;
+    default:
+        return -EPIPE;
     }
-    return -EPIPE;
 }
 
 static void hear_doorbell(struct ring_worker *w)
@@ -219,7 +241,11 @@ static int ring_worker_serve(struct ring_worker *w)
 {
     for (;;) {
         int r = ring_session_step(&w->session);
+        const uint32_t number = sharing_resync(&w->session.sharing);
 
+        if (number != 0 && tell_ring_state(w, number) < 0) {
+            return 1;
+        }
         if (r == -EPROTO) {
             log_warning("what the ring holds is no command; ending the session");
             return end_code(VGPU_QUEUE_END_BAD_RING);
@@ -388,16 +414,18 @@ int ring_worker(const struct options *o)
     prctl(PR_SET_TIMERSLACK, 1);
     end = ring_worker_start(&worker, o);
     if (end != VGPU_QUEUE_END_NONE) {
-        return end_code(end);
+        return worker_note_end(worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page"),
+                               end_code(end));
     }
-    if (ring_worker_preempt(&worker, o) < 0 ||
+    if (ring_worker_preempt(&worker, o) < 0 || worker_watch_link() < 0 ||
         isolation_final(o->user, o->group,
                         worker.session.gpu->info.backend == VGPU_FEATURE_BACKEND_GPU) < 0 ||
         ring_worker_watch(&worker) < 0 ||
-        worker_send_ready(&worker.session.gpu->info, worker.session.preempt != NULL) < 0) {
+        worker_send_ready(&worker.session.gpu->info, worker.session.preempt != NULL) < 0 ||
+        tell_ring_state(&worker, 0) < 0) {
         return 1;
     }
-    code = ring_worker_serve(&worker);
+    code = worker_note_end(worker.session.page, ring_worker_serve(&worker));
     ring_session_release(&worker.session);
     worker.session.gpu->ops->close(worker.session.gpu);
     return code;

@@ -73,10 +73,11 @@ static int send_share(const struct sharing *sharing, enum vgpu_link_type type,
 
 /*
  * Waits for the answer. Turns that are announced meanwhile are seen without the message, since the
- * words are looked at in each round.
+ * words are looked at in each round. Returns 0, -EAGAIN where another mediator is there, which has
+ * to be asked again, or another -errno.
  */
-static int await_share(const struct sharing *sharing, enum vgpu_link_type type,
-                       struct vgpu_link_msg *msg, int *file)
+static int await_share(struct sharing *sharing, enum vgpu_link_type type, struct vgpu_link_msg *msg,
+                       int *file)
 {
     for (;;) {
         int fds[FDMSG_MAX];
@@ -93,6 +94,9 @@ static int await_share(const struct sharing *sharing, enum vgpu_link_type type,
             return n < 0 ? (int)n : -EPIPE;
         } else if (msg->type == (uint32_t)type) {
             return 0;
+        } else if (msg->type == VGPU_LINK_RESYNC) {
+            sharing->resync = msg->value;
+            return -EAGAIN;
         }
     }
 }
@@ -120,13 +124,17 @@ static enum vgpu_gpu_error ask_mediator(struct sharing *sharing, enum vgpu_link_
     const int own = event ? sharing->events : sharing->memory;
     const bool send = type == VGPU_LINK_EXPORT && !*sent && own >= 0;
     struct vgpu_link_msg msg;
+    int r;
 
     if (sharing->events < 0) {
         return VGPU_GPU_NOT_SUPPORTED;
     }
+    do {
+        r = send_share(sharing, type, share, send ? &own : NULL);
+        r = r == 0 ? await_share(sharing, type, &msg, file) : r;
+    } while (r == -EAGAIN);
     /* Without a link the worker ends, as soon as it looks there. */
-    if (send_share(sharing, type, share, send ? &own : NULL) < 0 ||
-        await_share(sharing, type, &msg, file) < 0) {
+    if (r < 0) {
         return VGPU_GPU_UNKNOWN;
     }
     *sent = *sent || (send && msg.value == VGPU_LINK_DONE_WELL);

@@ -102,3 +102,10 @@ int turn_finish(struct turn *turn)
     turn->asked = false;
     return link_send(turn, stays ? VGPU_LINK_KEPT : VGPU_LINK_DONE, 0);
 }
+
+/* A CLOSED word stays so until its ASK is read: what is told with it is right for as long. */
+uint32_t turn_tell(const struct turn *turn)
+{
+    return turn_state(turn) | (turn->asked ? VGPU_LINK_TURN_ASKED : 0) |
+           (turn->yielded ? VGPU_LINK_TURN_YIELDED : 0);
+}

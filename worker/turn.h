@@ -39,6 +39,9 @@ bool turn_granted(const struct turn *turn);
  */
 int turn_yield(struct turn *turn, uint64_t from_ns, bool *done);
 
+/* How it stands, for VGPU_LINK_STATE. */
+uint32_t turn_tell(const struct turn *turn);
+
 /* Ends a turn that has no work left. Returns 0 or -errno of the link. */
 int turn_finish(struct turn *turn);
 

@@ -3,7 +3,7 @@
  * vgpu-worker as a whole: main.c reads the options, register-worker.c serves a VM's register
  * page, ring-worker.c a queue; worker.c has what both ask for at their start. The mediator starts
  * either with its descriptors in place (protocol/vgpu-worker.h), and ends it with SIGKILL whenever
- * it likes.
+ * it likes. When no mediator is there any more, and none can come, it ends by itself.
  */
 #ifndef VGPU_WORKER_WORKER_H
 #define VGPU_WORKER_WORKER_H
@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "protocol/vgpu-worker.h"
 #include "worker/backend.h"
 #include "worker/registers.h"
 
@@ -47,5 +48,22 @@ void worker_await_open(void);
  * Returns 0 or -errno.
  */
 int worker_send_ready(const struct vgpu_device_info *info, bool can_be_off);
+
+/*
+ * Another mediator has said RESYNC with this number. It is answered by worker_send_state(), which
+ * does nothing where there is none to be answered, with how each of the turns stands. Returns 0 or
+ * -errno.
+ */
+void worker_note_resync(uint32_t number);
+int worker_send_state(const uint32_t turns[VGPU_ENGINES]);
+
+/* Notes that this process is about to exit with this code, and returns it. */
+int worker_note_end(struct vgpu_turn_page *page, int code);
+
+/*
+ * Ends the process when nobody holds the other end of its link any more, whatever it is doing: a
+ * thread waits for that. Returns 0 or -errno, logged.
+ */
+int worker_watch_link(void);
 
 #endif

@@ -70,7 +70,7 @@
     X(VGPU_IOC_START) X(VGPU_IOC_KICK) X(VGPU_IOC_STATUS) X(VGPU_IOC_EVENTFD) X(VGPU_IOC_REQUEST)  \
     X(VGPU_IOC_RESET) X(VGPU_GRAPH_NODES_MAX) X(VGPU_GRAPH_NOTHING) X(VGPU_GRAPH_KERNEL)           \
     X(VGPU_GRAPH_COPY) X(VGPU_GRAPH_FILL) X(VGPU_GRAPH_GATE) X(VGPU_LINK_EXPORT)                   \
-    X(VGPU_LINK_IMPORT) X(VGPU_LINK_RELEASE) X(VGPU_LINK_WITHDRAW) X(VGPU_LINK_OFF) X(VGPU_LINK_OPEN) X(VGPU_READY_CAN_BE_OFF) X(VGPU_EXPORT_MEMORY)           \
+    X(VGPU_LINK_IMPORT) X(VGPU_LINK_RELEASE) X(VGPU_LINK_WITHDRAW) X(VGPU_LINK_OFF) X(VGPU_LINK_OPEN) X(VGPU_LINK_RESYNC) X(VGPU_LINK_STATE) X(VGPU_LINK_VERSION) X(VGPU_LINK_DEVICES) X(VGPU_LINK_TURN_STATE) X(VGPU_LINK_TURN_ASKED) X(VGPU_LINK_TURN_YIELDED) X(VGPU_READY_CAN_BE_OFF) X(VGPU_EXPORT_MEMORY)           \
     X(VGPU_EXPORT_EVENT) X(VGPU_LINK_DONE_WELL) X(VGPU_LINK_UNKNOWN) X(VGPU_LINK_OWN)              \
     X(VGPU_LINK_FULL) X(VGPU_EXPORTS_MAX) X(VGPU_SHARED_BITS) X(VGPU_SHARED_SESSION_BITS) X(VGPU_SHARED_EVENTS)                \
     X(VGPU_SHARED_MEMORY) X(VGPU_SHARED_SIZE)
@@ -78,7 +78,7 @@
 #define SIZES(X)                                                                                   \
     X(vgpu_journal) X(vgpu_regs_page) X(vgpu_request_header) X(vgpu_add_shm) X(vgpu_device_info)   \
     X(vgpu_hello) X(vgpu_attached) X(vgpu_refused) X(vgpu_msg) X(vgpu_turn_word) X(vgpu_terms)     \
-    X(vgpu_counters) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg) X(vgpu_export) X(vgpu_shared_events) X(vgpu_claim)         \
+    X(vgpu_counters) X(vgpu_turn_page) X(vgpu_account_page) X(vgpu_link_msg) X(vgpu_link_state) X(vgpu_export) X(vgpu_shared_events) X(vgpu_claim)         \
     X(vgpu_arena_part) X(vgpu_control) X(vgpu_slot) X(vgpu_queue) X(vgpu_command)                  \
     X(vgpu_cmd_value) X(vgpu_cmd_pair) X(vgpu_cmd_copy) X(vgpu_cmd_fill) X(vgpu_copy_box)          \
     X(vgpu_cmd_stream_create) X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch)  \
@@ -112,7 +112,7 @@
     X(vgpu_counters, gpu_ns) X(vgpu_counters, turns) X(vgpu_counters, memory)                      \
     X(vgpu_counters, in_flight) X(vgpu_counters, doorbells) X(vgpu_counters, interrupts)           \
     X(vgpu_counters, faults) X(vgpu_counters, reserved) X(vgpu_turn_page, turn)                    \
-    X(vgpu_turn_page, terms) X(vgpu_turn_page, counters) X(vgpu_account_page, limit)               \
+    X(vgpu_turn_page, terms) X(vgpu_turn_page, counters) X(vgpu_turn_page, exit_code) X(vgpu_turn_page, further) X(vgpu_link_state, turn) X(vgpu_link_state, name) X(vgpu_account_page, limit)               \
     X(vgpu_account_page, used) X(vgpu_link_msg, type) X(vgpu_link_msg, value)                      \
     X(vgpu_link_msg, engine) X(vgpu_link_msg, flags) X(vgpu_link_msg, from_ns)                  \
     X(vgpu_link_msg, text) X(vgpu_link_msg, share) X(vgpu_export, key) X(vgpu_export, bytes)       \
