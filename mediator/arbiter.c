@@ -968,8 +968,8 @@ void arbiter_init(struct arbiter *a, uint32_t gpu, uint32_t engine, struct turn_
     }
 }
 
-/* The state becomes IDLE. The word may be left from the worker before, in the same page. */
-void arbiter_join(struct arbiter *a, struct arbiter_member *member)
+/* The state becomes IDLE. */
+static void add_member(struct arbiter *a, struct arbiter_member *member)
 {
     struct arbiter_account *account = member->account;
 
@@ -988,7 +988,52 @@ void arbiter_join(struct arbiter *a, struct arbiter_member *member)
     member->off_asked = false;
     member->resumed = false;
     member->due_ns = 0;
+}
+
+/* The word may be left from the worker before, in the same page. */
+void arbiter_join(struct arbiter *a, struct arbiter_member *member)
+{
+    add_member(a, member);
     shared_store(&member->word->state, VGPU_TURN_CLOSED);
+}
+
+/* Edge: IDLE to DRAINING, of an adopted worker whose turn was another mediator's grant. */
+static void adopt_drainer(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
+{
+    member->state = ARBITER_DRAINING;
+    member->account->active++;
+    member->due_ns = now_ns;
+    member->from_ns = now_ns;
+    member->off_ns = now_ns + OFF_SLICES * a->rules.slice_ns;
+    member->off_fast = false;
+    list_add_before(&a->draining, &member->entry);
+}
+
+/* Edge: IDLE to CURRENT, likewise. */
+static void adopt_current(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
+{
+    member->state = ARBITER_CURRENT;
+    member->account->active++;
+    member->asked_ns = member->granted_ns = member->first_ns = member->from_ns = now_ns;
+    member->alerted_next = false;
+    a->current = member;
+}
+
+/*
+ * One has a standing grant, and keeps it: it notices nothing. What a word says is the worker's to
+ * spoil, so others that say the same are stopped, and nobody has to be believed.
+ */
+void arbiter_adopt(struct arbiter *a, struct arbiter_member *member, uint64_t now_ns)
+{
+    const uint32_t word = shared_load(&member->word->state);
+
+    add_member(a, member);
+    arbiter_settle(a, now_ns);
+    if (!a->current && word >= VGPU_TURN_OPEN && word <= VGPU_TURN_SHARED) {
+        adopt_current(a, member, now_ns);
+    } else if (set_word(member, VGPU_TURN_STOPPED) == VGPU_TURN_STOPPED) {
+        adopt_drainer(a, member, now_ns);
+    }
 }
 
 /* Edges: any state to IDLE. A worker that was killed may hold a turn, or stand in the queue. */
@@ -1188,6 +1233,48 @@ static void stop_current(struct arbiter *a, uint64_t now_ns)
     }
 }
 
+/*
+ * A word that was CLOSED then is so still, since nobody has granted anything, and so what the
+ * worker has said of its turn before is all told by this. With any other word what it says about
+ * the end of that turn is yet to come.
+ */
+int arbiter_resync(struct arbiter_member *member, uint32_t told, uint64_t now_ns)
+{
+    struct arbiter *a = member->arbiter;
+    const uint32_t word = told & VGPU_LINK_TURN_STATE;
+    const bool asked = (told & VGPU_LINK_TURN_ASKED) != 0;
+
+    if (!a) {
+        return -EPROTO;
+    }
+    arbiter_settle(a, now_ns);
+    if (word != VGPU_TURN_CLOSED) {
+        /* Without a turn it can only have left one OPEN, which was recalled meanwhile. */
+        if (member->state == ARBITER_IDLE && word != VGPU_TURN_OPEN && word != VGPU_TURN_RUNNING) {
+            return -EPROTO;
+        }
+        member->asked = asked;
+    } else if (told & VGPU_LINK_TURN_YIELDED) {
+        if (a->current == member) {
+            arbiter_drain(a, false, now_ns);
+        } else if (member->state == ARBITER_IDLE) {
+            adopt_drainer(a, member, now_ns);
+        }
+        member->yielded = true;
+        member->from_ns = now_ns;
+        member->asked = asked;
+    } else {
+        if (member->state != ARBITER_IDLE) {
+            arbiter_retire(a, member);
+        }
+        if (asked) {
+            return arbiter_ask(member, now_ns);
+        }
+    }
+    arbiter_advance(a, now_ns);
+    return 0;
+}
+
 /* Those who drain, of this account or of all, are to be off at once. */
 static void pause_drainers(struct arbiter *a, const struct arbiter_account *account,
                            uint64_t now_ns)
@@ -1249,6 +1336,22 @@ void arbiter_pause(struct arbiter *a, uint64_t now_ns)
         stop_current(a, now_ns);
     }
     pause_drainers(a, NULL, now_ns);
+}
+
+void arbiter_hold(struct arbiter *a, uint64_t now_ns)
+{
+    arbiter_settle(a, now_ns);
+    a->paused = true;
+}
+
+void arbiter_doubt(struct arbiter_member *member, uint64_t now_ns)
+{
+    struct arbiter *a = member->arbiter;
+
+    if (a && a->current == member) {
+        arbiter_settle(a, now_ns);
+        stop_current(a, now_ns);
+    }
 }
 
 void arbiter_resume(struct arbiter *a, uint64_t now_ns)

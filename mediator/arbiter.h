@@ -125,6 +125,9 @@
  *   OFF      -> CURRENT    arbiter_grant(), resumed
  *   OFF      -> IDLE       arbiter_done(): it had ended just before; arbiter_leave()
  *
+ * An adopted worker begins in IDLE, CURRENT or DRAINING, as its word says; arbiter_resync() moves
+ * it to where it says that it is.
+ *
  * There is no I/O here but for the turn words: the clock is passed in, and callbacks tell workers.
  * A worker is not trusted. A word that it may not store, or a message out of turn, is -EPROTO, and
  * the caller ends the worker.
@@ -270,6 +273,25 @@ void arbiter_init(struct arbiter *arbiter, uint32_t gpu, uint32_t engine,
 
 /* Adds a worker without a turn. */
 void arbiter_join(struct arbiter *arbiter, struct arbiter_member *member);
+
+/*
+ * Adds a worker that another mediator has left behind, with the turn that its word says: the first
+ * one keeps it. To be called while the arbiter is held. From then on until arbiter_resync() its
+ * messages about turns are not passed on.
+ */
+void arbiter_adopt(struct arbiter *arbiter, struct arbiter_member *member, uint64_t now_ns);
+
+/*
+ * It has said how it stands, as an element of vgpu_link_state.turn. Returns 0, or -EPROTO when that
+ * cannot be.
+ */
+int arbiter_resync(struct arbiter_member *member, uint32_t told, uint64_t now_ns);
+
+/* It has not said so in time: it keeps no turn. */
+void arbiter_doubt(struct arbiter_member *member, uint64_t now_ns);
+
+/* Grants nothing until arbiter_resume(), and leaves everybody what they have. */
+void arbiter_hold(struct arbiter *arbiter, uint64_t now_ns);
 
 /* Takes a worker out that has ended, in any state; does nothing to a member of no arbiter. */
 void arbiter_leave(struct arbiter_member *member, uint64_t now_ns);

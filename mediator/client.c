@@ -14,6 +14,12 @@
  *                    closed REFUSED_LINGER_NS later: if it were closed at once, the client's end of
  *                    the socket could lose the reason.
  *
+ * A VM that is attached outlives the mediator where its descriptors are kept (keep.h), and so does
+ * its connection. So that no message is lost with a mediator, those of an attached client are
+ * looked at, carried out, and only then taken out of the socket. A mediator that ends in between
+ * leaves a message that is carried out twice: RESET replaces the worker again; OPEN and CLOSE find
+ * the queue as they want it, and count once more, which moves the count as well as once.
+ *
  * Nothing waits for a client. One that does not take its answer is disconnected, and descriptors
  * that it has sent are closed by chores.c.
  *
@@ -37,6 +43,7 @@
 #include "common/log.h"
 #include "mediator/attach.h"
 #include "mediator/chores.h"
+#include "mediator/keep.h"
 #include "mediator/vm-memory.h"
 #include "mediator/vm.h"
 
@@ -298,6 +305,16 @@ static void client_announce(const struct client *client, const struct attach_gra
                     (long)vm->user, handover ? ", back with its memory" : "");
 }
 
+/*
+ * Messages of an attached client stay in the socket until they are carried out. A part of one stays
+ * there too, and is no reason to look again: the event loop tells that more has come, and not that
+ * there is something. This makes it tell once for what is there.
+ */
+static void await_edge(struct client *client)
+{
+    sd_event_source_set_io_events(client->source, EPOLLIN | EPOLLET);
+}
+
 /* ATTACHED, and the descriptors of new memory: as many with it as a message takes. */
 static int send_attached(struct client *client, struct vgpu_msg *msg, const int fds[])
 {
@@ -332,10 +349,16 @@ static void tell_attached(struct client *client, const int fds[])
                            }};
 
     client->untold = false;
-    if (send_attached(client, &msg, fds) < 0) {
-        /* The end of file follows. */
+    if (send_attached(client, &msg, fds) < 0 || client->rx_length != 0) {
+        /* It is gone, or says something before it has its answer. The end of file follows. */
         shutdown(client->fd, SHUT_RDWR);
+        return;
     }
+    /* Before this it says HELLO again where the mediator ends. */
+    keep_put(keep_name_vm(vm->id, "c"), client->fd);
+    vm_keep_on(client->vm);
+    /* From now on it is read in another way. */
+    await_edge(client);
 }
 
 static void tell_stored(struct client *client)
@@ -498,6 +521,35 @@ static bool keeps_descriptors(struct client *client)
 }
 
 /*
+ * Carries out the next message of an attached client, if it is there as a whole, and takes it out
+ * of the socket then. Returns as recv(2) does.
+ */
+static ssize_t read_attached(struct client *client)
+{
+    struct vgpu_msg taken;
+    ssize_t n;
+
+    mediator_works_for(client->mediator, client->vm->id);
+    n = recv(client->fd, &client->rx, sizeof(client->rx), MSG_PEEK | MSG_DONTWAIT);
+    if (n != (ssize_t)sizeof(client->rx)) {
+        return n < 0 ? -errno : n;
+    }
+    handle_message(client);
+    /* It may have been refused, which leaves the socket as it is, or said BYE. */
+    n = fdmsg_recv(client->fd, &taken, sizeof(taken), client->rx_fds, &client->rx_fd_count);
+    if (client->rx_fd_count > 0 && client->progress.state == ATTACH_ATTACHED) {
+        client_refuse(client, "descriptors came with a message that has none");
+    }
+    fdmsg_close(client->rx_fds, &client->rx_fd_count);
+    if (client->progress.state == ATTACH_ATTACHED) {
+        await_edge(client);
+    } else {
+        sd_event_source_set_io_events(client->source, EPOLLIN);
+    }
+    return n;
+}
+
+/*
  * Reads once for each event, so that a client that sends without end does not keep the event loop
  * from the others.
  */
@@ -510,6 +562,13 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
     /* Nobody is there any more, whatever was still said. */
     if (events & EPOLLHUP) {
         client_destroy(client);
+        return 0;
+    }
+    if (client->progress.state == ATTACH_ATTACHED && !client->untold) {
+        n = read_attached(client);
+        if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) {
+            client_destroy(client);
+        }
         return 0;
     }
     if (client->progress.state == ATTACH_REFUSED) {
@@ -651,29 +710,23 @@ static bool room_for(const struct mediator *mediator, uid_t user)
     return known ? silent < most : strangers < STRANGERS_MAX;
 }
 
-int client_create(struct mediator *mediator, int fd)
+/*
+ * Makes the record of a connection. It is listed before anything can fail, so that client_destroy()
+ * is right from then on. Returns 0 or -errno; then nothing is left but the socket, which is closed.
+ */
+static int make_client(struct mediator *mediator, int fd, const struct ucred *peer,
+                       struct client **made)
 {
-    struct client *client = NULL;
-    struct ucred peer;
-    socklen_t length = sizeof(peer);
-    int r = -ENOMEM;
+    struct client *client = calloc(1, sizeof(*client));
+    int r;
 
-    /* The kernel noted this user at connect(2). Another process may hold the socket by now. */
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
-        !room_for(mediator, peer.uid)) {
-        log_debug("too many connections; closing one");
-        chores_hang_up(fd);
-        return -EMFILE;
-    }
-    client = calloc(1, sizeof(*client));
     if (!client) {
         chores_hang_up(fd);
-        return r;
+        return -ENOMEM;
     }
     client->mediator = mediator;
     client->fd = fd;
-    client->peer = peer;
-    /* It is listed before anything can fail, so that client_destroy() is right from here on. */
+    client->peer = *peer;
     client->next = mediator->clients;
     client->place = &mediator->clients;
     if (client->next) {
@@ -688,6 +741,53 @@ int client_create(struct mediator *mediator, int fd)
     }
     if (r < 0) {
         client_destroy(client);
+        return r;
     }
-    return r;
+    *made = client;
+    return 0;
+}
+
+/* The kernel noted this user at connect(2). Another process may hold the socket by now. */
+static bool peer_of(int fd, struct ucred *peer)
+{
+    socklen_t length = sizeof(*peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length) == 0;
+}
+
+int client_create(struct mediator *mediator, int fd)
+{
+    struct client *client;
+    struct ucred peer;
+
+    if (!peer_of(fd, &peer) || !room_for(mediator, peer.uid)) {
+        log_debug("too many connections; closing one");
+        chores_hang_up(fd);
+        return -EMFILE;
+    }
+    return make_client(mediator, fd, &peer, &client);
+}
+
+int client_adopt(struct mediator *mediator, int fd, struct vm *vm)
+{
+    struct client *client = NULL;
+    struct ucred peer;
+    int r = -EINVAL;
+
+    if (peer_of(fd, &peer) && peer.uid == vm->user) {
+        r = make_client(mediator, fd, &peer, &client);
+    } else {
+        chores_hang_up(fd);
+    }
+    if (r < 0) {
+        vm_destroy(vm);
+        return r;
+    }
+    client->vm = vm;
+    client->progress = (struct attach_progress){.state = ATTACH_ATTACHED, .queues = vm->queues};
+    vm->owner = (struct vm_owner){
+        .client = client, .reset_done = tell_reset_done, .stored = tell_stored};
+    sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
+    await_edge(client);
+    return 0;
 }

@@ -10,6 +10,12 @@
 /* Takes over a connected socket. Returns 0 or -errno, and the socket is closed then. */
 int client_create(struct mediator *mediator, int fd);
 
+/*
+ * Goes on with the connection of an adopted VM, which becomes the client's, as does the VM. Returns
+ * 0 or -errno, and both have ended then.
+ */
+int client_adopt(struct mediator *mediator, int fd, struct vm *vm);
+
 /* Closes the connection; its VM ends with it. */
 void client_destroy(struct client *client);
 

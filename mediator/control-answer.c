@@ -195,8 +195,8 @@ static struct json_object *set_vm_paused(struct mediator *mediator, struct json_
 }
 
 /*
- * A pause, of a pool or of a VM, lasts until it is resumed, or until the mediator is restarted: it
- * is stored nowhere else.
+ * A pause, of a pool or of a VM, lasts until it is resumed, or until the VM detaches; where what
+ * the mediator knows is kept, it outlives a restart too.
  */
 static struct json_object *set_paused(struct mediator *mediator, struct json_object *question,
                                       bool paused)
@@ -216,6 +216,7 @@ static struct json_object *set_paused(struct mediator *mediator, struct json_obj
     } else {
         pool_resume(pool, clock_ns());
     }
+    mediator_note_pools(mediator);
     /* A pause takes the turn away, and resuming grants one: both change the next deadline. */
     mediator_watch_pool(mediator, pool);
     log_info("pool %c: %s", pool->id, paused ? "paused" : "resumed");

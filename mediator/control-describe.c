@@ -138,7 +138,7 @@ static void add_worker(struct json_object *object, const struct process *process
 {
     describe_string(object, "state", report_state(process));
     /* Until READY the record still has the name that the worker before has told. */
-    describe_string(object, "device", process->ready ? process->device : "");
+    describe_string(object, "device", process->kept->ready ? process->kept->device : "");
     /* Left out where there is none: 0 would be the number of a GPU. */
     if (process->worker.gpu) {
         describe_number(object, "gpu", process->worker.gpu->number);
@@ -146,8 +146,8 @@ static void add_worker(struct json_object *object, const struct process *process
     if (pool_off_ns(&process->worker) != 0) {
         describe_seconds(object, "off_seconds", clock_ns() - pool_off_ns(&process->worker));
     }
-    describe_number(object, "worker_pid", (uint64_t)process->pid);
-    describe_number(object, "worker_starts", process->starts);
+    describe_number(object, "worker_pid", (uint64_t)process->kept->pid);
+    describe_number(object, "worker_starts", process->kept->starts);
 }
 
 static struct json_object *describe_process(struct process *process)
@@ -170,7 +170,7 @@ static struct json_object *describe_sessions(struct vm *vm)
         struct queue *queue = vm->queue[i];
         struct json_object *object;
 
-        if (!queue || queue->worker.pid == 0) {
+        if (!queue || queue->worker.kept->pid == 0) {
             continue;
         }
         object = describe_process(&queue->worker);

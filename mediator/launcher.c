@@ -7,12 +7,14 @@
  * answered by USER with that number, by a child of the launcher's that asks libc. ADMIT has a file
  * with the users who may reach the attach socket, and is answered by ADMITTED. When a worker has
  * ended the launcher says ENDED, with the number of its start: process ids are used again. It waits
- * for nothing but the socket and its children, and ends with the socket; then the workers end too,
- * which have asked the kernel for that.
+ * for nothing but the socket and its children, and ends with the socket. Workers do not end with
+ * it: the next mediator's launcher is told of them by ADOPT, with a pidfd, and is answered by
+ * STARTED. They are not its children, so that it learns of their end, but not how they ended.
  *
  * The mediator is what guests could take over, and so is not trusted with more than this: to start
  * workers, as the configuration was at the start, and to kill those. In particular it has no say in
- * which program that is, and as whom it runs.
+ * which program that is, and as whom it runs. It adopts before it has heard a guest, and says
+ * SETTLED then: afterwards no pidfd, which anybody could have sent it, is taken any more.
  */
 #include "mediator/launcher.h"
 
@@ -28,6 +30,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,13 +57,20 @@
 /* Between two tries where the kernel is short of memory. */
 #define SHORT_MS 1
 
-enum order_type { ORDER_START = 1, ORDER_KILL = 2, ORDER_USER = 3, ORDER_ADMIT = 4 };
+enum order_type {
+    ORDER_START = 1,
+    ORDER_KILL = 2,
+    ORDER_USER = 3,
+    ORDER_ADMIT = 4,
+    ORDER_ADOPT = 5,
+    ORDER_SETTLED = 6,
+};
 enum word_type { WORD_STARTED = 1, WORD_ENDED = 2, WORD_USER = 3, WORD_ADMITTED = 4 };
 
 /* mediator -> launcher */
 struct order {
     uint32_t type; /* enum order_type */
-    int32_t pid;   /* KILL; USER: the number of the question */
+    int32_t pid;   /* KILL, ADOPT; USER: the number of the question */
     uint32_t used; /* START, USER: bytes of `text`; ADMIT: users in the file */
     char text[LAUNCHER_TEXT];
 };
@@ -102,6 +112,7 @@ static int send_all(int socket, const void *message, size_t size, const int *fds
 
 struct child {
     pid_t pid;
+    int adopted; /* a pidfd of another launcher's worker, or -1 */
     uint64_t start;
 };
 
@@ -110,6 +121,9 @@ static struct {
     int socket;
     struct child *children; /* not reaped yet */
     size_t count, room;
+    size_t adopted;       /* of them */
+    struct pollfd *polls; /* room for each adopted one, and the socket */
+    bool settled;         /* nothing is adopted any more */
     uint64_t starts;
     pid_t asking; /* looks up a user; 0: nobody */
     int32_t question;
@@ -121,13 +135,20 @@ static void say_word(const struct word *word)
     send_all(launcher.socket, word, sizeof(*word), NULL, 0, NULL);
 }
 
+/* With a pidfd of the worker, or -1. */
+static void say_started(pid_t pid, int pidfd)
+{
+    const struct word word = {.type = WORD_STARTED, .pid = pid, .start = launcher.starts};
+
+    send_all(launcher.socket, &word, sizeof(word), &pidfd, pidfd >= 0, NULL);
+}
+
 /* In the child, between fork and exec. Only async-signal-safe calls. */
 static _Noreturn void exec_worker(char *const argv[], const int fds[])
 {
     int high[LAUNCHER_FDS];
     sigset_t none;
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_DFL);
@@ -185,17 +206,25 @@ static bool read_arguments(struct order *order, const char *argv[ARGUMENTS_MAX],
 /* Room for one child more. */
 static bool grow_children(void)
 {
+    const size_t room = 2 * launcher.room + 64;
     struct child *children;
+    struct pollfd *polls;
 
     if (launcher.count < launcher.room) {
         return true;
     }
-    children = realloc(launcher.children, (2 * launcher.room + 64) * sizeof(*children));
-    if (children) {
-        launcher.children = children;
-        launcher.room = 2 * launcher.room + 64;
+    children = realloc(launcher.children, room * sizeof(*children));
+    if (!children) {
+        return false;
     }
-    return children != NULL;
+    launcher.children = children;
+    polls = realloc(launcher.polls, (room + 1) * sizeof(*polls));
+    if (!polls) {
+        return false;
+    }
+    launcher.polls = polls;
+    launcher.room = room;
+    return true;
 }
 
 static pid_t fork_worker(struct order *order, const int fds[], size_t count)
@@ -215,9 +244,22 @@ static pid_t fork_worker(struct order *order, const int fds[], size_t count)
         exec_worker((char *const *)(uintptr_t)argv, fds);
     }
     if (pid > 0) {
-        launcher.children[launcher.count++] = (struct child){pid, ++launcher.starts};
+        launcher.children[launcher.count++] = (struct child){pid, -1, ++launcher.starts};
     }
     return pid < 0 ? -errno : pid;
+}
+
+/* It is no child of this process's, but may be killed by it, and its end is told. */
+static void adopt_worker(const struct order *order, const int *fds, size_t count)
+{
+    const bool may = !launcher.settled && count == 1 && grow_children();
+    const int pidfd = may ? fcntl(fds[0], F_DUPFD_CLOEXEC, 0) : -1;
+
+    if (pidfd >= 0) {
+        launcher.children[launcher.count++] = (struct child){order->pid, pidfd, ++launcher.starts};
+        launcher.adopted++;
+    }
+    say_started(pidfd >= 0 ? order->pid : -EPERM, -1);
 }
 
 /* In a child, which may hang. */
@@ -283,20 +325,43 @@ static size_t find_child(pid_t pid)
     return i;
 }
 
+/* One that has ended is not killed again: its number may be another process's by now. */
+static void kill_worker(pid_t pid)
+{
+    const size_t place = find_child(pid);
+
+    if (place == launcher.count) {
+        return;
+    }
+    if (launcher.children[place].adopted >= 0) {
+        syscall(SYS_pidfd_send_signal, launcher.children[place].adopted, SIGKILL, NULL, 0);
+    } else {
+        kill(pid, SIGKILL);
+    }
+}
+
 static void take_order(struct order *order, const int *fds, size_t count)
 {
     switch (order->type) {
     case ORDER_START: {
         const pid_t pid = fork_worker(order, fds, count);
+        /* It is not reaped before this, and so the number is its own. */
+        const int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 
-        say_word(&(struct word){.type = WORD_STARTED, .pid = pid, .start = launcher.starts});
+        say_started(pid, pidfd);
+        if (pidfd >= 0) {
+            close(pidfd);
+        }
         break;
     }
     case ORDER_KILL:
-        /* One that is reaped is not killed again: its number may be another process's by now. */
-        if (find_child(order->pid) < launcher.count) {
-            kill(order->pid, SIGKILL);
-        }
+        kill_worker(order->pid);
+        break;
+    case ORDER_ADOPT:
+        adopt_worker(order, fds, count);
+        break;
+    case ORDER_SETTLED:
+        launcher.settled = true;
         break;
     case ORDER_USER:
         look_up_user(order);
@@ -354,6 +419,40 @@ static void reap_workers(void)
     }
 }
 
+/* The pidfd of one that has ended is readable. How it ended its parent is told alone. */
+static void look_at_adopted(void)
+{
+    for (size_t i = 0; i < launcher.count;) {
+        const struct child child = launcher.children[i];
+        struct pollfd ended = {.fd = child.adopted, .events = POLLIN};
+
+        if (child.adopted < 0 || poll(&ended, 1, 0) <= 0) {
+            i++;
+            continue;
+        }
+        close(child.adopted);
+        launcher.adopted--;
+        launcher.children[i] = launcher.children[--launcher.count];
+        say_word(&(struct word){.type = WORD_ENDED, .pid = child.pid, .start = child.start});
+    }
+}
+
+/* Waits for an order, or for the end of a worker. */
+static bool await_anything(const sigset_t *signals)
+{
+    struct pollfd only = {.fd = launcher.socket, .events = POLLIN};
+    struct pollfd *polls = launcher.polls ? launcher.polls : &only;
+    nfds_t count = 1;
+
+    polls[0] = only;
+    for (size_t i = 0; launcher.adopted > 0 && i < launcher.count; i++) {
+        if (launcher.children[i].adopted >= 0) {
+            polls[count++] = (struct pollfd){.fd = launcher.children[i].adopted, .events = POLLIN};
+        }
+    }
+    return ppoll(polls, count, NULL, signals) > 0 && polls[0].revents != 0;
+}
+
 static void on_child_signal(int number)
 {
     (void)number;
@@ -361,7 +460,6 @@ static void on_child_signal(int number)
 
 static _Noreturn void run_launcher(void)
 {
-    struct pollfd readable = {.events = POLLIN};
     sigset_t child, waiting;
 
     /* What the mediator has inherited, listening sockets say, is none of this process's. */
@@ -369,7 +467,7 @@ static _Noreturn void run_launcher(void)
         _exit(1);
     }
     close_range(KEPT_FD + 1, ~0u, 0);
-    readable.fd = launcher.socket = KEPT_FD;
+    launcher.socket = KEPT_FD;
     prctl(PR_SET_NAME, "vgpu-launcher");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     /* A terminal sends these to all; the mediator's end is this one's. */
@@ -384,7 +482,10 @@ static _Noreturn void run_launcher(void)
     sigdelset(&waiting, SIGCHLD);
     for (;;) {
         reap_workers();
-        if (ppoll(&readable, 1, NULL, &waiting) > 0 && !read_order()) {
+        if (launcher.adopted > 0) {
+            look_at_adopted();
+        }
+        if (await_anything(&waiting) && !read_order()) {
             _exit(0);
         }
     }
@@ -398,7 +499,8 @@ static struct {
     /* Ends that came before an answer. */
     struct word *ends;
     size_t count, room;
-} side = {.socket = -1};
+    int pidfd; /* that came with the last STARTED, or -1 */
+} side = {.socket = -1, .pidfd = -1};
 
 int launcher_open(const struct launcher_fixed *fixed)
 {
@@ -442,7 +544,10 @@ static void keep_end(const struct word *word)
     side.ends[side.count++] = *word;
 }
 
-/* Reads a word; ends are kept. Returns 1 for any other, 0 when there is none, or -EPIPE. */
+/*
+ * Reads a word; ends are kept. Returns 1 for any other, 0 when there is none, or -EPIPE. A pidfd
+ * that comes with it waits in `side` for whoever has asked for it.
+ */
 static int read_word(struct word *word)
 {
     int fds[FDMSG_MAX];
@@ -451,6 +556,9 @@ static int read_word(struct word *word)
 
     while ((n = fdmsg_recv(side.socket, word, sizeof(*word), fds, &count)) ==
            (ssize_t)sizeof(*word)) {
+        if (count > 0) {
+            side.pidfd = fds[--count];
+        }
         if (word->type != WORD_ENDED) {
             return 1;
         }
@@ -515,22 +623,48 @@ static bool pack_arguments(const char *const arguments[], struct order *order)
     return true;
 }
 
-pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start)
+/* Gives an order that is answered by STARTED. Returns a process id or -errno. */
+static pid_t order_start(const struct order *order, const int *fds, size_t count, uint64_t *start)
 {
-    struct order order = {.type = ORDER_START};
     struct word word = {0};
     int r;
 
-    if (!pack_arguments(arguments, &order)) {
-        return -E2BIG;
-    }
-    r = give_order(&order, fds, LAUNCHER_FDS);
+    side.pidfd = -1;
+    r = give_order(order, fds, count);
     r = r == 0 ? await_word(WORD_STARTED, 0, 0, &word) : r;
     if (r < 0) {
         return r;
     }
     *start = word.start;
     return word.pid;
+}
+
+pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start, int *pidfd)
+{
+    struct order order = {.type = ORDER_START};
+    pid_t pid;
+
+    if (!pack_arguments(arguments, &order)) {
+        return -E2BIG;
+    }
+    pid = order_start(&order, fds, LAUNCHER_FDS, start);
+    *pidfd = side.pidfd;
+    return pid;
+}
+
+int launcher_adopt(pid_t pid, int pidfd, uint64_t *start)
+{
+    const struct order order = {.type = ORDER_ADOPT, .pid = pid};
+    const pid_t r = order_start(&order, &pidfd, 1, start);
+
+    return r < 0 ? (int)r : 0;
+}
+
+void launcher_settle(void)
+{
+    const struct order order = {.type = ORDER_SETTLED};
+
+    give_order(&order, NULL, 0);
 }
 
 bool launcher_find_user(const char *name, uid_t *user, gid_t *group)

@@ -40,9 +40,19 @@ int launcher_open(const struct launcher_fixed *fixed);
  * Starts a worker with these arguments, NULL at their end, and LAUNCHER_FDS descriptors, which stay
  * the caller's. Waits until it is forked, which takes less than a millisecond. Returns its process
  * id or -errno; -EPIPE: there is no launcher any more. `start` becomes the number of the start, by
- * which its end is told.
+ * which its end is told, and `pidfd` a descriptor of the process, the caller's, or -1.
  */
-pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start);
+pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start, int *pidfd);
+
+/*
+ * A worker that another mediator's launcher has started is this one's from now on, by a pidfd,
+ * which stays the caller's. Returns 0 or -errno; `start` as above. Its end is told with `si_code`
+ * 0, as nobody but its parent learns more.
+ */
+int launcher_adopt(pid_t pid, int pidfd, uint64_t *start);
+
+/* No more are adopted. To be called before anything of a client's is read. */
+void launcher_settle(void);
 
 /*
  * Looks up a user, a users_find_fn: libraries and servers that know users are the launcher's to

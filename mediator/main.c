@@ -4,12 +4,14 @@
  * signals and the event loop; mediator.h lists the other parts.
  *
  * The start has this order: the configuration is checked before anything is changed, the GPUs are
- * looked for before anybody is let in, and the sockets are opened last. So a client that can
- * connect finds a mediator that is ready.
+ * looked for before anybody is let in, and the sockets are opened last, but for those that a
+ * mediator before has left: what connects there meanwhile waits. So a client that can connect finds
+ * a mediator that is ready, or about to be.
  *
  * SIGTERM or SIGINT stops: nobody attaches any more, sessions end, register mode finishes the
  * requests that run, and the loop ends with the last worker, or after STOP_LIMIT_NS. A second
- * signal ends it at once. Workers that are left die with this process.
+ * signal ends it at once. Any other end is none for the VMs: the next mediator adopts them, where
+ * somebody keeps their descriptors (keep.h). SIGUSR2 is for that: it just ends the process.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,11 +30,15 @@
 #include "common/clock.h"
 #include "common/fdmsg.h"
 #include "common/log.h"
+#include "common/sanitized.h"
+#include "common/unixaddr.h"
 #include "common/version.h"
+#include "mediator/adopt.h"
 #include "mediator/chores.h"
 #include "mediator/client.h"
 #include "mediator/confine.h"
 #include "mediator/control.h"
+#include "mediator/keep.h"
 #include "mediator/launcher.h"
 #include "mediator/listen.h"
 #include "mediator/mediator.h"
@@ -128,6 +134,34 @@ static void parse_options(int argc, char **argv, struct options *o)
 }
 
 /*
+ * A probe takes a second, and while VMs of the mediator before are there, their workers hold the
+ * driver as it was.
+ */
+static int ask_probe(const struct mediator *m, struct probe *probe)
+{
+    struct host_record *kept = m->kept;
+    uint32_t vm = 0;
+    int r;
+
+    if (kept->probed && keep_next_vm(&vm)) {
+        probe->gpus = kept->gpus;
+        probe->can_preempt = kept->can_preempt != 0;
+        snprintf(probe->name, sizeof(probe->name), "%s", kept->name);
+        snprintf(probe->no_preempt, sizeof(probe->no_preempt), "%s", kept->no_preempt);
+        return 0;
+    }
+    r = probe_gpus(m->config.worker, probe);
+    if (r == 0) {
+        kept->gpus = probe->gpus;
+        kept->can_preempt = probe->can_preempt;
+        snprintf(kept->name, sizeof(kept->name), "%s", probe->name);
+        snprintf(kept->no_preempt, sizeof(kept->no_preempt), "%s", probe->no_preempt);
+        kept->probed = 1;
+    }
+    return r;
+}
+
+/*
  * Finds out whether a GPU or the CPU computes. Returns 0 or -errno, logged. A GPU that the
  * configuration names and the host does not have is an error now, and not when the first worker
  * starts there.
@@ -139,7 +173,7 @@ static int look_for_gpus(struct mediator *m)
     int count;
 
     if (m->config.backend != CONFIG_BACKEND_CPU) {
-        const int r = probe_gpus(m->config.worker, &probe);
+        const int r = ask_probe(m, &probe);
 
         if (r < 0) {
             return r;
@@ -247,22 +281,38 @@ static int on_control(sd_event_source *source, int fd, uint32_t events, void *co
     return 0;
 }
 
-/* The socket that systemd passed under this name, or -1. A lone one is for attaching. */
-static int activated_socket(const char *wanted)
+/* Whether a socket is bound to this address: the configuration may have changed. */
+static bool is_bound_to(int fd, const char *address)
 {
-    char **names = NULL;
-    const int count = sd_listen_fds_with_names(0, &names);
-    int fd = -1;
+    struct sockaddr_un wanted, bound;
+    const socklen_t length = unix_address(address, &wanted);
+    socklen_t size = sizeof(bound);
 
-    for (int i = 0; i < count; i++) {
-        const bool lone = count == 1 && strcmp(names[i], "control") != 0;
+    memset(&bound, 0, sizeof(bound));
+    return length > 0 && getsockname(fd, (struct sockaddr *)&bound, &size) == 0 &&
+           strncmp(&bound.sun_path[bound.sun_path[0] == '\0'],
+                   &wanted.sun_path[wanted.sun_path[0] == '\0'], sizeof(bound.sun_path) - 1) == 0;
+}
 
-        if (strcmp(names[i], wanted) == 0 || (lone && strcmp(wanted, "attach") == 0)) {
-            fd = SD_LISTEN_FDS_START + i;
-        }
-        free(names[i]);
+/*
+ * Listens, or goes on where the mediator before did: what has connected meanwhile waits there.
+ * `name` is that of the descriptor that is kept. Returns it or -errno, logged.
+ */
+static int listen_on(const char *name, const char *address, mode_t mode)
+{
+    int fd = keep_take(name);
+
+    if (fd >= 0 && is_bound_to(fd, address)) {
+        return fd;
     }
-    free(names);
+    if (fd >= 0) {
+        keep_drop(name);
+        chores_hang_up(fd);
+    }
+    fd = listen_at(address, mode);
+    if (fd >= 0) {
+        keep_put(name, fd);
+    }
     return fd;
 }
 
@@ -272,12 +322,14 @@ static int activated_socket(const char *wanted)
  */
 static int open_sockets(struct mediator *m, const struct options *o)
 {
-    int attach = o->listen_fd >= 0 ? o->listen_fd : activated_socket("attach");
-    int control = activated_socket("control");
+    int attach = o->listen_fd >= 0 ? o->listen_fd : keep_take("attach");
+    int control = keep_take("control");
     int r;
 
+    /* A lone one is for attaching. */
+    attach = attach < 0 && control < 0 ? keep_take_lone("control") : attach;
     if (attach < 0) {
-        attach = listen_at(m->config.listen, 0600);
+        attach = listen_on("own.attach", m->config.listen, 0600);
         m->owns_listen = attach >= 0;
         if (attach >= 0) {
             mediator_open_to_users(m);
@@ -291,7 +343,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
     }
     if (control < 0) {
         /* Users who can open this socket may do everything: root, and the mediator's group. */
-        control = listen_at(m->config.control, 0660);
+        control = listen_on("own.control", m->config.control, 0660);
         m->owns_control = control >= 0;
     }
     if (control < 0) {
@@ -309,7 +361,7 @@ static int open_sockets(struct mediator *m, const struct options *o)
     return r;
 }
 
-/* The end of the loop is the end of the workers too: they die with the mediator. */
+/* The end of the loop is the end of the VMs, and so of their workers. */
 static int on_grace_over(sd_event_source *source, uint64_t usec, void *context)
 {
     struct mediator *m = context;
@@ -419,10 +471,33 @@ static int on_ends(sd_event_source *source, int fd, uint32_t events, void *conte
         process_ended(context, &info, start);
     }
     if (r < 0) {
-        log_error("the process that starts workers has ended, and so do they");
-        return sd_event_exit(((struct mediator *)context)->event, r);
+        log_error("the process that starts workers has ended, and so does this one: the next "
+                  "mediator goes on");
+        /* Not by the end of the loop, which is that of the VMs. */
+        _exit(EXIT_FAILURE);
     }
     return 0;
+}
+
+static struct host_record *crash_record;
+
+/* For the next mediator: a signal that comes from within, as a fault does, is a crash. */
+static void on_crash(int number)
+{
+    crash_record->crashed = true;
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void watch_crashes(struct host_record *record)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+
+    crash_record = record;
+    /* A sanitizer has handlers of its own. */
+    for (size_t i = 0; !SANITIZED && i < sizeof(signals) / sizeof(signals[0]); i++) {
+        signal(signals[i], on_crash);
+    }
 }
 
 static int set_up_events(struct mediator *m)
@@ -499,6 +574,7 @@ static int run_loop(struct mediator *m)
             uint64_t took;
 
             r = sd_event_dispatch(m->event);
+            mediator_works_for(m, 0);
             took = clock_ns() - start;
             m->longest_ns = took > m->longest_ns ? took : m->longest_ns;
             if (r >= 0 && launcher_pending()) {
@@ -570,6 +646,7 @@ int main(int argc, char **argv)
 
     open_standard();
     log_open("vgpu-mediator");
+    keep_open();
     parse_options(argc, argv, &options);
     mediator.config_name = options.config;
     r = reload_first(&mediator);
@@ -595,6 +672,12 @@ int main(int argc, char **argv)
     if (r < 0) {
         log_error("cannot set up the event loop: %s", strerror(-r));
     } else {
+        r = adopt_host(&mediator);
+    }
+    if (r >= 0) {
+        watch_crashes(mediator.kept);
+    }
+    if (r >= 0) {
         r = look_for_gpus(&mediator);
     }
     if (r >= 0) {
@@ -607,6 +690,7 @@ int main(int argc, char **argv)
         r = confine_mediator(&mediator);
     }
     if (r >= 0) {
+        adopt_vms(&mediator);
         sd_notify(0, "READY=1");
         log_info("ready at %s",
                  mediator.owns_listen ? mediator.config.listen : "the inherited socket");

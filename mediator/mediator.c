@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "mediator/launcher.h"
 #include "mediator/list.h"
+#include "mediator/record.h"
 
 #define REST_DEFAULT_NS (60 * NS_PER_S)
 
@@ -154,6 +155,46 @@ void mediator_open_to_users(struct mediator *m)
     }
     launcher_admit(users, collect_users(&m->config, users));
     free(users);
+}
+
+/* Adoption ------------------------------------------------------------------------------------ */
+
+void mediator_end_adoption(struct mediator *m)
+{
+    const uint64_t now = clock_ns();
+
+    m->adopt_timer = sd_event_source_disable_unref(m->adopt_timer);
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        if (m->pools[i].id != 0) {
+            pool_release(&m->pools[i], now);
+            mediator_watch_pool(m, &m->pools[i]);
+        }
+    }
+}
+
+void mediator_adopted(struct mediator *m)
+{
+    m->unheard--;
+    if (m->unheard == 0 && m->adopt_timer) {
+        mediator_end_adoption(m);
+    }
+}
+
+void mediator_works_for(struct mediator *m, uint32_t vm)
+{
+    m->kept->working_for = vm;
+}
+
+void mediator_note_pools(struct mediator *m)
+{
+    uint32_t paused = 0;
+
+    for (unsigned i = 0; i < CONFIG_POOLS; i++) {
+        paused |= m->pools[i].paused ? 1u << i : 0;
+    }
+    if (m->kept) {
+        m->kept->paused = paused;
+    }
 }
 
 /* The end ------------------------------------------------------------------------------------- */

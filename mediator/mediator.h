@@ -20,6 +20,8 @@
  *   reload.c   and taking it over
  *   vm-memory.c  memfds and eventfds
  *   chores.c   what the event loop does not wait for
+ *   record.c   what outlives the mediator; keep.c the descriptors that do
+ *   adopt.c    taking over what the mediator before has left
  *
  * One event loop (sd-event), in one thread; others do chores alone. Nothing here loads CUDA or
  * reads what a guest wrote.
@@ -60,6 +62,12 @@ struct mediator {
     bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
     bool stopping;                  /* main.c */
     int launcher;                   /* main.c: the socket to it */
+    struct host_record *kept;       /* adopt.c: what outlives the mediator, of all VMs together */
+    uint32_t generation;            /* adopt.c: the number of this mediator; never 0 */
+    unsigned unheard;               /* process.c: adopted workers that have not said STATE */
+    sd_event_source *adopt_timer;   /* adopt.c */
+    unsigned carried;               /* adopt.c: sessions that were carried over to this mediator */
+    uint64_t gap_ns;                /* adopt.c: for how long there was none; 0: not known */
     int fd_most;         /* main.c: descriptors from this number on are for VMs that are attached */
     int fd_control_most; /* and from this one on for nobody who asks either */
     uint64_t longest_ns; /* main.c: that anything in the event loop has taken so far */
@@ -92,6 +100,18 @@ void mediator_watch_pool(struct mediator *mediator, struct pool *pool);
  * own. Peer credentials decide who may attach; others need not reach it.
  */
 void mediator_open_to_users(struct mediator *mediator);
+
+/* A worker has said how it stands, or has ended: when that was the last, the pools go on. */
+void mediator_adopted(struct mediator *mediator);
+
+/* The same, whoever has said so. */
+void mediator_end_adoption(struct mediator *mediator);
+
+/* From now on until the end of the event it works for this VM; 0: for none. */
+void mediator_works_for(struct mediator *mediator, uint32_t vm);
+
+/* To be called when a pool is paused or goes on: the next mediator is to know. */
+void mediator_note_pools(struct mediator *mediator);
 
 /* While stopping: ends the event loop when no worker is left. */
 void mediator_end_if_idle(struct mediator *mediator);

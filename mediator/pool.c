@@ -312,7 +312,8 @@ void pool_set_accounts(struct pool_account *accounts, const struct pool_standing
     }
 }
 
-void pool_join(struct pool_worker *worker, struct pool_account *account)
+/* In a pool, and in no arbiter yet. A member starts as new; only its account remembers the past. */
+static void enter_pool(struct pool_worker *worker, struct pool_account *account)
 {
     struct pool_gpu *gpu = account->gpu;
 
@@ -323,7 +324,6 @@ void pool_join(struct pool_worker *worker, struct pool_account *account)
     account->register_count += worker->register_mode;
     gpu->worker_count++;
     list_add_before(&gpu->workers, &worker->entry);
-    /* A member starts as new; only its account remembers the past. */
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         worker->members[i] = (struct arbiter_member){
             .word = &worker->page->turn[i],
@@ -334,9 +334,42 @@ void pool_join(struct pool_worker *worker, struct pool_account *account)
             .expired = worker->expired,
             .behind = i == VGPU_ENGINE_COMPUTE ? NULL : &worker->members[VGPU_ENGINE_COMPUTE],
         };
-        arbiter_join(&gpu->engines[i], &worker->members[i]);
     }
-    set_gpu_terms(gpu);
+}
+
+void pool_join(struct pool_worker *worker, struct pool_account *account)
+{
+    enter_pool(worker, account);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        arbiter_join(&worker->gpu->engines[i], &worker->members[i]);
+    }
+    set_gpu_terms(worker->gpu);
+}
+
+void pool_adopt(struct pool_worker *worker, struct pool_account *account, uint64_t now_ns)
+{
+    enter_pool(worker, account);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        arbiter_adopt(&worker->gpu->engines[i], &worker->members[i], now_ns);
+    }
+    set_gpu_terms(worker->gpu);
+}
+
+int pool_resync(struct pool_worker *worker, const struct vgpu_link_state *state, uint64_t now_ns)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < VGPU_ENGINES; i++) {
+        r = arbiter_resync(&worker->members[i], state->turn[i], now_ns);
+    }
+    return r;
+}
+
+void pool_doubt(struct pool_worker *worker, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        arbiter_doubt(&worker->members[i], now_ns);
+    }
 }
 
 void pool_leave(struct pool_worker *worker, uint64_t now_ns)
@@ -425,6 +458,24 @@ void pool_resume(struct pool *pool, uint64_t now_ns)
         for (unsigned j = 0; j < VGPU_ENGINES; j++) {
             arbiter_resume(&pool->gpus[i].engines[j], now_ns);
         }
+    }
+}
+
+void pool_hold(struct pool *pool, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        for (unsigned j = 0; j < VGPU_ENGINES; j++) {
+            arbiter_hold(&pool->gpus[i].engines[j], now_ns);
+        }
+    }
+}
+
+void pool_release(struct pool *pool, uint64_t now_ns)
+{
+    if (pool->paused) {
+        pool_pause(pool, now_ns);
+    } else {
+        pool_resume(pool, now_ns);
     }
 }
 

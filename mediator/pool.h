@@ -116,6 +116,18 @@ uint64_t pool_off_ns(const struct pool_worker *worker);
 /* Adds a worker without a turn to its account's GPU. */
 void pool_join(struct pool_worker *worker, struct pool_account *account);
 
+/*
+ * The same for a worker that another mediator has left, whose turns its page tells; to be called
+ * while the pool is held. Until it has said how it stands its messages about turns do not count.
+ */
+void pool_adopt(struct pool_worker *worker, struct pool_account *account, uint64_t now_ns);
+
+/* It has said so. Returns 0 or -EPROTO. */
+int pool_resync(struct pool_worker *worker, const struct vgpu_link_state *state, uint64_t now_ns);
+
+/* It has not said so in time, and keeps no turn. */
+void pool_doubt(struct pool_worker *worker, uint64_t now_ns);
+
 /* Takes a worker out that has ended; nothing happens when in none. */
 void pool_leave(struct pool_worker *worker, uint64_t now_ns);
 
@@ -133,6 +145,13 @@ int pool_message(struct pool_worker *worker, const struct vgpu_link_msg *msg, ui
 
 void pool_pause(struct pool *pool, uint64_t now_ns);
 void pool_resume(struct pool *pool, uint64_t now_ns);
+
+/*
+ * Nothing is granted between these two, and nothing taken: workers are adopted. Afterwards the pool
+ * is paused if it was before.
+ */
+void pool_hold(struct pool *pool, uint64_t now_ns);
+void pool_release(struct pool *pool, uint64_t now_ns);
 
 /* As arbiter_deadline() and arbiter_tick(), for all engines of a GPU. */
 uint64_t pool_deadline(const struct pool_gpu *gpu);

@@ -10,6 +10,9 @@
  *   ready      READY has come. The worker asks for turns and returns them, by messages.
  *   condemned  process_kill() has killed it. Its messages are ignored until it is reaped.
  *
+ * A worker outlives its mediator where its descriptors are kept (keep.h), and the next one adopts
+ * it: it is told RESYNC and answers STATE. What it has said of turns before that does not count.
+ *
  * A worker may crash, exit or be killed by the mediator; the rest is the same. The launcher reaps
  * it and says so, and worker_ended() takes it out of the pool, adds its counters to the sums and
  * tells the owner. So code that wants a worker to end kills it and returns. There are two
@@ -40,6 +43,7 @@
 #include "common/log.h"
 #include "common/shared.h"
 #include "mediator/chores.h"
+#include "mediator/keep.h"
 #include "mediator/launcher.h"
 #include "mediator/printable.h"
 #include "mediator/vm-memory.h"
@@ -84,7 +88,7 @@ void process_send(struct process *process, enum vgpu_link_type type, uint32_t en
 
     /* A full socket is a worker that does not read: its turn's limit ends it. */
     if (fdmsg_send(process->link, &msg, sizeof(msg), NULL, 0) < 0) {
-        log_debug("%s: worker %d does not listen", process_label(process), (int)process->pid);
+        log_debug("%s: worker %d does not listen", process_label(process), (int)process->kept->pid);
     }
 }
 
@@ -132,7 +136,7 @@ static void store_off_count(struct process *process)
 {
     uint32_t *word = &process->worker.page->turn[VGPU_ENGINE_COMPUTE].off;
 
-    shared_store_release(word, process->off_count);
+    shared_store_release(word, process->kept->off_count);
     syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
@@ -140,9 +144,9 @@ static void on_turn_off(struct arbiter_member *member, bool off)
 {
     struct process *process = process_of_member(member);
 
-    process->off_count++;
-    if ((process->off_count & 1) != off) {
-        process->off_count++;
+    process->kept->off_count++;
+    if ((process->kept->off_count & 1) != off) {
+        process->kept->off_count++;
     }
     store_off_count(process);
 }
@@ -152,7 +156,7 @@ static void on_sliced(struct pool_worker *worker)
 {
     struct process *process = process_of_worker(worker);
 
-    process->off_count += 2;
+    process->kept->off_count += 2;
     store_off_count(process);
 }
 
@@ -163,38 +167,63 @@ static void on_open(struct pool_worker *worker)
 
     limit_start(process);
     process_send(process, VGPU_LINK_OPEN, 0);
+    /* Told twice does no harm, and not at all does. */
+    process->kept->opened = true;
 }
 
 /* It may have been told something else since; then another OFF follows, or none. */
 static void take_off(struct process *process, uint32_t count)
 {
     if (count == 0) {
+        process->kept->can_be_off = false;
         pool_can_be_off(&process->worker, false);
         process_log(process, LOG_LEVEL_WARNING,
                     "%s: the driver does not take the work of worker %d off the GPU any more",
-                    process_label(process), (int)process->pid);
-    } else if (count == process->off_count) {
-        process->preemptions += pool_off(&process->worker, clock_ns());
+                    process_label(process), (int)process->kept->pid);
+    } else if (count == process->kept->off_count) {
+        process->kept->preemptions += pool_off(&process->worker, clock_ns());
         mediator_watch_gpu(process->mediator, process->worker.gpu);
     }
 }
 
-static void take_ready(struct process *process, struct vgpu_link_msg *msg)
+/* `name` is text of the worker's; `flags` are VGPU_READY_*. */
+static void take_ready(struct process *process, const char *name, uint32_t flags)
 {
-    /* The text comes from the worker, which may have left out the NUL. */
-    msg->text[sizeof(msg->text) - 1] = '\0';
     /* A worker that has no device may not know its name yet. */
-    printable_copy(process->device, sizeof(process->device),
-                   msg->text[0] ? msg->text : process->mediator->computes_on);
-    process->ready = true;
+    printable_copy(process->kept->device, sizeof(process->kept->device),
+                   name[0] ? name : process->mediator->computes_on);
     pool_opened(&process->worker, clock_ns());
     /* One that was not told to be ready for it lies. */
-    pool_can_be_off(&process->worker,
-                    process->may_be_off && (msg->flags & VGPU_READY_CAN_BE_OFF) != 0);
+    process->kept->can_be_off = process->kept->may_be_off && (flags & VGPU_READY_CAN_BE_OFF) != 0;
+    pool_can_be_off(&process->worker, process->kept->can_be_off);
+    process->kept->ready = true;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
     log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", process_label(process),
-              (int)process->pid, (clock_ns() - process->started_ns) / NS_PER_MS, process->device);
+              (int)process->kept->pid, (clock_ns() - process->kept->started_ns) / NS_PER_MS,
+              process->kept->device);
     process->ops->ready(process);
+}
+
+/*
+ * An adopted worker says how it stands. One that was not asked, or not with this number, has said
+ * it to another mediator. READY may have been read by that one, whose last moment it was.
+ */
+static int take_state(struct process *process, struct vgpu_link_msg *msg)
+{
+    int r;
+
+    if (process->resync == 0 || msg->value != process->resync) {
+        return 0;
+    }
+    process->resync = 0;
+    msg->state.name[sizeof(msg->state.name) - 1] = '\0';
+    if (!process->kept->ready) {
+        take_ready(process, msg->state.name, msg->flags);
+    }
+    r = pool_resync(&process->worker, &msg->state, clock_ns());
+    mediator_watch_gpu(process->mediator, process->worker.gpu);
+    mediator_adopted(process->mediator);
+    return r;
 }
 
 static bool is_giving_back(const struct vgpu_link_msg *msg)
@@ -213,9 +242,9 @@ static void take_last_messages(struct process *process)
     size_t count = 0;
     unsigned read = 0;
 
-    while (process->ops->shares && read++ < LAST_MESSAGES &&
+    while (process->link >= 0 && read++ < LAST_MESSAGES &&
            fdmsg_recv(process->link, &msg, sizeof(msg), fds, &count) == (ssize_t)sizeof(msg)) {
-        if (is_giving_back(&msg)) {
+        if (is_giving_back(&msg) && process->ops->shares) {
             process->ops->shares(process, &msg, fds, &count);
         }
         fdmsg_close(fds, &count);
@@ -231,26 +260,41 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg, int 
 {
     int r;
 
-    if (process->condemned) {
+    if (process->kept->condemned) {
         /* Its READY must not answer for the next one's. What is given back is given back. */
         if (is_giving_back(msg) && process->ops->shares) {
             process->ops->shares(process, msg, fds, count);
         }
         return 0;
     }
-    if (msg->type == VGPU_LINK_READY) {
-        if (process->ready) {
+    switch (msg->type) {
+    case VGPU_LINK_READY:
+        if (process->kept->ready) {
             return -EPROTO;
         }
-        take_ready(process, msg);
+        /* The text comes from the worker, which may have left out the NUL. */
+        msg->text[sizeof(msg->text) - 1] = '\0';
+        take_ready(process, msg->text, msg->flags);
         return 0;
+    case VGPU_LINK_STATE:
+        return take_state(process, msg);
+    case VGPU_LINK_ASK:
+    case VGPU_LINK_DONE:
+    case VGPU_LINK_YIELD:
+    case VGPU_LINK_KEPT:
+        if (process->resync != 0) {
+            return 0; /* it was for another mediator: STATE follows */
+        }
+        break;
+    default:
+        break;
     }
     if (msg->type == VGPU_LINK_OFF) {
         take_off(process, msg->value);
         return 0;
     }
     if (msg->type >= VGPU_LINK_EXPORT && msg->type <= VGPU_LINK_WITHDRAW) {
-        return process->ops->shares && process->ready
+        return process->ops->shares && process->kept->ready
                    ? process->ops->shares(process, msg, fds, count)
                    : -EPROTO;
     }
@@ -266,10 +310,13 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
     struct vgpu_link_msg msg;
     int fds[FDMSG_MAX];
     size_t count = 0;
-    const ssize_t n = fdmsg_recv(fd, &msg, sizeof(msg), fds, &count);
-    const bool good = n == (ssize_t)sizeof(msg) && take_message(process, &msg, fds, &count) == 0;
+    ssize_t n;
+    bool good;
 
     (void)events;
+    mediator_works_for(process->mediator, process->worker.vm_id);
+    n = fdmsg_recv(fd, &msg, sizeof(msg), fds, &count);
+    good = n == (ssize_t)sizeof(msg) && take_message(process, &msg, fds, &count) == 0;
     /* Those that nobody wanted. */
     fdmsg_close(fds, &count);
     if (n == -EAGAIN || good) {
@@ -283,8 +330,8 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
         process_log(process, LOG_LEVEL_WARNING,
                     "%s: worker %d broke the protocol (message of %zd bytes, type %" PRIu32 "); "
                     "ending it",
-                    process_label(process), (int)process->pid, n, msg.type);
-        launcher_kill(process->pid);
+                    process_label(process), (int)process->kept->pid, n, msg.type);
+        launcher_kill(process->kept->pid);
     }
     /* Its end is handled when it is reaped. */
     sd_event_source_set_enabled(source, SD_EVENT_OFF);
@@ -319,7 +366,7 @@ struct vgpu_counters process_counters(struct process *process)
     read_counter(&seen->faults, &page->faults, UINT64_MAX);
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
         /* No longer than it lives. */
-        read_counter(&seen->gpu_ns[i], &page->gpu_ns[i], clock_ns() - process->started_ns);
+        read_counter(&seen->gpu_ns[i], &page->gpu_ns[i], clock_ns() - process->kept->started_ns);
         read_counter(&seen->turns[i], &page->turns[i], UINT64_MAX);
     }
     /* These two rise and fall, so any value is taken. They are for display alone. */
@@ -355,13 +402,13 @@ struct vgpu_counters process_totals(struct process *process)
 {
     struct vgpu_counters sum = process_counters(process);
 
-    process_add_counters(&sum, &process->past);
+    process_add_counters(&sum, &process->kept->past);
     return sum;
 }
 
 uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine engine)
 {
-    uint64_t ns = process->past_gpu_ns[gpu][engine];
+    uint64_t ns = process->kept->past_gpu_ns[gpu][engine];
 
     /* Time stays with the GPU where it was spent. The next worker may be placed on another. */
     if (process->worker.gpu == &process->pool->gpus[gpu]) {
@@ -380,17 +427,60 @@ static void keep_totals(struct process *process)
 {
     struct vgpu_counters *counters = &process->worker.page->counters;
     const long gpu = process->worker.account->gpu - process->pool->gpus;
+    uint64_t memory;
 
-    process->answered = counters->requests;
-    process->past = process_totals(process);
+    process->kept->answered = counters->requests;
+    process->kept->past = process_totals(process);
     for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-        process->past_gpu_ns[gpu][i] += process->seen.gpu_ns[i];
+        process->kept->past_gpu_ns[gpu][i] += process->seen.gpu_ns[i];
     }
-    process->past.memory = 0;
-    process->past.in_flight = 0;
-    process->ops->freed(process, counters->memory);
+    process->kept->past.memory = 0;
+    process->kept->past.in_flight = 0;
+    /* It is nobody's from here on, should the mediator end now: not given back twice. */
+    memory = shared_load64(&counters->memory);
+    shared_store64(&counters->memory, 0);
+    process->ops->freed(process, memory);
     memset(counters, 0, sizeof(*counters));
     memset(&process->seen, 0, sizeof(process->seen));
+}
+
+/* What outlives the mediator ---------------------------------------------------------------- */
+
+static void keep_fd(const struct process *process, char what, int fd)
+{
+    if (process->lasting && fd >= 0) {
+        keep_put(keep_name_worker(process->worker.vm_id, process->place, what), fd);
+    }
+}
+
+static void drop_fd(const struct process *process, char what)
+{
+    if (process->lasting) {
+        keep_drop(keep_name_worker(process->worker.vm_id, process->place, what));
+    }
+}
+
+void process_keep(struct process *process)
+{
+    process->lasting = true;
+    keep_fd(process, 't', process->turn_fd);
+    keep_fd(process, 'l', process->link);
+    keep_fd(process, 'p', process->pidfd);
+}
+
+/* The other end of the link sees the end of file, though a store has it too. */
+static void drop_process(struct process *process)
+{
+    if (process->link >= 0) {
+        drop_fd(process, 'l');
+        chores_hang_up(process->link);
+        process->link = -1;
+    }
+    if (process->pidfd >= 0) {
+        drop_fd(process, 'p');
+        close(process->pidfd);
+        process->pidfd = -1;
+    }
 }
 
 /* Starting and ending ----------------------------------------------------------------- */
@@ -405,37 +495,60 @@ static void process_forget(struct process *process)
     struct pool_gpu *gpu = process->worker.gpu;
 
     process->link_source = sd_event_source_disable_unref(process->link_source);
-    if (process->link >= 0) {
-        take_last_messages(process);
-        chores_hang_up(process->link);
-        process->link = -1;
-    }
-    process->pid = 0;
+    take_last_messages(process);
+    drop_process(process);
     list_remove(&process->entry);
-    process->ready = false;
-    process->condemned = false;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
     pool_leave(&process->worker, clock_ns());
     keep_totals(process);
+    process->kept->ready = false;
+    process->kept->condemned = false;
+    process->kept->pid = 0;
     mediator_watch_gpu(process->mediator, gpu);
+    if (process->resync != 0) {
+        process->resync = 0;
+        mediator_adopted(process->mediator);
+    }
 }
 
-static void worker_ended(struct process *process, const siginfo_t *info)
+int process_exit_code(const struct process *process)
 {
-    const bool condemned = process->condemned;
+    return (int)shared_load(&process->worker.page->exit_code);
+}
+
+/* What is known of a worker's end: of an adopted one what it has said itself, if anything. */
+static siginfo_t end_of_worker(const struct process *process, const siginfo_t *told)
+{
+    siginfo_t info = *told;
+
+    if (told->si_code == 0 && process_exit_code(process) != 0) {
+        info.si_code = CLD_EXITED;
+        info.si_status = process_exit_code(process);
+    }
+    return info;
+}
+
+static void reap_process(struct process *process, const siginfo_t *info)
+{
+    const bool condemned = process->kept->condemned;
     const bool meant = process->ops->meant && process->ops->meant(process, info);
     const bool not_run = info->si_code == CLD_EXITED && info->si_status == LAUNCHER_NOT_RUN;
 
     if (!condemned && !meant && !process->mediator->stopping) {
-        process->failures++;
+        process->kept->failures++;
         if (info->si_code == CLD_EXITED) {
             process_log(process, LOG_LEVEL_WARNING, "%s: worker %d ended with exit code %d%s%s",
-                        process_label(process), (int)process->pid, info->si_status,
+                        process_label(process), (int)process->kept->pid, info->si_status,
                         not_run ? ": it cannot be run, see 'worker' in the configuration, " : "",
                         not_run ? process->mediator->config.worker : "");
+        } else if (info->si_code == 0) {
+            process_log(process, LOG_LEVEL_WARNING,
+                        "%s: worker %d has ended; another mediator had started it, and so it is "
+                        "not known how",
+                        process_label(process), (int)process->kept->pid);
         } else {
             process_log(process, LOG_LEVEL_WARNING, "%s: worker %d was killed by signal %d (%s)",
-                        process_label(process), (int)process->pid, info->si_status,
+                        process_label(process), (int)process->kept->pid, info->si_status,
                         strsignal(info->si_status));
         }
     }
@@ -444,6 +557,14 @@ static void worker_ended(struct process *process, const siginfo_t *info)
     process_forget(process);
     /* This comes last: the owner may start the next worker in the same record. */
     process->ops->ended(process, info, condemned, meant);
+}
+
+static void worker_ended(struct process *process, const siginfo_t *told)
+{
+    const siginfo_t info = end_of_worker(process, told);
+
+    mediator_works_for(process->mediator, process->worker.vm_id);
+    reap_process(process, &info);
 }
 
 void process_ended(struct mediator *mediator, const siginfo_t *info, uint64_t start)
@@ -474,8 +595,8 @@ static int on_process_timer(sd_event_source *source, uint64_t usec, void *contex
     (void)usec;
     process_log(process, LOG_LEVEL_ERROR,
                 "%s: worker %d has not started up within %" PRIu64 " s; ending it",
-                process_label(process), (int)process->pid, START_LIMIT_NS / NS_PER_S);
-    launcher_kill(process->pid);
+                process_label(process), (int)process->kept->pid, START_LIMIT_NS / NS_PER_S);
+    launcher_kill(process->kept->pid);
     return 0;
 }
 
@@ -499,8 +620,8 @@ static int launch_worker(struct process *process, const struct process_start *st
 
     snprintf(size, sizeof(size), "%" PRIu64, start->shm_size);
     snprintf(device, sizeof(device), "%d", (int)process->worker.account->gpu->number);
-    process->may_be_off = start->preempt && mediator_preempts(process->mediator);
-    if (process->may_be_off) {
+    process->kept->may_be_off = start->preempt && mediator_preempts(process->mediator);
+    if (process->kept->may_be_off) {
         arguments[count++] = "--preempt";
     }
     for (size_t i = 0; start->arguments[i] && count < ARGUMENTS_MAX; i++) {
@@ -512,14 +633,22 @@ static int launch_worker(struct process *process, const struct process_start *st
     pid = launcher_start(arguments,
                          (const int[LAUNCHER_FDS]){pair[1], start->memfd, start->doorbell,
                                                    start->irq, process->turn_fd, start->account},
-                         &process->start);
+                         &process->start, &process->pidfd);
     close(pair[1]);
     if (pid < 0) {
         close(pair[0]);
         return (int)pid;
     }
     process->link = pair[0];
-    process->pid = pid;
+    /*
+     * In this order: a worker that is not in the record is ended by the next mediator, or by the
+     * end of its link. It has done nothing until it is told OPEN.
+     */
+    keep_fd(process, 'l', process->link);
+    keep_fd(process, 'p', process->pidfd);
+    process->kept->link_version = VGPU_LINK_VERSION;
+    process->kept->gpu = process->worker.account->gpu->number;
+    process->kept->pid = pid;
     list_add_before(&process->mediator->workers, &process->entry);
     return 0;
 }
@@ -553,9 +682,12 @@ int process_start(struct process *process, const struct process_start *start)
     if (r < 0) {
         return r;
     }
-    process->started_ns = clock_ns();
-    process->starts++;
-    process->off_count = 0;
+    process->kept->started_ns = clock_ns();
+    process->kept->starts++;
+    process->kept->off_count = 0;
+    shared_store(&process->worker.page->exit_code, 0);
+    process->kept->opened = false;
+    process->kept->can_be_off = false;
     shared_store(&process->worker.page->turn[VGPU_ENGINE_COMPUTE].off, 0);
     /*
      * It joins before it is forked: its turn words and its window have to be right when it looks at
@@ -574,15 +706,15 @@ int process_start(struct process *process, const struct process_start *start)
     if (r < 0) {
         /* It was forked a moment ago, and nobody is told of its end. */
         process_log(process, LOG_LEVEL_ERROR, "%s: cannot watch worker %d: %s",
-                    process_label(process), (int)process->pid, strerror(-r));
-        launcher_kill(process->pid);
+                    process_label(process), (int)process->kept->pid, strerror(-r));
+        launcher_kill(process->kept->pid);
         process_forget(process);
         return r;
     }
     if (start->resting) {
         limit_start(process);
     } else {
-        pool_open(&process->worker, process->started_ns);
+        pool_open(&process->worker, process->kept->started_ns);
         mediator_watch_gpu(process->mediator, process->worker.gpu);
     }
     return 0;
@@ -594,9 +726,9 @@ int process_start(struct process *process, const struct process_start *start)
  */
 void process_kill(struct process *process)
 {
-    if (process->pid != 0) {
-        process->condemned = true;
-        launcher_kill(process->pid);
+    if (process->kept->pid != 0) {
+        process->kept->condemned = true;
+        launcher_kill(process->kept->pid);
     }
 }
 
@@ -606,14 +738,30 @@ void process_kill(struct process *process)
  */
 static void process_abandon(struct process *process)
 {
-    if (process->pid != 0) {
-        launcher_kill(process->pid);
+    if (process->kept->pid != 0) {
+        launcher_kill(process->kept->pid);
         process_forget(process);
     }
 }
 
+/* The page is made, or is one that was kept. */
+static int map_turn_page(struct process *process, int fd, void **page)
+{
+    int r = 0;
+
+    if (fd < 0) {
+        return memory_create_page("vgpu-turn", &process->turn_fd, page);
+    }
+    r = memory_map_page(fd, page);
+    if (r < 0) {
+        close(fd);
+    }
+    process->turn_fd = fd;
+    return r;
+}
+
 int process_init(struct process *process, struct mediator *mediator, const struct process_ops *ops,
-                 struct pool *pool, uint32_t vm_id, bool register_mode)
+                 const struct process_place *place)
 {
     void *page;
     int r;
@@ -623,17 +771,20 @@ int process_init(struct process *process, struct mediator *mediator, const struc
      * All workers of this owner use this page, one after another. Limits that are stored there
      * while there is no worker hold for the next one.
      */
-    r = memory_create_page("vgpu-turn", &process->turn_fd, &page);
+    r = map_turn_page(process, place->turn_fd, &page);
     if (r < 0) {
         return r;
     }
     process->mediator = mediator;
     process->ops = ops;
-    process->pool = pool;
-    process->link = -1;
+    process->kept = place->kept;
+    process->pool = place->pool;
+    process->place = place->place;
+    process->lasting = place->turn_fd >= 0;
+    process->link = process->pidfd = -1;
     process->worker.page = page;
-    process->worker.vm_id = vm_id;
-    process->worker.register_mode = register_mode;
+    process->worker.vm_id = place->vm_id;
+    process->worker.register_mode = place->place == 0;
     process->worker.granted = on_granted;
     process->worker.alerted = on_alerted;
     process->worker.expired = on_expired;
@@ -654,8 +805,116 @@ int process_init(struct process *process, struct mediator *mediator, const struc
 void process_release(struct process *process)
 {
     process_abandon(process);
+    drop_fd(process, 't');
     sd_event_source_disable_unref(process->timer);
     /* This ends the mediator's mapping alone. A worker that is being killed has its own. */
     munmap(process->worker.page, VGPU_TURN_PAGE_SIZE);
     close(process->turn_fd);
+}
+
+/* Adopting ------------------------------------------------------------------------------- */
+
+/* The account on the GPU that the worker is on; NULL where that is none of the pool's any more. */
+static struct pool_account *adopted_account(struct process *process)
+{
+    struct pool_standing standing;
+    struct pool_account **accounts = process->ops->accounts(process, &standing);
+
+    for (unsigned i = 0; i < process->pool->gpu_count; i++) {
+        if (process->pool->gpus[i].number == process->kept->gpu) {
+            return pool_account(accounts, &process->pool->gpus[i], &standing);
+        }
+    }
+    return NULL;
+}
+
+/* What is off goes on: the arbiter, which knows nothing of it, decides anew. */
+static void turn_on_adopted(struct process *process)
+{
+    process->kept->off_count += process->kept->off_count & 1;
+    store_off_count(process);
+}
+
+/* It has begun to make its context, or waits for being told to. */
+static void go_on_starting(struct process *process)
+{
+    if (process->kept->opened) {
+        limit_start(process);
+        process_send(process, VGPU_LINK_OPEN, 0);
+    } else {
+        pool_open(&process->worker, clock_ns());
+    }
+}
+
+/* There is no worker, or none that may go on: its link ends, and so does what is behind it. */
+static void refuse_adopted(struct process *process)
+{
+    struct vgpu_counters *counters = &process->worker.page->counters;
+    const uint64_t memory = shared_load64(&counters->memory);
+
+    take_last_messages(process);
+    drop_process(process);
+    memset(counters, 0, sizeof(*counters));
+    process->ops->freed(process, memory);
+    process->kept->ready = process->kept->condemned = false;
+    process->kept->pid = 0;
+}
+
+static bool may_adopt(struct process *process, struct pool_account *account)
+{
+    const struct process_record *kept = process->kept;
+
+    if (!account || kept->link_version != VGPU_LINK_VERSION) {
+        process_log(process, LOG_LEVEL_WARNING,
+                    !account ? "%s: the GPU of worker %d is not in its pool any more; ending it"
+                             : "%s: worker %d is of a release that this mediator does not know; "
+                               "ending it",
+                    process_label(process), (int)kept->pid);
+        return false;
+    }
+    return sd_event_add_io(process->mediator->event, &process->link_source, process->link, EPOLLIN,
+                           on_link, process) >= 0;
+}
+
+bool process_adopt(struct process *process, int link, int pidfd)
+{
+    struct process_record *kept = process->kept;
+    const struct vgpu_link_msg msg = {.type = VGPU_LINK_RESYNC,
+                                      .value = process->mediator->generation};
+    struct pool_account *account = adopted_account(process);
+
+    process->link = link;
+    process->pidfd = pidfd;
+    if (kept->pid <= 0 || link < 0 || pidfd < 0 ||
+        launcher_adopt(kept->pid, pidfd, &process->start) < 0) {
+        refuse_adopted(process);
+        return false;
+    }
+    if (!may_adopt(process, account)) {
+        launcher_kill(kept->pid);
+        refuse_adopted(process);
+        return false;
+    }
+    list_add_before(&process->mediator->workers, &process->entry);
+    pool_adopt(&process->worker, account, clock_ns());
+    turn_on_adopted(process);
+    pool_can_be_off(&process->worker, kept->can_be_off);
+    process->resync = msg.value;
+    process->mediator->unheard++;
+    if (fdmsg_send(link, &msg, sizeof(msg), NULL, 0) < 0) {
+        log_debug("%s: worker %d does not listen", process_label(process), (int)kept->pid);
+    }
+    if (kept->condemned) {
+        launcher_kill(kept->pid);
+    } else if (!kept->ready) {
+        go_on_starting(process);
+    }
+    return true;
+}
+
+void process_doubt(struct process *process)
+{
+    if (process->resync != 0 && process->kept->pid != 0) {
+        pool_doubt(&process->worker, clock_ns());
+    }
 }

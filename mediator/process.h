@@ -14,37 +14,30 @@
 #include "mediator/histogram.h"
 #include "mediator/list.h"
 #include "mediator/mediator.h"
+#include "mediator/record.h"
 #include "protocol/vgpu-worker.h"
 
 struct process {
     /* Set by process_init(). */
     struct mediator *mediator;
     const struct process_ops *ops;
+    struct process_record *kept; /* its owner's, outlives it */
     struct pool *pool;
     struct pool_worker worker; /* in the pool while the process runs */
     int turn_fd;
+    uint32_t place;         /* among its VM's workers: 0 for register mode, 1 + N for queue N */
+    bool lasting;           /* its descriptors are kept */
     struct histogram waits; /* for turns */
 
-    pid_t pid;               /* 0 while there is none */
     uint64_t start;          /* by which the launcher tells its end */
     struct list_entry entry; /* of the mediator's workers, while there is one */
     int link;                /* -1 without */
+    int pidfd;               /* likewise */
     sd_event_source *link_source;
-    sd_event_source *timer; /* the limit on starting up */
-    bool ready;
-    bool may_be_off;    /* its work is to be taken off the GPU, if it says that it can be */
-    uint32_t off_count; /* so often it was told to be off or on; odd: off */
-    bool condemned;     /* killed on purpose: it is not heard any more */
-    bool was_busy;      /* it waited for a turn or had one when it ended */
-    char device[sizeof(((struct vgpu_link_msg *)0)->text)]; /* printable */
-    uint64_t started_ns;
-    uint64_t starts;           /* so far */
-    uint64_t failures;         /* ends that nobody had asked for, so far */
-    uint64_t preemptions;      /* so often its work was taken off the GPU */
-    uint64_t answered;         /* what the last worker had answered when it ended */
-    struct vgpu_counters past; /* of all workers before the one that runs */
+    sd_event_source *timer;    /* the limit on starting up */
+    uint32_t resync;           /* it was adopted, and has not said STATE with this number; or 0 */
+    bool was_busy;             /* it waited for a turn or had one when it ended */
     struct vgpu_counters seen; /* of the one that runs, when they were last read */
-    uint64_t past_gpu_ns[CONFIG_DEVICES][VGPU_ENGINES]; /* past.gpu_ns by the pool's GPUs */
 };
 
 struct process_ops {
@@ -72,9 +65,35 @@ struct process_ops {
     const char *(*label)(const struct process *process);
 };
 
-/* Makes the turn page and the timer. Returns 0 or -errno; then there is nothing to release. */
+/* What a process is for. */
+struct process_place {
+    struct process_record *kept; /* its record, the owner's */
+    struct pool *pool;
+    uint32_t vm_id;
+    uint32_t place; /* as above */
+    int turn_fd;    /* of a page that was kept, which becomes the process's; -1: a new one */
+};
+
+/*
+ * Makes the turn page and the timer. Returns 0 or -errno; then there is nothing to release, and the
+ * descriptor is closed.
+ */
 int process_init(struct process *process, struct mediator *mediator, const struct process_ops *ops,
-                 struct pool *pool, uint32_t vm_id, bool register_mode);
+                 const struct process_place *place);
+
+/* From now on what it has and will have outlives the mediator, as its record does. */
+void process_keep(struct process *process);
+
+/*
+ * Goes on with the worker that another mediator has left, if its record says that there is one.
+ * `link` and `pidfd` were kept with it, or are -1; they become the process's. The worker has to say
+ * how it stands; where there is none any more, or it cannot be taken over, `ended` follows, when
+ * the event loop runs. Returns whether there is one now.
+ */
+bool process_adopt(struct process *process, int link, int pidfd);
+
+/* Adopted workers that have not said by now how they stand keep no turn. */
+void process_doubt(struct process *process);
 
 /* Ends the process where there is one, which is reaped later, and frees what init made. */
 void process_release(struct process *process);
@@ -96,6 +115,9 @@ int process_start(struct process *process, const struct process_start *start);
 
 /* A worker has ended, says the launcher. */
 void process_ended(struct mediator *mediator, const siginfo_t *info, uint64_t start);
+
+/* The exit code that the last worker has noted before it ended; 0: none. */
+int process_exit_code(const struct process *process);
 
 /* Kills it; `ended` follows when there was one. */
 void process_kill(struct process *process);

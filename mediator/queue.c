@@ -12,7 +12,7 @@
  * STARTING: a worker is to be started (`wanted`), or was started and has not said READY.
  *   Operations: CLOSE, which counts as a failed start. OPEN is counted and changes nothing.
  *   Caveats: while `wanted`, the start waits for the timer, or, with `closing`, for the end of the
- *   worker before. So `worker.pid` may be 0 or that of the worker before.
+ *   worker before. So `worker.kept->pid` may be 0 or that of the worker before.
  *
  * RUNNING: READY has come.
  *   Operations: CLOSE. OPEN is counted and changes nothing.
@@ -58,15 +58,15 @@ static struct queue *queue_of(const struct process *process)
 static void queue_publish(struct queue *queue)
 {
     status_page_store(queue->vm->status, queue->number,
-                      (uint32_t)queue->state | (uint32_t)queue->end << 8 |
-                          (queue->count & 0xffff) << 16);
+                      (uint32_t)queue->kept->state | (uint32_t)queue->kept->end << 8 |
+                          (queue->kept->count & 0xffff) << 16);
 }
 
 /* This also publishes the count, and so completes the action that led to this state. */
 static void set_state(struct queue *queue, enum vgpu_queue_state state, enum vgpu_queue_end end)
 {
-    queue->state = state;
-    queue->end = end;
+    queue->kept->state = state;
+    queue->kept->end = end;
     queue_publish(queue);
 }
 
@@ -99,14 +99,15 @@ static void start_now(struct queue *queue)
     };
     int r;
 
-    queue->wanted = false;
+    queue->kept->wanted = false;
+    queue->kept->shares = false;
     vm->session_started_ns = clock_ns();
     snprintf(number, sizeof(number), "%" PRIu32, queue->number);
     snprintf(queues, sizeof(queues), "%" PRIu32, vm->queues);
     r = process_start(&queue->worker, &start);
     vm_share_limits(vm);
     if (r < 0) {
-        queue->failures++;
+        queue->kept->failures++;
         set_state(queue, VGPU_QUEUE_ENDED,
                   r == -EBUSY ? VGPU_QUEUE_END_NO_GPU : VGPU_QUEUE_END_NO_MEMORY);
     }
@@ -124,11 +125,11 @@ static uint64_t queue_start_delay(const struct queue *queue, uint64_t now)
     const struct process *worker = &queue->worker;
     uint64_t interval = START_INTERVAL_NS, next = queue->vm->session_started_ns + interval;
 
-    for (unsigned i = 0; i < queue->failures && interval < START_DELAY_MAX_NS; i++) {
+    for (unsigned i = 0; i < queue->kept->failures && interval < START_DELAY_MAX_NS; i++) {
         interval *= 2;
     }
-    if (worker->starts > 0 && worker->started_ns + interval > next) {
-        next = worker->started_ns + interval;
+    if (worker->kept->starts > 0 && worker->kept->started_ns + interval > next) {
+        next = worker->kept->started_ns + interval;
     }
     return next > now ? next - now : 0;
 }
@@ -152,8 +153,9 @@ static int on_queue_timer(sd_event_source *source, uint64_t usec, void *context)
 
     (void)source;
     (void)usec;
+    mediator_works_for(queue->vm->mediator, queue->vm->id);
     /* CLOSE clears `wanted` and leaves the timer as it is. */
-    if (queue->wanted && queue->worker.pid == 0) {
+    if (queue->kept->wanted && queue->worker.kept->pid == 0) {
         /* Another of the VM's may have been first. */
         start_wanted(queue);
     }
@@ -165,23 +167,40 @@ static void queue_worker_ready(struct process *process)
 {
     struct queue *queue = queue_of(process);
 
-    queue->failures = 0;
+    queue->kept->failures = 0;
     set_state(queue, VGPU_QUEUE_RUNNING, VGPU_QUEUE_END_NONE);
+}
+
+static enum vgpu_queue_end end_of_code(int exit_code)
+{
+    const int code = exit_code - VGPU_WORKER_EXIT_END;
+
+    return code > 0 && code < (int)VGPU_QUEUE_END_COUNT ? (enum vgpu_queue_end)code
+                                                        : VGPU_QUEUE_END_LOST;
 }
 
 /* What a worker that ended by itself says of it; its word counts for its own guest alone. */
 static enum vgpu_queue_end end_of(const struct queue *queue, const siginfo_t *info)
 {
-    const int code = info->si_status - VGPU_WORKER_EXIT_END;
-
     /* This comes first: the exit of such a worker says only that it was killed. */
-    if (queue->expired) {
-        return VGPU_QUEUE_END_TIMEOUT;
+    if (queue->kept->reason != VGPU_QUEUE_END_NONE) {
+        return (enum vgpu_queue_end)queue->kept->reason;
     }
-    if (info->si_code == CLD_EXITED && code > 0 && code < (int)VGPU_QUEUE_END_COUNT) {
-        return (enum vgpu_queue_end)code;
+    return info->si_code == CLD_EXITED ? end_of_code(info->si_status) : VGPU_QUEUE_END_LOST;
+}
+
+/* The worker is gone, as CLOSE has asked. */
+static void end_closing(struct queue *queue)
+{
+    /* Should the mediator end in between, `closing` is the last to go. */
+    if (queue->kept->wanted) {
+        /* OPEN came while the worker was ending. The state is STARTING already. */
+        queue->kept->closing = false;
+        start_wanted(queue);
+    } else {
+        set_state(queue, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
+        queue->kept->closing = false;
     }
-    return VGPU_QUEUE_END_LOST;
 }
 
 /*
@@ -198,21 +217,16 @@ static void queue_worker_ended(struct process *process, const siginfo_t *info, b
     (void)condemned;
     (void)meant;
     vm_share_limits(queue->vm);
-    if (queue->closing) {
-        queue->closing = false;
-        /* OPEN came while the worker was ending. The state is STARTING already. */
-        if (queue->wanted) {
-            start_wanted(queue);
-        } else {
-            set_state(queue, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
-        }
+    vm_settle_account(queue->vm);
+    if (queue->kept->closing) {
+        end_closing(queue);
     } else if (!mediator->stopping) {
-        if (queue->state == VGPU_QUEUE_STARTING) {
-            queue->failures++;
+        if (queue->kept->state == VGPU_QUEUE_STARTING) {
+            queue->kept->failures++;
         }
         set_state(queue, VGPU_QUEUE_ENDED, end_of(queue, info));
     }
-    queue->expired = false;
+    queue->kept->reason = VGPU_QUEUE_END_NONE;
 }
 
 static void queue_worker_expired(struct process *process)
@@ -220,13 +234,13 @@ static void queue_worker_expired(struct process *process)
     struct queue *queue = queue_of(process);
 
     /* A condemned worker may still be in the way of others. It was killed already. */
-    if (!process->condemned) {
+    if (!process->kept->condemned) {
         log_line_within(&queue->vm->log, LOG_LEVEL_WARNING,
                         "%s: a turn of more than %" PRIu64
                         " ms while others wait; ending worker %d",
                         queue_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
-                        (int)process->pid);
-        queue->expired = true;
+                        (int)process->kept->pid);
+        queue->kept->reason = VGPU_QUEUE_END_TIMEOUT;
         process_kill(process);
     }
 }
@@ -353,6 +367,7 @@ static int queue_worker_shares(struct process *process, struct vgpu_link_msg *ms
     if (!queue->sharer.domain) {
         struct exports *domain = vm_exports(queue->vm);
 
+        queue->kept->shares = true;
         if (!domain) {
             msg->value = VGPU_LINK_FULL;
             return process_answer(process, msg, -1);
@@ -393,46 +408,46 @@ static const struct process_ops worker_ops = {
 
 static void open_queue(struct queue *queue)
 {
-    const bool runs = queue->worker.pid != 0 && !queue->worker.condemned;
+    const bool runs = queue->worker.kept->pid != 0 && !queue->worker.kept->condemned;
     const uint32_t limit = queue->vm->limits.sessions;
 
     /* It is open or about to be: the action is counted and changes nothing. */
-    if (runs || queue->wanted) {
+    if (runs || queue->kept->wanted) {
         queue_publish(queue);
         return;
     }
     /* The session that is just ending on this queue does not count: the new one takes its place. */
-    if (limit != 0 && vm_session_count(queue->vm) - (queue->worker.pid != 0) >= limit) {
+    if (limit != 0 && vm_session_count(queue->vm) - (queue->worker.kept->pid != 0) >= limit) {
         set_state(queue, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_QUOTA);
         return;
     }
     /* STARTING is stored first, because a start that fails at once stores ENDED after it. */
-    queue->wanted = true;
+    queue->kept->wanted = true;
     set_state(queue, VGPU_QUEUE_STARTING, VGPU_QUEUE_END_NONE);
-    if (queue->worker.pid == 0) {
+    if (queue->worker.kept->pid == 0) {
         start_wanted(queue);
     } else {
         /* Killed for its turn, say: its successor waits for its end, which is none for it. */
-        queue->closing = true;
+        queue->kept->closing = true;
     }
 }
 
 static void close_queue(struct queue *queue)
 {
-    queue->wanted = false;
-    if (queue->worker.pid == 0) {
+    queue->kept->wanted = false;
+    if (queue->worker.kept->pid == 0) {
         set_state(queue, VGPU_QUEUE_FREE, VGPU_QUEUE_END_NONE);
         return;
     }
-    if (queue->state == VGPU_QUEUE_STARTING) {
+    if (queue->kept->state == VGPU_QUEUE_STARTING) {
         /*
          * A guest that opens and closes in a loop would keep this host busy, so this counts as a
          * failed start, and the next one comes later.
          */
-        queue->failures++;
+        queue->kept->failures++;
     }
     /* Counted when it is done. */
-    queue->closing = true;
+    queue->kept->closing = true;
     process_kill(&queue->worker);
 }
 
@@ -451,7 +466,7 @@ void queue_reset(struct queue *queue)
  */
 void queue_act(struct queue *queue, uint32_t action)
 {
-    queue->count++;
+    queue->kept->count++;
     if (action == VGPU_QUEUE_OPEN && !queue->vm->mediator->stopping) {
         open_queue(queue);
     } else if (action == VGPU_QUEUE_CLOSE) {
@@ -463,36 +478,44 @@ void queue_act(struct queue *queue, uint32_t action)
 
 void queue_stop(struct queue *queue)
 {
-    queue->wanted = false;
+    queue->kept->wanted = false;
     /*
      * The guest is told now, because the mediator may be gone when the worker has been reaped. A
      * queue that is free has no session that could end.
      */
-    if (queue->state != VGPU_QUEUE_FREE) {
+    if (queue->kept->state != VGPU_QUEUE_FREE) {
         set_state(queue, VGPU_QUEUE_ENDED, VGPU_QUEUE_END_MEDIATOR);
     }
     process_kill(&queue->worker);
 }
 
-int queue_create(struct vm *vm, uint32_t number, struct queue **created)
+/* What both kinds have in common; the record is there. */
+static int set_up_queue(struct vm *vm, uint32_t number, int turn_fd, struct queue **created)
 {
     struct queue *queue = calloc(1, sizeof(*queue));
+    const struct process_place place = {.kept = &vm->kept->queue[number].worker,
+                                        .pool = vm->pool,
+                                        .vm_id = vm->id,
+                                        .place = 1 + number,
+                                        .turn_fd = turn_fd};
     int r;
 
     if (!queue) {
+        if (turn_fd >= 0) {
+            close(turn_fd);
+        }
         return -ENOMEM;
     }
     queue->vm = vm;
     queue->number = number;
-    /*
-     * The stub counts on from the number that it has seen. Somebody may have written anything to
-     * this word; that does no harm, since the value is only counted on, modulo 2^16.
-     */
-    queue->count = vgpu_queue_count(status_page_word(vm->status, number));
-    r = process_init(&queue->worker, vm->mediator, &worker_ops, vm->pool, vm->id, false);
+    queue->kept = &vm->kept->queue[number];
+    r = process_init(&queue->worker, vm->mediator, &worker_ops, &place);
     if (r < 0) {
         free(queue);
         return r;
+    }
+    if (vm->lasting && !queue->worker.lasting) {
+        process_keep(&queue->worker);
     }
     r = sd_event_add_time_relative(vm->mediator->event, &queue->timer, CLOCK_MONOTONIC, 0,
                                    TIMER_ACCURACY_US, on_queue_timer, queue);
@@ -506,9 +529,88 @@ int queue_create(struct vm *vm, uint32_t number, struct queue **created)
     return 0;
 }
 
+int queue_create(struct vm *vm, uint32_t number, struct queue **created)
+{
+    struct queue_record *kept = &vm->kept->queue[number];
+    int r;
+
+    memset(kept, 0, sizeof(*kept));
+    r = set_up_queue(vm, number, -1, created);
+    if (r < 0) {
+        return r;
+    }
+    /*
+     * The stub counts on from the number that it has seen. Somebody may have written anything to
+     * this word; that does no harm, since the value is only counted on, modulo 2^16.
+     */
+    kept->count = vgpu_queue_count(status_page_word(vm->status, number));
+    kept->used = true;
+    return 0;
+}
+
+int queue_adopt(struct vm *vm, uint32_t number, const struct queue_left *left,
+                struct queue **created)
+{
+    int r = set_up_queue(vm, number, left->turn, created);
+
+    if (r < 0) {
+        /* Its worker ends with its link. */
+        chores_hang_up(left->link);
+        chores_close(left->pidfd);
+        return r;
+    }
+    process_adopt(&(*created)->worker, left->link, left->pidfd);
+    return 0;
+}
+
+/* A session that another mediator had, and whose worker is gone with it or before it. */
+static void go_on_without_worker(struct queue *queue)
+{
+    struct queue_record *kept = queue->kept;
+
+    if (kept->closing) {
+        end_closing(queue);
+    } else if (kept->wanted || kept->state == VGPU_QUEUE_STARTING) {
+        kept->wanted = true;
+        start_wanted(queue);
+    } else if (kept->state == VGPU_QUEUE_RUNNING) {
+        set_state(queue, VGPU_QUEUE_ENDED,
+                  kept->reason != VGPU_QUEUE_END_NONE
+                      ? (enum vgpu_queue_end)kept->reason
+                      : end_of_code(process_exit_code(&queue->worker)));
+    }
+}
+
+/*
+ * The book of what sessions export to each other (exports.h) does not outlive its mediator: a
+ * session that has a part in it ends.
+ */
+void queue_go_on(struct queue *queue)
+{
+    struct queue_record *kept = queue->kept;
+
+    queue_publish(queue);
+    if (kept->worker.pid == 0) {
+        go_on_without_worker(queue);
+        return;
+    }
+    if (kept->shares && !kept->worker.condemned) {
+        log_warning("%s: it shares memory or events with other processes of its VM, which does not "
+                    "outlive a mediator; ending it",
+                    queue_label(&queue->worker));
+        kept->reason = VGPU_QUEUE_END_MEDIATOR;
+        process_kill(&queue->worker);
+    }
+    /* READY was read, and this was not stored any more. */
+    if (kept->worker.ready && kept->state == VGPU_QUEUE_STARTING && !kept->closing) {
+        queue_worker_ready(&queue->worker);
+    }
+}
+
 void queue_destroy(struct queue *queue)
 {
     sd_event_source_disable_unref(queue->timer);
     process_release(&queue->worker);
+    queue->kept->used = false;
     free(queue);
 }

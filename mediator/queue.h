@@ -24,23 +24,32 @@ struct vm;
 
 struct queue {
     struct vm *vm;
-    uint32_t number; /* from 0 */
+    uint32_t number;           /* from 0 */
+    struct queue_record *kept; /* its state, in the VM's record */
     struct process worker;
-    struct sharer sharer; /* of the session; `domain` is NULL before it exports or imports */
-    enum vgpu_queue_state state;
-    enum vgpu_queue_end end;
-    uint32_t count;         /* actions so far */
-    bool closing;           /* the worker was killed for CLOSE */
-    bool wanted;            /* to be started, when the one before is gone or the delay over */
-    bool expired;           /* the worker was killed for its turn */
-    unsigned failures;      /* starts in a row that did not get to READY */
+    struct sharer sharer;   /* of the session; `domain` is NULL before it exports or imports */
     sd_event_source *timer; /* a delayed start */
 };
 
-/* Makes the record of a queue, free. Returns 0 or -errno. */
+/* Makes a queue, free. Returns 0 or -errno. */
 int queue_create(struct vm *vm, uint32_t number, struct queue **created);
 
-/* Ends the worker and frees the record; QUEUE_STATUS stays as it is. */
+/* What a queue had when another mediator ended; descriptors that are missing are -1. */
+struct queue_left {
+    int turn, link, pidfd;
+};
+
+/*
+ * Goes on with a queue that another mediator had, by its record; the descriptors become the
+ * queue's, also when that fails. Returns 0 or -errno.
+ */
+int queue_adopt(struct vm *vm, uint32_t number, const struct queue_left *left,
+                struct queue **created);
+
+/* Does what was under way then; to be called when all of the VM is there. */
+void queue_go_on(struct queue *queue);
+
+/* Ends the worker and forgets the queue; QUEUE_STATUS stays as it is. */
 void queue_destroy(struct queue *queue);
 
 /* VGPU_QUEUE_OPEN or VGPU_QUEUE_CLOSE, as the guest asks. */

@@ -21,9 +21,9 @@ struct report report_process(struct process *process)
 {
     return (struct report){
         .counters = process_totals(process),
-        .starts = process->starts,
-        .failures = process->failures,
-        .preemptions = process->preemptions,
+        .starts = process->kept->starts,
+        .failures = process->kept->failures,
+        .preemptions = process->kept->preemptions,
         .waits = process->waits,
     };
 }
@@ -89,7 +89,7 @@ bool report_has_gpu(const struct vm *vm, unsigned gpu)
 
 const char *report_state(const struct process *process)
 {
-    if (!process->ready) {
+    if (!process->kept->ready) {
         return "starting";
     }
     if (pool_off_ns(&process->worker) != 0) {

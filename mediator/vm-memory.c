@@ -83,17 +83,27 @@ const char *memory_check(uint64_t shm_size, uint32_t queues, const int fds[])
 
 static_assert(VGPU_ACCOUNT_PAGE_SIZE == VGPU_TURN_PAGE_SIZE, "one size for both");
 
+int memory_map_page(int fd, void **page)
+{
+    const int r = memfd_check(fd, VGPU_TURN_PAGE_SIZE);
+
+    if (r < 0) {
+        return r;
+    }
+    *page = mmap(NULL, VGPU_TURN_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return *page == MAP_FAILED ? -errno : 0;
+}
+
 int memory_create_page(const char *name, int *fd, void **page)
 {
     const int memfd = memfd_make(name, VGPU_TURN_PAGE_SIZE);
+    int r;
 
     if (memfd < 0) {
         return memfd;
     }
-    *page = mmap(NULL, VGPU_TURN_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-    if (*page == MAP_FAILED) {
-        const int r = -errno;
-
+    r = memory_map_page(memfd, page);
+    if (r < 0) {
         close(memfd);
         return r;
     }

@@ -27,4 +27,7 @@ const char *memory_check(uint64_t shm_size, uint32_t queues, const int fds[]);
 /* Makes and maps a page of 4096 bytes; *fd is for workers. Both are the caller's. */
 int memory_create_page(const char *name, int *fd, void **page);
 
+/* Maps such a page that was kept. Returns 0 or -errno; the descriptor stays the caller's. */
+int memory_map_page(int fd, void **page);
+
 #endif

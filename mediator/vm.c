@@ -14,7 +14,7 @@
  *   fail:CODE  answer with this error: two workers have ended on the request (WORKER_LOST), or the
  *              request held others up for too long (TIMEOUT)
  *
- * `takeover` stays set until a worker has said READY, which means that it has done this. If a
+ * `takeover` stays so until a worker has said READY, which means that it has done this. If a
  * worker dies before that, the next one is told the same, and no reset is lost.
  *
  * Of the VM's memory the mediator maps nothing, and it writes QUEUE_STATUS alone (chores.h). It
@@ -37,6 +37,8 @@
 #include "common/log.h"
 #include "common/shared.h"
 #include "mediator/chores.h"
+#include "mediator/keep.h"
+#include "mediator/launcher.h"
 #include "mediator/printable.h"
 #include "mediator/vm-memory.h"
 
@@ -77,11 +79,19 @@ static const char *vm_label(const struct process *process)
 
 /* The worker for register mode -------------------------------------------------------- */
 
+/* Values of --takeover. */
+static const char *const takeovers[] = {
+    [TAKEOVER_RESUME] = "resume",
+    [TAKEOVER_DISCARD] = "discard",
+    [TAKEOVER_TIMEOUT] = "fail:12",
+};
+static_assert(VGPU_ERROR_TIMEOUT == 12, "as it says");
+
 /* Starts the next worker; there must be none. Returns 0 or -errno, logged. */
 static int start_worker(struct vm *vm)
 {
     char fail[32];
-    const char *takeover = vm->takeover ? vm->takeover : "resume";
+    const char *takeover = takeovers[vm->kept->takeover];
     char rest[32];
     const char *arguments[] = {"--takeover", NULL, NULL, NULL, NULL};
     const struct process_start start = {
@@ -90,26 +100,26 @@ static int start_worker(struct vm *vm)
         .doorbell = vm->fds[VGPU_ATTACH_DOORBELL],
         .irq = vm->fds[vgpu_attach_irq(vm->queues)],
         .account = vm->account_fd,
-        .resting = vm->resting,
+        .resting = vm->kept->resting,
         .arguments = arguments,
     };
     int r;
 
     /* A reset or a time-out goes first: both end the request that the failures are about. */
-    if (!vm->takeover && vm->failures >= FAILURES_MAX) {
+    if (vm->kept->takeover == TAKEOVER_RESUME && vm->kept->failures >= FAILURES_MAX) {
         snprintf(fail, sizeof(fail), "fail:%d", VGPU_ERROR_WORKER_LOST);
         takeover = fail;
     }
     arguments[1] = takeover;
-    vm->rest_ns = mediator_rest_ns(vm->mediator);
-    if (vm->resting) {
+    vm->kept->rest_ns = mediator_rest_ns(vm->mediator);
+    if (vm->kept->resting) {
         arguments[2] = "--resting";
-    } else if (vm->rest_ns != 0) {
-        snprintf(rest, sizeof(rest), "%" PRIu64, vm->rest_ns);
+    } else if (vm->kept->rest_ns != 0) {
+        snprintf(rest, sizeof(rest), "%" PRIu64, vm->kept->rest_ns);
         arguments[2] = "--rest";
         arguments[3] = rest;
     }
-    vm->failing = takeover == fail;
+    vm->kept->failing = takeover == fail;
     r = process_start(&vm->worker, &start);
     vm_share_limits(vm);
     return r;
@@ -123,10 +133,10 @@ static int start_worker(struct vm *vm)
  */
 static uint64_t vm_start_delay(const struct vm *vm, uint64_t now)
 {
-    const uint64_t started = vm->worker.started_ns;
+    const uint64_t started = vm->worker.kept->started_ns;
     uint64_t interval = START_INTERVAL_NS;
 
-    for (unsigned i = 1; i < vm->failures && interval < START_DELAY_MAX_NS; i++) {
+    for (unsigned i = 1; i < vm->kept->failures && interval < START_DELAY_MAX_NS; i++) {
         interval *= 2;
     }
     /* Starting a worker costs some 20 ms of a processor: a guest that resets on and on waits. */
@@ -157,19 +167,20 @@ static int on_vm_timer(sd_event_source *source, uint64_t usec, void *context)
 
     (void)source;
     (void)usec;
-    if (!vm->mediator->stopping && vm->worker.pid == 0) {
+    mediator_works_for(vm->mediator, vm->id);
+    if (!vm->mediator->stopping && vm->worker.kept->pid == 0) {
         start_later(vm);
     }
     return 0;
 }
 
 /*
- * Replaces the worker; the next one begins with `takeover`, which is kept and not copied. If there
- * is no worker, a start is due anyway, and `takeover` is for that one.
+ * Replaces the worker; the next one begins with `takeover`. If there is no worker, a start is due
+ * anyway, and `takeover` is for that one.
  */
-static void replace_worker(struct vm *vm, const char *takeover)
+static void replace_worker(struct vm *vm, enum record_takeover takeover)
 {
-    vm->takeover = takeover;
+    vm->kept->takeover = takeover;
     process_kill(&vm->worker);
 }
 
@@ -182,8 +193,9 @@ void vm_tell_stored(struct vm *vm)
     /* The queues that the reset closed have to be seen closed. */
     if (vm->reset_done) {
         vm->reset_done = false;
-        vm->reset_asked = false;
-        vm->owner.reset_done(vm->owner.client, vm->reset_serial);
+        /* Told twice, by two mediators, does no harm. */
+        vm->owner.reset_done(vm->owner.client, vm->kept->reset_serial);
+        vm->kept->reset_asked = false;
     }
 }
 
@@ -192,11 +204,11 @@ static void vm_worker_ready(struct process *process)
 {
     struct vm *vm = vm_of_process(process);
 
-    vm->takeover = NULL;
-    if (vm->reset_again) {
-        vm->reset_again = false;
-        replace_worker(vm, "discard");
-    } else if (vm->reset_asked) {
+    vm->kept->takeover = TAKEOVER_RESUME;
+    if (vm->kept->reset_again) {
+        vm->kept->reset_again = false;
+        replace_worker(vm, TAKEOVER_DISCARD);
+    } else if (vm->kept->reset_asked) {
         vm->reset_done = true;
         vm_tell_stored(vm);
     }
@@ -218,11 +230,11 @@ static bool vm_worker_meant(const struct process *process, const siginfo_t *info
     if (info->si_code != CLD_EXITED) {
         return false;
     }
-    if (vm->resting) {
+    if (vm->kept->resting) {
         return info->si_status == VGPU_WORKER_EXIT_WAKE;
     }
-    return info->si_status == VGPU_WORKER_EXIT_REST && vm->rest_ns != 0 &&
-           clock_ns() - process->started_ns >= vm->rest_ns;
+    return info->si_status == VGPU_WORKER_EXIT_REST && vm->kept->rest_ns != 0 &&
+           clock_ns() - process->kept->started_ns >= vm->kept->rest_ns;
 }
 
 static void vm_worker_ended(struct process *process, const siginfo_t *info, bool condemned,
@@ -230,26 +242,26 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
 {
     struct vm *vm = vm_of_process(process);
     /* Did it get its first request done, or live long with nothing to do? */
-    const bool good = process->answered > (vm->failing ? 1 : 0) ||
-                      (!process->was_busy && clock_ns() - process->started_ns > GOOD_LIFE_NS);
+    const bool good = process->kept->answered > (vm->kept->failing ? 1 : 0) ||
+                      (!process->was_busy && clock_ns() - process->kept->started_ns > GOOD_LIFE_NS);
 
     (void)info;
     vm_share_limits(vm);
-    vm->reset_again = false; /* the next worker is one that no reset was before */
+    vm->kept->reset_again = false; /* the next worker is one that no reset was before */
     if (vm->mediator->stopping) {
         return;
     }
     /* One that rests had nothing to do, and one that is woken has not begun: neither has failed. */
     if (meant) {
-        vm->resting = !vm->resting;
-        vm->failures = 0;
+        vm->kept->resting = !vm->kept->resting;
+        vm->kept->failures = 0;
     }
     /*
      * After a good life this end is the first failure, and not the next one in a row: it has
      * nothing to do with the ends before.
      */
     if (!condemned && !meant) {
-        vm->failures = good ? 1 : vm->failures + 1;
+        vm->kept->failures = good ? 1 : vm->kept->failures + 1;
     }
     start_later(vm);
 }
@@ -260,18 +272,17 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
  */
 static void vm_worker_expired(struct process *process)
 {
-    static const char fail[] = "fail:12";
     struct vm *vm = vm_of_process(process);
 
-    static_assert(VGPU_ERROR_TIMEOUT == 12, "as `fail` says");
-    if (vm->takeover) {
+    if (vm->kept->takeover != TAKEOVER_RESUME) {
         return; /* it is being ended already */
     }
     log_line_within(&vm->log, LOG_LEVEL_WARNING,
                     "VM %" PRIu32 ": a turn of more than %" PRIu64 " ms while others wait; ending "
                     "worker %d",
-                    vm->id, vm->mediator->config.turn_limit_ns / NS_PER_MS, (int)process->pid);
-    replace_worker(vm, fail);
+                    vm->id, vm->mediator->config.turn_limit_ns / NS_PER_MS,
+                    (int)process->kept->pid);
+    replace_worker(vm, TAKEOVER_TIMEOUT);
 }
 
 struct pool_account **vm_accounts(struct vm *vm, struct pool_standing *standing)
@@ -330,6 +341,18 @@ void vm_keep(struct vm *vm, uint64_t bytes)
                                           __ATOMIC_RELAXED));
 }
 
+/*
+ * A mediator that ends between two of the steps in which memory is given back leaves the sum off by
+ * that much. Once is enough: from then on it is exact again.
+ */
+void vm_settle_account(struct vm *vm)
+{
+    if (vm->unsure && vm_session_count(vm) == 0) {
+        vm->unsure = false;
+        shared_store64(&vm->account->used, shared_load64(&vm->worker.worker.page->counters.memory));
+    }
+}
+
 struct exports *vm_exports(struct vm *vm)
 {
     if (vm->exports) {
@@ -366,10 +389,10 @@ static void set_terms(struct process *process, const struct config_limits *limit
 
 void vm_share_limits(struct vm *vm)
 {
-    uint32_t workers = vm->worker.pid != 0;
+    uint32_t workers = vm->worker.kept->pid != 0;
 
     for (uint32_t i = 0; i < vm->queues; i++) {
-        workers += vm->queue[i] && vm->queue[i]->worker.pid != 0;
+        workers += vm->queue[i] && vm->queue[i]->worker.kept->pid != 0;
     }
     /*
      * The terms of queues that have no worker now are stored too: the next worker finds them in its
@@ -393,6 +416,15 @@ static void change_standing(struct vm *vm)
     mediator_watch_pool(vm->mediator, vm->pool);
 }
 
+/* For the next mediator, which takes the configuration's limits where those have changed. */
+static void note_standing(struct vm *vm)
+{
+    vm->kept->paused = vm->paused;
+    vm->kept->priority = vm->priority;
+    vm->kept->limits = vm->limits;
+    vm->kept->configured = *config_limits_of(&vm->mediator->config, vm->id);
+}
+
 void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced)
 {
     vm->limits = *limits;
@@ -402,6 +434,7 @@ void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool force
         vm->priority = vm->asked;
     }
     shared_store64(&vm->account->limit, limits->memory);
+    note_standing(vm);
     change_standing(vm);
     vm_share_limits(vm);
 }
@@ -409,6 +442,7 @@ void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool force
 void vm_set_paused(struct vm *vm, bool paused)
 {
     vm->paused = paused;
+    note_standing(vm);
     change_standing(vm);
 }
 
@@ -419,7 +453,7 @@ unsigned vm_session_count(const struct vm *vm)
     for (uint32_t i = 0; i < vm->queues; i++) {
         const struct queue *queue = vm->queue[i];
 
-        count += queue && (queue->worker.pid != 0 || queue->wanted);
+        count += queue && (queue->worker.kept->pid != 0 || queue->kept->wanted);
     }
     return count;
 }
@@ -440,16 +474,12 @@ static void insert_sorted(struct mediator *mediator, struct vm *vm)
 }
 
 /*
- * Takes over QUEUE_STATUS. Sessions that it still shows as running were an earlier mediator's; its
- * workers have died with it, so they have ended. The counts stay, because the stub goes on from
- * them.
+ * Takes over QUEUE_STATUS. Sessions that it still shows as running were an earlier mediator's that
+ * has left nothing behind, so they have ended. The counts stay, because the stub goes on from them.
  */
-static int take_status(struct vm *vm)
+static void end_old_sessions(struct vm *vm)
 {
-    const int r = status_page_create(vm->fds[VGPU_ATTACH_MEMFD], vm->shm_size, vm->queues,
-                                     &vm->status);
-
-    for (uint32_t i = 0; r == 0 && i < vm->queues; i++) {
+    for (uint32_t i = 0; i < vm->queues; i++) {
         const uint32_t status = status_page_word(vm->status, i);
 
         if (vgpu_queue_state(status) == VGPU_QUEUE_STARTING ||
@@ -459,38 +489,36 @@ static int take_status(struct vm *vm)
                                   (status & 0xffff0000u));
         }
     }
-    return r;
 }
 
 /*
- * Does the steps that can fail. Returns 0 or -errno; after an error the caller undoes them with
- * vm_release_all(), and `fds` still belong to its own caller.
+ * Does the steps that can fail, with descriptors that are there already or -1. Returns 0 or -errno;
+ * after an error the caller undoes them with vm_release_all(), and the VM's `fds` still belong to
+ * its own caller.
  */
-static int set_up(struct vm *vm)
+static int set_up(struct vm *vm, int account_fd, int turn_fd)
 {
+    const struct process_place place = {
+        .kept = &vm->kept->worker, .pool = vm->pool, .vm_id = vm->id, .turn_fd = turn_fd};
     void *account;
-    int r = memory_create_page("vgpu-account", &vm->account_fd, &account);
+    int r;
 
+    vm->account_fd = account_fd;
+    r = account_fd < 0 ? memory_create_page("vgpu-account", &vm->account_fd, &account)
+                       : memory_map_page(account_fd, &account);
     if (r < 0) {
         return r;
     }
     vm->account = account;
-    vm->account->limit = vm->limits.memory;
-    r = take_status(vm);
+    shared_store64(&vm->account->limit, vm->limits.memory);
+    r = status_page_create(vm->fds[VGPU_ATTACH_MEMFD], vm->shm_size, vm->queues, &vm->status);
     if (r == 0) {
         r = sd_event_add_time_relative(vm->mediator->event, &vm->timer, CLOCK_MONOTONIC, 0,
                                        TIMER_ACCURACY_US, on_vm_timer, vm);
     }
     if (r >= 0) {
         sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
-        r = process_init(&vm->worker, vm->mediator, &worker_ops, vm->pool, vm->id, true);
-    }
-    if (r >= 0) {
-        r = start_worker(vm);
-        if (r < 0) {
-            /* vm_release_all() does not do this: there the workers have gone already. */
-            process_release(&vm->worker);
-        }
+        r = process_init(&vm->worker, vm->mediator, &worker_ops, &place);
     }
     return r;
 }
@@ -510,20 +538,37 @@ static void vm_release_all(struct vm *vm)
         status_page_release(vm->status);
     }
     exports_unref(vm->exports);
+    munmap(vm->kept, sizeof(*vm->kept));
+    close(vm->kept_fd);
     free(vm);
+}
+
+static struct vm *allocate_vm(struct mediator *mediator)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+    void *record;
+
+    if (vm && record_create("vgpu-record", sizeof(*vm->kept), &vm->kept_fd, &record) < 0) {
+        free(vm);
+        vm = NULL;
+    }
+    if (vm) {
+        vm->mediator = mediator;
+        vm->kept = record;
+    }
+    return vm;
 }
 
 int vm_create(struct mediator *mediator, const struct vm_owner *owner,
               const struct vgpu_hello *hello, const struct attach_grant *grant, const int fds[],
               struct vm **created)
 {
-    struct vm *vm = calloc(1, sizeof(*vm));
+    struct vm *vm = allocate_vm(mediator);
     int r;
 
     if (!vm) {
         return -ENOMEM;
     }
-    vm->mediator = mediator;
     vm->owner = *owner;
     vm->id = hello->vm_id;
     vm->host = (hello->flags & VGPU_HELLO_HOST) != 0;
@@ -535,9 +580,17 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
     vm->asked = (enum vgpu_priority)hello->priority;
     vm->priority = grant->priority;
     vm->limits = *config_limits_of(&mediator->config, vm->id);
-    vm->resting = mediator_rest_ns(mediator) != 0;
+    vm->kept->resting = mediator_rest_ns(mediator) != 0;
     memcpy(vm->fds, fds, vgpu_attach_fds(vm->queues) * sizeof(fds[0]));
-    r = set_up(vm);
+    r = set_up(vm, -1, -1);
+    if (r >= 0) {
+        end_old_sessions(vm);
+        r = start_worker(vm);
+        if (r < 0) {
+            /* vm_release_all() does not do this: there the workers have gone already. */
+            process_release(&vm->worker);
+        }
+    }
     if (r < 0) {
         vm_release_all(vm);
         return r;
@@ -545,6 +598,288 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
     insert_sorted(mediator, vm);
     *created = vm;
     return 0;
+}
+
+/* What outlives the mediator -------------------------------------------------------------- */
+
+/* The record comes last: with it all is there. */
+void vm_keep_on(struct vm *vm)
+{
+    struct vm_record *kept = vm->kept;
+
+    kept->id = vm->id;
+    kept->host = vm->host;
+    kept->user = vm->user;
+    kept->peer = vm->peer;
+    kept->pool = (uint32_t)vm->pool->id;
+    kept->asked = vm->asked;
+    kept->queues = vm->queues;
+    kept->shm_size = vm->shm_size;
+    kept->attached_ns = vm->attached_ns;
+    memcpy(kept->name, vm->name, sizeof(kept->name));
+    note_standing(vm);
+    vm->lasting = true;
+    for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
+        keep_put(keep_name_memory(vm->id, i), vm->fds[i]);
+    }
+    keep_put(keep_name_vm(vm->id, "a"), vm->account_fd);
+    process_keep(&vm->worker);
+    keep_put(keep_name_vm(vm->id, "r"), vm->kept_fd);
+}
+
+/* The record goes first: the next mediator ends what is left without one. */
+static void drop_names(uint32_t id, uint32_t queues)
+{
+    keep_drop(keep_name_vm(id, "r"));
+    keep_drop(keep_name_vm(id, "c"));
+    keep_drop(keep_name_vm(id, "a"));
+    for (uint32_t i = 0; i < vgpu_attach_fds(queues); i++) {
+        keep_drop(keep_name_memory(id, i));
+    }
+}
+
+/* All that is in a record and may be used as an index or a size. */
+static const char *check_record(const struct mediator *mediator, const struct vm_record *record,
+                                uint32_t id)
+{
+    if (record->id != id || record->queues > VGPU_MAX_QUEUES ||
+        !vgpu_shm_size_valid(record->shm_size) ||
+        record->queues > vgpu_queues_max(record->shm_size) || record->asked >= VGPU_PRIORITIES ||
+        record->priority >= VGPU_PRIORITIES || record->takeover > TAKEOVER_TIMEOUT) {
+        return "its record is damaged";
+    }
+    if (record->pool < 'A' || record->pool >= 'A' + CONFIG_POOLS ||
+        mediator->pools[record->pool - 'A'].id == 0) {
+        return "its pool has gone";
+    }
+    return record->header.crashes >= RECORD_BLAMES_MAX ||
+                   record->header.adoptions >= RECORD_BLAMES_MAX
+               ? "three mediators in a row have crashed while they worked for it"
+               : NULL;
+}
+
+static void close_all(const int fds[], uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (fds[i] >= 0) {
+            chores_close(fds[i]);
+        }
+    }
+}
+
+/* A worker that is not to go on; one that does not heed the end of its link is killed. */
+static void end_left_worker(uint32_t id, uint32_t place, const struct process_record *record)
+{
+    const int link = keep_take(keep_name_worker(id, place, 'l'));
+    const int pidfd = keep_take(keep_name_worker(id, place, 'p'));
+    uint64_t start;
+
+    if (pidfd >= 0 && record->pid > 0 && launcher_adopt(record->pid, pidfd, &start) == 0) {
+        launcher_kill(record->pid);
+    }
+    keep_drop(keep_name_worker(id, place, 'l'));
+    keep_drop(keep_name_worker(id, place, 'p'));
+    keep_drop(keep_name_worker(id, place, 't'));
+    close_all((const int[]){link, pidfd, keep_take(keep_name_worker(id, place, 't'))}, 3);
+}
+
+static void end_left(uint32_t id, struct vm_record *record)
+{
+    end_left_worker(id, 0, &record->worker);
+    for (uint32_t i = 0; i < VGPU_MAX_QUEUES; i++) {
+        if (record->queue[i].used) {
+            end_left_worker(id, 1 + i, &record->queue[i].worker);
+        }
+    }
+    drop_names(id, VGPU_MAX_QUEUES);
+}
+
+static bool same_limits(const struct config_limits *a, const struct config_limits *b)
+{
+    return a->pool == b->pool && a->priority == b->priority && a->shm == b->shm &&
+           a->share == b->share && a->memory == b->memory && a->sessions == b->sessions &&
+           a->commands == b->commands && a->doorbells == b->doorbells &&
+           a->interrupts == b->interrupts && a->kernel_ns == b->kernel_ns;
+}
+
+/* The configuration may have changed; what vgpuctl has set holds as long as it has not. */
+static void restore_limits(struct vm *vm)
+{
+    const struct config_limits *configured = config_limits_of(&vm->mediator->config, vm->id);
+
+    if (same_limits(configured, &vm->kept->configured)) {
+        vm->limits = vm->kept->limits;
+        vm->priority = (enum vgpu_priority)vm->kept->priority;
+    } else {
+        vm->limits = *configured;
+        vm->priority = vm->asked < configured->priority ? vm->asked : configured->priority;
+    }
+}
+
+static void restore_vm(struct vm *vm)
+{
+    const struct vm_record *kept = vm->kept;
+
+    vm->id = kept->id;
+    vm->host = kept->host != 0;
+    vm->user = kept->user;
+    vm->peer = kept->peer;
+    vm->pool = mediator_pool(vm->mediator, kept->pool);
+    vm->asked = (enum vgpu_priority)kept->asked;
+    vm->queues = kept->queues;
+    vm->shm_size = kept->shm_size;
+    vm->attached_ns = kept->attached_ns;
+    vm->paused = kept->paused != 0;
+    printable_copy(vm->name, sizeof(vm->name), kept->name);
+    restore_limits(vm);
+    note_standing(vm);
+    vm->lasting = true;
+    vm->unsure = true;
+}
+
+/* Takes the workers over; those that cannot be are seen to by vm_go_on(). */
+static int adopt_workers(struct vm *vm)
+{
+    int r = 0;
+
+    process_adopt(&vm->worker, keep_take(keep_name_worker(vm->id, 0, 'l')),
+                  keep_take(keep_name_worker(vm->id, 0, 'p')));
+    for (uint32_t i = 0; r == 0 && i < vm->queues; i++) {
+        if (vm->kept->queue[i].used) {
+            const struct queue_left left = {
+                .turn = keep_take(keep_name_worker(vm->id, 1 + i, 't')),
+                .link = keep_take(keep_name_worker(vm->id, 1 + i, 'l')),
+                .pidfd = keep_take(keep_name_worker(vm->id, 1 + i, 'p')),
+            };
+
+            r = queue_adopt(vm, i, &left, &vm->queue[i]);
+        }
+    }
+    return r;
+}
+
+/* With a record that is good, and all descriptors. On success they are the VM's. */
+static int take_over(struct mediator *mediator, struct vm_record *record, int record_fd,
+                     const int fds[], int account_fd, struct vm **adopted)
+{
+    const int turn_fd = keep_take(keep_name_worker(record->id, 0, 't'));
+    struct vm *vm = calloc(1, sizeof(*vm));
+    int r;
+
+    if (!vm) {
+        return -ENOMEM;
+    }
+    vm->mediator = mediator;
+    vm->kept = record;
+    vm->kept_fd = record_fd;
+    restore_vm(vm);
+    memcpy(vm->fds, fds, vgpu_attach_fds(vm->queues) * sizeof(fds[0]));
+    r = turn_fd >= 0 ? set_up(vm, account_fd, turn_fd) : -EINVAL;
+    if (r >= 0) {
+        insert_sorted(mediator, vm);
+        r = adopt_workers(vm);
+        vm_share_limits(vm);
+        *adopted = vm;
+        return r;
+    }
+    sd_event_source_disable_unref(vm->timer);
+    if (vm->account) {
+        munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
+    }
+    if (vm->status) {
+        status_page_release(vm->status);
+    }
+    free(vm);
+    return r;
+}
+
+/* Takes the VM's descriptors but for those of its workers. False: one is missing, or is wrong. */
+static bool take_descriptors(const struct vm_record *record, int fds[], int *account,
+                             int *connection)
+{
+    bool all;
+
+    *account = keep_take(keep_name_vm(record->id, "a"));
+    *connection = keep_take(keep_name_vm(record->id, "c"));
+    all = *account >= 0 && *connection >= 0;
+    for (uint32_t i = 0; i < vgpu_attach_fds(record->queues); i++) {
+        fds[i] = keep_take(keep_name_memory(record->id, i));
+        all = all && fds[i] >= 0;
+    }
+    return all && !memory_check(record->shm_size, record->queues, fds);
+}
+
+int vm_adopt(struct mediator *mediator, uint32_t id, enum adopt_blame blame,
+             const char *(*may)(const struct mediator *mediator, const struct vm_record *record),
+             struct vm **adopted, int *connection)
+{
+    const int record_fd = keep_take(keep_name_vm(id, "r"));
+    struct vm_record *record = record_open(record_fd, sizeof(*record));
+    int fds[VGPU_ATTACH_FDS_MAX], account = -1, r = -EINVAL;
+    const char *problem;
+
+    *adopted = NULL;
+    *connection = -1;
+    if (!record) {
+        log_warning("VM %" PRIu32 ": what is left of it is another release's; ending it", id);
+        drop_names(id, VGPU_MAX_QUEUES);
+        chores_close(record_fd);
+        return r;
+    }
+    memset(fds, -1, sizeof(fds));
+    if (blame == ADOPT_BLAME_CRASH) {
+        record->header.crashes++;
+    } else if (blame == ADOPT_BLAME_ADOPTION) {
+        record->header.adoptions++;
+    }
+    problem = check_record(mediator, record, id);
+    if (!problem && !take_descriptors(record, fds, &account, connection)) {
+        problem = "a part of it is missing";
+    }
+    problem = problem ? problem : may(mediator, record);
+    if (!problem) {
+        r = take_over(mediator, record, record_fd, fds, account, adopted);
+        if (r == 0) {
+            return 0;
+        }
+        problem = strerror(-r);
+    }
+    log_warning("VM %" PRIu32 ": %s; ending it", id, problem);
+    if (*adopted) {
+        vm_destroy(*adopted);
+        *adopted = NULL;
+    } else {
+        end_left(id, record);
+        close_all(fds, VGPU_ATTACH_FDS_MAX);
+        close_all((const int[]){account, record_fd}, 2);
+        munmap(record, sizeof(*record));
+    }
+    close_all(connection, 1);
+    return r;
+}
+
+void vm_go_on(struct vm *vm)
+{
+    struct vm_record *kept = vm->kept;
+    const struct process_record *worker = &kept->worker;
+
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        if (vm->queue[i]) {
+            queue_go_on(vm->queue[i]);
+        }
+    }
+    if (worker->pid == 0) {
+        start_later(vm);
+    } else if (worker->ready && !worker->condemned) {
+        if (kept->takeover != TAKEOVER_RESUME) {
+            /* It was about to be replaced. */
+            process_kill(&vm->worker);
+        } else {
+            vm->reset_done = kept->reset_asked;
+        }
+    }
+    vm_settle_account(vm);
+    vm_tell_stored(vm);
 }
 
 void vm_destroy(struct vm *vm)
@@ -556,6 +891,9 @@ void vm_destroy(struct vm *vm)
     }
     *place = vm->next;
     vm->mediator->vm_count--;
+    if (vm->lasting) {
+        drop_names(vm->id, vm->queues);
+    }
     /* Workers go before the accounts, because each gives back its turns and its memory there. */
     process_release(&vm->worker);
     for (uint32_t i = 0; i < vm->queues; i++) {
@@ -624,20 +962,21 @@ void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial)
     for (uint32_t i = 0; (flags & VGPU_RESET_QUEUES) && i < vm->queues; i++) {
         reset_queue(vm, i);
     }
-    vm->reset_serial = serial;
-    vm->failures = 0;
+    vm->kept->reset_serial = serial;
+    vm->kept->failures = 0;
     /*
      * If the last RESET has not been answered yet, this one is answered in its place. A worker that
      * is starting for that one may have looked already, and is followed by another.
      */
-    if (vm->reset_asked && !vm->reset_done) {
-        vm->reset_again = vm->worker.pid != 0 && !vm->worker.condemned;
+    if (vm->kept->reset_asked && !vm->reset_done) {
+        vm->kept->reset_again = vm->worker.kept->pid != 0 && !vm->worker.kept->condemned;
         return;
     }
     count_reset(vm);
-    vm->reset_asked = true;
     vm->reset_done = false;
-    replace_worker(vm, "discard");
+    /* In this order: a next mediator that finds the second says that the first is done. */
+    replace_worker(vm, TAKEOVER_DISCARD);
+    vm->kept->reset_asked = true;
 }
 
 /*
@@ -652,7 +991,7 @@ void vm_finish(struct vm *vm)
             queue_stop(vm->queue[i]);
         }
     }
-    if (vm->worker.pid != 0) {
+    if (vm->worker.kept->pid != 0) {
         process_send(&vm->worker, VGPU_LINK_FINISH, 0);
     }
 }

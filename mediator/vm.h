@@ -20,6 +20,7 @@
 #include "mediator/exports.h"
 #include "mediator/process.h"
 #include "mediator/queue.h"
+#include "mediator/record.h"
 
 struct client;
 
@@ -32,10 +33,25 @@ struct vm_owner {
     void (*stored)(struct client *client);
 };
 
+/*
+ * What is in `kept` (record.h) for register mode:
+ *
+ *   failing       the worker was started to answer with an error
+ *   resting       it is one without a device, or the next will be
+ *   rest_ns       with which the worker was started
+ *   failures      workers in a row that ended without an answer
+ *   takeover      what the next worker is told, until one has done it
+ *   reset_asked   the client waits for RESET_DONE, with `reset_serial`
+ *   reset_again   another came when the worker for it had started
+ */
 struct vm {
     struct vm *next;
     struct mediator *mediator;
     struct vm_owner owner;
+    struct vm_record *kept; /* what outlives the mediator */
+    int kept_fd;
+    bool lasting; /* its descriptors are kept */
+    bool unsure;  /* its account may be off by what was given back when another mediator ended */
 
     uint32_t id;
     bool host;   /* a host process, not a VM */
@@ -64,16 +80,8 @@ struct vm {
     /* The worker for register mode. */
     struct process worker;
     sd_event_source *timer; /* a delayed start */
-    bool failing;           /* the worker was started to answer with an error */
-    bool resting;           /* it is one without a device, or the next will be */
-    uint64_t rest_ns;       /* with which the worker was started */
-    unsigned failures;      /* workers in a row that ended without an answer */
-    const char *takeover;   /* a --takeover value, until a worker has done it; NULL: resume */
-    bool reset_asked;       /* the client waits for RESET_DONE */
-    bool reset_again;       /* another came when the worker for it had started */
     bool reset_done;        /* it is told as soon as the queues are seen closed */
-    uint32_t reset_serial;
-    unsigned resets; /* in a row */
+    unsigned resets;        /* in a row */
     uint64_t reset_ns;
 };
 
@@ -84,6 +92,29 @@ struct vm {
 int vm_create(struct mediator *mediator, const struct vm_owner *owner,
               const struct vgpu_hello *hello, const struct attach_grant *grant, const int fds[],
               struct vm **created);
+
+/* From now on it outlives the mediator: its descriptors and its workers', but for the client's. */
+void vm_keep_on(struct vm *vm);
+
+/* Why a VM may be to blame for the end of the mediator before. */
+enum adopt_blame {
+    ADOPT_BLAME_NONE,
+    ADOPT_BLAME_CRASH,    /* it has crashed while it worked for it */
+    ADOPT_BLAME_ADOPTION, /* it has ended, in whatever way, as it adopted it */
+};
+
+/*
+ * Goes on with the VM whose record and descriptors were kept; *connection is that of its client,
+ * the caller's on success. With another VM's number, or with a part missing, nothing is left of it.
+ * Returns 0 or -errno, logged. With RECORD_BLAMES_MAX blames in a row it ends. `may` says whether
+ * the configuration still allows it; NULL, or why not.
+ */
+int vm_adopt(struct mediator *mediator, uint32_t id, enum adopt_blame blame,
+             const char *(*may)(const struct mediator *mediator, const struct vm_record *record),
+             struct vm **adopted, int *connection);
+
+/* Does what was under way then; to be called when it has an owner. */
+void vm_go_on(struct vm *vm);
 
 /* Ends its workers and forgets the VM. */
 void vm_destroy(struct vm *vm);
@@ -120,6 +151,9 @@ struct pool_account **vm_accounts(struct vm *vm, struct pool_standing *standing)
 
 /* So much device memory is free again, that of a worker that has ended, say. */
 void vm_give_back(struct vm *vm, uint64_t bytes);
+
+/* Without a session the VM has no memory but its register mode's, whatever was lost on the way. */
+void vm_settle_account(struct vm *vm);
 
 /* So much is the VM's still, though no worker counts it. */
 void vm_keep(struct vm *vm, uint64_t bytes);

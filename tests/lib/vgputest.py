@@ -31,11 +31,13 @@ QEMU = os.path.join(BUILD, "qemu/minimal/qemu-system-x86_64")
 PATIENCE = float(os.environ.get("VGPU_PATIENCE", "120"))
 
 MEDIATOR = os.path.join(OUT, "mediator/vgpu-mediator")
+KEEPER = os.path.join(OUT, "mediator/vgpu-keeper")
 VGPUCTL = os.path.join(OUT, "mediator/vgpuctl")
 WORKER = os.path.join(OUT, "worker/vgpu-worker")
 CLI = os.path.join(OUT, "guest/vgpu")
 SESSION_CHECK = os.path.join(OUT, "tests/session/session-check")
 SESSION_LOAD = os.path.join(OUT, "tests/session/session-load")
+KILL_AT = os.path.join(OUT, "tests/lib/kill-at")
 
 
 def native_directory():
@@ -145,6 +147,16 @@ def children(pid):
         return [int(word) for word in file.read().split()]
 
 
+def program(pid):
+    """The name that a process has now; "" where there is none any more, or one that has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+    except OSError:
+        return ""
+    return "" if rest.split()[0] == "Z" else name
+
+
 def workers(pid):
     """Of a mediator, whose only child starts them."""
     return [worker for launcher in children(pid) for worker in children(launcher)]
@@ -172,7 +184,7 @@ def listens(path):
 class Mediator:
     """A mediator of this test's own, with a configuration in a directory of its own."""
 
-    def __init__(self, config="", mediator="", listen=None):
+    def __init__(self, config="", mediator="", listen=None, keeper=False):
         self.dir = tempfile.TemporaryDirectory(prefix="vgpu-test-")
         self.socket = listen or os.path.join(self.dir.name, "attach")
         self.control = os.path.join(self.dir.name, "control")
@@ -181,13 +193,14 @@ class Mediator:
         with open(self.config, "w", encoding="ascii") as file:
             file.write(f"[mediator]\nlisten = {self.socket}\ncontrol = {self.control}\n"
                        f"worker = {WORKER}\nbackend = cpu\n{mediator}\n{config}\n")
+        self.keeper = [KEEPER, "--start-limit", "0", "--"] if keeper else []
         self.process = None
         self.start()
 
     def start(self):
         with open(self.log, "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen([MEDIATOR, "--config", self.config, "--debug"],
-                                            stdin=subprocess.DEVNULL, stderr=log)
+            self.process = subprocess.Popen([*self.keeper, MEDIATOR, "--config", self.config,
+                                             "--debug"], stdin=subprocess.DEVNULL, stderr=log)
         wait_until("the mediator listens", lambda: self.process.poll() is not None or
                    listens(self.control))
         if self.process.poll() is not None:
@@ -195,7 +208,11 @@ class Mediator:
 
     @property
     def pid(self):
-        return self.process.pid
+        """The mediator's; that of a keeper's mediator is another one after each of its ends."""
+        if not self.keeper:
+            return self.process.pid
+        return wait_until("a mediator", lambda: next(
+            (pid for pid in children(self.process.pid) if program(pid) == "vgpu-mediator"), None))
 
     def read_log(self):
         with open(self.log, encoding="utf-8") as file:

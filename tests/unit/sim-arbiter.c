@@ -31,6 +31,7 @@ static struct {
     double least_error; /* of the least share, percent */
     double idle;        /* percent */
     uint64_t ahead_ns, start_ns, starved_ns;
+    uint64_t deaths; /* so many in all */
 } worst;
 
 static void fail(const char *what, double figure)
@@ -410,7 +411,7 @@ static void check_starving(void)
 }
 
 /* Anything, at once; what must hold at every decision is checked by the model. */
-static void random_run(uint64_t seed, bool can_off)
+static void random_run(uint64_t seed, bool can_off, bool dies)
 {
     uint64_t random = seed * 2654435761u + 12345;
 
@@ -427,7 +428,12 @@ static void random_run(uint64_t seed, bool can_off)
         plan.off_shortest_ns = sim_length(&random, 200 * US, 2 * MS);
         plan.off_longest_ns = sim_length(&random, plan.off_shortest_ns, 30 * MS);
     }
+    plan.death_ns = dies ? sim_length(&random, 20 * MS, SEC) : 0;
     run();
+    worst.deaths += result.deaths;
+    if (dies) {
+        return; /* what a band has saved up for a turn is forgotten each time */
+    }
     check_starving();
     for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
         worst.starved_ns = result.starved_ns[i] > worst.starved_ns && plan.rules.least_share > 0
@@ -485,14 +491,15 @@ int main(int argc, char **argv)
     scenario_low_keeps(seed, false, 40);
     scenario_low_keeps(seed, true, 85);
     for (uint64_t i = 0; i < runs; i++) {
-        random_run(seed + i, false);
-        random_run(seed + i, true);
+        random_run(seed + i, false, false);
+        random_run(seed + i, true, false);
+        random_run(seed + i, i % 2 == 0, true);
     }
     printf("sim-arbiter: %" PRIu64 " decisions; worst: share %.2f points, least share %.1f %%, "
            "idle %.1f %%, high starts after %.0f us (p99), %.0f us of lower work before it, "
-           "a band waits %.0f ms\n",
+           "a band waits %.0f ms; %" PRIu64 " mediators\n",
            worst.decisions, worst.share_error, worst.least_error, worst.idle,
            (double)worst.start_ns / 1e3, (double)worst.ahead_ns / 1e3,
-           (double)worst.starved_ns / 1e6);
+           (double)worst.starved_ns / 1e6, worst.deaths);
     return 0;
 }

@@ -15,6 +15,10 @@
 #define RESPAWN (20 * MS)
 #define LEAST_LATENCY (5 * US)
 #define MOST_LATENCY (300 * US)
+/* How long there is no mediator, and how long the next one waits for all to say how they stand. */
+#define LEAST_GAP (3 * MS)
+#define MOST_GAP (60 * MS)
+#define ADOPT_WAIT (20 * MS)
 
 struct piece {
     uint64_t length_ns, left_ns, said_ns;
@@ -41,6 +45,8 @@ struct worker {
     unsigned active;      /* its place among those with work on the engine, 1...; 0: none */
     bool off_told, off;   /* what it was told, and what is so */
     unsigned off_count;   /* of what it was told */
+    unsigned unheard;     /* by the mediator with this number, which has adopted it; 0: heard */
+    uint32_t told;        /* how it stood, of a STATE that is under way */
 };
 
 enum kind {
@@ -53,6 +59,10 @@ enum kind {
     EVENT_BE,
     EVENT_OFF, /* what it was told is so */
     EVENT_SAYS_OFF,
+    EVENT_DEATH,
+    EVENT_ADOPT,
+    EVENT_RESYNC, /* reaches a worker */
+    EVENT_DOUBT,
 };
 
 enum being { COME, GO, END }; /* END: however often it came back */
@@ -83,6 +93,9 @@ static struct {
     unsigned engine_life;
     uint64_t tick_ns, ticked_ns;           /* the next one, and the last */
     unsigned ticks;                        /* in a row, less than 1 us from each other */
+    unsigned generation;                   /* of the mediator, from 1 */
+    uint64_t gone_ns;                      /* until then there is none */
+    bool held;                             /* it has not heard all yet */
     uint64_t unserved_ns[VGPU_PRIORITIES]; /* since when a band waits; 0: it does not */
     unsigned traced;                       /* the VM of the line under way, 1...; 0: none */
     uint64_t traced_ns;
@@ -136,16 +149,12 @@ static bool before(const struct event *one, const struct event *other)
     return one->at_ns != other->at_ns ? one->at_ns < other->at_ns : one->order < other->order;
 }
 
-static void schedule(enum kind kind, struct worker *worker, uint64_t at_ns, unsigned argument)
+/* Behind those of the same time that are there. */
+static void put(struct event event)
 {
-    const struct event event = {.at_ns = at_ns > s.now_ns ? at_ns : s.now_ns,
-                                .order = s.order++,
-                                .worker = worker,
-                                .kind = kind,
-                                .life = worker ? worker->life : 0,
-                                .argument = argument};
     size_t i = s.events++;
 
+    event.order = s.order++;
     if (s.events > s.room) {
         s.room = s.room ? 2 * s.room : 1024;
         s.heap = realloc(s.heap, s.room * sizeof(*s.heap));
@@ -155,6 +164,15 @@ static void schedule(enum kind kind, struct worker *worker, uint64_t at_ns, unsi
         s.heap[i] = s.heap[(i - 1) / 2];
     }
     s.heap[i] = event;
+}
+
+static void schedule(enum kind kind, struct worker *worker, uint64_t at_ns, unsigned argument)
+{
+    put((struct event){.at_ns = at_ns > s.now_ns ? at_ns : s.now_ns,
+                       .worker = worker,
+                       .kind = kind,
+                       .life = worker ? worker->life : 0,
+                       .argument = argument});
 }
 
 static struct event next_event(void)
@@ -368,7 +386,8 @@ static bool higher_waits(unsigned band)
 /* Who may submit, with a higher band waiting, is only one that was lent its turn. */
 static void check_submission(const struct worker *w)
 {
-    require(w->member.lent || !higher_waits(vm_of(w)->priority),
+    /* While there is no mediator, or it has not heard all, each has the rights that it had. */
+    require(s.held || s.now_ns < s.gone_ns || w->member.lent || !higher_waits(vm_of(w)->priority),
             "a lower band submits while a higher one waits");
     require(s.arbiter.current == &w->member, "submits without being current");
 }
@@ -753,7 +772,7 @@ static void after_decision(void)
             poll_at(w, s.now_ns + NOTICE);
         }
     }
-    require(arbiter->current || !list_empty(&arbiter->draining) || !anybody_waits(),
+    require(s.held || arbiter->current || !list_empty(&arbiter->draining) || !anybody_waits(),
             "the engine is free, and somebody waits");
     count_unserved();
     deadline = arbiter_deadline(arbiter);
@@ -768,10 +787,35 @@ static void after_decision(void)
     }
 }
 
+/* Turns go on: all have said how they stand, or have had their time for it. */
+static void end_hold(void)
+{
+    s.held = false;
+    arbiter_resume(&s.arbiter, s.now_ns);
+}
+
+static int on_state(struct worker *w)
+{
+    const int result = arbiter_resync(&w->member, w->told, s.now_ns);
+    bool all = true;
+
+    w->unheard = 0;
+    for (unsigned i = 0; i < s.workers; i++) {
+        all = all && (!s.worker[i].alive || s.worker[i].unheard == 0);
+    }
+    if (s.held && all) {
+        end_hold();
+    }
+    return result;
+}
+
 static void on_message(struct worker *w, unsigned type)
 {
     int result = 0;
 
+    if (w->unheard != 0 && type != VGPU_LINK_STATE + s.generation) {
+        return; /* it was for another mediator */
+    }
     switch (type) {
     case VGPU_LINK_ASK:
         result = arbiter_ask(&w->member, s.now_ns);
@@ -782,8 +826,11 @@ static void on_message(struct worker *w, unsigned type)
     case VGPU_LINK_YIELD:
         result = arbiter_yield(&w->member, w->yield_ns, s.now_ns);
         break;
-    default:
+    case VGPU_LINK_KEPT:
         result = arbiter_kept(&w->member, s.now_ns);
+        break;
+    default:
+        result = w->unheard != 0 ? on_state(w) : 0;
         break;
     }
     if (result < 0) {
@@ -812,6 +859,82 @@ static void on_off(struct worker *w, unsigned count)
     engine_plan();
 }
 
+/* Another mediator ------------------------------------------------------------------------- */
+
+static void on_death(void)
+{
+    s.result->deaths++;
+    s.generation++;
+    s.gone_ns = s.now_ns + sim_length(&s.random, LEAST_GAP, MOST_GAP);
+    s.tick_ns = 0;
+    schedule(EVENT_ADOPT, NULL, s.gone_ns, 0);
+}
+
+static void adopt(struct worker *w)
+{
+    w->member.turn_off = NULL;
+    arbiter_adopt(&s.arbiter, &w->member, s.now_ns);
+    w->member.turn_off = s.plan->off_longest_ns != 0 ? on_turn_off : NULL;
+    if (w->off_told) {
+        on_turn_off(&w->member, false);
+    }
+    w->unheard = s.generation;
+    w->doomed = false;
+    schedule(EVENT_RESYNC, w, s.now_ns + latency(), s.generation);
+}
+
+static void on_adopt(void)
+{
+    arbiter_init(&s.arbiter, 0, 0, &s.history, &s.plan->rules);
+    arbiter_hold(&s.arbiter, s.now_ns);
+    s.held = true;
+    memset(s.unserved_ns, 0, sizeof(s.unserved_ns));
+    for (unsigned i = 0; i < s.plan->count; i++) {
+        s.account[i] = (struct arbiter_account){.priority = s.plan->vm[i].priority,
+                                                .weight = s.plan->vm[i].weight};
+    }
+    for (unsigned i = 0; i < s.workers; i++) {
+        if (s.worker[i].alive) {
+            adopt(&s.worker[i]);
+        }
+    }
+    schedule(EVENT_DOUBT, NULL, s.now_ns + ADOPT_WAIT, s.generation);
+    schedule(EVENT_DEATH, NULL, s.now_ns + 1 + sim_random(&s.random, 2 * s.plan->death_ns), 0);
+    after_decision();
+}
+
+static void on_doubt(void)
+{
+    for (unsigned i = 0; i < s.workers; i++) {
+        if (s.worker[i].alive && s.worker[i].unheard != 0) {
+            arbiter_doubt(&s.worker[i].member, s.now_ns);
+        }
+    }
+    if (s.held) {
+        end_hold();
+    }
+    after_decision();
+}
+
+/* It says how it stands, and sees what a lost message would have told. A deaf one says nothing. */
+static void on_resync(struct worker *w, unsigned generation)
+{
+    const bool liar = vm_of(w)->manner == SIM_FLOODS;
+
+    w->told = w->word.state | (w->asked ? VGPU_LINK_TURN_ASKED : 0) |
+              (w->yielded ? VGPU_LINK_TURN_YIELDED : 0);
+    if (liar) {
+        w->told = (uint32_t)sim_random(&s.random, 1024);
+    }
+    if (vm_of(w)->manner != SIM_KEEPS) {
+        send(w, VGPU_LINK_STATE + generation);
+    }
+    if (w->asked && !w->using && w->word.state != VGPU_TURN_CLOSED) {
+        w->using = w->first = true;
+        poll(w);
+    }
+}
+
 static void on_being(struct worker *w, const struct event *event)
 {
     const uint64_t until = vm_of(w)->until_ns;
@@ -826,10 +949,24 @@ static void on_being(struct worker *w, const struct event *event)
     after_decision();
 }
 
+/* In the order in which they come: the later one has the later place in the heap. */
+static void put_off(const struct event *event)
+{
+    struct event later = *event;
+
+    later.at_ns = s.gone_ns;
+    put(later);
+}
+
 static void on_event(const struct event *event)
 {
     struct worker *w = event->worker;
 
+    if (s.now_ns < s.gone_ns && (event->kind == EVENT_BE || event->kind == EVENT_MESSAGE)) {
+        /* There is nobody who would see it yet. */
+        put_off(event);
+        return;
+    }
     if (event->kind == EVENT_BE) {
         on_being(w, event);
         return;
@@ -861,8 +998,22 @@ static void on_event(const struct event *event)
     case EVENT_OFF:
         on_off(w, event->argument);
         break;
+    case EVENT_DEATH:
+        on_death();
+        break;
+    case EVENT_ADOPT:
+        on_adopt();
+        break;
+    case EVENT_RESYNC:
+        on_resync(w, event->argument);
+        break;
+    case EVENT_DOUBT:
+        if (event->argument == s.generation && s.now_ns >= s.gone_ns) {
+            on_doubt();
+        }
+        break;
     case EVENT_SAYS_OFF:
-        if (event->argument == w->off_count) {
+        if (event->argument == w->off_count && s.now_ns >= s.gone_ns) {
             arbiter_off(&w->member, s.now_ns);
             after_decision();
         }
@@ -873,7 +1024,7 @@ static void on_event(const struct event *event)
         }
         break;
     default:
-        if (event->at_ns == s.tick_ns) {
+        if (event->at_ns == s.tick_ns && s.now_ns >= s.gone_ns) {
             s.ticks = s.now_ns < s.ticked_ns + US ? s.ticks + 1 : 0;
             s.ticked_ns = s.now_ns;
             require(s.ticks < 1000, "ticks without end");
@@ -918,6 +1069,9 @@ void sim_run(const struct sim_plan *plan, struct sim_result *result)
     s.random = plan->seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     arbiter_init(&s.arbiter, 0, 0, &s.history, &plan->rules);
     populate(plan);
+    if (plan->death_ns != 0) {
+        schedule(EVENT_DEATH, NULL, 1 + sim_random(&s.random, 2 * plan->death_ns), 0);
+    }
     while (s.events > 0) {
         const struct event event = next_event();
 

@@ -9,6 +9,9 @@
  * there in order, and what several have in slices of 2 ms, as the driver does. Where the plan says
  * so, a worker takes its work off the engine when it is told to, and puts it back.
  *
+ * Where the plan says so, the mediator ends at any moment, and after a while there is another one,
+ * which knows nothing and adopts the workers. What they have said meanwhile it finds.
+ *
  * What must hold at every moment is checked at every decision; sim_fail() ends the program with the
  * seed.
  */
@@ -55,6 +58,8 @@ struct sim_plan {
     uint64_t window_ns;
     uint64_t yield_ns; /* how long before a worker's end the next may submit */
     uint64_t off_shortest_ns, off_longest_ns; /* how long turning off or on takes; 0: none can */
+    uint64_t
+        death_ns; /* the mediator ends after so long, on average, and another adopts; 0: never */
     unsigned count;
     struct sim_vm vm[SIM_VMS];
     FILE *trace; /* lines "vm,band,start,end", who runs when, us; or NULL */
@@ -71,6 +76,7 @@ struct sim_result {
     uint64_t starved_ns[VGPU_PRIORITIES]; /* the longest that a band waited for any turn */
     uint64_t ahead_ns; /* the most work of lower bands before a higher one, less one piece */
     uint64_t offs;     /* so often a worker was off */
+    uint64_t deaths;   /* of the mediator */
     /* From asking to the first piece's start, of the highest band. */
     unsigned samples;
     uint64_t sample[SIM_SAMPLES];

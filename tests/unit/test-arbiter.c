@@ -1466,6 +1466,173 @@ static void test_lent_turn_of_who_is_off(void **state)
     expect_orders(a, 3, true);
 }
 
+/* Another mediator --------------------------------------------------------------------------- */
+
+/* The one before has ended: nothing is left of it but the words. */
+static void begin_anew(uint64_t now)
+{
+    const struct arbiter_rules rules = arbiter.rules;
+
+    arbiter_init(&arbiter, 3, VGPU_ENGINE_COMPUTE, &history, &rules);
+    arbiter_hold(&arbiter, now);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        struct worker *w = &workers[i];
+        const enum vgpu_priority priority = w->account.priority;
+
+        w->account = (struct arbiter_account){.priority = priority, .weight = ARBITER_WEIGHT};
+        w->grants = 0;
+        arbiter_adopt(&arbiter, &w->member, now);
+    }
+}
+
+static void tell(struct worker *worker, uint32_t told, uint64_t now)
+{
+    assert_int_equal(arbiter_resync(&worker->member, told, now), 0);
+}
+
+/* Each says how it stands, as its word is and with these flags. */
+static void tell_all(const uint32_t flags[WORKERS], uint64_t now)
+{
+    for (unsigned i = 0; i < WORKERS; i++) {
+        tell(&workers[i], workers[i].word.state | flags[i], now);
+    }
+}
+
+static void test_adopted_alone(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    begin_anew(20);
+    /* It goes on, and nobody has touched its word. */
+    assert_int_equal(a->word.state, VGPU_TURN_RUNNING);
+    assert_ptr_equal(arbiter.current, &a->member);
+    tell_all((const uint32_t[WORKERS]){VGPU_LINK_TURN_ASKED}, 30);
+    arbiter_resume(&arbiter, 40);
+    assert_int_equal(a->word.state, VGPU_TURN_RUNNING);
+    keep(a, 50);
+    /* And again without asking. */
+    a->word.state = VGPU_TURN_RUNNING;
+    ask(b, 60);
+    assert_int_equal(a->word.state, VGPU_TURN_SHARED);
+}
+
+static void test_adopted_waiting(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    ask(b, 20);
+    ask(c, 30);
+    begin_anew(40);
+    tell_all(
+        (const uint32_t[WORKERS]){VGPU_LINK_TURN_ASKED, VGPU_LINK_TURN_ASKED, VGPU_LINK_TURN_ASKED},
+        50);
+    /* Nobody is granted anything while some may not have spoken. */
+    assert_int_equal(b->grants + c->grants, 0);
+    arbiter_resume(&arbiter, 60);
+    assert_int_equal(a->word.state, VGPU_TURN_SHARED);
+    done(a, 70);
+    assert_int_equal(b->grants, 1);
+    assert_int_equal(b->word.state, VGPU_TURN_SHARED);
+    done(b, 80);
+    assert_int_equal(c->grants, 1);
+}
+
+/* The DONE of its turn was for the mediator before, and is told by its word. */
+static void test_adopted_done(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    ask(b, 20);
+    begin_anew(40);
+    a->word.state = VGPU_TURN_CLOSED;
+    tell(a, VGPU_TURN_CLOSED, 50);
+    tell(b, VGPU_TURN_CLOSED | VGPU_LINK_TURN_ASKED, 50);
+    arbiter_resume(&arbiter, 60);
+    assert_int_equal(b->grants, 1);
+    /* It is as one that has just joined. */
+    ask(a, 70);
+    done(b, 80);
+    assert_int_equal(a->grants, 1);
+}
+
+/* It was told to stop, and has said that its work is about to end: its DONE is yet to come. */
+static void test_adopted_yielded(void **state)
+{
+    (void)state;
+    a->account.priority = VGPU_PRIORITY_HIGH;
+    b->account.priority = VGPU_PRIORITY_HIGH;
+    ask(a, 10);
+    begin_anew(40);
+    a->word.state = VGPU_TURN_CLOSED;
+    tell(b, VGPU_TURN_CLOSED | VGPU_LINK_TURN_ASKED, 45);
+    tell(a, VGPU_TURN_CLOSED | VGPU_LINK_TURN_YIELDED | VGPU_LINK_TURN_ASKED, 50);
+    assert_int_equal(a->member.state, ARBITER_DRAINING);
+    arbiter_resume(&arbiter, 60);
+    assert_int_equal(b->grants, 1);
+    done(a, 70);
+    assert_int_equal(a->member.state, ARBITER_IDLE);
+}
+
+/* Of several that say that they have the turn one keeps it, and nobody has to be believed. */
+static void test_adopted_liars(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        workers[i].word.state = i % 2 == 0 ? VGPU_TURN_RUNNING : 77;
+    }
+    begin_anew(40);
+    assert_int_equal(a->word.state, VGPU_TURN_RUNNING);
+    for (unsigned i = 1; i < WORKERS; i++) {
+        assert_int_equal(workers[i].word.state, VGPU_TURN_STOPPED);
+        assert_int_equal(workers[i].member.state, ARBITER_DRAINING);
+    }
+    /* One without a turn cannot have had one recalled that was in use. */
+    c->word.state = VGPU_TURN_CLOSED;
+    tell(c, VGPU_TURN_CLOSED, 50);
+    assert_int_equal(arbiter_resync(&c->member, VGPU_TURN_SHARED, 60), -EPROTO);
+    assert_int_equal(arbiter_resync(&c->member, VGPU_TURN_STOPPED, 60), -EPROTO);
+    arbiter_resume(&arbiter, 60);
+}
+
+/* One that has not said how it stands keeps no turn; when it does it is as any other. */
+static void test_adopted_late(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    ask(b, 20);
+    begin_anew(40);
+    tell(b, VGPU_TURN_CLOSED | VGPU_LINK_TURN_ASKED, 50);
+    arbiter_doubt(&a->member, 60);
+    arbiter_doubt(&b->member, 60);
+    assert_int_equal(a->word.state, VGPU_TURN_STOPPED);
+    arbiter_resume(&arbiter, 60);
+    assert_int_equal(b->grants, 0);
+    /* It says nothing: the others wait for it no longer than for anybody. */
+    arbiter_tick(&arbiter, 60 + PATIENCE);
+    assert_int_equal(b->grants, 1);
+    tell(a, VGPU_TURN_STOPPED | VGPU_LINK_TURN_ASKED, 70 + PATIENCE);
+    done(a, 80 + PATIENCE);
+    ask(a, 90 + PATIENCE);
+    done(b, 100 + PATIENCE);
+    assert_int_equal(a->grants, 1);
+}
+
+/* It left its turn OPEN, had it recalled, and says what it was before that. */
+static void test_adopted_recalled(void **state)
+{
+    (void)state;
+    ask(a, 10);
+    begin_anew(40);
+    a->word.state = VGPU_TURN_OPEN; /* and KEPT is on its way */
+    arbiter_doubt(&a->member, 50);
+    assert_int_equal(a->word.state, VGPU_TURN_CLOSED);
+    arbiter_resume(&arbiter, 60);
+    tell(a, VGPU_TURN_RUNNING | VGPU_LINK_TURN_ASKED, 70);
+    assert_int_equal(arbiter_kept(&a->member, 80), 0);
+    ask(a, 90);
+    assert_int_equal(a->grants, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1544,6 +1711,13 @@ int main(void)
         cmocka_unit_test_setup(test_pause_takes_work_off, set_up),
         cmocka_unit_test_setup(test_paused_account_is_off, set_up),
         cmocka_unit_test_setup(test_lent_turn_of_who_is_off, set_up),
+        cmocka_unit_test_setup(test_adopted_alone, set_up),
+        cmocka_unit_test_setup(test_adopted_waiting, set_up),
+        cmocka_unit_test_setup(test_adopted_done, set_up),
+        cmocka_unit_test_setup(test_adopted_yielded, set_up),
+        cmocka_unit_test_setup(test_adopted_liars, set_up),
+        cmocka_unit_test_setup(test_adopted_late, set_up),
+        cmocka_unit_test_setup(test_adopted_recalled, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,11 +46,24 @@ static int set_up(void **state)
     return 0;
 }
 
+/* As launcher_start(); the pidfd is looked at and closed. */
+static pid_t start_worker(const char *const arguments[], uint64_t *start)
+{
+    int pidfd = -1;
+    const pid_t pid = launcher_start(arguments, fds, start, &pidfd);
+
+    assert_int_equal(pidfd >= 0, pid > 0);
+    if (pidfd >= 0) {
+        close(pidfd);
+    }
+    return pid;
+}
+
 static pid_t run(const char *script)
 {
     uint64_t start;
 
-    return launcher_start((const char *const[]){"-c", script, NULL}, fds, &start);
+    return start_worker((const char *const[]){"-c", script, NULL}, &start);
 }
 
 /* Waits for the next end. */
@@ -126,10 +139,9 @@ static void test_who_it_runs_as_is_not_asked_for(void **state)
 
     (void)state;
     memset(longest, 'x', LAUNCHER_TEXT);
-    assert_int_equal(launcher_start((const char *const[]){"--user", "0:0", NULL}, fds, &start),
-                     -EPROTO);
-    assert_int_equal(launcher_start((const char *const[]){"--us=0:0", NULL}, fds, &start), -EPROTO);
-    assert_int_equal(launcher_start((const char *const[]){longest, NULL}, fds, &start), -E2BIG);
+    assert_int_equal(start_worker((const char *const[]){"--user", "0:0", NULL}, &start), -EPROTO);
+    assert_int_equal(start_worker((const char *const[]){"--us=0:0", NULL}, &start), -EPROTO);
+    assert_int_equal(start_worker((const char *const[]){longest, NULL}, &start), -E2BIG);
     expect_exit("exit 0", 0);
 }
 
@@ -182,9 +194,9 @@ static void test_numbers_of_starts(void **state)
     siginfo_t info;
 
     (void)state;
-    assert_true(launcher_start(arguments, fds, &first) > 0);
+    assert_true(start_worker(arguments, &first) > 0);
     next_end();
-    assert_true(launcher_start(arguments, fds, &second) > 0);
+    assert_true(start_worker(arguments, &second) > 0);
     assert_true(second > first);
     while (launcher_next_end(&info, &ended) == 0) {
         usleep(1000);

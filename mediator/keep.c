@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors that outlive the mediator, see keep.h. */
+#include "mediator/keep.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "common/log.h"
+
+struct passed {
+    char name[KEEP_NAME_SIZE];
+    int fd; /* -1: taken */
+};
+
+static struct {
+    bool works;
+    struct passed *passed;
+    size_t count;
+} keep;
+
+static int compare_passed(const void *one, const void *other)
+{
+    return strcmp(((const struct passed *)one)->name, ((const struct passed *)other)->name);
+}
+
+/*
+ * A descriptor whose name is too long is none of ours, and stays open, as whoever passed it may
+ * want. One that is passed twice is the same thing.
+ */
+void keep_open(void)
+{
+    char **names = NULL;
+    const int count = sd_listen_fds_with_names(1, &names);
+
+    keep.works = getenv("NOTIFY_SOCKET") != NULL;
+    keep.passed = count > 0 ? calloc((size_t)count, sizeof(*keep.passed)) : NULL;
+    for (int i = 0; i < count; i++) {
+        if (keep.passed && strlen(names[i]) < KEEP_NAME_SIZE) {
+            struct passed *passed = &keep.passed[keep.count++];
+
+            snprintf(passed->name, sizeof(passed->name), "%s", names[i]);
+            passed->fd = SD_LISTEN_FDS_START + i;
+        }
+        free(names[i]);
+    }
+    free(names);
+    if (keep.count > 0) {
+        qsort(keep.passed, keep.count, sizeof(*keep.passed), compare_passed);
+    }
+}
+
+bool keep_works(void)
+{
+    return keep.works;
+}
+
+/*
+ * FDPOLL=0: otherwise the store would look for an end of each, and drop an eventfd that somebody
+ * has filled, which is any guest's to do.
+ */
+void keep_put(const char *name, int fd)
+{
+    char state[64 + KEEP_NAME_SIZE];
+    int r;
+
+    if (!keep.works) {
+        return;
+    }
+    snprintf(state, sizeof(state), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+    r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
+    if (r < 0) {
+        log_warning("'%s' is not kept, and does not outlive this mediator: %s", name, strerror(-r));
+    }
+}
+
+void keep_drop(const char *name)
+{
+    char state[64 + KEEP_NAME_SIZE];
+
+    if (keep.works) {
+        snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+        sd_notify(0, state);
+    }
+}
+
+int keep_take(const char *name)
+{
+    struct passed key, *found;
+    int fd;
+
+    snprintf(key.name, sizeof(key.name), "%s", name);
+    found = keep.count > 0 ? bsearch(&key, keep.passed, keep.count, sizeof(key), compare_passed)
+                           : NULL;
+    if (!found) {
+        return -1;
+    }
+    fd = found->fd;
+    found->fd = -1;
+    return fd;
+}
+
+bool keep_next_vm(uint32_t *vm)
+{
+    uint32_t next = 0;
+
+    for (size_t i = 0; i < keep.count; i++) {
+        uint32_t id;
+        char rest[4] = "";
+
+        if (keep.passed[i].fd >= 0 &&
+            sscanf(keep.passed[i].name, "%" SCNu32 "%3s", &id, rest) == 2 &&
+            strcmp(rest, ".r") == 0 && id > *vm && (next == 0 || id < next)) {
+            next = id;
+        }
+    }
+    if (next != 0) {
+        *vm = next;
+    }
+    return next != 0;
+}
+
+int keep_take_lone(const char *but)
+{
+    struct passed *lone = NULL;
+    int fd;
+
+    for (size_t i = 0; i < keep.count; i++) {
+        if (!strchr(keep.passed[i].name, '.')) {
+            if (lone) {
+                return -1;
+            }
+            lone = &keep.passed[i];
+        }
+    }
+    if (!lone || strcmp(lone->name, but) == 0) {
+        return -1;
+    }
+    fd = lone->fd;
+    lone->fd = -1;
+    return fd;
+}
+
+unsigned keep_close_rest(void)
+{
+    unsigned closed = 0;
+
+    for (size_t i = 0; i < keep.count; i++) {
+        /* Others than ours are somebody's who knows why. */
+        if (keep.passed[i].fd >= 0 && strchr(keep.passed[i].name, '.')) {
+            log_debug("'%s' was kept, and belongs to nothing", keep.passed[i].name);
+            keep_drop(keep.passed[i].name);
+            close(keep.passed[i].fd);
+            closed++;
+        }
+    }
+    free(keep.passed);
+    keep.passed = NULL;
+    keep.count = 0;
+    return closed;
+}
+
+static char *name_buffer(void)
+{
+    static char name[KEEP_NAME_SIZE];
+
+    return name;
+}
+
+const char *keep_name_vm(uint32_t vm, const char *what)
+{
+    snprintf(name_buffer(), KEEP_NAME_SIZE, "%" PRIu32 ".%s", vm, what);
+    return name_buffer();
+}
+
+const char *keep_name_memory(uint32_t vm, uint32_t number)
+{
+    snprintf(name_buffer(), KEEP_NAME_SIZE, "%" PRIu32 ".%" PRIu32, vm, number);
+    return name_buffer();
+}
+
+const char *keep_name_worker(uint32_t vm, uint32_t worker, char what)
+{
+    snprintf(name_buffer(), KEEP_NAME_SIZE, "%" PRIu32 ".w%" PRIu32 ".%c", vm, worker, what);
+    return name_buffer();
+}

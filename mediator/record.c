@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Making and mapping records, see record.h. */
+#include "mediator/record.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/memfd.h"
+
+/* Offsets are part of the layout; a field that moves makes another version. */
+static_assert(sizeof(struct process_record) == 720, "layout of version 1");
+static_assert(sizeof(struct queue_record) == 760, "layout of version 1");
+static_assert(offsetof(struct vm_record, queue) == 1120, "layout of version 1");
+static_assert(sizeof(struct host_record) == 568, "layout of version 1");
+
+int record_create(const char *name, size_t size, int *fd, void **record)
+{
+    const int memfd = memfd_make(name, size);
+    void *map;
+
+    if (memfd < 0) {
+        return memfd;
+    }
+    map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+    if (map == MAP_FAILED) {
+        const int r = -errno;
+
+        close(memfd);
+        return r;
+    }
+    *(struct record_header *)map = (struct record_header){.magic = RECORD_MAGIC,
+                                                          .version = RECORD_VERSION};
+    *fd = memfd;
+    *record = map;
+    return 0;
+}
+
+void *record_open(int fd, size_t size)
+{
+    const struct record_header *header;
+    void *map;
+
+    if (memfd_check(fd, size) < 0) {
+        return NULL;
+    }
+    map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
+        return NULL;
+    }
+    header = map;
+    if (header->magic != RECORD_MAGIC || header->version != RECORD_VERSION) {
+        munmap(map, size);
+        return NULL;
+    }
+    return map;
+}

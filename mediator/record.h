@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the mediator knows and nobody else could tell: it lies in memory that outlives the process,
+ * a memfd for each VM and one for the host, which a store keeps (keep.h). Nothing is copied there:
+ * these fields are where the mediator works, so that none can be forgotten at a crash. The next
+ * mediator maps them and goes on (adopt.h).
+ *
+ * What is not here is asked of the workers (turns, protocol/vgpu-worker.h), lies in memory that is
+ * theirs too (counters, device memory), or is forgotten: virtual times and credits of the
+ * scheduler, histograms.
+ *
+ * Records are the mediator's and the store's alone: no worker and no guest has one. Fields are only
+ * added, in room that is zero until then; with any other change the version is another one, and
+ * sessions do not outlive that upgrade.
+ */
+#ifndef VGPU_MEDIATOR_RECORD_H
+#define VGPU_MEDIATOR_RECORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mediator/config.h"
+#include "protocol/vgpu-attach.h"
+#include "protocol/vgpu-queue.h"
+#include "protocol/vgpu-worker.h"
+
+#define RECORD_MAGIC UINT64_C(0x314b505547504756)
+#define RECORD_VERSION 1u
+/* A VM for which so many mediators in a row have crashed is ended, not adopted. */
+#define RECORD_BLAMES_MAX 3u
+
+struct record_header {
+    uint64_t magic;
+    uint32_t version;
+    /* Mediators in a row that have crashed while they worked for it, or ended as they adopted it.
+     */
+    uint16_t crashes, adoptions;
+};
+
+/* Of a worker; those of its predecessors in the same place, where it says so. */
+struct process_record {
+    int32_t pid;           /* 0 while there is none */
+    uint32_t link_version; /* VGPU_LINK_VERSION of who started it */
+    uint32_t gpu;          /* number of its GPU, as the driver counts */
+    uint32_t off_count;    /* so often it was told to be off or on; odd: off */
+    uint32_t unused0;
+    bool opened;     /* it was told OPEN */
+    bool ready;      /* it has said READY */
+    bool can_be_off; /* with that */
+    bool may_be_off; /* its work is to be taken off the GPU, if it says that it can be */
+    bool condemned;  /* killed on purpose: it is not heard any more */
+    uint8_t unused[3];
+    uint64_t started_ns;
+    uint64_t starts;           /* so far */
+    uint64_t failures;         /* ends that nobody had asked for, so far */
+    uint64_t preemptions;      /* so often its work was taken off the GPU */
+    uint64_t answered;         /* what the last worker had answered when it ended */
+    struct vgpu_counters past; /* of all workers before the one that runs */
+    uint64_t past_gpu_ns[CONFIG_DEVICES][VGPU_ENGINES];     /* past.gpu_ns by the pool's GPUs */
+    char device[sizeof(((struct vgpu_link_msg *)0)->text)]; /* printable */
+    uint64_t reserved[4];                                   /* 0 */
+};
+
+struct queue_record {
+    bool used;       /* the mediator has a queue for this */
+    bool closing;    /* the worker was killed for CLOSE */
+    bool wanted;     /* to be started, when the one before is gone or the delay over */
+    bool shares;     /* it has exported to others, or imported */
+    uint32_t state;  /* enum vgpu_queue_state */
+    uint32_t end;    /* enum vgpu_queue_end */
+    uint32_t reason; /* for which the worker was killed, likewise; NONE: it was not, or for CLOSE */
+    uint32_t count;  /* actions so far */
+    uint32_t failures;    /* starts in a row that did not get to READY */
+    uint64_t reserved[2]; /* 0 */
+    struct process_record worker;
+};
+
+/* What the next worker for register mode is to do with an answer that is owed. */
+enum record_takeover {
+    TAKEOVER_RESUME,
+    TAKEOVER_DISCARD, /* there was a reset */
+    TAKEOVER_TIMEOUT, /* to be answered with that error */
+};
+
+struct vm_record {
+    struct record_header header;
+
+    /* Fixed while it is attached. */
+    uint32_t id;
+    uint32_t host;  /* a host process, not a VM */
+    uint32_t user;  /* uid */
+    int32_t peer;   /* process id of QEMU */
+    uint32_t pool;  /* letter */
+    uint32_t asked; /* enum vgpu_priority, what it asked for */
+    uint32_t queues;
+    uint32_t unused;
+    uint64_t shm_size;
+    uint64_t attached_ns;
+    char name[sizeof(((struct vgpu_hello *)0)->name)]; /* printable */
+
+    /* As it is now, and as the configuration had it when that was looked at last. */
+    uint32_t paused;
+    uint32_t priority;
+    struct config_limits limits;
+    struct config_limits configured;
+
+    /* Register mode, see vm.h. */
+    bool failing, resting, reset_asked, reset_again;
+    uint32_t failures;
+    uint32_t takeover; /* enum record_takeover */
+    uint32_t reset_serial;
+    uint64_t rest_ns;
+    uint64_t reserved[16]; /* 0 */
+    struct process_record worker;
+
+    struct queue_record queue[VGPU_MAX_QUEUES];
+};
+
+/* Of all VMs together. */
+struct host_record {
+    struct record_header header;
+    uint32_t generation; /* counts mediators, from 1; never 0 */
+    uint32_t paused;     /* bit N: pool 'A' + N */
+    /*
+     * For whom the mediator is working; 0: for nobody. With one of the others it is to blame for
+     * the end of a mediator: that was a crash of its own, or came while the VM was being adopted.
+     */
+    uint32_t working_for;
+    bool crashed, adopting;
+    uint8_t padding[2];
+    /* When a mediator has made room for the next, by vgpuctl upgrade; 0: it died. */
+    uint64_t leaving_ns;
+    /* What the GPUs are; a probe takes a second, in which nobody would be let in. */
+    uint32_t probed; /* this is known */
+    int32_t gpus;
+    uint32_t can_preempt;
+    uint32_t unused;
+    char name[192];        /* the first GPU's, or why there is none */
+    char no_preempt[192];  /* why not */
+    uint64_t reserved[16]; /* 0 */
+};
+
+/* Makes a record of so many bytes, all zero but its header. Returns 0 or -errno. */
+int record_create(const char *name, size_t size, int *fd, void **record);
+
+/*
+ * Maps a record that was kept. NULL when it is none of this layout; the descriptor stays the
+ * caller's.
+ */
+void *record_open(int fd, size_t size);
+
+#endif

@@ -1,0 +1,446 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The end of a mediator is none for its VMs, where somebody keeps their descriptors: it is killed
+at random under load, and the next one goes on. VGPU_KILLS is how often (default 40; a thousand take
+five minutes).
+
+Tests: mediator/adopt.c, mediator/keep.c, mediator/record.c, mediator/keeper/main.c,
+mediator/process.c, mediator/queue.c, mediator/vm.c, mediator/client.c, mediator/pool.c,
+mediator/launcher.c, worker/worker.c, worker/ring-worker.c, worker/register-worker.c"""
+import bisect
+import multiprocessing
+import os
+import random
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import vgputest as v  # noqa: E402
+from vgputest import N  # noqa: E402
+
+STEP = int(os.environ.get("VGPU_POINT_STEP", "7"))
+KILLS = int(os.environ.get("VGPU_KILLS", "40"))
+WORDS = 1024
+OK = (0, b"")
+
+
+class Player:
+    """
+    A VM, in a process of its own: one session that is never closed, one that comes and goes, sums
+    in register mode, and resets of that. All that it computes is looked at.
+    """
+
+    def __init__(self, mediator, vm, priority):
+        self.mediator, self.vm, self.priority = mediator, vm, priority
+        self.stop = multiprocessing.Event()
+        self.begun = multiprocessing.Event()
+        self.leave = multiprocessing.Event()
+        self.results = multiprocessing.Queue()
+        self.process = multiprocessing.Process(target=self.run)
+        self.process.start()
+
+    def run(self):
+        self.times, self.last_reset, problem = [], 0, ""
+        try:
+            self.play()
+        except Exception:  # pylint: disable=broad-except
+            problem = f"VM {self.vm}: {traceback.format_exc()}"
+        self.results.put((problem, self.times))
+        self.leave.wait(v.PATIENCE)
+
+    def play(self):
+        self.device = v.Device(v.Client(self.mediator), vm_id=self.vm, priority=self.priority,
+                               shm=4 << 20, queues=2)
+        lasting, coming = v.Queue(self.device, 0).open(), v.Queue(self.device, 1)
+        memory = lasting.memory(4 * WORDS)
+        number = 0
+        while not self.stop.is_set():
+            number += 1
+            self.work(lasting, memory, number)
+            self.sum(number)
+            if number % 8 == 0:
+                coming.open()
+                self.work(coming, coming.memory(4 * WORDS), number)
+                coming.close()
+                coming.wait_state("FREE")
+            if number % 16 == 0:
+                self.reset(number)
+            self.begun.set()
+        if lasting.status() != ("RUNNING", "NONE", 1):
+            raise AssertionError(f"the session is {lasting.status()}")
+        if lasting.call("MEM_FREE", struct.pack("<QQ", memory, 0)) != OK:
+            raise AssertionError("its memory was not there")
+
+    def done(self):
+        self.times.append(time.monotonic())
+        if select.select([self.device.client.socket], [], [], 0)[0]:
+            self.hear(self.last_reset)
+
+    def work(self, queue, memory, number):
+        """Two values in the same place one after the other, each copied to another one."""
+        for i in (0, 1):
+            queue.post(v.command("FILL", v.cmd_fill(memory, number + i, WORDS)), ring=False)
+            queue.post(v.command("COPY", v.cmd_copy(queue.address + 4 * WORDS * i, memory,
+                                                    4 * WORDS, "FROM_DEVICE")))
+        if queue.call("SYNC") != OK:
+            raise AssertionError("SYNC failed")
+        seen = queue.device.map[queue.offset:queue.offset + 8 * WORDS]
+        if seen != struct.pack("<I", number) * WORDS + struct.pack("<I", number + 1) * WORDS:
+            raise AssertionError("wrong bytes")
+        self.done()
+
+    def sum(self, number):
+        answer = self.device.call(v.add_inline([number], [number + 1]))
+        if answer != (0, struct.pack("<i", 2 * number + 1)):
+            raise AssertionError(f"{number} + {number + 1}: {answer}")
+        self.done()
+
+    def reset(self, serial):
+        self.device.client.send(v.message("RESET", serial=serial))
+        while self.hear(serial, self.last_reset) != serial:
+            pass
+        self.last_reset = serial
+        self.times.append(time.monotonic())
+
+    def hear(self, *serials):
+        """Nothing but a RESET_DONE comes; two mediators may say the same one. Its serial."""
+        answer = self.device.client.receive()
+        serial = answer and v.get(answer, "vgpu_msg.serial")
+        if not answer or v.get(answer, "vgpu_msg.type") != N["VGPU_MSG_RESET_DONE"] or \
+                serial not in serials:
+            raise AssertionError(f"no RESET_DONE of {serials} but {bytes(answer[:32])}")
+        return serial
+
+    def end(self):
+        self.stop.set()
+        return self.results.get(timeout=2 * v.PATIENCE)
+
+
+class Survival(v.TestCase):
+    def kill(self):
+        """Kills the mediator; when that was."""
+        pid = self.m.pid
+        os.kill(pid, signal.SIGKILL)
+        at = time.monotonic()
+        v.wait_until("the next mediator", lambda: self.m.pid != pid)
+        return at
+
+    def unusual(self):
+        """Of the log, what is not said at each kill."""
+        usual = ("was ended by signal 9", " ready a", "carried over", "computing on", "kernels that")
+        return "\n".join(line for line in self.m.read_log().splitlines()
+                         if not any(text in line for text in usual))[:6000]
+
+    def test_random_kills(self):
+        """Nothing ends, nothing is lost or wrong, and accounts are exact afterwards."""
+        self.m = self.mediator(keeper=True)
+        dice = random.Random(1)
+        players = [Player(self.m, vm, priority) for vm, priority in
+                   ((1, N["VGPU_PRIORITY_LOW"]), (2, N["VGPU_PRIORITY_MEDIUM"]),
+                    (3, N["VGPU_PRIORITY_MEDIUM"]), (4, N["VGPU_PRIORITY_HIGH"]))]
+        self.addCleanup(lambda: [player.process.kill() for player in players])
+        for player in players:
+            self.assertTrue(player.begun.wait(v.PATIENCE))
+        kills = []
+        for _ in range(KILLS):
+            time.sleep(dice.uniform(0.001, 0.3))
+            kills.append(self.kill())
+        problems, times = zip(*[player.end() for player in players])
+        self.assertEqual([problem for problem in problems if problem], [], self.unusual())
+        for vm in range(1, 5):
+            self.m.vm(vm, memory_used=0)
+        gaps = sorted(next_after(times_of, at) - at for times_of in times for at in kills)
+        print(f"{sum(map(len, times))} done, {len(kills)} kills; the next one after a kill: median "
+              f"{1000 * gaps[len(gaps) // 2]:.0f}, p99 {1000 * gaps[len(gaps) * 99 // 100]:.0f} ms",
+              file=sys.stderr)
+        for player in players:
+            player.leave.set()
+
+
+# What a hostile worker of VM 9 does: it is given a turn, and when it is told RESYNC it says STATE as
+# the manner has it.
+LIAR = r"""
+import os, select, socket, struct, sys, time
+sys.path.insert(0, {lib!r})
+from vgputest import N
+manner = {manner!r}
+link = socket.socket(fileno=N["VGPU_WORKER_FD_LINK"])
+link.setblocking(True)
+
+def say(kind, value=0, rest=b""):
+    try:
+        link.send(struct.pack("<IIIIQ104s", N["VGPU_LINK_" + kind], value, 0, 0, 0, rest))
+    except OSError:
+        pass
+
+def state(number):
+    say("STATE", number, struct.pack("<III", told, 0, 0))
+
+while True:
+    message = link.recv(128)
+    if not message:
+        time.sleep(1000)  # it does not heed the end of its link either
+    kind, value = struct.unpack_from("<II", message)
+    if kind == N["VGPU_LINK_OPEN"]:
+        say("READY", 1)
+        say("ASK")
+    elif kind == N["VGPU_LINK_RESYNC"]:
+        told = {told}
+        if manner == "late":
+            time.sleep(0.3)
+        for _ in range({{"never": 0, "twice": 2, "flood": 200}}.get(manner, 1)):
+            state(value + (manner == "number"))
+"""
+
+
+class Liars(v.TestCase):
+    """A worker that was taken over gains nothing by what it says to another mediator, or does not."""
+
+    def make(self, manner, told="0"):
+        self.m = self.mediator(keeper=True)
+        folder = self.m.dir.name
+        liar, chooser = os.path.join(folder, "liar"), os.path.join(folder, "worker")
+        with open(liar, "w", encoding="ascii") as file:
+            file.write(LIAR.format(lib=os.path.dirname(v.__file__), manner=manner, told=told))
+        with open(chooser, "w", encoding="ascii") as file:
+            file.write(f"#!/bin/sh\ncase \"$*\" in *'VM 9 queue'*) exec {sys.executable} {liar};; esac\n"
+                       f"exec {v.WORKER} \"$@\"\n")
+        os.chmod(chooser, 0o755)
+        self.m.stop()
+        with open(self.m.config, encoding="ascii") as file:
+            text = file.read()
+        with open(self.m.config, "w", encoding="ascii") as file:
+            file.write(text.replace(v.WORKER, chooser).replace(
+                "backend", "turn-limit = 1\nbackend"))
+        self.m.start()
+        self.honest = v.Queue(v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=1)).open()
+        self.other = v.Device(v.Client(self.m), vm_id=9, shm=4 << 20, queues=1)
+        self.liar = v.Queue(self.other).open()
+        self.memory = self.honest.memory(4 << 20)
+
+    def kill(self):
+        pid = self.m.pid
+        os.kill(pid, signal.SIGKILL)
+        v.wait_until("the next mediator", lambda: self.m.pid != pid and self.m.vms())
+
+    def work(self, count):
+        """Enough of it that who is beside it is in its way."""
+        for i in range(count):
+            self.honest.post(v.command("FILL", v.cmd_fill(self.memory, i, 1 << 20)))
+        self.assertEqual(self.honest.call("SYNC"), OK)
+        return True
+
+    def check(self, state, *ends):
+        """The honest one is served on and on; the other one is in this state in the end."""
+        for _ in range(3):
+            self.kill()
+            self.work(20)
+        v.wait_until(f"the other one is {state}", lambda: self.work(20) and
+                     self.liar.state() == state)
+        if ends:
+            self.assertIn(self.liar.status()[1], ends)
+        self.assertEqual(self.honest.status(), ("RUNNING", "NONE", 1))
+        workers = [pid for pid in v.children(self.m.process.pid)]
+        self.assertEqual(self.m.stop(), 0)
+        v.wait_until("nobody is left", lambda: not any(map(v.program, workers)))
+
+    def test_says_nothing(self):
+        self.make("never")
+        self.check("ENDED", "TIMEOUT")
+
+    def test_says_it_late(self):
+        """And keeps the turn that it has: it is ended as anybody who does so."""
+        self.make("late", 'N["VGPU_LINK_TURN_ASKED"] | N["VGPU_TURN_STOPPED"]')
+        self.check("ENDED", "TIMEOUT")
+
+    def test_says_it_on_and_on(self):
+        """It gave its turn back, it says; then it has none, whatever its word says."""
+        self.make("flood")
+        self.check("RUNNING")
+
+    def test_has_a_turn_that_it_was_not_given(self):
+        self.make("once", 'N["VGPU_TURN_SHARED"] if len(os.listdir("/proc/self/fd")) else 0')
+        self.check("ENDED", "TIMEOUT", "LOST")
+
+    def test_says_it_to_another_mediator(self):
+        self.make("number")
+        self.check("ENDED", "TIMEOUT")
+
+
+class Points(v.TestCase):
+    """
+    The mediator is killed at each moment of what it does for a VM that others can see: when it
+    enters and leaves a system call. VGPU_POINT_STEP: only each of so many (default 7; with 1 it
+    takes ten minutes).
+    """
+
+    def setUp(self):
+        self.m = self.mediator(keeper=True)
+        self.device = v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=3)
+        self.lasting = v.Queue(self.device, 0).open()
+        self.other = v.Queue(self.device, 1)
+        self.good(self.lasting)
+
+    def good(self, queue, number=1):
+        memory = queue.memory(4 * WORDS)
+        self.assertEqual(queue.call("FILL", v.cmd_fill(memory, number, WORDS)), OK)
+        self.assertEqual(queue.call("COPY", v.cmd_copy(queue.address, memory, 4 * WORDS,
+                                                       "FROM_DEVICE")), OK)
+        self.assertEqual(queue.call("SYNC"), OK)
+        self.assertEqual(queue.device.map[queue.offset:queue.offset + 4 * WORDS],
+                         struct.pack("<I", number) * WORDS)
+        self.assertEqual(queue.call("MEM_FREE", struct.pack("<QQ", memory, 0)), OK)
+
+    def kill_at(self, point, act):
+        """Acts, and has the mediator killed at that point of it; False: there is no such point."""
+        pid = self.m.pid
+        killer = subprocess.Popen([v.KILL_AT, str(pid), str(point)], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+        self.assertEqual(killer.stdout.readline(), "watching\n")
+        act()
+        killer.stdin.close()
+        killed = killer.stdout.readline() == "killed\n"
+        killer.stdout.close()
+        self.assertEqual(killer.wait(), 0)
+        if killed:
+            v.wait_until("the next mediator", lambda: self.m.pid != pid)
+        return killed
+
+    def each_point(self, act, look, prepare=lambda: None):
+        """Acts once for each point; `look` waits until it is done, and sees whether that is so."""
+        point, points = 1 + random.Random(point_seed()).randrange(STEP), 0
+        more = True
+        while more:
+            prepare()
+            more = self.kill_at(point, lambda: (act(), self.look_on(look)))
+            look()
+            self.good(self.lasting, point)
+            self.assertEqual(self.lasting.status(), ("RUNNING", "NONE", 1))
+            self.assertEqual(self.device.call(v.add_inline([point], [2])),
+                             (0, struct.pack("<i", point + 2)))
+            point += STEP
+            points += 1
+        self.m.vm(1, memory_used=0)
+        print(f"{self._testMethodName}: {points - 1} points, step {STEP}", file=sys.stderr)
+        return points
+
+    @staticmethod
+    def look_on(look):
+        """For as long as it may take where nobody is killed; else the next mediator does it."""
+        try:
+            look(0.3)
+        except AssertionError:
+            pass
+
+    def status(self, queue, *states):
+        def look(patience=v.PATIENCE):
+            v.wait_until(f"queue {queue.number} is {states}", lambda: queue.state() in states,
+                         patience)
+        return look
+
+    def test_open(self):
+        opened = self.status(self.other, "RUNNING")
+
+        def look(patience=v.PATIENCE):
+            opened(patience)
+            if patience == v.PATIENCE:
+                self.good(self.other)
+
+        def prepare():
+            if self.other.state() != "FREE":
+                self.other.close()
+            self.other.clear()
+            self.other.claim()
+        self.assertGreater(self.each_point(lambda: self.other.send("OPEN"), look, prepare), 3)
+
+    def test_close(self):
+        self.assertGreater(self.each_point(lambda: self.other.send("CLOSE"),
+                                           self.status(self.other, "FREE"), self.other.open), 3)
+
+    def test_reset(self):
+        serial = 0
+
+        def act():
+            nonlocal serial
+            serial += 1
+            self.device.client.send(v.message("RESET", serial=serial))
+
+        def look(patience=v.PATIENCE):
+            v.wait_until("RESET_DONE", done, patience)
+
+        heard = 0
+
+        def done():
+            nonlocal heard
+            while select.select([self.device.client.socket], [], [], 0)[0]:
+                answer = self.device.client.receive()
+                self.assertEqual(v.get(answer, "vgpu_msg.type"), N["VGPU_MSG_RESET_DONE"])
+                heard = v.get(answer, "vgpu_msg.serial")
+            return heard == serial
+        self.assertGreater(self.each_point(act, look), 3)
+
+    def test_session_that_ends(self):
+        """By its own mistake: the guest is told that, whichever mediator hears of it."""
+        ended = self.status(self.other, "ENDED")
+
+        def look(patience=v.PATIENCE):
+            ended(patience)
+            self.assertEqual(self.other.status()[1], "BAD_RING")
+
+        def act():
+            self.other.post(bytes(16))
+        self.each_point(act, look, self.other.open)
+
+    def test_attach(self):
+        """Who is not told that it is attached says HELLO again, as the stub does."""
+        clients = []
+
+        def act():
+            clients.append(v.Client(self.m))
+            clients[-1].send(v.hello(vm_id=2, shm=1 << 20, queues=1))
+
+        def look(patience=v.PATIENCE):
+            v.wait_until("ATTACHED", attached, patience)
+
+        def attached():
+            try:
+                client = clients[-1]
+                if client.fds:
+                    return True
+                if not select.select([client.socket], [], [], 0)[0]:
+                    return False
+                if v.get(client.receive(), "vgpu_msg.type") == N["VGPU_MSG_ATTACHED"]:
+                    client.fds = client.take_fds(5)
+                    return True
+            except (OSError, AssertionError):
+                pass
+            # The end of file, or somebody else has the number: that was this one, a moment ago.
+            clients.pop().close()
+            act()
+            return False
+
+        def prepare():
+            while clients:
+                clients.pop().close()
+            v.wait_until("it is gone", lambda: 2 not in self.m.vms())
+        self.assertGreater(self.each_point(act, look, prepare), 3)
+
+
+def point_seed():
+    """Each day others of the points, where not all of them are looked at."""
+    return int(time.time() // 86400)
+
+
+def next_after(times, at):
+    """The first of ascending times after that; the last one's where there is none."""
+    place = bisect.bisect(times, at)
+    return times[place] if place < len(times) else at
+
+
+if __name__ == "__main__":
+    v.main()
