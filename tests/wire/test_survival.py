@@ -23,6 +23,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import vgputest as v  # noqa: E402
 from vgputest import N  # noqa: E402
 
+ADOPTIONS = int(os.environ.get("VGPU_ADOPTIONS", "60"))
+VMS, QUEUES = int(os.environ.get("VGPU_VMS", "8")), int(os.environ.get("VGPU_QUEUES", "4"))
 STEP = int(os.environ.get("VGPU_POINT_STEP", "7"))
 KILLS = int(os.environ.get("VGPU_KILLS", "40"))
 WORDS = 1024
@@ -160,6 +162,61 @@ class Survival(v.TestCase):
               file=sys.stderr)
         for player in players:
             player.leave.set()
+
+
+class Often(v.TestCase):
+    def kill(self):
+        """Kills the mediator; how long it took until another one answers."""
+        pid, start = self.m.pid, time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        v.wait_until("the next mediator", lambda: self.m.pid != pid and self.m.vms())
+        return time.monotonic() - start
+
+    def sizes(self):
+        """Descriptors and resident pages of the keeper, and of the worker of a session."""
+        sizes = []
+        for pid in (self.m.process.pid, self.worker):
+            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+                sizes += [v.idle_descriptors(pid), int(file.read().split()[1])]
+        return sizes
+
+    def test_leaves_nothing(self):
+        """VGPU_ADOPTIONS times (default 60): no descriptor and no memory more than at first."""
+        self.m = self.mediator(keeper=True)
+        device = v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=2)
+        queue = v.Queue(device).open()
+        self.worker = self.m.vm(1)["sessions"][0]["worker_pid"]
+        for _ in range(5):
+            self.kill()
+        before, own = self.sizes(), v.idle_descriptors(self.m.pid)
+        for _ in range(ADOPTIONS):
+            self.kill()
+        self.assertEqual(queue.call("SYNC"), OK)
+        after = self.sizes()
+        self.assertEqual(after[::2], before[::2])
+        self.assertEqual(v.idle_descriptors(self.m.pid), own)
+        # A page for each would be a leak; some more are the allocator's.
+        for now, then in zip(after[1::2], before[1::2]):
+            self.assertLess(now - then, 20 + ADOPTIONS // 20)
+
+    def test_many_at_once(self):
+        """VGPU_VMS VMs (default 8), with as many sessions as they have queues, which are 4."""
+        self.m = self.mediator(keeper=True, mediator="max-vms = 1000")
+        devices = [v.Device(v.Client(self.m), vm_id=vm, shm=8 << 20, queues=QUEUES)
+                   for vm in range(1, VMS + 1)]
+        queues = [v.Queue(device, number) for device in devices for number in range(QUEUES)]
+        for queue in queues:
+            queue.begin()
+        for queue in queues:
+            queue.wait_state("RUNNING")
+        times = []
+        for _ in range(5):
+            times.append(self.kill())
+            for queue in queues:
+                self.assertEqual(queue.call("SYNC"), OK)
+                self.assertEqual(queue.status(), ("RUNNING", "NONE", 1))
+        print(f"{VMS} VMs of {QUEUES} sessions: another mediator answers after "
+              f"{1000 * min(times):.0f} to {1000 * max(times):.0f} ms", file=sys.stderr)
 
 
 # What a hostile worker of VM 9 does: it is given a turn, and when it is told RESYNC it says STATE as
