@@ -104,17 +104,30 @@ int keep_take(const char *name)
     return fd;
 }
 
+/* The number in the name of a VM's record; 0: it is something else. */
+static uint32_t vm_of_record(const char *name)
+{
+    char *rest;
+    unsigned long id;
+
+    /* Few of thousands are, and this is looked at for each VM. */
+    if (name[0] < '0' || name[0] > '9' || strcmp(name + strlen(name) - 2, ".r") != 0) {
+        return 0;
+    }
+    id = strtoul(name, &rest, 10);
+    return strcmp(rest, ".r") == 0 && id <= UINT32_MAX ? (uint32_t)id : 0;
+}
+
 bool keep_next_vm(uint32_t *vm)
 {
     uint32_t next = 0;
 
     for (size_t i = 0; i < keep.count; i++) {
-        uint32_t id;
-        char rest[4] = "";
+        const struct passed *passed = &keep.passed[i];
+        const uint32_t id = passed->fd >= 0 && passed->name[1] != '\0' ? vm_of_record(passed->name)
+                                                                       : 0;
 
-        if (keep.passed[i].fd >= 0 &&
-            sscanf(keep.passed[i].name, "%" SCNu32 "%3s", &id, rest) == 2 &&
-            strcmp(rest, ".r") == 0 && id > *vm && (next == 0 || id < next)) {
+        if (id > *vm && (next == 0 || id < next)) {
             next = id;
         }
     }

@@ -8,8 +8,8 @@
  * with the users who may reach the attach socket, and is answered by ADMITTED. When a worker has
  * ended the launcher says ENDED, with the number of its start: process ids are used again. It waits
  * for nothing but the socket and its children, and ends with the socket. Workers do not end with
- * it: the next mediator's launcher is told of them by ADOPT, with a pidfd, and is answered by
- * STARTED. They are not its children, so that it learns of their end, but not how they ended.
+ * it: the next mediator's launcher is told of them by ADOPT, with a pidfd and the number of the
+ * start. They are not its children, so that it learns of their end, but not how they ended.
  *
  * The mediator is what guests could take over, and so is not trusted with more than this: to start
  * workers, as the configuration was at the start, and to kill those. In particular it has no say in
@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -54,6 +55,8 @@
 #define USER_AGAIN_NS (60 * NS_PER_S)
 /* Users who may reach the socket. */
 #define ADMITTED_MAX 65536u
+/* Numbers of adopted workers begin here. */
+#define ADOPTED_STARTS (UINT64_C(1) << 63)
 /* Between two tries where the kernel is short of memory. */
 #define SHORT_MS 1
 
@@ -69,9 +72,10 @@ enum word_type { WORD_STARTED = 1, WORD_ENDED = 2, WORD_USER = 3, WORD_ADMITTED 
 
 /* mediator -> launcher */
 struct order {
-    uint32_t type; /* enum order_type */
-    int32_t pid;   /* KILL, ADOPT; USER: the number of the question */
-    uint32_t used; /* START, USER: bytes of `text`; ADMIT: users in the file */
+    uint32_t type;  /* enum order_type */
+    int32_t pid;    /* KILL, ADOPT; USER: the number of the question */
+    uint32_t used;  /* START, USER: bytes of `text`; ADMIT: users in the file */
+    uint64_t start; /* ADOPT: its number, which no start has */
     char text[LAUNCHER_TEXT];
 };
 
@@ -121,9 +125,8 @@ static struct {
     int socket;
     struct child *children; /* not reaped yet */
     size_t count, room;
-    size_t adopted;       /* of them */
-    struct pollfd *polls; /* room for each adopted one, and the socket */
-    bool settled;         /* nothing is adopted any more */
+    int epoll;    /* the socket, and a pidfd of each adopted one; `data` is its start, or 0 */
+    bool settled; /* nothing is adopted any more */
     uint64_t starts;
     pid_t asking; /* looks up a user; 0: nobody */
     int32_t question;
@@ -206,25 +209,17 @@ static bool read_arguments(struct order *order, const char *argv[ARGUMENTS_MAX],
 /* Room for one child more. */
 static bool grow_children(void)
 {
-    const size_t room = 2 * launcher.room + 64;
     struct child *children;
-    struct pollfd *polls;
 
     if (launcher.count < launcher.room) {
         return true;
     }
-    children = realloc(launcher.children, room * sizeof(*children));
-    if (!children) {
-        return false;
+    children = realloc(launcher.children, (2 * launcher.room + 64) * sizeof(*children));
+    if (children) {
+        launcher.children = children;
+        launcher.room = 2 * launcher.room + 64;
     }
-    launcher.children = children;
-    polls = realloc(launcher.polls, (room + 1) * sizeof(*polls));
-    if (!polls) {
-        return false;
-    }
-    launcher.polls = polls;
-    launcher.room = room;
-    return true;
+    return children != NULL;
 }
 
 static pid_t fork_worker(struct order *order, const int fds[], size_t count)
@@ -249,17 +244,30 @@ static pid_t fork_worker(struct order *order, const int fds[], size_t count)
     return pid < 0 ? -errno : pid;
 }
 
-/* It is no child of this process's, but may be killed by it, and its end is told. */
+static bool watch_descriptor(int fd, uint64_t start)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = start};
+
+    return epoll_ctl(launcher.epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/*
+ * It is no child of this process's, but may be killed by it, and its end is told: at once where it
+ * cannot be adopted.
+ */
 static void adopt_worker(const struct order *order, const int *fds, size_t count)
 {
     const bool may = !launcher.settled && count == 1 && grow_children();
     const int pidfd = may ? fcntl(fds[0], F_DUPFD_CLOEXEC, 0) : -1;
 
-    if (pidfd >= 0) {
-        launcher.children[launcher.count++] = (struct child){order->pid, pidfd, ++launcher.starts};
-        launcher.adopted++;
+    if (pidfd >= 0 && watch_descriptor(pidfd, order->start)) {
+        launcher.children[launcher.count++] = (struct child){order->pid, pidfd, order->start};
+        return;
     }
-    say_started(pidfd >= 0 ? order->pid : -EPERM, -1);
+    if (pidfd >= 0) {
+        close(pidfd);
+    }
+    say_word(&(struct word){.type = WORD_ENDED, .pid = order->pid, .start = order->start});
 }
 
 /* In a child, which may hang. */
@@ -419,38 +427,19 @@ static void reap_workers(void)
     }
 }
 
-/* The pidfd of one that has ended is readable. How it ended its parent is told alone. */
-static void look_at_adopted(void)
+/* How it ended its parent is told alone. */
+static void adopted_ended(uint64_t start)
 {
-    for (size_t i = 0; i < launcher.count;) {
+    for (size_t i = 0; i < launcher.count; i++) {
         const struct child child = launcher.children[i];
-        struct pollfd ended = {.fd = child.adopted, .events = POLLIN};
 
-        if (child.adopted < 0 || poll(&ended, 1, 0) <= 0) {
-            i++;
-            continue;
-        }
-        close(child.adopted);
-        launcher.adopted--;
-        launcher.children[i] = launcher.children[--launcher.count];
-        say_word(&(struct word){.type = WORD_ENDED, .pid = child.pid, .start = child.start});
-    }
-}
-
-/* Waits for an order, or for the end of a worker. */
-static bool await_anything(const sigset_t *signals)
-{
-    struct pollfd only = {.fd = launcher.socket, .events = POLLIN};
-    struct pollfd *polls = launcher.polls ? launcher.polls : &only;
-    nfds_t count = 1;
-
-    polls[0] = only;
-    for (size_t i = 0; launcher.adopted > 0 && i < launcher.count; i++) {
-        if (launcher.children[i].adopted >= 0) {
-            polls[count++] = (struct pollfd){.fd = launcher.children[i].adopted, .events = POLLIN};
+        if (child.start == start) {
+            close(child.adopted);
+            launcher.children[i] = launcher.children[--launcher.count];
+            say_word(&(struct word){.type = WORD_ENDED, .pid = child.pid, .start = child.start});
+            return;
         }
     }
-    return ppoll(polls, count, NULL, signals) > 0 && polls[0].revents != 0;
 }
 
 static void on_child_signal(int number)
@@ -468,6 +457,10 @@ static _Noreturn void run_launcher(void)
     }
     close_range(KEPT_FD + 1, ~0u, 0);
     launcher.socket = KEPT_FD;
+    launcher.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (launcher.epoll < 0 || !watch_descriptor(launcher.socket, 0)) {
+        _exit(1);
+    }
     prctl(PR_SET_NAME, "vgpu-launcher");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     /* A terminal sends these to all; the mediator's end is this one's. */
@@ -481,11 +474,15 @@ static _Noreturn void run_launcher(void)
     sigprocmask(SIG_BLOCK, &child, &waiting);
     sigdelset(&waiting, SIGCHLD);
     for (;;) {
+        struct epoll_event event;
+
         reap_workers();
-        if (launcher.adopted > 0) {
-            look_at_adopted();
+        if (epoll_pwait(launcher.epoll, &event, 1, -1, &waiting) != 1) {
+            continue;
         }
-        if (await_anything(&waiting) && !read_order()) {
+        if (event.data.u64 != 0) {
+            adopted_ended(event.data.u64);
+        } else if (!read_order()) {
             _exit(0);
         }
     }
@@ -623,41 +620,34 @@ static bool pack_arguments(const char *const arguments[], struct order *order)
     return true;
 }
 
-/* Gives an order that is answered by STARTED. Returns a process id or -errno. */
-static pid_t order_start(const struct order *order, const int *fds, size_t count, uint64_t *start)
+pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start, int *pidfd)
 {
+    struct order order = {.type = ORDER_START};
     struct word word = {0};
     int r;
 
+    if (!pack_arguments(arguments, &order)) {
+        return -E2BIG;
+    }
     side.pidfd = -1;
-    r = give_order(order, fds, count);
+    r = give_order(&order, fds, LAUNCHER_FDS);
     r = r == 0 ? await_word(WORD_STARTED, 0, 0, &word) : r;
     if (r < 0) {
         return r;
     }
     *start = word.start;
-    return word.pid;
-}
-
-pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *start, int *pidfd)
-{
-    struct order order = {.type = ORDER_START};
-    pid_t pid;
-
-    if (!pack_arguments(arguments, &order)) {
-        return -E2BIG;
-    }
-    pid = order_start(&order, fds, LAUNCHER_FDS, start);
     *pidfd = side.pidfd;
-    return pid;
+    return word.pid;
 }
 
 int launcher_adopt(pid_t pid, int pidfd, uint64_t *start)
 {
-    const struct order order = {.type = ORDER_ADOPT, .pid = pid};
-    const pid_t r = order_start(&order, &pidfd, 1, start);
+    static uint64_t adopted;
+    const struct order order = {
+        .type = ORDER_ADOPT, .pid = pid, .start = ADOPTED_STARTS + ++adopted};
 
-    return r < 0 ? (int)r : 0;
+    *start = order.start;
+    return give_order(&order, &pidfd, 1);
 }
 
 void launcher_settle(void)

@@ -47,7 +47,7 @@ pid_t launcher_start(const char *const arguments[], const int fds[], uint64_t *s
 /*
  * A worker that another mediator's launcher has started is this one's from now on, by a pidfd,
  * which stays the caller's. Returns 0 or -errno; `start` as above. Its end is told with `si_code`
- * 0, as nobody but its parent learns more.
+ * 0, as nobody but its parent learns more; where it cannot be adopted, that is told at once.
  */
 int launcher_adopt(pid_t pid, int pidfd, uint64_t *start);
 

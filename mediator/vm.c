@@ -35,6 +35,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/memfd.h"
 #include "common/shared.h"
 #include "mediator/chores.h"
 #include "mediator/keep.h"
@@ -806,7 +807,8 @@ static bool take_descriptors(const struct vm_record *record, int fds[], int *acc
         fds[i] = keep_take(keep_name_memory(record->id, i));
         all = all && fds[i] >= 0;
     }
-    return all && !memory_check(record->shm_size, record->queues, fds);
+    /* What a client handed over was looked at then; nobody else had it meanwhile. */
+    return all && memfd_check(fds[VGPU_ATTACH_MEMFD], vgpu_memfd_size(record->shm_size)) == 0;
 }
 
 int vm_adopt(struct mediator *mediator, uint32_t id, enum adopt_blame blame,

@@ -104,13 +104,14 @@ static int ring_worker_handle_link(struct ring_worker *w)
     }
     switch (msg.type) {
     case VGPU_LINK_TURN:
-    case VGPU_LINK_RESYNC:
         /*
          * The words and the ring are looked at in each round anyway. The message is there to wake
          * this worker, which looks on without naps for the moment to come, since the turn is near.
          */
         w->active_ns = clock_ns();
-        return msg.type == VGPU_LINK_RESYNC ? tell_ring_state(w, msg.value) : 0;
+        return 0;
+    case VGPU_LINK_RESYNC: /* all of them hear it at once: who has nothing to do sleeps on */
+        return tell_ring_state(w, msg.value);
     case VGPU_LINK_OPEN: /* said again by another mediator */
         return 0;
     default:

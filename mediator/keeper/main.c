@@ -48,6 +48,7 @@
 #define NAME_SIZE 256u    /* of a descriptor, with its NUL, as systemd has it */
 #define STATE_SIZE 4096u  /* of a message */
 #define FDS_PER_MESSAGE 253
+#define PASSED_MOST 65536 /* descriptors, as far as the limit on them allows */
 #define STARTS_MOST 20u
 #define STARTS_TIME_NS (60 * NS_PER_S)
 /* After so many mediators in a row that have lived for less, the next ones are started later. */
@@ -74,6 +75,7 @@ static struct {
     bool stopping;
     struct kept *kept; /* in the order in which they came */
     size_t count, room;
+    int lowest; /* number of a descriptor that is kept: as many can be as there are below it */
 } keeper;
 
 static void usage(FILE *out)
@@ -113,8 +115,22 @@ static void drop_kept(const char *name)
 }
 
 /* The descriptor is this program's from here on. */
-static void keep_descriptor(const char *name, int fd)
+static void keep_descriptor(const char *name, int came)
 {
+    /* Out of the way of the numbers that a mediator is to find them at. */
+    const int fd = fcntl(came, F_DUPFD_CLOEXEC, keeper.lowest);
+
+    close(came);
+    if (fd < 0) {
+        log_error("'%s' is not kept: %s", name, strerror(errno));
+        return;
+    }
+    if (keeper.count + FIRST_PASSED_FD >= (size_t)keeper.lowest) {
+        log_error("'%s' is not kept: there are %zu already; raise the limit on open files", name,
+                  keeper.count);
+        close(fd);
+        return;
+    }
     if (keeper.count == keeper.room) {
         const size_t room = 2 * keeper.room + 64;
         struct kept *more = realloc(keeper.kept, room * sizeof(*more));
@@ -239,10 +255,6 @@ static _Noreturn void run_mediator(void)
     FILE *text;
     size_t size;
 
-    /* First out of the way of those numbers, as each may be another's. */
-    for (size_t i = 0; i < keeper.count; i++) {
-        keeper.kept[i].fd = fcntl(keeper.kept[i].fd, F_DUPFD, FIRST_PASSED_FD + (int)keeper.count);
-    }
     text = open_memstream(&names, &size);
     for (size_t i = 0; i < keeper.count; i++) {
         if (keeper.kept[i].fd < 0 || dup2(keeper.kept[i].fd, FIRST_PASSED_FD + (int)i) < 0 ||
@@ -250,7 +262,6 @@ static _Noreturn void run_mediator(void)
             log_error("cannot pass '%s': %s", keeper.kept[i].name, strerror(errno));
             _exit(1);
         }
-        close(keeper.kept[i].fd);
         fprintf(text, "%s%s", i > 0 ? ":" : "", keeper.kept[i].name);
     }
     if (text) {
@@ -417,9 +428,11 @@ static void raise_keeper_limit(void)
 {
     struct rlimit limit;
 
+    keeper.lowest = FIRST_PASSED_FD;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
+        keeper.lowest = limit.rlim_cur < 2 * PASSED_MOST ? (int)limit.rlim_cur / 2 : PASSED_MOST;
     }
 }
 
