@@ -136,6 +136,11 @@ void client_destroy(struct client *client)
     free(client);
 }
 
+void client_hang_up(struct client *client)
+{
+    shutdown(client->fd, SHUT_RDWR);
+}
+
 /*
  * Returns 0 or -errno. A client that does not read its few answers is not worth waiting for. If a
  * part of a message was sent, that is an error too: its rest and the next message could not be told

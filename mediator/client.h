@@ -16,6 +16,9 @@ int client_create(struct mediator *mediator, int fd);
  */
 int client_adopt(struct mediator *mediator, int fd, struct vm *vm);
 
+/* Has the connection end, and its VM with it, when the event loop comes to it. */
+void client_hang_up(struct client *client);
+
 /* Closes the connection; its VM ends with it. */
 void client_destroy(struct client *client);
 

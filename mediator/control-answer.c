@@ -11,6 +11,7 @@
 #include "mediator/control-answer.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,9 +19,17 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "mediator/client.h"
 #include "mediator/control-describe.h"
+#include "mediator/keep.h"
+#include "mediator/record.h"
 #include "mediator/reload.h"
 #include "mediator/vm.h"
+
+/* So long a mediator that makes room for the next has to send its answer. */
+#define LEAVE_NS (50 * NS_PER_MS)
+
+static const struct ucred *asked_by;
 
 struct json_object *control_error(const char *format, ...)
 {
@@ -113,6 +122,9 @@ static struct json_object *answer_list(struct mediator *mediator, struct json_ob
 
     (void)question;
     describe_string(answer, "version", VGPU_PACKAGE_VERSION);
+    describe_number(answer, "generation", mediator->generation);
+    describe_number(answer, "carried_sessions", mediator->carried);
+    describe_seconds(answer, "gap_seconds", mediator->gap_ns);
     describe_string(answer, "computes_on", mediator->computes_on);
     describe_bool(answer, "gpu", mediator->has_gpu);
     describe_bool(answer, "preempt", mediator_preempts(mediator));
@@ -252,13 +264,100 @@ static struct json_object *answer_reload(struct mediator *mediator, struct json_
     return answer;
 }
 
+/* For the log, who has asked for what ends something. */
+static const char *by_whom(void)
+{
+    static char text[64];
+
+    snprintf(text, sizeof(text), "process %d of user %ld", (int)asked_by->pid, (long)asked_by->uid);
+    return text;
+}
+
+static struct json_object *answer_end(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *error = NULL, *value = NULL;
+    struct vm *vm = asked_vm(mediator, question, &error);
+    int64_t queue;
+
+    if (!vm) {
+        return error;
+    }
+    if (!json_object_object_get_ex(question, "queue", &value) ||
+        !json_object_is_type(value, json_type_int)) {
+        return control_error("the question has no 'queue', which is a number");
+    }
+    queue = json_object_get_int64(value);
+    if (queue < 0 || queue >= vm->queues || !vm->queue[queue] ||
+        !queue_end(vm->queue[queue], VGPU_QUEUE_END_OPERATOR)) {
+        return control_error("VM %" PRIu32 " has no session on queue %" PRId64
+                             "; 'vgpuctl show %" PRIu32 "' lists them",
+                             vm->id, queue, vm->id);
+    }
+    log_info("VM %" PRIu32 " queue %" PRId64 ": its session is ended by %s", vm->id, queue,
+             by_whom());
+    return describe_object();
+}
+
+static struct json_object *answer_detach(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *error = NULL;
+    struct vm *vm = asked_vm(mediator, question, &error);
+
+    if (!vm) {
+        return error;
+    }
+    log_info("VM %" PRIu32 ": is detached by %s", vm->id, by_whom());
+    client_hang_up(vm->owner.client);
+    return describe_object();
+}
+
+/* The answer is on its way by now. */
+static int on_leave(sd_event_source *source, uint64_t usec, void *context)
+{
+    (void)source;
+    (void)usec;
+    (void)context;
+    /* As whoever watches over this process would do for an upgrade. */
+    return raise(SIGUSR2);
+}
+
+static struct json_object *answer_upgrade(struct mediator *mediator, struct json_object *question)
+{
+    struct json_object *answer;
+    unsigned sessions = 0;
+
+    (void)question;
+    if (!keep_works()) {
+        return control_error("nobody keeps the sessions meanwhile: that takes systemd, with "
+                             "FileDescriptorStoreMax in the unit, or vgpu-keeper");
+    }
+    if (reload_check(mediator) > 0) {
+        return control_error("the next mediator would not start: the configuration has mistakes, "
+                             "which this one's log names");
+    }
+    if (sd_event_add_time_relative(mediator->event, NULL, CLOCK_MONOTONIC, LEAVE_NS / NS_PER_US, 0,
+                                   on_leave, NULL) < 0) {
+        return NULL;
+    }
+    for (struct vm *vm = mediator->vms; vm; vm = vm->next) {
+        sessions += vm_session_count(vm);
+    }
+    log_info("makes room for the next mediator, as %s asks", by_whom());
+    mediator->kept->leaving_ns = clock_ns() + LEAVE_NS;
+    answer = describe_object();
+    describe_number(answer, "generation", mediator->generation);
+    describe_number(answer, "sessions", sessions);
+    return answer;
+}
+
 static const struct {
     const char *name;
     struct json_object *(*answer)(struct mediator *mediator, struct json_object *question);
 } commands[] = {
     {"list", answer_list},       {"show", answer_show},   {"set", answer_set},
     {"history", answer_history}, {"pause", answer_pause}, {"resume", answer_resume},
-    {"reload", answer_reload},
+    {"reload", answer_reload},   {"end", answer_end},     {"detach", answer_detach},
+    {"upgrade", answer_upgrade},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -291,11 +390,13 @@ static struct json_object *answer_command(struct mediator *mediator, struct json
     return name ? unknown_command(name) : error;
 }
 
-struct json_object *control_answer(struct mediator *mediator, const char *text)
+struct json_object *control_answer(struct mediator *mediator, const char *text,
+                                   const struct ucred *asker)
 {
     struct json_object *question = json_tokener_parse(text);
     struct json_object *answer;
 
+    asked_by = asker;
     if (json_object_is_type(question, json_type_object)) {
         answer = answer_command(mediator, question);
     } else {

@@ -98,6 +98,7 @@ static void read_question(struct control *control)
 {
     const ssize_t n = recv(control->fd, control->question + control->length,
                            QUESTION_MAX - 1 - control->length, MSG_DONTWAIT);
+    struct ucred asker = {.pid = -1, .uid = (uid_t)-1};
     char *end;
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
@@ -113,7 +114,8 @@ static void read_question(struct control *control)
     end = memchr(control->question, '\n', control->length);
     if (end) {
         *end = '\0';
-        begin_answer(control, control_answer(control->mediator, control->question));
+        getsockopt(control->fd, SOL_SOCKET, SO_PEERCRED, &asker, &(socklen_t){sizeof(asker)});
+        begin_answer(control, control_answer(control->mediator, control->question, &asker));
     } else if (control->length == QUESTION_MAX - 1) {
         begin_answer(control, control_error("the question is too long: a line has less than %u "
                                             "bytes",

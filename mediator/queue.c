@@ -229,6 +229,16 @@ static void queue_worker_ended(struct process *process, const siginfo_t *info, b
     queue->kept->reason = VGPU_QUEUE_END_NONE;
 }
 
+bool queue_end(struct queue *queue, enum vgpu_queue_end reason)
+{
+    if (queue->worker.kept->pid == 0 || queue->worker.kept->condemned) {
+        return false;
+    }
+    queue->kept->reason = reason;
+    process_kill(&queue->worker);
+    return true;
+}
+
 static void queue_worker_expired(struct process *process)
 {
     struct queue *queue = queue_of(process);
@@ -240,8 +250,7 @@ static void queue_worker_expired(struct process *process)
                         " ms while others wait; ending worker %d",
                         queue_label(process), process->mediator->config.turn_limit_ns / NS_PER_MS,
                         (int)process->kept->pid);
-        queue->kept->reason = VGPU_QUEUE_END_TIMEOUT;
-        process_kill(process);
+        queue_end(queue, VGPU_QUEUE_END_TIMEOUT);
     }
 }
 
@@ -598,8 +607,7 @@ void queue_go_on(struct queue *queue)
         log_warning("%s: it shares memory or events with other processes of its VM, which does not "
                     "outlive a mediator; ending it",
                     queue_label(&queue->worker));
-        kept->reason = VGPU_QUEUE_END_MEDIATOR;
-        process_kill(&queue->worker);
+        queue_end(queue, VGPU_QUEUE_END_MEDIATOR);
     }
     /* READY was read, and this was not stored any more. */
     if (kept->worker.ready && kept->state == VGPU_QUEUE_STARTING && !kept->closing) {

@@ -55,6 +55,9 @@ void queue_destroy(struct queue *queue);
 /* VGPU_QUEUE_OPEN or VGPU_QUEUE_CLOSE, as the guest asks. */
 void queue_act(struct queue *queue, uint32_t action);
 
+/* Ends the session, with that reason; false: there is none that runs. */
+bool queue_end(struct queue *queue, enum vgpu_queue_end reason);
+
 /* The guest was reset: closes the queue, which is not counted. */
 void queue_reset(struct queue *queue);
 

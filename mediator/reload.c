@@ -113,6 +113,15 @@ int reload_first(struct mediator *m)
     return load_config(m, &m->config);
 }
 
+int reload_check(const struct mediator *m)
+{
+    struct config config;
+    const int mistakes = load_config(m, &config);
+
+    config_free(&config);
+    return mistakes;
+}
+
 int reload_again(struct mediator *m)
 {
     struct config config;

@@ -11,6 +11,9 @@
 /* Reads the configuration into mediator->config. Returns the number of mistakes, each logged. */
 int reload_first(struct mediator *mediator);
 
+/* The number of mistakes in it as it is now, each logged; nothing changes. */
+int reload_check(const struct mediator *mediator);
+
 /*
  * Reads it again, and takes over what may change. Returns how many changes take a restart, each
  * logged. Nothing changes when there are mistakes in it: -EINVAL, logged.

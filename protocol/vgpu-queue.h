@@ -169,14 +169,15 @@ enum vgpu_queue_state {
     X(7, MEDIATOR, "the host's mediator was stopped or restarted")                                 \
     X(8, NO_MEMORY, "the host or its GPU is out of memory")                                        \
     X(9, QUOTA, "the VM has as many sessions as the host allows it")                               \
-    X(10, NO_GPU, "all GPUs of the VM's pool serve other VMs alone")
+    X(10, NO_GPU, "all GPUs of the VM's pool serve other VMs alone")                               \
+    X(11, OPERATOR, "an operator of the host has ended it")
 
 enum vgpu_queue_end {
 #define VGPU_QUEUE_END_ENUM(value, name, text) VGPU_QUEUE_END_##name = (value),
     VGPU_QUEUE_ENDS(VGPU_QUEUE_END_ENUM)
 #undef VGPU_QUEUE_END_ENUM
 };
-#define VGPU_QUEUE_END_COUNT 11u
+#define VGPU_QUEUE_END_COUNT 12u
 
 static inline enum vgpu_queue_state vgpu_queue_state(uint32_t status)
 {

@@ -16,10 +16,12 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/unixaddr.h"
 #include "common/version.h"
@@ -31,6 +33,7 @@
 #define INTERVAL_MIN 0.1
 #define INTERVAL_MAX 3600.0
 #define COUNT_MAX 1000000000ul
+#define UPGRADE_LOOKS 500u /* 20 ms from each other */
 
 enum exit_code { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_MEDIATOR = 3 };
 
@@ -54,6 +57,9 @@ static void usage(FILE *out)
           "  pause POOL|VM     take its work off the GPUs, and let nothing new start\n"
           "  resume POOL|VM    undo pause\n"
           "  reload            let the mediator read its configuration again\n"
+          "  upgrade           replace the mediator by what is installed now; no session ends\n"
+          "  end VM QUEUE      end the session on that queue\n"
+          "  detach VM         end the VM's connection, and all that it has; it may come back\n"
           "\n"
           "  --socket PATH  the mediator's control socket (default " DEFAULT_SOCKET ")\n"
           "  --json         print the answer as JSON; top: an object a line\n"
@@ -205,6 +211,83 @@ static int run_reload(const struct options *options)
     return ask_and_print(options, "reload", ask_question("reload"), print_reload);
 }
 
+static int run_detach(const struct options *options)
+{
+    struct json_object *question = question_about("detach", options->arguments[0]);
+
+    return question ? ask_and_print(options, "detach", question, NULL) : EXIT_USAGE;
+}
+
+static int run_end(const struct options *options)
+{
+    const char *queue = options->arguments[1];
+    struct json_object *question;
+    char *end;
+    const unsigned long number = strtoul(queue, &end, 10);
+
+    if (queue[0] < '0' || queue[0] > '9' || *end != '\0' || number > INT32_MAX) {
+        fprintf(stderr, "vgpuctl: end: '%s' is no queue's number; 'vgpuctl show %s' has them\n",
+                queue, options->arguments[0]);
+        return EXIT_USAGE;
+    }
+    question = question_about("end", options->arguments[0]);
+    if (!question) {
+        return EXIT_USAGE;
+    }
+    json_object_object_add(question, "queue", json_object_new_uint64(number));
+    return ask_and_print(options, "end", question, NULL);
+}
+
+/* The answer of a mediator that is not the one with this number; NULL when none comes in time. */
+static struct json_object *await_next(const struct options *options, uint64_t generation)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    const char *problem;
+
+    for (unsigned i = 0; i < UPGRADE_LOOKS; i++) {
+        struct json_object *question = ask_question("list");
+        struct json_object *answer = ask(options->top.path, question, &problem);
+
+        json_object_put(question);
+        if (answer && get_number(answer, "generation") != generation) {
+            return answer;
+        }
+        json_object_put(answer);
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
+static int run_upgrade(const struct options *options)
+{
+    struct json_object *question = ask_question("upgrade");
+    const char *problem;
+    struct json_object *before = ask(options->top.path, question, &problem), *after;
+    struct json_object *error = get(before, "error");
+    int code = EXIT_DONE;
+
+    json_object_put(question);
+    after = before && !error ? await_next(options, get_number(before, "generation")) : NULL;
+    if (error) {
+        fprintf(stderr, "vgpuctl: upgrade: %s\n", json_object_get_string(error));
+        code = EXIT_REFUSED;
+    } else if (!after) {
+        fprintf(stderr, "vgpuctl: upgrade: %s\n",
+                before ? "no other mediator has come; its log says why" : problem);
+        code = EXIT_NO_MEDIATOR;
+    } else if (options->top.json) {
+        puts(json_object_to_json_string_ext(after, JSON_C_TO_STRING_PRETTY));
+    } else {
+        printf("version %s serves; %" PRIu64 " of %" PRIu64 " sessions were carried over; there "
+               "was no mediator for %.0f ms\n",
+               get_text(after, "version"), get_number(after, "carried_sessions"),
+               get_number(before, "sessions"), 1000 * get_real(after, "gap_seconds"));
+    }
+    json_object_put(before);
+    json_object_put(after);
+    return code;
+}
+
 static int run_top(const struct options *options)
 {
     return top(&options->top);
@@ -218,7 +301,8 @@ static const struct command {
 } commands[] = {
     {"list", 0, 0, run_list},     {"show", 1, 1, run_show},       {"top", 0, 0, run_top},
     {"set", 1, 3, run_set},       {"history", 1, 1, run_history}, {"pause", 1, 1, run_pause},
-    {"resume", 1, 1, run_resume}, {"reload", 0, 0, run_reload},
+    {"resume", 1, 1, run_resume}, {"reload", 0, 0, run_reload},   {"upgrade", 0, 0, run_upgrade},
+    {"end", 2, 2, run_end},       {"detach", 1, 1, run_detach},
 };
 
 static const struct command *find_command(const char *name)

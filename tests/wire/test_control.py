@@ -143,7 +143,8 @@ class Questions(TestCase):
                 ({"command": []}, "no 'command'"),
                 ({"command": None}, "no 'command'"),
                 ({"command": "fry"}, "unknown command 'fry': this mediator, version "),
-                ({"command": "fry"}, "knows list, show, set, history, pause, resume, reload"),
+                ({"command": "fry"}, "knows list, show, set, history, pause, resume, reload, end, detach, "
+                                    "upgrade"),
                 ({"command": "show"}, "no 'vm'"),
                 ({"command": "show", "vm": "7"}, "no 'vm'"),
                 ({"command": "show", "vm": 7.5}, "no 'vm'"),

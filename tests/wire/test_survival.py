@@ -219,6 +219,97 @@ class Often(v.TestCase):
               f"{1000 * min(times):.0f} to {1000 * max(times):.0f} ms", file=sys.stderr)
 
 
+class Operator(v.TestCase):
+    def ctl(self, *arguments, code=0):
+        done = subprocess.run([v.VGPUCTL, "--socket", self.m.control, *arguments],
+                              capture_output=True, text=True, timeout=v.PATIENCE, check=False)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return done.stdout + done.stderr
+
+    def make(self, keeper=True):
+        self.m = self.mediator(keeper=keeper)
+        self.device = v.Device(v.Client(self.m), vm_id=5, shm=4 << 20, queues=4)
+        self.queues = [v.Queue(self.device, number).open() for number in range(3)]
+
+    def test_upgrade(self):
+        self.make()
+        for _ in range(2):
+            self.assertIn("; 3 of 3 sessions were carried over; there was no mediator for",
+                          self.ctl("upgrade"))
+            for queue in self.queues:
+                self.assertEqual(queue.call("SYNC"), OK)
+        self.assertIn(f"as process {self.last_child()} of user {os.getuid()} asks",
+                      self.m.read_log())
+
+    def last_child(self):
+        """Its number is in the log, where it belongs to a vgpuctl that has ended."""
+        return self.m.read_log().split(" asks")[-2].split("process ")[-1].split(" ")[0]
+
+    def test_upgrade_to_a_wrong_configuration(self):
+        self.make()
+        with open(self.m.config, "a", encoding="ascii") as file:
+            file.write("nonsense = 1\n")
+        self.assertIn("the configuration has mistakes", self.ctl("upgrade", code=1))
+        self.assertEqual(self.queues[0].call("SYNC"), OK)
+
+    def test_upgrade_where_nobody_keeps_anything(self):
+        self.make(keeper=False)
+        self.assertIn("nobody keeps the sessions meanwhile", self.ctl("upgrade", code=1))
+        self.assertEqual(self.queues[0].call("SYNC"), OK)
+
+    def test_end(self):
+        self.make()
+        self.ctl("end", "5", "1")
+        self.assertEqual(self.queues[1].end(), "OPERATOR")
+        self.assertIn("VM 5 queue 1: its session is ended by process", self.m.read_log())
+        for words in (("5", "1"), ("5", "3"), ("5", "77")):
+            self.assertIn("has no session on queue", self.ctl("end", *words, code=1))
+        self.assertIn("no VM 6 is attached", self.ctl("end", "6", "0", code=1))
+        self.assertIn("is no queue's number", self.ctl("end", "5", "x", code=2))
+        self.assertEqual(self.queues[0].call("SYNC"), OK)
+        self.assertEqual(self.queues[1].open().call("SYNC"), OK)
+
+    def test_detach(self):
+        self.make()
+        self.ctl("detach", "5")
+        self.assertEqual(self.device.client.receive(), b"")
+        v.wait_until("it is gone", lambda: not self.m.vms())
+        self.assertIn("VM 5: is detached by process", self.m.read_log())
+
+    def test_pauses_outlive_it(self):
+        """Of a pool and of a VM; and so does what was set, as long as the configuration stays."""
+        self.make()
+        self.ctl("pause", "5")
+        self.ctl("pause", "A")
+        self.ctl("set", "5", "share", "300")
+        self.ctl("upgrade")
+        answer = self.m.ask("list")
+        self.assertTrue(answer["vms"][0]["paused"] and answer["pools"][0]["paused"])
+        self.assertEqual(answer["vms"][0]["limits"]["share"], "300")
+        self.ctl("resume", "A")
+        self.ctl("resume", "5")
+        memory = self.queues[0].memory(4)
+        self.assertEqual(self.queues[0].call("FILL", v.cmd_fill(memory, 1, 1)), OK)
+        with open(self.m.config, "a", encoding="ascii") as file:
+            file.write("[vm 5]\nshare = 50\nmax-priority = low\n")
+        self.ctl("upgrade")
+        vm = self.m.vm(5)
+        self.assertEqual((vm["limits"]["share"], vm["priority"]), ("50", "low"))
+
+    def test_configuration_that_forbids_it(self):
+        """It holds: what may not attach any more does not go on either."""
+        self.make()
+        with open(self.m.config, encoding="ascii") as file:
+            text = file.read()
+        with open(self.m.config, "w", encoding="ascii") as file:
+            file.write(text.replace("backend", "unknown-vms = refuse\nbackend"))
+        workers = [s["worker_pid"] for s in self.m.vm(5)["sessions"]]
+        self.ctl("upgrade")
+        self.assertEqual(self.device.client.receive(), b"")
+        self.assertEqual(self.m.vms(), {})
+        v.wait_until("its workers end", lambda: not any(map(v.program, workers)))
+
+
 # What a hostile worker of VM 9 does: it is given a turn, and when it is told RESYNC it says STATE as
 # the manner has it.
 LIAR = r"""
