@@ -1110,6 +1110,18 @@ int arbiter_ask(struct arbiter_member *member, uint64_t now_ns)
     return 0;
 }
 
+/* Edges: CURRENT, DRAINING or OFF to IDLE. */
+static void end_any_turn(struct arbiter *a, struct arbiter_member *member)
+{
+    if (member->state == ARBITER_OFF) {
+        /* Its work had ended just before it was off. It is none of those with a turn. */
+        leave_waiting(member);
+        member->account->active++;
+        list_init(&member->entry);
+    }
+    arbiter_retire(a, member);
+}
+
 /*
  * Whether the worker may say that its turn ends: it has one, and has closed its word. With any
  * other word it could go on submitting beside the next one. Partner: the worker's swap in turn.c.
@@ -1157,13 +1169,7 @@ int arbiter_done(struct arbiter_member *member, uint64_t now_ns)
     }
     arbiter_settle(a, now_ns);
     arbiter_remember(a, member, now_ns);
-    if (member->state == ARBITER_OFF) {
-        /* Its work had ended just before it was off. It is none of those with a turn. */
-        leave_waiting(member);
-        member->account->active++;
-        list_init(&member->entry);
-    }
-    arbiter_retire(a, member);
+    end_any_turn(a, member);
     arbiter_hurry(a, now_ns);
     arbiter_advance(a, now_ns);
     return 0;
@@ -1248,6 +1254,10 @@ int arbiter_resync(struct arbiter_member *member, uint32_t told, uint64_t now_ns
         return -EPROTO;
     }
     arbiter_settle(a, now_ns);
+    /* Nobody has granted anything since: a word that was CLOSED then is so now. */
+    if (word == VGPU_TURN_CLOSED && shared_load_acquire(&member->word->state) != VGPU_TURN_CLOSED) {
+        return -EPROTO;
+    }
     if (word != VGPU_TURN_CLOSED) {
         /* Without a turn it can only have left one OPEN, which was recalled meanwhile. */
         if (member->state == ARBITER_IDLE && word != VGPU_TURN_OPEN && word != VGPU_TURN_RUNNING) {
@@ -1260,12 +1270,13 @@ int arbiter_resync(struct arbiter_member *member, uint32_t told, uint64_t now_ns
         } else if (member->state == ARBITER_IDLE) {
             adopt_drainer(a, member, now_ns);
         }
-        member->yielded = true;
+        /* What is off is so, whatever it has said of its end. */
+        member->yielded = member->state == ARBITER_DRAINING;
         member->from_ns = now_ns;
         member->asked = asked;
     } else {
         if (member->state != ARBITER_IDLE) {
-            arbiter_retire(a, member);
+            end_any_turn(a, member);
         }
         if (asked) {
             return arbiter_ask(member, now_ns);

@@ -880,7 +880,11 @@ static void adopt(struct worker *w)
     }
     w->unheard = s.generation;
     w->doomed = false;
-    schedule(EVENT_RESYNC, w, s.now_ns + latency(), s.generation);
+    /* Now and then it is in a call of the driver's that takes long. */
+    schedule(EVENT_RESYNC, w,
+             s.now_ns + (sim_random(&s.random, 8) == 0 ? sim_length(&s.random, 5 * MS, 200 * MS)
+                                                       : latency()),
+             s.generation);
 }
 
 static void on_adopt(void)
@@ -921,6 +925,9 @@ static void on_resync(struct worker *w, unsigned generation)
 {
     const bool liar = vm_of(w)->manner == SIM_FLOODS;
 
+    if (generation != s.generation) {
+        return; /* that mediator is gone, and the next one's RESYNC comes behind this */
+    }
     w->told = w->word.state | (w->asked ? VGPU_LINK_TURN_ASKED : 0) |
               (w->yielded ? VGPU_LINK_TURN_YIELDED : 0);
     if (liar) {

@@ -1617,6 +1617,32 @@ static void test_adopted_late(void **state)
     assert_int_equal(a->grants, 1);
 }
 
+/* Its work was taken off before it has said how it stands; then it has no turn at all. */
+static void test_adopted_off(void **state)
+{
+    (void)state;
+    a->member.turn_off = on_turn_off;
+    a->word.state = VGPU_TURN_RUNNING;
+    begin_anew(40);
+    a->member.turn_off = on_turn_off;
+    arbiter_doubt(&a->member, 50);
+    tell(b, VGPU_TURN_CLOSED | VGPU_LINK_TURN_ASKED, 50);
+    arbiter_resume(&arbiter, 60);
+    arbiter_tick(&arbiter, 60 + 10 * SLICE);
+    assert_true(a->off);
+    assert_true(arbiter_off(&a->member, 70 + 10 * SLICE));
+    assert_int_equal(b->grants, 1);
+    /* A lie: its word says otherwise. */
+    assert_int_equal(arbiter_resync(&a->member, VGPU_TURN_CLOSED, 80 + 10 * SLICE), -EPROTO);
+    a->word.state = VGPU_TURN_CLOSED;
+    tell(a, VGPU_TURN_CLOSED, 90 + 10 * SLICE);
+    assert_int_equal(a->member.state, ARBITER_IDLE);
+    assert_int_equal(a->account.active, 0);
+    done(b, 100 + 10 * SLICE);
+    ask(a, 110 + 10 * SLICE);
+    assert_int_equal(a->grants, 1);
+}
+
 /* It left its turn OPEN, had it recalled, and says what it was before that. */
 static void test_adopted_recalled(void **state)
 {
@@ -1718,6 +1744,7 @@ int main(void)
         cmocka_unit_test_setup(test_adopted_liars, set_up),
         cmocka_unit_test_setup(test_adopted_late, set_up),
         cmocka_unit_test_setup(test_adopted_recalled, set_up),
+        cmocka_unit_test_setup(test_adopted_off, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
