@@ -19,7 +19,7 @@
 /* Until when workers have to have said how they stand: busy ones take 50 us, sleeping ones 1 ms. */
 #define ADOPT_WAIT_NS (20 * NS_PER_MS)
 /* A mediator that has lived so long does not crash for what it has adopted. */
-#define GOOD_LIFE_NS (10 * NS_PER_S)
+#define GOOD_LIFE_NS (120 * NS_PER_S)
 
 int adopt_host(struct mediator *m)
 {

@@ -43,7 +43,6 @@
 #include "common/log.h"
 #include "mediator/attach.h"
 #include "mediator/chores.h"
-#include "mediator/keep.h"
 #include "mediator/vm-memory.h"
 #include "mediator/vm.h"
 
@@ -317,7 +316,7 @@ static void client_announce(const struct client *client, const struct attach_gra
  */
 static void await_edge(struct client *client)
 {
-    sd_event_source_set_io_events(client->source, EPOLLIN | EPOLLET);
+    sd_event_source_set_io_events(client->source, EPOLLIN | EPOLLRDHUP | EPOLLET);
 }
 
 /* ATTACHED, and the descriptors of new memory: as many with it as a message takes. */
@@ -360,8 +359,7 @@ static void tell_attached(struct client *client, const int fds[])
         return;
     }
     /* Before this it says HELLO again where the mediator ends. */
-    keep_put(keep_name_vm(vm->id, "c"), client->fd);
-    vm_keep_on(client->vm);
+    vm_keep_on(client->vm, client->fd);
     /* From now on it is read in another way. */
     await_edge(client);
 }
@@ -412,6 +410,11 @@ static void handle_hello(struct client *client)
     }
     if (hello->vm_id == 0 && hello->flags == VGPU_HELLO_HOST) {
         client->hello.hello.vm_id = choose_id(client);
+    }
+    if (mediator_was_ended(mediator, client->hello.hello.vm_id)) {
+        client_refuse(client, "mediators have crashed while they worked for this VM: it may attach "
+                              "ten minutes after that");
+        return;
     }
     /* This comes before vm_count, because it may detach a VM whose client has gone. */
     facts.id_in_use = id_in_use(client, hello->vm_id);
@@ -527,24 +530,32 @@ static bool keeps_descriptors(struct client *client)
 
 /*
  * Carries out the next message of an attached client, if it is there as a whole, and takes it out
- * of the socket then. Returns as recv(2) does.
+ * of the socket then. `ended`: nothing comes any more. Returns as recv(2) does.
  */
-static ssize_t read_attached(struct client *client)
+static ssize_t read_attached(struct client *client, bool ended)
 {
+    struct iovec part = {.iov_base = &client->rx, .iov_len = sizeof(client->rx)};
+    struct msghdr look = {.msg_iov = &part, .msg_iovlen = 1};
     struct vgpu_msg taken;
     ssize_t n;
 
     mediator_works_for(client->mediator, client->vm->id);
-    n = recv(client->fd, &client->rx, sizeof(client->rx), MSG_PEEK | MSG_DONTWAIT);
+    n = recvmsg(client->fd, &look, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0) {
+        return -errno;
+    }
+    /* There is no room for any, and so the kernel says that there are some. */
+    if (look.msg_flags & MSG_CTRUNC) {
+        client_refuse(client, "descriptors came with a message that has none");
+        sd_event_source_set_io_events(client->source, EPOLLIN);
+        return n;
+    }
     if (n != (ssize_t)sizeof(client->rx)) {
-        return n < 0 ? -errno : n;
+        return ended ? 0 : n;
     }
     handle_message(client);
     /* It may have been refused, which leaves the socket as it is, or said BYE. */
     n = fdmsg_recv(client->fd, &taken, sizeof(taken), client->rx_fds, &client->rx_fd_count);
-    if (client->rx_fd_count > 0 && client->progress.state == ATTACH_ATTACHED) {
-        client_refuse(client, "descriptors came with a message that has none");
-    }
     fdmsg_close(client->rx_fds, &client->rx_fd_count);
     if (client->progress.state == ATTACH_ATTACHED) {
         await_edge(client);
@@ -570,7 +581,7 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *c
         return 0;
     }
     if (client->progress.state == ATTACH_ATTACHED && !client->untold) {
-        n = read_attached(client);
+        n = read_attached(client, (events & EPOLLRDHUP) != 0);
         if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) {
             client_destroy(client);
         }

@@ -17,8 +17,12 @@ struct passed {
     int fd; /* -1: taken */
 };
 
+/* Of all names together; the kernel's limit on a string less what is not a VM's. */
+#define NAMES_MOST (120u << 10)
+
 static struct {
     bool works;
+    size_t reserved; /* bytes of names */
     struct passed *passed;
     size_t count;
 } keep;
@@ -76,6 +80,20 @@ void keep_put(const char *name, int fd)
     if (r < 0) {
         log_warning("'%s' is not kept, and does not outlive this mediator: %s", name, strerror(-r));
     }
+}
+
+bool keep_reserve(size_t bytes)
+{
+    if (bytes > NAMES_MOST - keep.reserved) {
+        return false;
+    }
+    keep.reserved += bytes;
+    return true;
+}
+
+void keep_release(size_t bytes)
+{
+    keep.reserved -= bytes;
 }
 
 void keep_drop(const char *name)
@@ -137,13 +155,20 @@ bool keep_next_vm(uint32_t *vm)
     return next != 0;
 }
 
+/* Whether a name is one of keep.h's, and not that of a socket unit, which may have dots too. */
+static bool is_own(const char *name)
+{
+    return strcmp(name, "host.r") == 0 || strncmp(name, "own.", 4) == 0 ||
+           (name[0] >= '0' && name[0] <= '9');
+}
+
 int keep_take_lone(const char *but)
 {
     struct passed *lone = NULL;
     int fd;
 
     for (size_t i = 0; i < keep.count; i++) {
-        if (!strchr(keep.passed[i].name, '.')) {
+        if (!is_own(keep.passed[i].name)) {
             if (lone) {
                 return -1;
             }
@@ -164,7 +189,7 @@ unsigned keep_close_rest(void)
 
     for (size_t i = 0; i < keep.count; i++) {
         /* Others than ours are somebody's who knows why. */
-        if (keep.passed[i].fd >= 0 && strchr(keep.passed[i].name, '.')) {
+        if (keep.passed[i].fd >= 0 && is_own(keep.passed[i].name)) {
             log_debug("'%s' was kept, and belongs to nothing", keep.passed[i].name);
             keep_drop(keep.passed[i].name);
             close(keep.passed[i].fd);

@@ -21,6 +21,7 @@
 #define VGPU_MEDIATOR_KEEP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Names are shorter than this, with the NUL. */
@@ -37,6 +38,14 @@ bool keep_works(void);
  * is behind it.
  */
 void keep_put(const char *name, int fd);
+
+/*
+ * All names go into one string of the next mediator's environment, of 128 KiB at most. Takes room
+ * there for names of so many bytes altogether, each with a byte more, and gives it back; false when
+ * there is none.
+ */
+bool keep_reserve(size_t bytes);
+void keep_release(size_t bytes);
 
 /* Has it kept no longer. */
 void keep_drop(const char *name);

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -251,13 +252,64 @@ static bool watch_descriptor(int fd, uint64_t start)
     return epoll_ctl(launcher.epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+/* The number behind a name in a file of proc(5); -1: there is none. */
+static int proc_number(const char *path, const char *format)
+{
+    FILE *file = fopen(path, "re");
+    char line[128];
+    int number = -1;
+
+    while (file && number < 0 && fgets(line, sizeof(line), file)) {
+        sscanf(line, format, &number);
+    }
+    if (file) {
+        fclose(file);
+    }
+    return number;
+}
+
+/* Whether a process runs the worker's program, be that replaced by now. */
+static bool runs_worker(pid_t pid)
+{
+    char path[64], program[PATH_MAX], worker[PATH_MAX];
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    n = readlink(path, program, sizeof(program) - 1);
+    if (n <= 0 || !realpath(launcher.fixed.worker, worker)) {
+        return false;
+    }
+    program[n] = '\0';
+    return strncmp(program, worker, strlen(worker)) == 0 &&
+           (program[strlen(worker)] == '\0' || strcmp(&program[strlen(worker)], " (deleted)") == 0);
+}
+
+/*
+ * Whether a pidfd is of that process, and that is one that this process could have started: a
+ * mediator that was taken over could have put any descriptor into the store. A worker changes its
+ * user when it has opened the GPU. Without root's rights nobody else's process can be killed.
+ */
+static bool is_worker(pid_t pid, int pidfd)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+    if (pid <= 0 || proc_number(path, "Pid: %d") != pid) {
+        return false;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    return geteuid() != 0 || launcher.fixed.user == (uid_t)-1 ||
+           proc_number(path, "Uid: %d") == (int)launcher.fixed.user || runs_worker(pid);
+}
+
 /*
  * It is no child of this process's, but may be killed by it, and its end is told: at once where it
  * cannot be adopted.
  */
 static void adopt_worker(const struct order *order, const int *fds, size_t count)
 {
-    const bool may = !launcher.settled && count == 1 && grow_children();
+    const bool may = !launcher.settled && count == 1 && is_worker(order->pid, fds[0]) &&
+                     grow_children();
     const int pidfd = may ? fcntl(fds[0], F_DUPFD_CLOEXEC, 0) : -1;
 
     if (pidfd >= 0 && watch_descriptor(pidfd, order->start)) {
@@ -551,8 +603,10 @@ static int read_word(struct word *word)
     size_t count = 0;
     ssize_t n;
 
+    /* Without room for the pidfd the word has come all the same. */
     while ((n = fdmsg_recv(side.socket, word, sizeof(*word), fds, &count)) ==
-           (ssize_t)sizeof(*word)) {
+               (ssize_t)sizeof(*word) ||
+           n == -EMSGSIZE) {
         if (count > 0) {
             side.pidfd = fds[--count];
         }

@@ -535,12 +535,13 @@ static int set_up_events(struct mediator *m)
 }
 
 /* Inherited ones go on without this mediator. */
-static void end_socket(sd_event_source *source, bool owned, const char *address)
+static void end_socket(sd_event_source *source, bool owned, const char *name, const char *address)
 {
     const int fd = source ? sd_event_source_get_io_fd(source) : -1;
 
     sd_event_source_disable_unref(source);
     if (owned) {
+        keep_drop(name);
         listen_end(fd, address);
     }
 }
@@ -553,8 +554,8 @@ static void release_mediator(struct mediator *m)
     }
     mediator_close_pools(m);
     sd_event_source_disable_unref(m->grace_timer);
-    end_socket(m->attach_source, m->owns_listen, m->config.listen);
-    end_socket(m->control_source, m->owns_control, m->config.control);
+    end_socket(m->attach_source, m->owns_listen, "own.attach", m->config.listen);
+    end_socket(m->control_source, m->owns_control, "own.control", m->config.control);
     sd_event_unref(m->event);
     config_free(&m->config);
 }
@@ -695,6 +696,10 @@ int main(int argc, char **argv)
         log_info("ready at %s",
                  mediator.owns_listen ? mediator.config.listen : "the inherited socket");
         r = run_loop(&mediator);
+        if (r < 0) {
+            log_error("the event loop has failed: %s; the next mediator goes on", strerror(-r));
+            _exit(EXIT_FAILURE);
+        }
     }
     metrics_stop(metrics);
     release_mediator(&mediator);

@@ -17,6 +17,8 @@
 #include "mediator/record.h"
 
 #define REST_DEFAULT_NS (60 * NS_PER_S)
+/* For how long a VM for which mediators have crashed stays out. */
+#define ENDED_NS (600 * NS_PER_S)
 
 /* Pools --------------------------------------------------------------------------------------- */
 
@@ -183,6 +185,30 @@ void mediator_adopted(struct mediator *m)
 void mediator_works_for(struct mediator *m, uint32_t vm)
 {
     m->kept->working_for = vm;
+}
+
+void mediator_note_ended(struct mediator *m, uint32_t vm)
+{
+    unsigned oldest = 0;
+
+    for (unsigned i = 1; i < RECORD_ENDED; i++) {
+        oldest = m->kept->ended[i].ns < m->kept->ended[oldest].ns ? i : oldest;
+    }
+    m->kept->ended[oldest].id = vm;
+    m->kept->ended[oldest].ns = clock_ns();
+}
+
+bool mediator_was_ended(const struct mediator *m, uint32_t vm)
+{
+    const uint64_t now = clock_ns();
+
+    for (unsigned i = 0; i < RECORD_ENDED; i++) {
+        if (m->kept->ended[i].ns != 0 && m->kept->ended[i].id == vm &&
+            now - m->kept->ended[i].ns < ENDED_NS) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void mediator_note_pools(struct mediator *m)

@@ -110,6 +110,10 @@ void mediator_end_adoption(struct mediator *mediator);
 /* From now on until the end of the event it works for this VM; 0: for none. */
 void mediator_works_for(struct mediator *mediator, uint32_t vm);
 
+/* A VM is ended for mediators that have crashed; it may not attach again for ten minutes. */
+void mediator_note_ended(struct mediator *mediator, uint32_t vm);
+bool mediator_was_ended(const struct mediator *mediator, uint32_t vm);
+
 /* To be called when a pool is paused or goes on: the next mediator is to know. */
 void mediator_note_pools(struct mediator *mediator);
 

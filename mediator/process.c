@@ -196,12 +196,13 @@ static void take_ready(struct process *process, const char *name, uint32_t flags
     /* One that was not told to be ready for it lies. */
     process->kept->can_be_off = process->kept->may_be_off && (flags & VGPU_READY_CAN_BE_OFF) != 0;
     pool_can_be_off(&process->worker, process->kept->can_be_off);
-    process->kept->ready = true;
     sd_event_source_set_enabled(process->timer, SD_EVENT_OFF);
     log_debug("%s: worker %d ready after %" PRIu64 " ms on %s", process_label(process),
               (int)process->kept->pid, (clock_ns() - process->kept->started_ns) / NS_PER_MS,
               process->kept->device);
     process->ops->ready(process);
+    /* With this the next mediator knows that all of the above was done. */
+    process->kept->ready = true;
 }
 
 /*
@@ -292,6 +293,9 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg, int 
     if (msg->type == VGPU_LINK_OFF) {
         take_off(process, msg->value);
         return 0;
+    }
+    if (process->resync != 0 && (msg->type == VGPU_LINK_EXPORT || msg->type == VGPU_LINK_IMPORT)) {
+        return 0; /* another mediator was asked; this one is, behind STATE */
     }
     if (msg->type >= VGPU_LINK_EXPORT && msg->type <= VGPU_LINK_WITHDRAW) {
         return process->ops->shares && process->kept->ready
@@ -513,7 +517,8 @@ static void process_forget(struct process *process)
 
 int process_exit_code(const struct process *process)
 {
-    return (int)shared_load(&process->worker.page->exit_code);
+    /* Any number may stand there. */
+    return (int)(shared_load(&process->worker.page->exit_code) & 0xff);
 }
 
 /* What is known of a worker's end: of an adopted one what it has said itself, if anything. */
@@ -901,8 +906,11 @@ bool process_adopt(struct process *process, int link, int pidfd)
     pool_can_be_off(&process->worker, kept->can_be_off);
     process->resync = msg.value;
     process->mediator->unheard++;
-    if (fdmsg_send(link, &msg, sizeof(msg), NULL, 0) < 0) {
-        log_debug("%s: worker %d does not listen", process_label(process), (int)kept->pid);
+    if (fdmsg_send(link, &msg, sizeof(msg), NULL, 0) == -EAGAIN) {
+        process_log(process, LOG_LEVEL_WARNING,
+                    "%s: worker %d has read nothing of its link for long; ending it",
+                    process_label(process), (int)kept->pid);
+        launcher_kill(kept->pid);
     }
     if (kept->condemned) {
         launcher_kill(kept->pid);

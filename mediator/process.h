@@ -87,8 +87,8 @@ void process_keep(struct process *process);
 /*
  * Goes on with the worker that another mediator has left, if its record says that there is one.
  * `link` and `pidfd` were kept with it, or are -1; they become the process's. The worker has to say
- * how it stands; where there is none any more, or it cannot be taken over, `ended` follows, when
- * the event loop runs. Returns whether there is one now.
+ * how it stands. Returns whether there is one now; where it could not be taken over, the record
+ * says so, and what follows is the owner's to do.
  */
 bool process_adopt(struct process *process, int link, int pidfd);
 

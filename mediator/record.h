@@ -28,12 +28,13 @@
 #define RECORD_VERSION 1u
 /* A VM for which so many mediators in a row have crashed is ended, not adopted. */
 #define RECORD_BLAMES_MAX 3u
+/* So many of those are remembered: they may not attach for a while. */
+#define RECORD_ENDED 8u
 
 struct record_header {
     uint64_t magic;
     uint32_t version;
-    /* Mediators in a row that have crashed while they worked for it, or ended as they adopted it.
-     */
+    /* Mediators in a row that have crashed while working for it, or ended adopting it. */
     uint16_t crashes, adoptions;
 };
 
@@ -135,8 +136,13 @@ struct host_record {
     int32_t gpus;
     uint32_t can_preempt;
     uint32_t unused;
-    char name[192];        /* the first GPU's, or why there is none */
-    char no_preempt[192];  /* why not */
+    char name[192];       /* the first GPU's, or why there is none */
+    char no_preempt[192]; /* why not */
+    struct {
+        uint64_t ns; /* when it was ended; 0: nobody was */
+        uint32_t id;
+        uint32_t unused;
+    } ended[RECORD_ENDED]; /* VMs that were to blame */
     uint64_t reserved[16]; /* 0 */
 };
 

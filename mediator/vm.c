@@ -207,8 +207,8 @@ static void vm_worker_ready(struct process *process)
 
     vm->kept->takeover = TAKEOVER_RESUME;
     if (vm->kept->reset_again) {
-        vm->kept->reset_again = false;
         replace_worker(vm, TAKEOVER_DISCARD);
+        vm->kept->reset_again = false;
     } else if (vm->kept->reset_asked) {
         vm->reset_done = true;
         vm_tell_stored(vm);
@@ -228,7 +228,7 @@ static bool vm_worker_meant(const struct process *process, const siginfo_t *info
 {
     const struct vm *vm = vm_of_process(process);
 
-    if (info->si_code != CLD_EXITED) {
+    if (info->si_code != CLD_EXITED || process->kept->condemned) {
         return false;
     }
     if (vm->kept->resting) {
@@ -603,11 +603,31 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
 
 /* What outlives the mediator -------------------------------------------------------------- */
 
+/* Bytes that the names of a VM's descriptors have at most, each with what parts it from the next.
+ */
+static size_t names_of(const struct vm *vm)
+{
+    const size_t number = (size_t)snprintf(NULL, 0, "%" PRIu32 ".", vm->id);
+    const size_t workers = 3 * (1 + (size_t)vm->queues);
+
+    return (3 + vgpu_attach_fds(vm->queues)) * (number + 4) + workers * (number + 6);
+}
+
 /* The record comes last: with it all is there. */
-void vm_keep_on(struct vm *vm)
+void vm_keep_on(struct vm *vm, int connection)
 {
     struct vm_record *kept = vm->kept;
 
+    if (!keep_works()) {
+        return;
+    }
+    if (!keep_reserve(names_of(vm))) {
+        log_line_within(&vm->log, LOG_LEVEL_WARNING,
+                        "VM %" PRIu32 ": it ends with this mediator, as there is no room for the "
+                        "names of its descriptors; fewer queues of each VM make room",
+                        vm->id);
+        return;
+    }
     kept->id = vm->id;
     kept->host = vm->host;
     kept->user = vm->user;
@@ -623,8 +643,14 @@ void vm_keep_on(struct vm *vm)
     for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
         keep_put(keep_name_memory(vm->id, i), vm->fds[i]);
     }
+    keep_put(keep_name_vm(vm->id, "c"), connection);
     keep_put(keep_name_vm(vm->id, "a"), vm->account_fd);
     process_keep(&vm->worker);
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        if (vm->queue[i]) {
+            process_keep(&vm->queue[i]->worker);
+        }
+    }
     keep_put(keep_name_vm(vm->id, "r"), vm->kept_fd);
 }
 
@@ -653,10 +679,13 @@ static const char *check_record(const struct mediator *mediator, const struct vm
         mediator->pools[record->pool - 'A'].id == 0) {
         return "its pool has gone";
     }
+    return NULL;
+}
+
+static bool is_to_blame(const struct vm_record *record)
+{
     return record->header.crashes >= RECORD_BLAMES_MAX ||
-                   record->header.adoptions >= RECORD_BLAMES_MAX
-               ? "three mediators in a row have crashed while they worked for it"
-               : NULL;
+           record->header.adoptions >= RECORD_BLAMES_MAX;
 }
 
 static void close_all(const int fds[], uint32_t count)
@@ -734,7 +763,8 @@ static void restore_vm(struct vm *vm)
     printable_copy(vm->name, sizeof(vm->name), kept->name);
     restore_limits(vm);
     note_standing(vm);
-    vm->lasting = true;
+    /* Its names are there, and so there was room. */
+    vm->lasting = keep_reserve(names_of(vm));
     vm->unsure = true;
 }
 
@@ -784,6 +814,9 @@ static int take_over(struct mediator *mediator, struct vm_record *record, int re
         return r;
     }
     sd_event_source_disable_unref(vm->timer);
+    if (!vm->timer && turn_fd >= 0) {
+        close(turn_fd); /* process_init() was not come to */
+    }
     if (vm->account) {
         munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
     }
@@ -835,6 +868,10 @@ int vm_adopt(struct mediator *mediator, uint32_t id, enum adopt_blame blame,
         record->header.adoptions++;
     }
     problem = check_record(mediator, record, id);
+    if (!problem && is_to_blame(record)) {
+        mediator_note_ended(mediator, id);
+        problem = "three mediators have crashed while they worked for it";
+    }
     if (!problem && !take_descriptors(record, fds, &account, connection)) {
         problem = "a part of it is missing";
     }
@@ -895,6 +932,7 @@ void vm_destroy(struct vm *vm)
     vm->mediator->vm_count--;
     if (vm->lasting) {
         drop_names(vm->id, vm->queues);
+        keep_release(names_of(vm));
     }
     /* Workers go before the accounts, because each gives back its turns and its memory there. */
     process_release(&vm->worker);

@@ -93,8 +93,11 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
               const struct vgpu_hello *hello, const struct attach_grant *grant, const int fds[],
               struct vm **created);
 
-/* From now on it outlives the mediator: its descriptors and its workers', but for the client's. */
-void vm_keep_on(struct vm *vm);
+/*
+ * From now on it outlives the mediator, with its connection, where there is somebody who keeps
+ * descriptors and room for their names; that there is none is logged.
+ */
+void vm_keep_on(struct vm *vm, int connection);
 
 /* Why a VM may be to blame for the end of the mediator before. */
 enum adopt_blame {

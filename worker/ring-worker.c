@@ -242,11 +242,6 @@ static int ring_worker_serve(struct ring_worker *w)
 {
     for (;;) {
         int r = ring_session_step(&w->session);
-        const uint32_t number = sharing_resync(&w->session.sharing);
-
-        if (number != 0 && tell_ring_state(w, number) < 0) {
-            return 1;
-        }
         if (r == -EPROTO) {
             log_warning("what the ring holds is no command; ending the session");
             return end_code(VGPU_QUEUE_END_BAD_RING);
@@ -397,9 +392,16 @@ static int ring_worker_preempt(struct ring_worker *w, const struct options *o)
     return r;
 }
 
+static struct ring_worker worker;
+
+/* Without a link the worker ends, as soon as it looks there. */
+static void hear_ring_resync(uint32_t number)
+{
+    tell_ring_state(&worker, number);
+}
+
 int ring_worker(const struct options *o)
 {
-    static struct ring_worker worker;
     enum vgpu_queue_end end;
     int code;
 
@@ -418,6 +420,7 @@ int ring_worker(const struct options *o)
         return worker_note_end(worker_map(VGPU_WORKER_FD_TURN, VGPU_TURN_PAGE_SIZE, 0, "turn page"),
                                end_code(end));
     }
+    worker.session.sharing.resync = hear_ring_resync;
     if (ring_worker_preempt(&worker, o) < 0 || worker_watch_link() < 0 ||
         isolation_final(o->user, o->group,
                         worker.session.gpu->info.backend == VGPU_FEATURE_BACKEND_GPU) < 0 ||

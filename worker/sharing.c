@@ -94,8 +94,9 @@ static int await_share(struct sharing *sharing, enum vgpu_link_type type, struct
             return n < 0 ? (int)n : -EPIPE;
         } else if (msg->type == (uint32_t)type) {
             return 0;
-        } else if (msg->type == VGPU_LINK_RESYNC) {
-            sharing->resync = msg->value;
+        } else if (msg->type == VGPU_LINK_RESYNC && sharing->resync) {
+            /* What was asked before does not count, and what is asked behind STATE does. */
+            sharing->resync(msg->value);
             return -EAGAIN;
         }
     }

@@ -33,10 +33,11 @@
 struct ring_session;
 
 struct sharing {
-    int link;        /* to the mediator */
-    int events;      /* the session's file of events, or -1: nothing is shared */
-    int memory;      /* of its device memory, or -1: that is the GPU's */
-    uint32_t resync; /* another mediator's number, heard while an answer was waited for; or 0 */
+    int link;   /* to the mediator */
+    int events; /* the session's file of events, or -1: nothing is shared */
+    int memory; /* of its device memory, or -1: that is the GPU's */
+    /* Another mediator, with this number, asks for STATE while an answer is waited for. */
+    void (*resync)(uint32_t number);
     bool sent_events, sent_memory;
     uint64_t session;                 /* its number, 0: not known yet */
     struct shared_file *files;        /* of events, that are mapped; its own too */
@@ -58,15 +59,6 @@ int sharing_make_files(bool memory, struct sharing_files *files);
 
 /* The files become the session's. */
 void sharing_init(struct ring_session *session, int link, const struct sharing_files *files);
-
-/* The number of a RESYNC that came while an answer was waited for, once; 0: none came. */
-static inline uint32_t sharing_resync(struct sharing *sharing)
-{
-    const uint32_t number = sharing->resync;
-
-    sharing->resync = 0;
-    return number;
-}
 
 /*
  * The memory that began here was freed. Where it was exported, it is withdrawn, and whether the

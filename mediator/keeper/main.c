@@ -8,8 +8,8 @@
  *
  *   the mediator ends       it is started again, whatever is at its path by now: another release,
  *                           say. Not where it was told to stop, or says by exit code 0 that it was
- *                           done, or by 2 that its configuration is wrong: then this ends too, with
- *                           that code.
+ *                           done, or if the first one says by 2 that its configuration is wrong or
+ *                           by 127 that it cannot be run: then this ends too, with that code.
  *   SIGTERM, SIGINT         passed on; the mediator stops, its sessions end, and so does this
  *   SIGUSR2                 the mediator is ended by it, and the next one takes over: an upgrade
  *   SIGHUP                  passed on: the mediator reads its configuration again
@@ -17,7 +17,8 @@
  * Workers are the mediator's launcher's children, and become this process's when that is gone, as
  * nobody else is left to reap them. At the end those that are still there are killed.
  *
- * Messages are taken from the mediator alone: the kernel tells who has sent one. What is kept is
+ * Messages come over a socket that no other user can reach, and are taken from the mediator alone:
+ * the kernel tells who has sent one. What is kept is
  * never looked at. Mediators that end soon after each other are started less often, and past
  * --start-limit within a minute this gives up, as the mediator's unit does.
  */
@@ -26,6 +27,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -55,6 +57,9 @@
 #define SHORT_LIVES 3u
 #define GOOD_LIFE_NS NS_PER_S
 #define START_DELAY_MS 100
+/* After one that could not start though one before it could. */
+#define AGAIN_S 1
+#define CLOSERS 4u
 #define END_TRIES 100 /* to kill those that are left, with a millisecond in between */
 
 struct kept {
@@ -64,8 +69,10 @@ struct kept {
 
 static struct {
     char **command;
-    int notify; /* the socket that messages come from */
-    char address[64];
+    int notify;     /* the socket that messages come from */
+    int signals;    /* a descriptor of them */
+    int closing[2]; /* a pipe of descriptors that are to be closed */
+    char directory[32], address[48];
     pid_t mediator;
     uint64_t started_ns;
     unsigned short_lives; /* in a row, of mediators */
@@ -73,6 +80,8 @@ static struct {
     unsigned long starts; /* since then: */
     uint64_t counted_ns;
     bool stopping;
+    bool
+        was_ready; /* a mediator has been, and so may the next one: not all that it says is final */
     struct kept *kept; /* in the order in which they came */
     size_t count, room;
     int lowest; /* number of a descriptor that is kept: as many can be as there are below it */
@@ -100,13 +109,50 @@ static void usage(FILE *out)
 
 /* What is kept ----------------------------------------------------------------------------- */
 
+/*
+ * What is closed may take long: a client's socket has in it what the client has sent. Threads do
+ * that, and take their numbers from a pipe.
+ */
+static void *close_what_comes(void *argument)
+{
+    int fd;
+
+    (void)argument;
+    while (read(keeper.closing[0], &fd, sizeof(fd)) == (ssize_t)sizeof(fd)) {
+        close(fd);
+    }
+    return NULL;
+}
+
+/* Where all of them are busy with others', and the pipe is full, it stays open. */
+static void close_later(int fd)
+{
+    if (write(keeper.closing[1], &fd, sizeof(fd)) != (ssize_t)sizeof(fd)) {
+        log_error("descriptor %d stays open: %s", fd, strerror(errno));
+    }
+}
+
+static int start_closers(void)
+{
+    pthread_t thread;
+    int r = pipe2(keeper.closing, O_CLOEXEC) < 0 ||
+                    fcntl(keeper.closing[1], F_SETFL, O_NONBLOCK) < 0
+                ? -errno
+                : 0;
+
+    for (unsigned i = 0; r == 0 && i < CLOSERS; i++) {
+        r = -pthread_create(&thread, NULL, close_what_comes, NULL);
+    }
+    return r;
+}
+
 static void drop_kept(const char *name)
 {
     size_t left = 0;
 
     for (size_t i = 0; i < keeper.count; i++) {
         if (strcmp(keeper.kept[i].name, name) == 0) {
-            close(keeper.kept[i].fd);
+            close_later(keeper.kept[i].fd);
         } else {
             keeper.kept[left++] = keeper.kept[i];
         }
@@ -168,6 +214,11 @@ static void take_notify(char *state, int *fds, size_t count)
     char value[NAME_SIZE], name[NAME_SIZE] = "stored";
 
     state_value(state, "FDNAME", name, sizeof(name));
+    /* As sd_listen_fds_with_names(3) parts them. */
+    name[strcspn(name, ":")] = '\0';
+    if (state_value(state, "READY", value, sizeof(value))) {
+        keeper.was_ready = true;
+    }
     if (state_value(state, "FDSTOREREMOVE", value, sizeof(value))) {
         drop_kept(name);
     } else if (state_value(state, "FDSTORE", value, sizeof(value))) {
@@ -177,7 +228,7 @@ static void take_notify(char *state, int *fds, size_t count)
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        close(fds[i]);
+        close_later(fds[i]);
     }
 }
 
@@ -224,27 +275,39 @@ static bool read_notify(void)
 /* The mediator ------------------------------------------------------------------------------ */
 
 /*
- * An abstract name, which no file system has to be there for. The kernel chooses it, and the
- * sender of each message is looked at.
+ * In a directory that nobody else may enter: with an abstract name anybody could fill the socket,
+ * and keep the mediator waiting.
  */
 static int open_notify(void)
 {
+    static const char *const roots[] = {"/run", "/tmp"};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    socklen_t length = sizeof(sa_family_t);
     const int on = 1;
 
+    for (size_t i = 0; i < 2 && keeper.directory[0] == '\0'; i++) {
+        snprintf(keeper.directory, sizeof(keeper.directory), "%s/vgpu-keeper-XXXXXX", roots[i]);
+        if (!mkdtemp(keeper.directory)) {
+            keeper.directory[0] = '\0';
+        }
+    }
+    if (keeper.directory[0] == '\0') {
+        return -errno;
+    }
+    snprintf(keeper.address, sizeof(keeper.address), "%s/notify", keeper.directory);
+    memcpy(address.sun_path, keeper.address, sizeof(keeper.address));
     keeper.notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (keeper.notify < 0 || bind(keeper.notify, (struct sockaddr *)&address, length) < 0 ||
+    if (keeper.notify < 0 ||
+        bind(keeper.notify, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         setsockopt(keeper.notify, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0) {
         return -errno;
     }
-    length = sizeof(address);
-    if (getsockname(keeper.notify, (struct sockaddr *)&address, &length) < 0) {
-        return -errno;
-    }
-    snprintf(keeper.address, sizeof(keeper.address), "@%.*s",
-             (int)(length - offsetof(struct sockaddr_un, sun_path) - 1), address.sun_path + 1);
     return 0;
+}
+
+static void close_notify(void)
+{
+    unlink(keeper.address);
+    rmdir(keeper.directory);
 }
 
 /* The descriptors at the numbers that sd_listen_fds(3) wants, and their names; never returns. */
@@ -352,11 +415,11 @@ static int reap_children(void)
     return code;
 }
 
-static int take_signal(int signals)
+static int take_signal(void)
 {
     struct signalfd_siginfo info;
 
-    if (read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+    if (read(keeper.signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
         return -1;
     }
     if (info.ssi_signo == SIGCHLD) {
@@ -392,22 +455,31 @@ static void end_descendants(void)
     }
 }
 
-static int run_keeper(void)
+static const int own_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD};
+
+/* Of all threads: they are read. Returns 0 or -errno. */
+static int block_signals(void)
 {
     sigset_t mask;
-    int signals, code = -1;
 
     sigemptyset(&mask);
-    for (size_t i = 0; i < 5; i++) {
-        sigaddset(&mask, (const int[]){SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}[i]);
+    for (size_t i = 0; i < sizeof(own_signals) / sizeof(own_signals[0]); i++) {
+        sigaddset(&mask, own_signals[i]);
     }
     sigprocmask(SIG_BLOCK, &mask, NULL);
-    signals = signalfd(-1, &mask, SFD_CLOEXEC);
-    if (signals < 0 || !start_mediator()) {
+    keeper.signals = signalfd(-1, &mask, SFD_CLOEXEC);
+    return keeper.signals < 0 ? -errno : 0;
+}
+
+static int run_keeper(void)
+{
+    int code = -1;
+
+    if (!start_mediator()) {
         return 1;
     }
     while (code < 0) {
-        struct pollfd either[] = {{.fd = signals, .events = POLLIN},
+        struct pollfd either[] = {{.fd = keeper.signals, .events = POLLIN},
                                   {.fd = keeper.notify, .events = POLLIN}};
 
         if (poll(either, 2, -1) <= 0) {
@@ -417,7 +489,7 @@ static int run_keeper(void)
             read_notify();
         }
         if (either[0].revents != 0) {
-            code = take_signal(signals);
+            code = take_signal();
         }
     }
     end_descendants();
@@ -477,9 +549,14 @@ int main(int argc, char **argv)
     keeper.command = &argv[optind];
     raise_keeper_limit();
     r = open_notify();
+    r = r == 0 ? block_signals() : r;
+    r = r == 0 ? start_closers() : r;
     if (r < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
         log_error("cannot keep descriptors: %s", strerror(r < 0 ? -r : errno));
-        return 1;
+        r = 1;
+    } else {
+        r = run_keeper();
     }
-    return run_keeper();
+    close_notify();
+    return r;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usage: kill-at PID N
+ * usage: kill-at [--crash] PID N
+ *
+ * With --crash it gets a SIGSEGV there, as by a fault of its own, which it may handle.
  *
  * Kills a process at the N-th point from now on at which it enters or leaves a system call, in its
  * main thread. Between two of them a process only changes its own memory. So each N is one moment
@@ -12,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,13 +48,14 @@ static int await_stop(pid_t pid)
 
 int main(int argc, char **argv)
 {
-    const pid_t pid = argc == 3 ? atoi(argv[1]) : 0;
-    const long wanted = argc == 3 ? atol(argv[2]) : 0;
+    const bool crash = argc == 4 && strcmp(argv[1], "--crash") == 0;
+    const pid_t pid = argc == 3 + crash ? atoi(argv[1 + crash]) : 0;
+    const long wanted = argc == 3 + crash ? atol(argv[2 + crash]) : 0;
     long points = 0;
     int status;
 
     if (pid <= 0 || wanted <= 0) {
-        fputs("usage: kill-at PID N\n", stderr);
+        fputs("usage: kill-at [--crash] PID N\n", stderr);
         return 2;
     }
     if (ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACESYSGOOD) < 0 ||
@@ -69,14 +73,18 @@ int main(int argc, char **argv)
             return 1;
         }
         points += number == (SIGTRAP | 0x80);
+        if (points == wanted && crash) {
+            ptrace(PTRACE_DETACH, pid, NULL, (long)SIGSEGV);
+            puts("killed");
+            return 0;
+        }
         if (points == wanted) {
             kill(pid, SIGKILL);
             puts("killed");
             return 0;
         }
         /* A signal of its own is passed on; what stops it for this program is not. */
-        ptrace(PTRACE_SYSCALL, pid, NULL,
-               (number & 0x7f) == SIGTRAP ? 0L : (long)number);
+        ptrace(PTRACE_SYSCALL, pid, NULL, (number & 0x7f) == SIGTRAP ? 0L : (long)number);
     }
     printf("not reached %ld\n", points);
     fflush(stdout);

@@ -393,7 +393,8 @@ class Sockets(v.TestCase):
                 self.assertEqual(status["Seccomp"], "2")
         launcher, = v.children(m.pid)
         self.assertEqual(self.status(launcher)["CapEff"], self.status(os.getpid())["CapEff"])
-        self.assertEqual(sorted(map(int, os.listdir(f"/proc/{launcher}/fd"))), [0, 1, 2, 3])
+        self.assertEqual(sorted(map(int, os.listdir(f"/proc/{launcher}/fd"))),
+                         [0, 1, 2, 3, 4])  # the socket, and what it waits by
 
     def test_who_reaches_the_socket(self):
         """Those whom the configuration names, as it is now; not everybody for the sake of one."""
