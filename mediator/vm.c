@@ -603,8 +603,7 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
 
 /* What outlives the mediator -------------------------------------------------------------- */
 
-/* Bytes that the names of a VM's descriptors have at most, each with what parts it from the next.
- */
+/* Bytes that the names of a VM's descriptors have at most, each with what parts them. */
 static size_t names_of(const struct vm *vm)
 {
     const size_t number = (size_t)snprintf(NULL, 0, "%" PRIu32 ".", vm->id);

@@ -125,7 +125,7 @@ static void *close_what_comes(void *argument)
 }
 
 /* Where all of them are busy with others', and the pipe is full, it stays open. */
-static void close_later(int fd)
+static void close_elsewhere(int fd)
 {
     if (write(keeper.closing[1], &fd, sizeof(fd)) != (ssize_t)sizeof(fd)) {
         log_error("descriptor %d stays open: %s", fd, strerror(errno));
@@ -152,7 +152,7 @@ static void drop_kept(const char *name)
 
     for (size_t i = 0; i < keeper.count; i++) {
         if (strcmp(keeper.kept[i].name, name) == 0) {
-            close_later(keeper.kept[i].fd);
+            close_elsewhere(keeper.kept[i].fd);
         } else {
             keeper.kept[left++] = keeper.kept[i];
         }
@@ -228,7 +228,7 @@ static void take_notify(char *state, int *fds, size_t count)
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        close_later(fds[i]);
+        close_elsewhere(fds[i]);
     }
 }
 
