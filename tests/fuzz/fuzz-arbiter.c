@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Workers that lie: each three bytes are a worker, something stored in its turn word, and a
- * message of it, or what its owner or the operator does, with time going on. Whatever they do, the
+ * message of it, or what its owner or the operator does, with time going on. Now and then the
+ * mediator ends, and another one adopts them, which they tell what they like. Whatever they do, the
  * lists are right, at most one is current, nobody who could be granted is forgotten, no deadline
  * stays in the past, and a worker that is caught is ended, as the mediator does it.
  *
@@ -24,6 +25,7 @@ static struct arbiter_account accounts[ACCOUNTS];
 static struct arbiter_member members[WORKERS];
 static bool doomed[WORKERS];
 static bool ordered_off[WORKERS];
+static bool unheard[WORKERS]; /* adopted, and has not said how it stands */
 
 static void require(bool good)
 {
@@ -66,7 +68,48 @@ static void join(unsigned i)
                                          .turn_off = i % 2 == 0 ? on_turn_off : NULL};
     doomed[i] = false;
     ordered_off[i] = false;
+    unheard[i] = false;
     arbiter_join(&arbiter, &members[i]);
+}
+
+/* Another mediator: it knows nothing but the words. */
+static void begin_anew(uint64_t now)
+{
+    const struct arbiter_rules rules = arbiter.rules;
+
+    arbiter_init(&arbiter, 0, 0, &history, &rules);
+    arbiter_hold(&arbiter, now);
+    for (unsigned i = 0; i < ACCOUNTS; i++) {
+        accounts[i] = (struct arbiter_account){
+            .priority = accounts[i].priority, .weight = accounts[i].weight, .paused = false};
+    }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        ordered_off[i] = false;
+        unheard[i] = true;
+        arbiter_adopt(&arbiter, &members[i], now);
+    }
+}
+
+/* Some say how they stand, and of some it is not waited for. */
+static int hear(unsigned i, uint8_t action, uint64_t now)
+{
+    const uint32_t told = members[i].word->state % 6 | (action & 16 ? VGPU_LINK_TURN_ASKED : 0) |
+                          (action & 32 ? VGPU_LINK_TURN_YIELDED : 0);
+
+    if (action & 128) {
+        for (unsigned j = 0; j < WORKERS; j++) {
+            if (unheard[j]) {
+                arbiter_doubt(&members[j], now);
+            }
+        }
+        arbiter_resume(&arbiter, now);
+        return 0;
+    }
+    if (!unheard[i]) {
+        return 0;
+    }
+    unheard[i] = false;
+    return arbiter_resync(&members[i], action & 64 ? told ^ 3 : told, now);
 }
 
 /* The word is stored by a worker that lies; the mediator's next look at it may find that. */
@@ -74,7 +117,11 @@ static int act(unsigned i, uint8_t action, uint64_t now)
 {
     struct arbiter_member *member = &members[i];
 
-    switch (action % 16) {
+    /* What it says of its turn before STATE was for another mediator. */
+    if (unheard[i] && action % 18 < 9) {
+        return 0;
+    }
+    switch (action % 18) {
     case 0:
     case 1:
     case 2:
@@ -111,6 +158,13 @@ static int act(unsigned i, uint8_t action, uint64_t now)
     case 15:
         arbiter_pause_account(&arbiter, member->account, action & 16, now);
         return 0;
+    case 16:
+        if (action & 64) {
+            begin_anew(now);
+        }
+        return 0;
+    case 17:
+        return hear(i, action, now);
     default:
         return 0; /* not reached */
     }
