@@ -241,6 +241,25 @@ class Often(v.TestCase):
         for now, then in zip(after[1::2], before[1::2]):
             self.assertLess(now - then, 20 + ADOPTIONS // 20)
 
+    def test_alone(self):
+        """A session that is alone works on without any mediator, and has no gap with the next."""
+        self.m = self.mediator(keeper=True)
+        queue = v.Queue(v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=1)).open()
+        memory = queue.memory(4)
+        self.assertEqual(queue.call("FILL", v.cmd_fill(memory, 0, 1)), OK)
+        os.kill(self.m.process.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, self.m.process.pid, signal.SIGCONT)
+        os.kill(v.children(self.m.process.pid)[0], signal.SIGKILL)
+        for number in range(200):
+            self.assertEqual(queue.call("FILL", v.cmd_fill(memory, number, 1)), OK)
+        os.kill(self.m.process.pid, signal.SIGCONT)
+        v.wait_until("the next mediator", lambda: self.m.vms() if v.listens(self.m.control) else None)
+        before = self.m.vm(1)["sessions"][0]["queue_wait"]["count"]
+        for number in range(200):
+            self.assertEqual(queue.call("FILL", v.cmd_fill(memory, number, 1)), OK)
+        # It never had to ask: the turn that it had is its own still.
+        self.assertEqual(self.m.vm(1)["sessions"][0]["queue_wait"]["count"], before)
+
     def test_many_at_once(self):
         """VGPU_VMS VMs (default 8), with as many sessions as they have queues, which are 4."""
         self.m = self.mediator(keeper=True, mediator="max-vms = 1000")
