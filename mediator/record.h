@@ -44,12 +44,11 @@ struct process_record {
     uint32_t link_version; /* VGPU_LINK_VERSION of who started it */
     uint32_t gpu;          /* number of its GPU, as the driver counts */
     uint32_t off_count;    /* so often it was told to be off or on; odd: off */
-    uint32_t unused0;
-    bool opened;     /* it was told OPEN */
-    bool ready;      /* it has said READY */
-    bool can_be_off; /* with that */
-    bool may_be_off; /* its work is to be taken off the GPU, if it says that it can be */
-    bool condemned;  /* killed on purpose: it is not heard any more */
+    bool opened;           /* it was told OPEN */
+    bool ready;            /* it has said READY */
+    bool can_be_off;       /* with that */
+    bool may_be_off;       /* its work is to be taken off the GPU, if it says that it can be */
+    bool condemned;        /* killed on purpose: it is not heard any more */
     uint8_t unused[3];
     uint64_t started_ns;
     uint64_t starts;           /* so far */

@@ -303,5 +303,27 @@ class Rebooting(TestCase):
             self.assertEqual(self.sessions(), {})
 
 
+class Survivors(TestCase):
+    """With a keeper: guests and QEMU notice nothing of a mediator's end."""
+
+    def setUp(self):
+        self.m = self.mediator(keeper=True)
+
+    def test_mediators_come_and_go(self):
+        guest, = self.boot(1)
+        for way in self.both_ways(guest):
+            pid, queue = self.load(guest, way)
+            worker = self.sessions()[queue]
+            for how in (signal.SIGKILL, signal.SIGUSR2, signal.SIGSEGV):
+                mediator = self.m.pid
+                os.kill(mediator, how)
+                v.wait_until("the next one", lambda: self.m.pid != mediator and self.m.ask("list"))
+                self.assertEqual(self.sessions(), {queue: worker})
+                self.goes_on(queue)
+                self.assertEqual(self.good(guest, "vgpu add 2 3"), "5\n")
+                self.check(guest, "identity")
+            self.assertRegex(self.result(guest, way, pid), r"^[1-9]\d* rounds: OK\n$")
+
+
 if __name__ == "__main__":
     v.main()
