@@ -976,7 +976,7 @@ class Messages(Served):
         with v.Client(self.m) as client:
             client.attach(queues=1)
             client.send(v.message("QUEUE", queue__queue=0, queue__action=1), [event] * 3)
-            self.refused(client, "3 descriptors came")
+            self.refused(client, "descriptors came with a message that has none")
 
     def test_guest_too_many_queues(self):
         for shm, queues in ((MIB, 4), (8 * MIB, 29), (16 * MIB, 57)):
