@@ -38,10 +38,13 @@ static int compare_passed(const void *one, const void *other)
  */
 void keep_open(void)
 {
+    const char *const store = getenv("FDSTORE");
     char **names = NULL;
     const int count = sd_listen_fds_with_names(1, &names);
 
-    keep.works = getenv("NOTIFY_SOCKET") != NULL;
+    /* How many are kept systemd says from 254 on, and before that nothing: its unit has a store. */
+    keep.works = getenv("NOTIFY_SOCKET") != NULL &&
+                 (store ? strtoul(store, NULL, 10) > 0 : getenv("INVOCATION_ID") != NULL);
     keep.passed = count > 0 ? calloc((size_t)count, sizeof(*keep.passed)) : NULL;
     for (int i = 0; i < count; i++) {
         if (keep.passed && strlen(names[i]) < KEEP_NAME_SIZE) {
@@ -53,7 +56,7 @@ void keep_open(void)
         free(names[i]);
     }
     free(names);
-    if (keep.count > 0) {
+    if (keep.passed && keep.count > 0) {
         qsort(keep.passed, keep.count, sizeof(*keep.passed), compare_passed);
     }
 }

@@ -486,6 +486,8 @@ static void adopted_ended(uint64_t start)
         const struct child child = launcher.children[i];
 
         if (child.start == start) {
+            /* Others have it too, so that closing it does not end the watch. */
+            epoll_ctl(launcher.epoll, EPOLL_CTL_DEL, child.adopted, NULL);
             close(child.adopted);
             launcher.children[i] = launcher.children[--launcher.count];
             say_word(&(struct word){.type = WORD_ENDED, .pid = child.pid, .start = child.start});

@@ -171,12 +171,15 @@ static void queue_worker_ready(struct process *process)
     set_state(queue, VGPU_QUEUE_RUNNING, VGPU_QUEUE_END_NONE);
 }
 
+/* The reasons that are a worker's to give; others are the mediator's. */
 static enum vgpu_queue_end end_of_code(int exit_code)
 {
     const int code = exit_code - VGPU_WORKER_EXIT_END;
 
-    return code > 0 && code < (int)VGPU_QUEUE_END_COUNT ? (enum vgpu_queue_end)code
-                                                        : VGPU_QUEUE_END_LOST;
+    return (code >= VGPU_QUEUE_END_BAD_CLAIM && code <= VGPU_QUEUE_END_TIMEOUT) ||
+                   code == VGPU_QUEUE_END_NO_MEMORY
+               ? (enum vgpu_queue_end)code
+               : VGPU_QUEUE_END_LOST;
 }
 
 /* What a worker that ended by itself says of it; its word counts for its own guest alone. */

@@ -812,6 +812,9 @@ static int take_over(struct mediator *mediator, struct vm_record *record, int re
         *adopted = vm;
         return r;
     }
+    if (vm->lasting) {
+        keep_release(names_of(vm));
+    }
     sd_event_source_disable_unref(vm->timer);
     if (!vm->timer && turn_fd >= 0) {
         close(turn_fd); /* process_init() was not come to */

@@ -124,7 +124,7 @@ static enum vgpu_gpu_error ask_mediator(struct sharing *sharing, enum vgpu_link_
     bool *sent = event ? &sharing->sent_events : &sharing->sent_memory;
     const int own = event ? sharing->events : sharing->memory;
     const bool send = type == VGPU_LINK_EXPORT && !*sent && own >= 0;
-    struct vgpu_link_msg msg;
+    struct vgpu_link_msg msg = {0};
     int r;
 
     if (sharing->events < 0) {

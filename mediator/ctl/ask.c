@@ -18,6 +18,8 @@
 
 #include "common/unixaddr.h"
 
+#define ANSWER_S 15
+
 static char problem_text[512];
 
 static int connect_to(const char *path)
@@ -26,7 +28,12 @@ static int connect_to(const char *path)
     /* The path was checked with the options: it is neither empty nor too long. */
     const socklen_t length = unix_address(path, &address);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Where there is no mediator the socket may be kept for the next one, and nobody answers. */
+    const struct timeval limit = {.tv_sec = ANSWER_S};
 
+    if (fd >= 0) {
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    }
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, length) < 0) {
         snprintf(problem_text, sizeof(problem_text), "cannot reach the mediator at '%s': %s%s",
                  path, strerror(errno),

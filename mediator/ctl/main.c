@@ -33,7 +33,7 @@
 #define INTERVAL_MIN 0.1
 #define INTERVAL_MAX 3600.0
 #define COUNT_MAX 1000000000ul
-#define UPGRADE_LOOKS 500u /* 20 ms from each other */
+#define UPGRADE_S 30 /* how long the next mediator is waited for */
 
 enum exit_code { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_MEDIATOR = 3 };
 
@@ -242,9 +242,10 @@ static int run_end(const struct options *options)
 static struct json_object *await_next(const struct options *options, uint64_t generation)
 {
     const struct timespec pause = {.tv_nsec = 20000000};
+    const time_t end = time(NULL) + UPGRADE_S;
     const char *problem;
 
-    for (unsigned i = 0; i < UPGRADE_LOOKS; i++) {
+    while (time(NULL) < end) {
         struct json_object *question = ask_question("list");
         struct json_object *answer = ask(options->top.path, question, &problem);
 
@@ -278,6 +279,9 @@ static int run_upgrade(const struct options *options)
     } else if (options->top.json) {
         puts(json_object_to_json_string_ext(after, JSON_C_TO_STRING_PRETTY));
     } else {
+        if (get_number(after, "carried_sessions") < get_number(before, "sessions")) {
+            code = EXIT_REFUSED;
+        }
         printf("version %s serves; %" PRIu64 " of %" PRIu64 " sessions were carried over; there "
                "was no mediator for %.0f ms\n",
                get_text(after, "version"), get_number(after, "carried_sessions"),

@@ -336,6 +336,8 @@ static _Noreturn void run_mediator(void)
     setenv("LISTEN_FDS", number, 1);
     setenv("LISTEN_FDNAMES", names ? names : "", 1);
     setenv("NOTIFY_SOCKET", keeper.address, 1);
+    snprintf(number, sizeof(number), "%d", keeper.lowest);
+    setenv("FDSTORE", number, 1);
     unsetenv("WATCHDOG_USEC");
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -376,6 +378,22 @@ static bool start_mediator(void)
 }
 
 /*
+ * It could not start. Where one before it could, the configuration or the program is just being
+ * replaced, or will be mended: the sessions wait for that.
+ */
+static int try_again(int code)
+{
+    if (!keeper.was_ready) {
+        return code;
+    }
+    log_warning("the mediator does not start (exit code %d); trying again in %d s, and on", code,
+                AGAIN_S);
+    nanosleep(&(struct timespec){.tv_sec = AGAIN_S}, NULL);
+    keeper.starts = 0;
+    return start_mediator() ? -1 : 1;
+}
+
+/*
  * What it has said before its end is read first: a descriptor that it has had kept then is for the
  * next one. Returns the code that this program ends with, or -1 where another is to be started.
  */
@@ -384,12 +402,14 @@ static int mediator_ended(int status)
     while (read_notify()) {
     }
     keeper.mediator = 0;
-    if (WIFEXITED(status) && (keeper.stopping || WEXITSTATUS(status) == 0 ||
-                              WEXITSTATUS(status) == 2 || WEXITSTATUS(status) == 127)) {
+    if (WIFEXITED(status) && (keeper.stopping || WEXITSTATUS(status) == 0)) {
         return WEXITSTATUS(status);
     }
     if (keeper.stopping) {
         return 1;
+    }
+    if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) == 127)) {
+        return try_again(WEXITSTATUS(status));
     }
     if (WIFSIGNALED(status)) {
         log_warning("the mediator was ended by signal %d (%s); starting the next one",
@@ -432,19 +452,19 @@ static int take_signal(void)
     return -1;
 }
 
-/* With what is kept the links of all workers end, and they with them. */
+/*
+ * The mediator has ended, and so what is left are workers and what starts them. What is kept is
+ * closed with this process: it may take long, and nobody waits for it.
+ */
 static void end_descendants(void)
 {
     char path[64];
     long child;
     FILE *file;
 
-    for (size_t i = 0; i < keeper.count; i++) {
-        close(keeper.kept[i].fd);
-    }
     snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
     for (int i = 0; i < END_TRIES && waitpid(-1, NULL, WNOHANG) >= 0; i++) {
-        file = i % 10 == 9 ? fopen(path, "re") : NULL;
+        file = fopen(path, "re");
         while (file && fscanf(file, "%ld", &child) == 1) {
             kill((pid_t)child, SIGKILL);
         }
@@ -504,7 +524,8 @@ static void raise_keeper_limit(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
-        keeper.lowest = limit.rlim_cur < 2 * PASSED_MOST ? (int)limit.rlim_cur / 2 : PASSED_MOST;
+        keeper.lowest = limit.rlim_cur < (rlim_t)PASSED_MOST * 2 ? (int)limit.rlim_cur / 2
+                                                                 : PASSED_MOST;
     }
 }
 

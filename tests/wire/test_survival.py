@@ -316,6 +316,22 @@ class Operator(v.TestCase):
         self.assertIn("the configuration has mistakes", self.ctl("upgrade", code=1))
         self.assertEqual(self.queues[0].call("SYNC"), OK)
 
+    def test_wrong_configuration_for_a_while(self):
+        """A crash meanwhile ends nothing: the keeper tries on until it is mended."""
+        self.make()
+        with open(self.m.config, encoding="ascii") as file:
+            text = file.read()
+        with open(self.m.config, "w", encoding="ascii") as file:
+            file.write(text + "nonsense = 1\n")
+        os.kill(self.m.pid, signal.SIGKILL)
+        v.wait_until("it does not start", lambda: "trying again" in self.m.read_log())
+        with open(self.m.config, "w", encoding="ascii") as file:
+            file.write(text)
+        v.wait_until("it is served", lambda: self.m.vms())
+        for queue in self.queues:
+            self.assertEqual(queue.call("SYNC"), OK)
+            self.assertEqual(queue.status(), ("RUNNING", "NONE", 1))
+
     def test_upgrade_where_nobody_keeps_anything(self):
         self.make(keeper=False)
         self.assertIn("nobody keeps the sessions meanwhile", self.ctl("upgrade", code=1))
@@ -368,7 +384,7 @@ class Operator(v.TestCase):
         with open(self.m.config, "w", encoding="ascii") as file:
             file.write(text.replace("backend", "unknown-vms = refuse\nbackend"))
         workers = [s["worker_pid"] for s in self.m.vm(5)["sessions"]]
-        self.ctl("upgrade")
+        self.assertIn("0 of 3 sessions were carried over", self.ctl("upgrade", code=1))
         self.assertEqual(self.device.client.receive(), b"")
         self.assertEqual(self.m.vms(), {})
         v.wait_until("its workers end", lambda: not any(map(v.program, workers)))
