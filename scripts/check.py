@@ -35,6 +35,8 @@ def files(layer, *names):
 # What handles guests' bytes.
 BYTES = files("wire", "attach", "requests", "sessions")
 WIRE = files("wire")
+# What a sanitizer is to see: the others kill, crash and measure processes that it watches.
+SANITIZED = files("wire", "attach", "requests", "sessions", "scheduler", "control", "cuda", "graphs")
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.
@@ -61,7 +63,7 @@ LAYERS = (
      f"tests/fuzz/run build/fuzz {FUZZ_SECONDS}"),
     ("asan", "unit and wire tests under ASan and UBSan",
      "scripts/build build/asan -Dwerror=false -Db_sanitize=address,undefined && "
-     "meson test -C build/asan --no-rebuild && export VGPU_OUT=$PWD/build/asan && " + WIRE),
+     "meson test -C build/asan --no-rebuild && export VGPU_OUT=$PWD/build/asan && " + SANITIZED),
     ("tsan", "unit tests under TSan",
      "scripts/build build/tsan -Dwerror=false -Db_sanitize=thread && meson test -C build/tsan --no-rebuild"),
     ("qemu", "the minimal QEMU 7.2 with the device", "qemu/build-minimal"),
