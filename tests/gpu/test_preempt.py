@@ -135,4 +135,4 @@ class Preempt(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    v.main()
