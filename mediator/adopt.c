@@ -130,10 +130,11 @@ static void tell_adopted(struct mediator *m)
     for (const struct vm *vm = m->vms; vm; vm = vm->next) {
         m->carried += vm_session_count(vm);
     }
-    if (m->kept->leaving_ns != 0) {
+    /* Killed before it had left, it has left earlier than it said. */
+    if (m->kept->leaving_ns != 0 && m->kept->leaving_ns < now) {
         m->gap_ns = now - m->kept->leaving_ns;
-        m->kept->leaving_ns = 0;
     }
+    m->kept->leaving_ns = 0;
     if (m->vm_count > 0) {
         log_info("carried over: %zu VM%s, %u session%s", m->vm_count, m->vm_count == 1 ? "" : "s",
                  m->carried, m->carried == 1 ? "" : "s");
