@@ -10,6 +10,7 @@ Environment:
 """
 import json
 import mmap
+import multiprocessing
 import os
 import re
 import select
@@ -243,6 +244,14 @@ class Mediator:
             return None
         return wait_until(f"VM {vm_id} {expected}", look)
 
+    def replace(self, how=signal.SIGKILL):
+        """Ends a keeper's mediator; when, as soon as there is another, which may not answer yet."""
+        pid = self.pid
+        os.kill(pid, how)
+        at = time.monotonic()
+        wait_until("the next mediator", lambda: self.pid != pid)
+        return at
+
     def stop(self, with_signal=signal.SIGTERM):
         """Ends it; its exit code."""
         if self.process.poll() is None:
@@ -256,6 +265,35 @@ class Mediator:
     def close(self):
         self.stop()
         self.dir.cleanup()
+
+
+class Aside:
+    """Something that goes on in a process of its own until it is told to stop: run(), of others."""
+
+    def __init__(self):
+        self.begun, self.stop = multiprocessing.Event(), multiprocessing.Event()
+        self.results, theirs = multiprocessing.Pipe(False)
+        self.process = multiprocessing.Process(target=self.body, args=(theirs,))
+        self.process.start()
+        theirs.close()
+
+    def body(self, results):
+        results.send(self.run())
+        self.linger()
+
+    def linger(self):
+        """What it does when its result is known."""
+
+    def result(self):
+        self.stop.set()
+        if not self.results.poll(2 * PATIENCE):
+            raise AssertionError("it does not end")
+        return self.results.recv()
+
+    def end(self):
+        result = self.result()
+        self.process.join(PATIENCE)
+        return result
 
 
 class Client:
@@ -490,6 +528,19 @@ class Queue:
     def close(self):
         self.send("CLOSE")
         return self.wait_state("FREE")
+
+    def good(self, number=1):
+        """Memory, work and answers, there and back; all of it has to be right."""
+        done, memory = (N["VGPU_GPU_SUCCESS"], b""), self.memory(4096)
+        for opcode, body in (("FILL", cmd_fill(memory, number, 1024)),
+                             ("COPY", cmd_copy(self.address, memory, 4096, "FROM_DEVICE")),
+                             ("SYNC", b"")):
+            if self.call(opcode, body) != done:
+                raise AssertionError(f"{opcode} has failed")
+        if self.device.map[self.offset:self.offset + 4096] != struct.pack("<I", number) * 1024:
+            raise AssertionError("wrong bytes")
+        if self.call("MEM_FREE", struct.pack("<QQ", memory, 0)) != done:
+            raise AssertionError("MEM_FREE has failed")
 
     def end(self):
         """Waits until the session ends by itself; why."""

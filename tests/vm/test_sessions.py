@@ -315,9 +315,7 @@ class Survivors(TestCase):
             pid, queue = self.load(guest, way)
             worker = self.sessions()[queue]
             for how in (signal.SIGKILL, signal.SIGUSR2, signal.SIGSEGV):
-                mediator = self.m.pid
-                os.kill(mediator, how)
-                v.wait_until("the next one", lambda: self.m.pid != mediator and self.m.ask("list"))
+                self.m.replace(how)
                 self.assertEqual(self.sessions(), {queue: worker})
                 self.goes_on(queue)
                 self.assertEqual(self.good(guest, "vgpu add 2 3"), "5\n")

@@ -4,7 +4,6 @@
 and rightly. VGPU_KILLS is how often (default 100; a thousand take a minute).
 
 Tests: worker/registers.c, mediator/vm.c, mediator/process.c, mediator/client.c"""
-import multiprocessing
 import os
 import random
 import select
@@ -21,16 +20,12 @@ KILLS = int(os.environ.get("VGPU_KILLS", "100"))
 ANSWERED = (N["VGPU_STATUS_COMPLETE"], N["VGPU_STATUS_ERROR"])
 
 
-class Asker:
+class Asker(v.Aside):
     """A VM that asks for one sum after the other, in a process of its own."""
 
     def __init__(self, mediator, vm):
         self.mediator, self.vm = mediator, vm
-        self.stop = multiprocessing.Event()
-        self.begun = multiprocessing.Event()
-        self.results = multiprocessing.Queue()
-        self.process = multiprocessing.Process(target=self.run)
-        self.process.start()
+        super().__init__()
 
     def run(self):
         self.device = v.Device(v.Client(self.mediator), vm_id=self.vm)
@@ -51,7 +46,7 @@ class Asker:
                 _, response = self.device.finish()
                 wrong += struct.unpack("<i", response[-4:])[0] != 2 * number + 1
             self.begun.set()
-        self.results.put((requests, errors, wrong, unanswered, longest))
+        return requests, errors, wrong, unanswered, longest
 
     def answered(self, end):
         looks = 0
@@ -82,12 +77,6 @@ class Asker:
             except (OSError, IndexError, struct.error):
                 pass
             time.sleep(0.002)
-
-    def end(self):
-        self.stop.set()
-        result = self.results.get(timeout=2 * v.PATIENCE)
-        self.process.join(v.PATIENCE)
-        return result
 
 
 class Kills(v.TestCase):

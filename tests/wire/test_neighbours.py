@@ -11,7 +11,6 @@ mediator/confine.c, worker/ring*.c, worker/command.c, worker/registers.c"""
 import array
 import ctypes
 import math
-import multiprocessing
 import os
 import random
 import select
@@ -67,26 +66,13 @@ def register_job(mediator):
     return job
 
 
-class Process:
-    """Something that goes on in a process of its own until it is told to end."""
+class Process(v.Aside):
+    def __init__(self, work, *arguments):
+        self.work, self.arguments = work, arguments
+        super().__init__()
 
-    def __init__(self, run, *arguments):
-        self.begun, self.stop = multiprocessing.Event(), multiprocessing.Event()
-        self.results, theirs = multiprocessing.Pipe(False)
-        self.process = multiprocessing.Process(target=self.body, args=(theirs, run, arguments))
-        self.process.start()
-        theirs.close()
-
-    def body(self, results, run, arguments):
-        results.send(run(self.begun, self.stop, *arguments))
-
-    def end(self):
-        self.stop.set()
-        if not self.results.poll(2 * v.PATIENCE):
-            raise AssertionError("it does not end")
-        result = self.results.recv()
-        self.process.join(v.PATIENCE)
-        return result
+    def run(self):
+        return self.work(self.begun, self.stop, *self.arguments)
 
 
 def victim(begun, stop, mediator, prepare):

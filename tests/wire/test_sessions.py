@@ -106,15 +106,7 @@ class TestCase(v.TestCase):
         return hog.status()[1]
 
     def good(self, queue, number=1):
-        """Memory, work and answers, there and back."""
-        memory = queue.memory(4096)
-        self.assertEqual(queue.call("FILL", v.cmd_fill(memory, number, 1024)), OK)
-        self.assertEqual(queue.call("COPY", v.cmd_copy(queue.address, memory, 4096,
-                                                       "FROM_DEVICE")), OK)
-        self.assertEqual(queue.call("SYNC"), OK)
-        self.assertEqual(queue.device.map[queue.offset:queue.offset + 4096],
-                         struct.pack("<I", number) * 1024)
-        self.assertEqual(queue.call("MEM_FREE", struct.pack("<QQ", memory, 0)), OK)
+        queue.good(number)
 
     def good_registers(self, device, number=40):
         self.assertEqual(device.call(v.add_inline([number], [2])),

@@ -32,7 +32,7 @@ WORDS = 1024
 OK = (0, b"")
 
 
-class Player:
+class Player(v.Aside):
     """
     A VM, in a process of its own: one session that is never closed, one that comes and goes, sums
     in register mode, and resets of that. All that it computes is looked at.
@@ -40,12 +40,8 @@ class Player:
 
     def __init__(self, mediator, vm, priority):
         self.mediator, self.vm, self.priority = mediator, vm, priority
-        self.stop = multiprocessing.Event()
-        self.begun = multiprocessing.Event()
         self.leave = multiprocessing.Event()
-        self.results = multiprocessing.Queue()
-        self.process = multiprocessing.Process(target=self.run)
-        self.process.start()
+        super().__init__()
 
     def run(self):
         self.times, self.last_reset, problem = [], 0, ""
@@ -53,7 +49,10 @@ class Player:
             self.play()
         except Exception:  # pylint: disable=broad-except
             problem = f"VM {self.vm}: {traceback.format_exc()}"
-        self.results.put((problem, self.times))
+        return problem, self.times
+
+    def linger(self):
+        """Attached, so that its account can be looked at."""
         self.leave.wait(v.PATIENCE)
 
     def play(self):
@@ -119,10 +118,6 @@ class Player:
             raise AssertionError(f"no RESET_DONE of {serials} but {bytes(answer[:32])}")
         return serial
 
-    def end(self):
-        self.stop.set()
-        return self.results.get(timeout=2 * v.PATIENCE)
-
 
 def may_trace():
     """Whether one process may watch another one here."""
@@ -137,14 +132,6 @@ def may_trace():
 
 
 class Survival(v.TestCase):
-    def kill(self):
-        """Kills the mediator; when that was."""
-        pid = self.m.pid
-        os.kill(pid, signal.SIGKILL)
-        at = time.monotonic()
-        v.wait_until("the next mediator", lambda: self.m.pid != pid)
-        return at
-
     def unusual(self):
         """Of the log, what is not said at each kill."""
         usual = ("was ended by signal 9", " ready a", "carried over", "computing on", "kernels that")
@@ -164,8 +151,8 @@ class Survival(v.TestCase):
         kills = []
         for _ in range(KILLS):
             time.sleep(dice.uniform(0.001, 0.3))
-            kills.append(self.kill())
-        problems, times = zip(*[player.end() for player in players])
+            kills.append(self.m.replace())
+        problems, times = zip(*[player.result() for player in players])
         self.assertEqual([problem for problem in problems if problem], [], self.unusual())
         for vm in range(1, 5):
             self.m.vm(vm, memory_used=0)
@@ -178,19 +165,14 @@ class Survival(v.TestCase):
 
 
 class Blame(v.TestCase):
-    def crash(self):
-        """As by its own fault, while it works for nobody."""
-        pid = self.m.pid
-        os.kill(pid, signal.SIGSEGV)
-        v.wait_until("the next mediator", lambda: self.m.pid != pid and self.m.ask("list"))
-
     def test_crashes_of_nobody(self):
         """Those that no VM is to blame for end nothing."""
         self.m = self.mediator(keeper=True)
         self.device = v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=1)
         queue = v.Queue(self.device).open()
         for _ in range(5):
-            self.crash()
+            self.m.replace(signal.SIGSEGV)
+            self.m.vms()
             self.assertEqual(queue.call("SYNC"), OK)
 
     @unittest.skipIf(v.sanitizer(v.MEDIATOR), "a sanitizer takes the signals of crashes")
@@ -225,10 +207,9 @@ class Blame(v.TestCase):
 class Often(v.TestCase):
     def kill(self):
         """Kills the mediator; how long it took until another one answers."""
-        pid, start = self.m.pid, time.monotonic()
-        os.kill(pid, signal.SIGKILL)
-        v.wait_until("the next mediator", lambda: self.m.pid != pid and self.m.vms())
-        return time.monotonic() - start
+        at = self.m.replace()
+        self.m.vms()
+        return time.monotonic() - at
 
     def sizes(self):
         """Descriptors and resident pages of the keeper, and of the worker of a session."""
@@ -338,7 +319,7 @@ class Operator(v.TestCase):
         with open(self.m.config, "w", encoding="ascii") as file:
             file.write(text + "nonsense = 1\n")
         os.kill(self.m.pid, signal.SIGKILL)
-        v.wait_until("it does not start", lambda: "trying again" in self.m.read_log())
+        v.wait_until("it does not start", lambda: "trying again each 1 s" in self.m.read_log())
         with open(self.m.config, "w", encoding="ascii") as file:
             file.write(text)
         v.wait_until("it is served", lambda: self.m.vms())
@@ -469,11 +450,6 @@ class Liars(v.TestCase):
         self.liar = v.Queue(self.other).open()
         self.memory = self.honest.memory(4 << 20)
 
-    def kill(self):
-        pid = self.m.pid
-        os.kill(pid, signal.SIGKILL)
-        v.wait_until("the next mediator", lambda: self.m.pid != pid and self.m.vms())
-
     def work(self, count):
         """Enough of it that who is beside it is in its way."""
         for i in range(count):
@@ -484,7 +460,8 @@ class Liars(v.TestCase):
     def check(self, state, *ends):
         """The honest one is served on and on; the other one is in this state in the end."""
         for _ in range(3):
-            self.kill()
+            self.m.replace()
+            self.m.vms()
             self.work(20)
         v.wait_until(f"the other one is {state}", lambda: self.work(20) and
                      self.liar.state() == state)
@@ -532,17 +509,7 @@ class Points(v.TestCase):
         self.device = v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=3)
         self.lasting = v.Queue(self.device, 0).open()
         self.other = v.Queue(self.device, 1)
-        self.good(self.lasting)
-
-    def good(self, queue, number=1):
-        memory = queue.memory(4 * WORDS)
-        self.assertEqual(queue.call("FILL", v.cmd_fill(memory, number, WORDS)), OK)
-        self.assertEqual(queue.call("COPY", v.cmd_copy(queue.address, memory, 4 * WORDS,
-                                                       "FROM_DEVICE")), OK)
-        self.assertEqual(queue.call("SYNC"), OK)
-        self.assertEqual(queue.device.map[queue.offset:queue.offset + 4 * WORDS],
-                         struct.pack("<I", number) * WORDS)
-        self.assertEqual(queue.call("MEM_FREE", struct.pack("<QQ", memory, 0)), OK)
+        self.lasting.good()
 
     def kill_at(self, point, act):
         """Acts, and has the mediator killed at that point of it; False: there is no such point."""
@@ -567,7 +534,7 @@ class Points(v.TestCase):
             prepare()
             more = self.kill_at(point, lambda: (act(), self.look_on(look)))
             look()
-            self.good(self.lasting, point)
+            self.lasting.good(point)
             self.assertEqual(self.lasting.status(), ("RUNNING", "NONE", 1))
             self.assertEqual(self.device.call(v.add_inline([point], [2])),
                              (0, struct.pack("<i", point + 2)))
@@ -597,7 +564,7 @@ class Points(v.TestCase):
         def look(patience=v.PATIENCE):
             opened(patience)
             if patience == v.PATIENCE:
-                self.good(self.other)
+                self.other.good()
 
         def prepare():
             if self.other.state() != "FREE":
