@@ -72,14 +72,7 @@ static int on_adopt_timer(sd_event_source *source, uint64_t usec, void *context)
 
     (void)source;
     (void)usec;
-    for (struct vm *vm = m->vms; vm; vm = vm->next) {
-        process_doubt(&vm->worker);
-        for (uint32_t i = 0; i < vm->queues; i++) {
-            if (vm->queue[i]) {
-                process_doubt(&vm->queue[i]->worker);
-            }
-        }
-    }
+    process_doubt_unheard(m);
     mediator_end_adoption(m);
     return 0;
 }
@@ -164,7 +157,8 @@ void adopt_vms(struct mediator *m)
     }
     rest = keep_close_rest();
     if (rest > 0) {
-        log_info("%u descriptors were kept of what had just begun or ended; closed", rest);
+        log_info("closed what was kept of something that had just begun or ended (descriptors: %u)",
+                 rest);
     }
     launcher_settle();
     for (struct vm *vm = m->vms; vm; vm = vm->next) {

@@ -167,7 +167,7 @@ static void tell_reset_done(struct client *client, uint32_t serial)
 
     if (client_send_message(client, VGPU_MSG_RESET_DONE, serial, &msg, NULL, 0) < 0) {
         /* Not destroyed here: the caller is that VM's own code. The end of file follows. */
-        shutdown(client->fd, SHUT_RDWR);
+        client_hang_up(client);
     }
 }
 
@@ -315,9 +315,12 @@ static void client_announce(const struct client *client, const struct attach_gra
  * there too, and is no reason to look again: the event loop tells that more has come, and not that
  * there is something. This makes it tell once for what is there.
  */
-static void await_edge(struct client *client)
+static void await_message(struct client *client)
 {
-    sd_event_source_set_io_events(client->source, EPOLLIN | EPOLLRDHUP | EPOLLET);
+    const bool attached = client->progress.state == ATTACH_ATTACHED;
+
+    sd_event_source_set_io_events(client->source,
+                                  attached ? EPOLLIN | EPOLLRDHUP | EPOLLET : EPOLLIN);
 }
 
 /* ATTACHED, and the descriptors of new memory: as many with it as a message takes. */
@@ -356,13 +359,13 @@ static void tell_attached(struct client *client, const int fds[])
     client->untold = false;
     if (send_attached(client, &msg, fds) < 0 || client->rx_length != 0) {
         /* It is gone, or says something before it has its answer. The end of file follows. */
-        shutdown(client->fd, SHUT_RDWR);
+        client_hang_up(client);
         return;
     }
     /* Before this it says HELLO again where the mediator ends. */
     vm_keep_on(client->vm, client->fd);
     /* From now on it is read in another way. */
-    await_edge(client);
+    await_message(client);
 }
 
 static void tell_stored(struct client *client)
@@ -548,7 +551,7 @@ static ssize_t read_attached(struct client *client, bool ended)
     /* There is no room for any, and so the kernel says that there are some. */
     if (look.msg_flags & MSG_CTRUNC) {
         client_refuse(client, "descriptors came with a message that has none");
-        sd_event_source_set_io_events(client->source, EPOLLIN);
+        await_message(client);
         return n;
     }
     if (n != (ssize_t)sizeof(client->rx)) {
@@ -558,11 +561,7 @@ static ssize_t read_attached(struct client *client, bool ended)
     /* It may have been refused, which leaves the socket as it is, or said BYE. */
     n = fdmsg_recv(client->fd, &taken, sizeof(taken), client->rx_fds, &client->rx_fd_count);
     fdmsg_close(client->rx_fds, &client->rx_fd_count);
-    if (client->progress.state == ATTACH_ATTACHED) {
-        await_edge(client);
-    } else {
-        sd_event_source_set_io_events(client->source, EPOLLIN);
-    }
+    await_message(client);
     return n;
 }
 
@@ -651,7 +650,7 @@ static bool client_evict(const struct mediator *mediator)
     }
     if (oldest) {
         oldest->left = false;
-        shutdown(oldest->fd, SHUT_RDWR);
+        client_hang_up(oldest);
     }
     return oldest != NULL;
 }
@@ -694,7 +693,7 @@ static bool end_silent(const struct mediator *mediator)
     if (most) {
         /* The event loop finds the end of file. */
         most->oldest->ended = true;
-        shutdown(most->oldest->fd, SHUT_RDWR);
+        client_hang_up(most->oldest);
     }
     return most != NULL;
 }
@@ -805,6 +804,6 @@ int client_adopt(struct mediator *mediator, int fd, struct vm *vm)
     vm->owner = (struct vm_owner){
         .client = client, .reset_done = tell_reset_done, .stored = tell_stored};
     sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
-    await_edge(client);
+    await_message(client);
     return 0;
 }

@@ -129,14 +129,11 @@ int keep_take(const char *name)
 static uint32_t vm_of_record(const char *name)
 {
     char *rest;
-    unsigned long id;
+    const unsigned long id = strtoul(name, &rest, 10);
 
-    /* Few of thousands are, and this is looked at for each VM. */
-    if (name[0] < '0' || name[0] > '9' || strcmp(name + strlen(name) - 2, ".r") != 0) {
-        return 0;
-    }
-    id = strtoul(name, &rest, 10);
-    return strcmp(rest, ".r") == 0 && id <= UINT32_MAX ? (uint32_t)id : 0;
+    return name[0] >= '0' && name[0] <= '9' && strcmp(rest, ".r") == 0 && id <= UINT32_MAX
+               ? (uint32_t)id
+               : 0;
 }
 
 bool keep_next_vm(uint32_t *vm)
@@ -145,8 +142,7 @@ bool keep_next_vm(uint32_t *vm)
 
     for (size_t i = 0; i < keep.count; i++) {
         const struct passed *passed = &keep.passed[i];
-        const uint32_t id = passed->fd >= 0 && passed->name[1] != '\0' ? vm_of_record(passed->name)
-                                                                       : 0;
+        const uint32_t id = passed->fd >= 0 ? vm_of_record(passed->name) : 0;
 
         if (id > *vm && (next == 0 || id < next)) {
             next = id;
@@ -205,27 +201,22 @@ unsigned keep_close_rest(void)
     return closed;
 }
 
-static char *name_buffer(void)
-{
-    static char name[KEEP_NAME_SIZE];
-
-    return name;
-}
+static char name_text[KEEP_NAME_SIZE];
 
 const char *keep_name_vm(uint32_t vm, const char *what)
 {
-    snprintf(name_buffer(), KEEP_NAME_SIZE, "%" PRIu32 ".%s", vm, what);
-    return name_buffer();
+    snprintf(name_text, sizeof(name_text), "%" PRIu32 ".%s", vm, what);
+    return name_text;
 }
 
 const char *keep_name_memory(uint32_t vm, uint32_t number)
 {
-    snprintf(name_buffer(), KEEP_NAME_SIZE, "%" PRIu32 ".%" PRIu32, vm, number);
-    return name_buffer();
+    snprintf(name_text, sizeof(name_text), "%" PRIu32 ".%" PRIu32, vm, number);
+    return name_text;
 }
 
 const char *keep_name_worker(uint32_t vm, uint32_t worker, char what)
 {
-    snprintf(name_buffer(), KEEP_NAME_SIZE, "%" PRIu32 ".w%" PRIu32 ".%c", vm, worker, what);
-    return name_buffer();
+    snprintf(name_text, sizeof(name_text), "%" PRIu32 ".w%" PRIu32 ".%c", vm, worker, what);
+    return name_text;
 }

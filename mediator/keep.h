@@ -6,7 +6,7 @@
  * of them, by their names:
  *
  *   host.r           the host's record (record.h)
- *   own.WHAT         a listening socket that a mediator has bound: attach, control, metrics
+ *   own.WHAT         a listening socket that a mediator has bound: attach or control
  *   VM.r             the VM's record
  *   VM.c             the connection that it came through
  *   VM.a             its account page
@@ -56,7 +56,10 @@ int keep_take(const char *name);
 /* The next VM whose record is there, for which *vm is the one before or 0. False: no more. */
 bool keep_next_vm(uint32_t *vm);
 
-/* A lone socket that was passed to be listened at, whatever its name; or -1. */
+/*
+ * The one socket that was passed by somebody else, if it is only one, and has another name than
+ * `but`; or -1.
+ */
 int keep_take_lone(const char *but);
 
 /* Closes and drops what nobody has taken. Returns how many that were. */

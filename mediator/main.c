@@ -144,18 +144,12 @@ static int ask_probe(const struct mediator *m, struct probe *probe)
     int r;
 
     if (kept->probed && keep_next_vm(&vm)) {
-        probe->gpus = kept->gpus;
-        probe->can_preempt = kept->can_preempt != 0;
-        snprintf(probe->name, sizeof(probe->name), "%s", kept->name);
-        snprintf(probe->no_preempt, sizeof(probe->no_preempt), "%s", kept->no_preempt);
+        *probe = kept->probe;
         return 0;
     }
     r = probe_gpus(m->config.worker, probe);
     if (r == 0) {
-        kept->gpus = probe->gpus;
-        kept->can_preempt = probe->can_preempt;
-        snprintf(kept->name, sizeof(kept->name), "%s", probe->name);
-        snprintf(kept->no_preempt, sizeof(kept->no_preempt), "%s", probe->no_preempt);
+        kept->probe = *probe;
         kept->probed = 1;
     }
     return r;
@@ -284,11 +278,10 @@ static int on_control(sd_event_source *source, int fd, uint32_t events, void *co
 /* Whether a socket is bound to this address: the configuration may have changed. */
 static bool is_bound_to(int fd, const char *address)
 {
-    struct sockaddr_un wanted, bound;
+    struct sockaddr_un wanted, bound = {0};
     const socklen_t length = unix_address(address, &wanted);
     socklen_t size = sizeof(bound);
 
-    memset(&bound, 0, sizeof(bound));
     return length > 0 && getsockname(fd, (struct sockaddr *)&bound, &size) == 0 &&
            strncmp(&bound.sun_path[bound.sun_path[0] == '\0'],
                    &wanted.sun_path[wanted.sun_path[0] == '\0'], sizeof(bound.sun_path) - 1) == 0;

@@ -233,6 +233,17 @@ static bool is_giving_back(const struct vgpu_link_msg *msg)
 }
 
 /*
+ * What does not count of an adopted worker before its STATE: that tells of turns, and what it asks
+ * for is asked again behind it.
+ */
+static bool is_for_another(const struct vgpu_link_msg *msg)
+{
+    return msg->type == VGPU_LINK_ASK || msg->type == VGPU_LINK_DONE ||
+           msg->type == VGPU_LINK_YIELD || msg->type == VGPU_LINK_KEPT ||
+           msg->type == VGPU_LINK_EXPORT || msg->type == VGPU_LINK_IMPORT;
+}
+
+/*
  * Reads what an ended worker has sent and nobody has read: memory that it has counted off already
  * is else lost to its VM. It sends no more, or is about to end.
  */
@@ -268,8 +279,10 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg, int 
         }
         return 0;
     }
-    switch (msg->type) {
-    case VGPU_LINK_READY:
+    if (process->resync != 0 && is_for_another(msg)) {
+        return 0;
+    }
+    if (msg->type == VGPU_LINK_READY) {
         if (process->kept->ready) {
             return -EPROTO;
         }
@@ -277,25 +290,13 @@ static int take_message(struct process *process, struct vgpu_link_msg *msg, int 
         msg->text[sizeof(msg->text) - 1] = '\0';
         take_ready(process, msg->text, msg->flags);
         return 0;
-    case VGPU_LINK_STATE:
+    }
+    if (msg->type == VGPU_LINK_STATE) {
         return take_state(process, msg);
-    case VGPU_LINK_ASK:
-    case VGPU_LINK_DONE:
-    case VGPU_LINK_YIELD:
-    case VGPU_LINK_KEPT:
-        if (process->resync != 0) {
-            return 0; /* it was for another mediator: STATE follows */
-        }
-        break;
-    default:
-        break;
     }
     if (msg->type == VGPU_LINK_OFF) {
         take_off(process, msg->value);
         return 0;
-    }
-    if (process->resync != 0 && (msg->type == VGPU_LINK_EXPORT || msg->type == VGPU_LINK_IMPORT)) {
-        return 0; /* another mediator was asked; this one is, behind STATE */
     }
     if (msg->type >= VGPU_LINK_EXPORT && msg->type <= VGPU_LINK_WITHDRAW) {
         return process->ops->shares && process->kept->ready
@@ -450,17 +451,22 @@ static void keep_totals(struct process *process)
 
 /* What outlives the mediator ---------------------------------------------------------------- */
 
+static const char *kept_name(const struct process *process, char what)
+{
+    return keep_name_worker(process->worker.vm_id, process->place, what);
+}
+
 static void keep_fd(const struct process *process, char what, int fd)
 {
     if (process->lasting && fd >= 0) {
-        keep_put(keep_name_worker(process->worker.vm_id, process->place, what), fd);
+        keep_put(kept_name(process, what), fd);
     }
 }
 
 static void drop_fd(const struct process *process, char what)
 {
     if (process->lasting) {
-        keep_drop(keep_name_worker(process->worker.vm_id, process->place, what));
+        keep_drop(kept_name(process, what));
     }
 }
 
@@ -752,7 +758,7 @@ static void process_abandon(struct process *process)
 /* The page is made, or is one that was kept. */
 static int map_turn_page(struct process *process, int fd, void **page)
 {
-    int r = 0;
+    int r;
 
     if (fd < 0) {
         return memory_create_page("vgpu-turn", &process->turn_fd, page);
@@ -881,24 +887,24 @@ static bool may_adopt(struct process *process, struct pool_account *account)
                            on_link, process) >= 0;
 }
 
-bool process_adopt(struct process *process, int link, int pidfd)
+void process_adopt(struct process *process)
 {
     struct process_record *kept = process->kept;
     const struct vgpu_link_msg msg = {.type = VGPU_LINK_RESYNC,
                                       .value = process->mediator->generation};
     struct pool_account *account = adopted_account(process);
 
-    process->link = link;
-    process->pidfd = pidfd;
-    if (kept->pid <= 0 || link < 0 || pidfd < 0 ||
-        launcher_adopt(kept->pid, pidfd, &process->start) < 0) {
+    process->link = keep_take(kept_name(process, 'l'));
+    process->pidfd = keep_take(kept_name(process, 'p'));
+    if (kept->pid <= 0 || process->link < 0 || process->pidfd < 0 ||
+        launcher_adopt(kept->pid, process->pidfd, &process->start) < 0) {
         refuse_adopted(process);
-        return false;
+        return;
     }
     if (!may_adopt(process, account)) {
         launcher_kill(kept->pid);
         refuse_adopted(process);
-        return false;
+        return;
     }
     list_add_before(&process->mediator->workers, &process->entry);
     pool_adopt(&process->worker, account, clock_ns());
@@ -906,7 +912,7 @@ bool process_adopt(struct process *process, int link, int pidfd)
     pool_can_be_off(&process->worker, kept->can_be_off);
     process->resync = msg.value;
     process->mediator->unheard++;
-    if (fdmsg_send(link, &msg, sizeof(msg), NULL, 0) == -EAGAIN) {
+    if (fdmsg_send(process->link, &msg, sizeof(msg), NULL, 0) == -EAGAIN) {
         process_log(process, LOG_LEVEL_WARNING,
                     "%s: worker %d has read nothing of its link for long; ending it",
                     process_label(process), (int)kept->pid);
@@ -917,12 +923,17 @@ bool process_adopt(struct process *process, int link, int pidfd)
     } else if (!kept->ready) {
         go_on_starting(process);
     }
-    return true;
 }
 
-void process_doubt(struct process *process)
+void process_doubt_unheard(struct mediator *mediator)
 {
-    if (process->resync != 0 && process->kept->pid != 0) {
-        pool_doubt(&process->worker, clock_ns());
+    struct list_entry *head = &mediator->workers;
+
+    for (struct list_entry *e = head->next; e != head; e = e->next) {
+        struct process *process = LIST_OWNER(e, struct process, entry);
+
+        if (process->resync != 0) {
+            pool_doubt(&process->worker, clock_ns());
+        }
     }
 }

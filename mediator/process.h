@@ -85,15 +85,14 @@ int process_init(struct process *process, struct mediator *mediator, const struc
 void process_keep(struct process *process);
 
 /*
- * Goes on with the worker that another mediator has left, if its record says that there is one.
- * `link` and `pidfd` were kept with it, or are -1; they become the process's. The worker has to say
- * how it stands. Returns whether there is one now; where it could not be taken over, the record
- * says so, and what follows is the owner's to do.
+ * Goes on with the worker that another mediator has left, if its record says that there is one, and
+ * its descriptors were kept. The worker has to say how it stands. Where there is none any more, or
+ * it cannot be taken over, the record says so, and what follows is the owner's to do.
  */
-bool process_adopt(struct process *process, int link, int pidfd);
+void process_adopt(struct process *process);
 
 /* Adopted workers that have not said by now how they stand keep no turn. */
-void process_doubt(struct process *process);
+void process_doubt_unheard(struct mediator *mediator);
 
 /* Ends the process where there is one, which is reaped later, and frees what init made. */
 void process_release(struct process *process);

@@ -43,6 +43,7 @@
 #include "common/log.h"
 #include "common/memfd.h"
 #include "mediator/chores.h"
+#include "mediator/keep.h"
 #include "mediator/vm.h"
 
 /* Between two starts of a VM's; and for one queue, doubled with each start that fails. */
@@ -182,14 +183,14 @@ static enum vgpu_queue_end end_of_code(int exit_code)
                : VGPU_QUEUE_END_LOST;
 }
 
-/* What a worker that ended by itself says of it; its word counts for its own guest alone. */
-static enum vgpu_queue_end end_of(const struct queue *queue, const siginfo_t *info)
+/*
+ * Why the session has ended. This comes first: the exit of a worker that was killed says no more.
+ * What one says that ended by itself counts for its own guest alone.
+ */
+static enum vgpu_queue_end end_of(const struct queue *queue, int exit_code)
 {
-    /* This comes first: the exit of such a worker says only that it was killed. */
-    if (queue->kept->reason != VGPU_QUEUE_END_NONE) {
-        return (enum vgpu_queue_end)queue->kept->reason;
-    }
-    return info->si_code == CLD_EXITED ? end_of_code(info->si_status) : VGPU_QUEUE_END_LOST;
+    return queue->kept->reason != VGPU_QUEUE_END_NONE ? (enum vgpu_queue_end)queue->kept->reason
+                                                      : end_of_code(exit_code);
 }
 
 /* The worker is gone, as CLOSE has asked. */
@@ -227,7 +228,8 @@ static void queue_worker_ended(struct process *process, const siginfo_t *info, b
         if (queue->kept->state == VGPU_QUEUE_STARTING) {
             queue->kept->failures++;
         }
-        set_state(queue, VGPU_QUEUE_ENDED, end_of(queue, info));
+        set_state(queue, VGPU_QUEUE_ENDED,
+                  end_of(queue, info->si_code == CLD_EXITED ? info->si_status : 0));
     }
     queue->kept->reason = VGPU_QUEUE_END_NONE;
 }
@@ -560,19 +562,15 @@ int queue_create(struct vm *vm, uint32_t number, struct queue **created)
     return 0;
 }
 
-int queue_adopt(struct vm *vm, uint32_t number, const struct queue_left *left,
-                struct queue **created)
+int queue_adopt(struct vm *vm, uint32_t number, struct queue **created)
 {
-    int r = set_up_queue(vm, number, left->turn, created);
+    const int turn_fd = keep_take(keep_name_worker(vm->id, 1 + number, 't'));
+    const int r = set_up_queue(vm, number, turn_fd, created);
 
-    if (r < 0) {
-        /* Its worker ends with its link. */
-        chores_hang_up(left->link);
-        chores_close(left->pidfd);
-        return r;
+    if (r == 0) {
+        process_adopt(&(*created)->worker);
     }
-    process_adopt(&(*created)->worker, left->link, left->pidfd);
-    return 0;
+    return r;
 }
 
 /* A session that another mediator had, and whose worker is gone with it or before it. */
@@ -586,10 +584,7 @@ static void go_on_without_worker(struct queue *queue)
         kept->wanted = true;
         start_wanted(queue);
     } else if (kept->state == VGPU_QUEUE_RUNNING) {
-        set_state(queue, VGPU_QUEUE_ENDED,
-                  kept->reason != VGPU_QUEUE_END_NONE
-                      ? (enum vgpu_queue_end)kept->reason
-                      : end_of_code(process_exit_code(&queue->worker)));
+        set_state(queue, VGPU_QUEUE_ENDED, end_of(queue, process_exit_code(&queue->worker)));
     }
 }
 
@@ -611,10 +606,6 @@ void queue_go_on(struct queue *queue)
                     "outlive a mediator; ending it",
                     queue_label(&queue->worker));
         queue_end(queue, VGPU_QUEUE_END_MEDIATOR);
-    }
-    /* READY was read, and this was not stored any more. */
-    if (kept->worker.ready && kept->state == VGPU_QUEUE_STARTING && !kept->closing) {
-        queue_worker_ready(&queue->worker);
     }
 }
 

@@ -34,17 +34,11 @@ struct queue {
 /* Makes a queue, free. Returns 0 or -errno. */
 int queue_create(struct vm *vm, uint32_t number, struct queue **created);
 
-/* What a queue had when another mediator ended; descriptors that are missing are -1. */
-struct queue_left {
-    int turn, link, pidfd;
-};
-
 /*
- * Goes on with a queue that another mediator had, by its record; the descriptors become the
- * queue's, also when that fails. Returns 0 or -errno.
+ * Goes on with a queue that another mediator had, by its record and with what was kept of it.
+ * Returns 0 or -errno.
  */
-int queue_adopt(struct vm *vm, uint32_t number, const struct queue_left *left,
-                struct queue **created);
+int queue_adopt(struct vm *vm, uint32_t number, struct queue **created);
 
 /* Does what was under way then; to be called when all of the VM is there. */
 void queue_go_on(struct queue *queue);

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "mediator/config.h"
+#include "mediator/probe.h"
 #include "protocol/vgpu-attach.h"
 #include "protocol/vgpu-queue.h"
 #include "protocol/vgpu-worker.h"
@@ -132,11 +133,7 @@ struct host_record {
     uint64_t leaving_ns;
     /* What the GPUs are; a probe takes a second, in which nobody would be let in. */
     uint32_t probed; /* this is known */
-    int32_t gpus;
-    uint32_t can_preempt;
-    uint32_t unused;
-    char name[192];       /* the first GPU's, or why there is none */
-    char no_preempt[192]; /* why not */
+    struct probe probe;
     struct {
         uint64_t ns; /* when it was ended; 0: nobody was */
         uint32_t id;

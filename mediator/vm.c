@@ -524,20 +524,28 @@ static int set_up(struct vm *vm, int account_fd, int turn_fd)
     return r;
 }
 
+/* What set_up() has made, as far as it got, but for the worker; descriptors stay. */
+static void undo_set_up(struct vm *vm)
+{
+    sd_event_source_disable_unref(vm->timer);
+    if (vm->account) {
+        munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
+    }
+    if (vm->status) {
+        status_page_release(vm->status);
+    }
+}
+
 /*
  * Frees the VM and all that set_up() made, as far as it got. Its workers must have left the pool.
  */
 static void vm_release_all(struct vm *vm)
 {
-    sd_event_source_disable_unref(vm->timer);
-    pool_forget(&vm->accounts);
+    undo_set_up(vm);
     if (vm->account) {
-        munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
         close(vm->account_fd);
     }
-    if (vm->status) {
-        status_page_release(vm->status);
-    }
+    pool_forget(&vm->accounts);
     exports_unref(vm->exports);
     munmap(vm->kept, sizeof(*vm->kept));
     close(vm->kept_fd);
@@ -772,17 +780,10 @@ static int adopt_workers(struct vm *vm)
 {
     int r = 0;
 
-    process_adopt(&vm->worker, keep_take(keep_name_worker(vm->id, 0, 'l')),
-                  keep_take(keep_name_worker(vm->id, 0, 'p')));
+    process_adopt(&vm->worker);
     for (uint32_t i = 0; r == 0 && i < vm->queues; i++) {
         if (vm->kept->queue[i].used) {
-            const struct queue_left left = {
-                .turn = keep_take(keep_name_worker(vm->id, 1 + i, 't')),
-                .link = keep_take(keep_name_worker(vm->id, 1 + i, 'l')),
-                .pidfd = keep_take(keep_name_worker(vm->id, 1 + i, 'p')),
-            };
-
-            r = queue_adopt(vm, i, &left, &vm->queue[i]);
+            r = queue_adopt(vm, i, &vm->queue[i]);
         }
     }
     return r;
@@ -792,13 +793,13 @@ static int adopt_workers(struct vm *vm)
 static int take_over(struct mediator *mediator, struct vm_record *record, int record_fd,
                      const int fds[], int account_fd, struct vm **adopted)
 {
-    const int turn_fd = keep_take(keep_name_worker(record->id, 0, 't'));
     struct vm *vm = calloc(1, sizeof(*vm));
-    int r;
+    int r, turn_fd;
 
     if (!vm) {
         return -ENOMEM;
     }
+    turn_fd = keep_take(keep_name_worker(record->id, 0, 't'));
     vm->mediator = mediator;
     vm->kept = record;
     vm->kept_fd = record_fd;
@@ -815,16 +816,10 @@ static int take_over(struct mediator *mediator, struct vm_record *record, int re
     if (vm->lasting) {
         keep_release(names_of(vm));
     }
-    sd_event_source_disable_unref(vm->timer);
     if (!vm->timer && turn_fd >= 0) {
         close(turn_fd); /* process_init() was not come to */
     }
-    if (vm->account) {
-        munmap(vm->account, VGPU_ACCOUNT_PAGE_SIZE);
-    }
-    if (vm->status) {
-        status_page_release(vm->status);
-    }
+    undo_set_up(vm);
     free(vm);
     return r;
 }

@@ -95,7 +95,7 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
 
 /*
  * From now on it outlives the mediator, with its connection, where there is somebody who keeps
- * descriptors and room for their names; that there is none is logged.
+ * descriptors, and room for their names; where there is no room that is logged.
  */
 void vm_keep_on(struct vm *vm, int connection);
 

@@ -18,9 +18,9 @@
  * nobody else is left to reap them. At the end those that are still there are killed.
  *
  * Messages come over a socket that no other user can reach, and are taken from the mediator alone:
- * the kernel tells who has sent one. What is kept is
- * never looked at. Mediators that end soon after each other are started less often, and past
- * --start-limit within a minute this gives up, as the mediator's unit does.
+ * the kernel tells who has sent one. What is kept is never looked at. Mediators that end soon after
+ * each other are started less often, and past --start-limit within a minute this gives up, as the
+ * mediator's unit does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -80,8 +80,7 @@ static struct {
     unsigned long starts; /* since then: */
     uint64_t counted_ns;
     bool stopping;
-    bool
-        was_ready; /* a mediator has been, and so may the next one: not all that it says is final */
+    bool was_ready;    /* a mediator has been, and so may be the next one */
     struct kept *kept; /* in the order in which they came */
     size_t count, room;
     int lowest; /* number of a descriptor that is kept: as many can be as there are below it */
@@ -193,8 +192,8 @@ static void keep_descriptor(const char *name, int came)
     keeper.kept[keeper.count++].fd = fd;
 }
 
-/* The value of a line NAME=VALUE in a message, or NULL. It ends where the line does. */
-static const char *state_value(char *state, const char *name, char *value, size_t size)
+/* Copies the value of a line NAME=VALUE in a message; false where there is none. */
+static bool state_value(const char *state, const char *name, char *value, size_t size)
 {
     const size_t length = strlen(name);
 
@@ -202,14 +201,14 @@ static const char *state_value(char *state, const char *name, char *value, size_
         line += *line == '\n';
         if (strncmp(line, name, length) == 0 && line[length] == '=') {
             snprintf(value, size, "%.*s", (int)strcspn(line + length + 1, "\n"), line + length + 1);
-            return value;
+            return true;
         }
     }
-    return NULL;
+    return false;
 }
 
 /* What is neither kept nor dropped is a mediator's word to systemd, and nothing to this program. */
-static void take_notify(char *state, int *fds, size_t count)
+static void take_notify(const char *state, const int *fds, size_t count)
 {
     char value[NAME_SIZE], name[NAME_SIZE] = "stored";
 
@@ -386,8 +385,10 @@ static int try_again(int code)
     if (!keeper.was_ready) {
         return code;
     }
-    log_warning("the mediator does not start (exit code %d); trying again in %d s, and on", code,
-                AGAIN_S);
+    log_warning(
+        "the mediator does not start (exit code %d): its own lines say what to mend; trying "
+        "again each %d s",
+        code, AGAIN_S);
     nanosleep(&(struct timespec){.tv_sec = AGAIN_S}, NULL);
     keeper.starts = 0;
     return start_mediator() ? -1 : 1;
