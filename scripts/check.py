@@ -6,8 +6,10 @@ summary, or nothing: then its exit code counts as one test. Output is shown when
 fails; all of it is in build/check-LAYER.log.
 """
 import argparse
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ BUILD = os.path.join(TOP, "build")
 ENV = {**os.environ, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")}
 PY = "/usr/bin/python3 -B"
 FUZZ_SECONDS = 20
+# What hangs has failed. The longest takes 10 minutes of two idle cores.
+LAYER_SECONDS = 2400
 
 
 def files(layer, *names):
@@ -105,13 +109,23 @@ def count(output, code):
 def run_layer(name, what, command):
     start = time.monotonic()
     print(f"{name:<10} {what} ...", flush=True)
-    process = subprocess.run(["bash", "-c", "set -e -o pipefail; " + command], cwd=TOP, env=ENV,
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, check=False)
-    output = process.stdout.decode(errors="replace")
-    with open(os.path.join(BUILD, f"check-{name}.log"), "w", encoding="utf-8") as log:
-        log.write(output)
-    result = count(output, process.returncode)
+    path = os.path.join(BUILD, f"check-{name}.log")
+    # A file and no pipe: its end would be awaited for ever where a process was left behind.
+    with open(path, "wb") as log, \
+            subprocess.Popen(["bash", "-c", "set -e -o pipefail; " + command], cwd=TOP, env=ENV,
+                             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                             start_new_session=True) as process:
+        try:
+            code = process.wait(LAYER_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = 1
+            log.write(f"\nnot done after {LAYER_SECONDS} s\n".encode())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    with open(path, encoding="utf-8", errors="replace") as log:
+        output = log.read()
+    result = count(output, code)
     if result[1]:
         # unittest tells of failures between a rule and its count; others at their end.
         print("".join(re.findall(r"^={70}\n.*?^Ran \d+ test.*?\n", output, re.M | re.S))[-12000:]

@@ -348,11 +348,10 @@ int register_worker(const struct options *o)
     switch (r) {
     case 0:
         return 0;
-    /* At once: what the driver would do at exit() is nothing that the sandbox has been made for. */
     case REGISTERS_WAKE:
-        _exit(worker_note_end(worker.registers.turn_page, VGPU_WORKER_EXIT_WAKE));
+        return worker_note_end(worker.registers.turn_page, VGPU_WORKER_EXIT_WAKE);
     case REGISTERS_REST:
-        _exit(worker_note_end(worker.registers.turn_page, VGPU_WORKER_EXIT_REST));
+        return worker_note_end(worker.registers.turn_page, VGPU_WORKER_EXIT_REST);
     default:
         return 1;
     }

@@ -16,7 +16,6 @@
 
 #include "common/fdmsg.h"
 #include "common/log.h"
-#include "common/sanitized.h"
 #include "common/shared.h"
 #include "protocol/vgpu-worker.h"
 #include "worker/thread.h"
@@ -129,8 +128,7 @@ static void *await_hangup(void *argument)
 
 int worker_watch_link(void)
 {
-    /* A sanitizer stops all threads at exit, and waits for this one for ever in the sandbox. */
-    const int r = SANITIZED ? 0 : thread_start(await_hangup, NULL);
+    const int r = thread_start(await_hangup, NULL);
 
     if (r < 0) {
         log_error("no thread that waits for the mediator's end: %s", strerror(-r));
