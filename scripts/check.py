@@ -120,7 +120,8 @@ def run_layer(name, what, command):
             code = process.wait(LAYER_SECONDS)
         except subprocess.TimeoutExpired:
             code = 1
-            log.write(f"\nnot done after {LAYER_SECONDS} s\n".encode())
+            log.write(f"\nnot done after {LAYER_SECONDS} s, and ended: the line above tells what "
+                      "hangs, or run its command alone\n".encode())
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
