@@ -132,6 +132,8 @@ def may_trace():
 
 
 class Survival(v.TestCase):
+    backend = "cpu"
+
     def unusual(self):
         """Of the log, what is not said at each kill."""
         usual = ("was ended by signal 9", " ready a", "carried over", "computing on", "kernels that")
@@ -140,7 +142,7 @@ class Survival(v.TestCase):
 
     def test_random_kills(self):
         """Nothing ends, nothing is lost or wrong, and accounts are exact afterwards."""
-        self.m = self.mediator(keeper=True)
+        self.m = self.mediator(mediator=f"backend = {self.backend}", keeper=True)
         dice = random.Random(1)
         players = [Player(self.m, vm, priority) for vm, priority in
                    ((1, N["VGPU_PRIORITY_LOW"]), (2, N["VGPU_PRIORITY_MEDIUM"]),
