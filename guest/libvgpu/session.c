@@ -98,6 +98,21 @@ static int tell_result(int result, uint32_t culprit)
 /* Posting -------------------------------------------------------------------------------- */
 
 /*
+ * Rings for a worker that sleeps with work to do. There is none where fences are fences. But an
+ * emulated processor that is alone in its guest has none before QEMU 8.1: it may see `parked` from
+ * before its own store of the tail (findings/qemu7-emulated-fences.sh), and the worker sleep on.
+ */
+static void remind_worker(struct vgpu_session *s)
+{
+    const struct vgpu_queue *queue = s->port->queue;
+
+    if (shared_load(&queue->parked) % 2 != 0 &&
+        shared_load(&queue->tail) != shared_load(&queue->head)) {
+        s->port->ops->kick(s->port);
+    }
+}
+
+/*
  * Looks whether the session still runs, and notes why not. It reads a register, which takes far
  * longer than memory, so loops call it once in a while. Any thread may.
  */
@@ -105,6 +120,7 @@ static bool session_alive(struct vgpu_session *s)
 {
     const uint32_t status = s->port->ops->status(s->port);
 
+    remind_worker(s);
     if (shared_load(&s->end) == 0 && vgpu_queue_state(status) != VGPU_QUEUE_RUNNING) {
         shared_store(&s->end, 1 + vgpu_queue_end(status));
     }
