@@ -54,6 +54,8 @@ static enum attach_action check_type(const struct attach_progress *progress,
         [VGPU_MSG_RESET] = {"RESET", ATTACH_ACTION_RESET},
         [VGPU_MSG_BYE] = {"BYE", ATTACH_ACTION_BYE},
         [VGPU_MSG_QUEUE] = {"QUEUE", ATTACH_ACTION_QUEUE},
+        [VGPU_MSG_STOP] = {"STOP", ATTACH_ACTION_STOP},
+        [VGPU_MSG_CONTINUE] = {"CONTINUE", ATTACH_ACTION_CONTINUE},
     };
 
     if (msg->type == VGPU_MSG_HELLO) {

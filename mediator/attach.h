@@ -24,6 +24,8 @@ enum attach_action {
     ATTACH_ACTION_HELLO, /* the HELLO and its descriptors are complete */
     ATTACH_ACTION_RESET,
     ATTACH_ACTION_QUEUE,
+    ATTACH_ACTION_STOP,
+    ATTACH_ACTION_CONTINUE,
     ATTACH_ACTION_BYE,
     ATTACH_ACTION_REFUSE, /* `reason` says why */
 };

@@ -56,6 +56,7 @@ struct status_page {
     struct chore chore;
     int file;                       /* the VM's memory */
     off_t place;                    /* of QUEUE_STATUS in it */
+    uint32_t queues;                /* words there */
     uint32_t word[VGPU_MAX_QUEUES]; /* as the event loop has it */
     uint64_t due;                   /* with the mutex: a bit for each word to be stored */
     bool busy;                      /* with the mutex: a thread has it, or it waits for one */
@@ -354,10 +355,17 @@ static void page_work(struct status_page *page)
     }
 }
 
+/* To read a file waits for no hole that is being punched in it. */
+int status_page_load(struct status_page *page)
+{
+    const ssize_t bytes = (ssize_t)(page->queues * sizeof(page->word[0]));
+
+    return pread(page->file, page->word, (size_t)bytes, page->place) == bytes ? 0 : -EIO;
+}
+
 int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct status_page **page)
 {
     struct status_page *made = calloc(1, sizeof(*made));
-    const ssize_t bytes = (ssize_t)(queues * sizeof(made->word[0]));
     const int seals = fcntl(memfd, F_GET_SEALS);
     int r = 0;
 
@@ -366,6 +374,7 @@ int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct sta
         return -ENOMEM;
     }
     made->chore.run = run_stores;
+    made->queues = queues;
     made->place = (off_t)vgpu_regs_page_offset(shm_size) +
                   (off_t)offsetof(struct vgpu_regs_page, queue_status);
     made->file = fcntl(memfd, F_DUPFD_CLOEXEC, 0);
@@ -376,9 +385,8 @@ int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct sta
     }
     if (seals < 0 || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0) {
         r = -EPERM;
-    } else if (pread(memfd, made->word, (size_t)bytes, made->place) != bytes) {
-        /* To read a file waits for no hole that is being punched in it. */
-        r = -EIO;
+    } else {
+        r = status_page_load(made);
     }
     if (r < 0) {
         page_free(made);

@@ -63,4 +63,10 @@ void status_page_store(struct status_page *page, uint32_t queue, uint32_t word);
 /* Whether all that was stored is there for the guest to see. */
 bool status_page_settled(struct status_page *page);
 
+/*
+ * Somebody else has filled the VM's memory: reads the words anew. To be called when the page is
+ * settled. Returns 0 or -errno.
+ */
+int status_page_load(struct status_page *page);
+
 #endif

@@ -23,7 +23,7 @@
  * Nothing waits for a client. One that does not take its answer is disconnected, and descriptors
  * that it has sent are closed by chores.c.
  *
- * Caveat: code of a VM may call back here with its client (tell_reset_done()). Such a function may
+ * Caveat: code of a VM may call back here with its client (tell_done()). Such a function may
  * not destroy the client, and so the VM that called. It shuts the socket down; the event loop then
  * finds the end of file and destroys both.
  */
@@ -161,11 +161,11 @@ static int client_send_message(struct client *client, uint32_t type, uint32_t se
     return n == (ssize_t)sizeof(*msg) ? 0 : -EIO;
 }
 
-static void tell_reset_done(struct client *client, uint32_t serial)
+static void tell_done(struct client *client, enum vgpu_msg_type what, uint32_t serial)
 {
     struct vgpu_msg msg = {0};
 
-    if (client_send_message(client, VGPU_MSG_RESET_DONE, serial, &msg, NULL, 0) < 0) {
+    if (client_send_message(client, what, serial, &msg, NULL, 0) < 0) {
         /* Not destroyed here: the caller is that VM's own code. The end of file follows. */
         client_hang_up(client);
     }
@@ -348,6 +348,7 @@ static void tell_attached(struct client *client, const int fds[])
 {
     const struct vm *vm = client->vm;
     struct vgpu_msg msg = {.attached = {
+                               .flags = VGPU_ATTACHED_STOPS,
                                .vm_id = vm->id,
                                .pool = (uint32_t)vm->pool->id,
                                .priority = vm->priority,
@@ -400,8 +401,7 @@ static void handle_hello(struct client *client)
 {
     struct mediator *mediator = client->mediator;
     const struct vgpu_hello *hello = &client->hello.hello;
-    const struct vm_owner owner = {
-        .client = client, .reset_done = tell_reset_done, .stored = tell_stored};
+    const struct vm_owner owner = {.client = client, .done = tell_done, .stored = tell_stored};
     struct attach_facts facts = {.user = client->peer.uid};
     struct attach_grant grant;
     char reason[ATTACH_REASON_SIZE];
@@ -485,6 +485,12 @@ static void handle_message(struct client *client)
         break;
     case ATTACH_ACTION_QUEUE:
         vm_act_on_queue(client->vm, client->rx.queue.queue, client->rx.queue.action);
+        break;
+    case ATTACH_ACTION_STOP:
+        vm_stop(client->vm, client->rx.serial);
+        break;
+    case ATTACH_ACTION_CONTINUE:
+        vm_continue(client->vm, client->rx.go_on.flags);
         break;
     case ATTACH_ACTION_BYE:
         drop_vm(client);
@@ -801,8 +807,7 @@ int client_adopt(struct mediator *mediator, int fd, struct vm *vm)
     }
     client->vm = vm;
     client->progress = (struct attach_progress){.state = ATTACH_ATTACHED, .queues = vm->queues};
-    vm->owner = (struct vm_owner){
-        .client = client, .reset_done = tell_reset_done, .stored = tell_stored};
+    vm->owner = (struct vm_owner){.client = client, .done = tell_done, .stored = tell_stored};
     sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
     await_message(client);
     return 0;

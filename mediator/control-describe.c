@@ -134,9 +134,9 @@ static void add_report(struct json_object *object, const struct report *report)
 }
 
 /* What the process is now. */
-static void add_worker(struct json_object *object, const struct process *process)
+static void add_worker(struct json_object *object, const struct process *process, const char *state)
 {
-    describe_string(object, "state", report_state(process));
+    describe_string(object, "state", state);
     /* Until READY the record still has the name that the worker before has told. */
     describe_string(object, "device", process->kept->ready ? process->kept->device : "");
     /* Left out where there is none: 0 would be the number of a GPU. */
@@ -155,7 +155,7 @@ static struct json_object *describe_process(struct process *process)
     struct json_object *object = describe_object();
     const struct report report = report_process(process);
 
-    add_worker(object, process);
+    add_worker(object, process, report_state(process));
     describe_number(object, "memory_used", report.counters.memory);
     add_report(object, &report);
     return object;
@@ -217,7 +217,9 @@ struct json_object *describe_vm(struct vm *vm)
      */
     describe_number(object, "memory_used", report_memory(vm));
     describe_number(object, "memory_limit", vm->limits.memory);
-    add_worker(object, &vm->worker);
+    add_worker(object, &vm->worker,
+               vm->kept->stopped && vm->worker.kept->pid == 0 ? "stopped"
+                                                              : report_state(&vm->worker));
     add_report(object, &report);
     describe_part(object, "limits", describe_limits(&vm->limits));
     describe_part(object, "registers", describe_process(&vm->worker));

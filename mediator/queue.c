@@ -490,6 +490,25 @@ void queue_act(struct queue *queue, uint32_t action)
     }
 }
 
+void queue_load(struct queue *queue)
+{
+    const uint32_t status = status_page_word(queue->vm->status, queue->number);
+
+    if (queue->worker.kept->pid == 0 && !queue->kept->wanted) {
+        queue->kept->count = vgpu_queue_count(status);
+        queue->kept->failures = 0;
+        queue->kept->state = VGPU_QUEUE_ENDED;
+        queue->kept->end = VGPU_QUEUE_END_MEDIATOR;
+        if (vgpu_queue_state(status) == VGPU_QUEUE_FREE) {
+            queue->kept->state = VGPU_QUEUE_FREE;
+            queue->kept->end = VGPU_QUEUE_END_NONE;
+        } else if (vgpu_queue_state(status) == VGPU_QUEUE_ENDED) {
+            queue->kept->end = vgpu_queue_end(status);
+        }
+    }
+    queue_publish(queue);
+}
+
 void queue_stop(struct queue *queue)
 {
     queue->kept->wanted = false;

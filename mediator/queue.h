@@ -55,6 +55,12 @@ bool queue_end(struct queue *queue, enum vgpu_queue_end reason);
 /* The guest was reset: closes the queue, which is not counted. */
 void queue_reset(struct queue *queue);
 
+/*
+ * QUEUE_STATUS is what a saved VM had there: the count goes on from that. A session that runs here,
+ * which there is not to be, goes on; one that was open there has ended.
+ */
+void queue_load(struct queue *queue);
+
 /* The mediator stops: ends the session with that reason. */
 void queue_stop(struct queue *queue);
 

@@ -111,7 +111,12 @@ struct vm_record {
     uint32_t takeover; /* enum record_takeover */
     uint32_t reset_serial;
     uint64_t rest_ns;
-    uint64_t reserved[16]; /* 0 */
+    bool stopped;    /* by STOP, until CONTINUE */
+    bool stop_asked; /* STOPPED is still to be said, with `stop_serial` */
+    bool finishing;  /* the worker was told to end, for that */
+    uint8_t padding;
+    uint32_t stop_serial;
+    uint64_t reserved[15]; /* 0 */
     struct process_record worker;
 
     struct queue_record queue[VGPU_MAX_QUEUES];

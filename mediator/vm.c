@@ -14,6 +14,10 @@
  *   fail:CODE  answer with this error: two workers have ended on the request (WORKER_LOST), or the
  *              request held others up for too long (TIMEOUT)
  *
+ * While the VM stands still, to be saved or migrated, there is no worker: the one that is there
+ * finishes what runs and ends, and what waits stays in the page, as between two mediators. The next
+ * is started when the VM runs on.
+ *
  * `takeover` stays so until a worker has said READY, which means that it has done this. If a
  * worker dies before that, the next one is told the same, and no reset is lost.
  *
@@ -121,6 +125,7 @@ static int start_worker(struct vm *vm)
         arguments[3] = rest;
     }
     vm->kept->failing = takeover == fail;
+    vm->kept->finishing = false;
     r = process_start(&vm->worker, &start);
     vm_share_limits(vm);
     return r;
@@ -150,10 +155,18 @@ static uint64_t vm_start_delay(const struct vm *vm, uint64_t now)
     return now - started >= interval ? 0 : started + interval - now;
 }
 
+/*
+ * A VM that stands still needs a worker for a reset alone, or for an answer that the guest is to
+ * have: those are not in its page.
+ */
 static void start_later(struct vm *vm)
 {
     const uint64_t delay = vm_start_delay(vm, clock_ns());
 
+    if (vm->kept->stopped && vm->kept->takeover == TAKEOVER_RESUME) {
+        vm_tell_stored(vm);
+        return;
+    }
     if (delay == 0 && start_worker(vm) == 0) {
         return;
     }
@@ -195,8 +208,26 @@ void vm_tell_stored(struct vm *vm)
     if (vm->reset_done) {
         vm->reset_done = false;
         /* Told twice, by two mediators, does no harm. */
-        vm->owner.reset_done(vm->owner.client, vm->kept->reset_serial);
+        vm->owner.done(vm->owner.client, VGPU_MSG_RESET_DONE, vm->kept->reset_serial);
         vm->kept->reset_asked = false;
+    }
+    /* A worker may still have to give an answer, or to drop one. */
+    if (vm->kept->stop_asked && vm->worker.kept->pid == 0 &&
+        vm->kept->takeover == TAKEOVER_RESUME) {
+        vm->owner.done(vm->owner.client, VGPU_MSG_STOPPED, vm->kept->stop_serial);
+        vm->kept->stop_asked = false;
+    }
+}
+
+/*
+ * Where the VM stands still, a worker that has started up finishes. A request that waits or comes
+ * stays in the page, as it does at the mediator's end.
+ */
+static void finish_if_stopped(struct vm *vm)
+{
+    if (vm->kept->stopped) {
+        vm->kept->finishing = true;
+        process_send(&vm->worker, VGPU_LINK_FINISH, 0);
     }
 }
 
@@ -209,15 +240,24 @@ static void vm_worker_ready(struct process *process)
     if (vm->kept->reset_again) {
         replace_worker(vm, TAKEOVER_DISCARD);
         vm->kept->reset_again = false;
-    } else if (vm->kept->reset_asked) {
-        vm->reset_done = true;
+    } else {
+        vm->reset_done = vm->kept->reset_asked;
         vm_tell_stored(vm);
+        finish_if_stopped(vm);
     }
 }
 
 static struct log_budget *vm_worker_log(const struct process *process)
 {
     return &vm_of_process(process)->log;
+}
+
+/* Whether the worker has ended as it was told, since the VM was to stand still. */
+static bool has_finished(const struct vm *vm, const siginfo_t *info)
+{
+    /* Of one that another mediator has started it is not known how. */
+    return vm->kept->finishing && info->si_status == 0 &&
+           (info->si_code == CLD_EXITED || info->si_code == 0);
 }
 
 /*
@@ -228,7 +268,13 @@ static bool vm_worker_meant(const struct process *process, const siginfo_t *info
 {
     const struct vm *vm = vm_of_process(process);
 
-    if (info->si_code != CLD_EXITED || process->kept->condemned) {
+    if (process->kept->condemned) {
+        return false;
+    }
+    if (has_finished(vm, info)) {
+        return true;
+    }
+    if (info->si_code != CLD_EXITED) {
         return false;
     }
     if (vm->kept->resting) {
@@ -246,14 +292,13 @@ static void vm_worker_ended(struct process *process, const siginfo_t *info, bool
     const bool good = process->kept->answered > (vm->kept->failing ? 1 : 0) ||
                       (!process->was_busy && clock_ns() - process->kept->started_ns > GOOD_LIFE_NS);
 
-    (void)info;
     vm_share_limits(vm);
     vm->kept->reset_again = false; /* the next worker is one that no reset was before */
     if (vm->mediator->stopping) {
         return;
     }
     /* One that rests had nothing to do, and one that is woken has not begun: neither has failed. */
-    if (meant) {
+    if (meant && !has_finished(vm, info)) {
         vm->kept->resting = !vm->kept->resting;
         vm->kept->failures = 0;
     }
@@ -475,16 +520,17 @@ static void insert_sorted(struct mediator *mediator, struct vm *vm)
 }
 
 /*
- * Takes over QUEUE_STATUS. Sessions that it still shows as running were an earlier mediator's that
- * has left nothing behind, so they have ended. The counts stay, because the stub goes on from them.
+ * Takes over QUEUE_STATUS of queues that this mediator does not know. Sessions that it still shows
+ * as running were an earlier mediator's that has left nothing behind, or another host's, so they
+ * have ended. The counts stay, because the stub goes on from them.
  */
 static void end_old_sessions(struct vm *vm)
 {
     for (uint32_t i = 0; i < vm->queues; i++) {
         const uint32_t status = status_page_word(vm->status, i);
 
-        if (vgpu_queue_state(status) == VGPU_QUEUE_STARTING ||
-            vgpu_queue_state(status) == VGPU_QUEUE_RUNNING) {
+        if (!vm->queue[i] && (vgpu_queue_state(status) == VGPU_QUEUE_STARTING ||
+                              vgpu_queue_state(status) == VGPU_QUEUE_RUNNING)) {
             status_page_store(vm->status, i,
                               VGPU_QUEUE_ENDED | VGPU_QUEUE_END_MEDIATOR << 8 |
                                   (status & 0xffff0000u));
@@ -912,6 +958,7 @@ void vm_go_on(struct vm *vm)
             process_kill(&vm->worker);
         } else {
             vm->reset_done = kept->reset_asked;
+            finish_if_stopped(vm);
         }
     }
     vm_settle_account(vm);
@@ -975,6 +1022,50 @@ void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
     queue_act(*slot, action);
 }
 
+void vm_stop(struct vm *vm, uint32_t serial)
+{
+    vm->kept->stop_serial = serial;
+    vm->kept->stopped = true;
+    vm->kept->stop_asked = true;
+    if (vm->worker.kept->ready && !vm->worker.kept->condemned) {
+        finish_if_stopped(vm);
+    }
+    vm_tell_stored(vm);
+}
+
+/* The page was filled with what another VM, or this one once, had there. */
+static void load_status(struct vm *vm)
+{
+    if (!status_page_settled(vm->status) || status_page_load(vm->status) < 0) {
+        log_line_within(&vm->log, LOG_LEVEL_WARNING,
+                        "VM %" PRIu32 ": it says that it was loaded, which it may not say now: the "
+                        "state of its queues stays as it is",
+                        vm->id);
+        return;
+    }
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        if (vm->queue[i]) {
+            queue_load(vm->queue[i]);
+        }
+    }
+    end_old_sessions(vm);
+}
+
+/* Without a STOP, or twice, it does nothing: a worker is there, or is about to be. */
+void vm_continue(struct vm *vm, uint32_t flags)
+{
+    if (vm->kept->stopped && (flags & VGPU_CONTINUE_LOADED)) {
+        load_status(vm);
+    }
+    vm->kept->stop_asked = false;
+    vm->kept->failures = 0;
+    vm->kept->stopped = false;
+    /* One that finishes is followed by another. */
+    if (vm->worker.kept->pid == 0) {
+        start_later(vm);
+    }
+}
+
 static void reset_queue(struct vm *vm, uint32_t queue)
 {
     if (vm->queue[queue]) {
@@ -1014,6 +1105,9 @@ void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial)
     /* In this order: a next mediator that finds the second says that the first is done. */
     replace_worker(vm, TAKEOVER_DISCARD);
     vm->kept->reset_asked = true;
+    if (vm->kept->stopped && vm->worker.kept->pid == 0) {
+        start_later(vm);
+    }
 }
 
 /*

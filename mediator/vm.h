@@ -27,8 +27,11 @@ struct client;
 /* The connection that a VM came through, and what it is told. */
 struct vm_owner {
     struct client *client;
-    /* A reset is done: the next worker serves the register page. */
-    void (*reset_done)(struct client *client, uint32_t serial);
+    /*
+     * RESET_DONE: the next worker serves the register page. STOPPED: none does, and none writes to
+     * the VM's memory.
+     */
+    void (*done)(struct client *client, enum vgpu_msg_type what, uint32_t serial);
     /* All that was stored is there to be seen. */
     void (*stored)(struct client *client);
 };
@@ -43,6 +46,10 @@ struct vm_owner {
  *   takeover      what the next worker is told, until one has done it
  *   reset_asked   the client waits for RESET_DONE, with `reset_serial`
  *   reset_again   another came when the worker for it had started
+ *   stopped       the VM stands still: a worker finishes, and none is started but for what
+ *                 `takeover` says
+ *   stop_asked    the client waits for STOPPED, with `stop_serial`
+ *   finishing     the worker that is there was told FINISH
  */
 struct vm {
     struct vm *next;
@@ -123,10 +130,19 @@ void vm_go_on(struct vm *vm);
 void vm_destroy(struct vm *vm);
 
 /*
- * Drops what runs or waits: the worker is replaced; the owner's reset_done() follows. `flags` are
+ * Drops what runs or waits: the worker is replaced; the owner's done() follows. `flags` are
  * VGPU_RESET_*.
  */
 void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial);
+
+/*
+ * The VM stands still: register mode finishes what runs; the owner's done() follows. Sessions are
+ * none of its business: a client that has some open is not ready to be saved.
+ */
+void vm_stop(struct vm *vm, uint32_t serial);
+
+/* Register mode goes on, with what the page says then. `flags` are VGPU_CONTINUE_*. */
+void vm_continue(struct vm *vm, uint32_t flags);
 
 /* Tells the owner what was to wait until all is stored; to be called when something was. */
 void vm_tell_stored(struct vm *vm);

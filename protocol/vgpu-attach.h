@@ -15,6 +15,9 @@
  *   RESET                  ->              drop the request that runs
  *                          <-  RESET_DONE
  *   QUEUE                  ->              open or close a queue; QUEUE_STATUS is the answer
+ *   STOP                   ->              the VM stands still, and is to be saved or migrated
+ *                          <-  STOPPED     nobody writes to the VM's memory and register page now
+ *   CONTINUE               ->              it runs on, or is filled with what was saved
  *   BYE                    ->              the device is unplugged; a HELLO may follow
  *
  * The descriptors, vgpu_attach_fds() of them in this order: the memfd (shared memory,
@@ -23,6 +26,10 @@
  * an earlier mediator, with HELLO and VGPU_HELLO_HANDOVER; then ATTACHED brings none. As many
  * as one message takes come with it, the others with FDS messages right behind it. The memfd
  * is sealed against shrinking and growing: each side checks that before it maps it.
+ *
+ * STOP is for a VM without open queues, whose state is then all in its memory, its register page
+ * and "is the doorbell up?". A request that runs is finished first; one that has not begun stays in
+ * the page's journal, for the worker that CONTINUE starts, here or, on the copy, elsewhere.
  *
  * Identity that a HELLO claims is a wish: the mediator's configuration and the
  * socket's peer credentials decide.
@@ -66,6 +73,9 @@ enum vgpu_msg_type {
     VGPU_MSG_BYE = 6,
     VGPU_MSG_FDS = 7,
     VGPU_MSG_QUEUE = 8,
+    VGPU_MSG_STOP = 9,
+    VGPU_MSG_STOPPED = 10,
+    VGPU_MSG_CONTINUE = 11,
 };
 
 /* struct vgpu_hello.flags */
@@ -84,9 +94,12 @@ struct vgpu_hello {
     char name[64];     /* of the VM or process, for people; NUL-terminated, may be empty */
 };
 
+/* struct vgpu_attached.flags; a client ignores other bits */
+#define VGPU_ATTACHED_STOPS (1u << 0) /* the mediator knows STOP and CONTINUE */
+
 /* ATTACHED; written by the mediator. Pool and priority may differ from those of the HELLO. */
 struct vgpu_attached {
-    uint32_t flags;    /* 0 */
+    uint32_t flags;    /* VGPU_ATTACHED_* */
     uint32_t vm_id;    /* as in the HELLO, or the number that a host process got */
     uint32_t pool;     /* that it gets: an upper-case ASCII letter */
     uint32_t priority; /* that it gets: enum vgpu_priority */
@@ -103,6 +116,14 @@ struct vgpu_reset {
     uint32_t flags; /* VGPU_RESET_*; other bits are ignored */
 };
 
+/* struct vgpu_continue.flags */
+#define VGPU_CONTINUE_LOADED (1u << 0) /* memory and page are another's now: QUEUE_STATUS too */
+
+/* CONTINUE; written by the client. */
+struct vgpu_continue {
+    uint32_t flags; /* VGPU_CONTINUE_*; other bits are ignored */
+};
+
 /* QUEUE; written by the client. */
 struct vgpu_queue_action {
     uint32_t queue;  /* number, below `queues` of the HELLO */
@@ -115,8 +136,8 @@ struct vgpu_refused {
 };
 
 /*
- * A message, of either side. RESET_DONE, BYE and FDS use no member of the union. RESET_DONE may
- * come twice with one serial, where the mediator has ended in between.
+ * A message, of either side. RESET_DONE, BYE, FDS, STOP and STOPPED use no member of the union.
+ * RESET_DONE and STOPPED may come twice with one serial, where the mediator has ended in between.
  */
 struct vgpu_msg {
     uint32_t magic;   /* VGPU_MSG_MAGIC */
@@ -129,6 +150,7 @@ struct vgpu_msg {
         struct vgpu_refused refused;
         struct vgpu_reset reset;
         struct vgpu_queue_action queue;
+        struct vgpu_continue go_on;
         uint8_t bytes[VGPU_MSG_SIZE - 16];
     };
 };
@@ -138,6 +160,7 @@ static_assert(sizeof(struct vgpu_attached) == 32, "ABI");
 static_assert(sizeof(struct vgpu_refused) == 192, "ABI");
 static_assert(sizeof(struct vgpu_reset) == 4, "ABI");
 static_assert(sizeof(struct vgpu_queue_action) == 8, "ABI");
+static_assert(sizeof(struct vgpu_continue) == 4, "ABI");
 static_assert(sizeof(struct vgpu_msg) == VGPU_MSG_SIZE, "ABI");
 
 /* Offset of the register page in the memfd, and the memfd's size, both in bytes. */

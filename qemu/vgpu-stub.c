@@ -26,6 +26,8 @@
  * dealt with. There is at most one uncounted message for each queue, so that no guest can
  * fill the socket and stop its own processor in a write to it.
  *
+ * The VM can be saved and migrated while the guest has no queue open: see "Migration".
+ *
  * One file serves QEMU 7.2 to 10.x; what differs between them is in the section
  * "QEMU versions".
  */
@@ -38,6 +40,7 @@
 #include <sys/un.h>
 
 #include "qapi/error.h"
+#include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/event_notifier.h"
 #include "qemu/log.h"
@@ -52,6 +55,8 @@
 #include "hw/qdev-properties.h"
 #include "io/channel-socket.h"
 #include "migration/blocker.h"
+#include "migration/qemu-file-types.h"
+#include "migration/vmstate.h"
 #include "qom/object.h"
 
 #include "vgpu-attach.h"
@@ -68,9 +73,11 @@
 
 #if __has_include("system/kvm.h")
 #include "system/kvm.h"
+#include "system/runstate.h"
 #include "system/system.h"
 #else
 #include "sysemu/kvm.h"
+#include "sysemu/runstate.h"
 #include "sysemu/sysemu.h"
 #endif
 
@@ -159,6 +166,10 @@ OBJECT_DECLARE_SIMPLE_TYPE(VgpuStub, VGPU_STUB)
 #define HANDSHAKE_TIMEOUT_MS 1000
 /* How often a lost mediator is looked for, where the chardev does not do it. */
 #define RECONNECT_MS 1000
+/* How long saving may wait for a request that runs, and for a queue that is being closed. */
+#define STOP_TIMEOUT_MS 10000
+/* How often it is looked whether what is in the way of saving has gone. */
+#define UNBLOCK_MS 1000
 /* Command queues, where the user names no number and there is room for as many. */
 #define QUEUES_DEFAULT 16
 #define QUEUES_UNSET UINT32_MAX
@@ -209,6 +220,7 @@ struct VgpuStub {
     /* Link to the mediator. */
     VgpuLink link;
     uint32_t serial; /* of the HELLO or RESET that an answer is expected to */
+    uint32_t mediator_flags; /* VGPU_ATTACHED_* */
     struct vgpu_msg rx;
     size_t rx_len;
     /* Those collected since ATTACHED, then those that came with rx, however many. */
@@ -235,10 +247,23 @@ struct VgpuStub {
     MemoryRegion regs;
     MemoryRegion shm;
     uint32_t bad_accesses;
+
+    /* Migration, see there. */
     Error *migration_blocker;
+    QEMUTimer *unblock;
+    VMChangeStateEntry *run_state;
+    uint32_t stop_serial;
+    bool stop_sent;  /* STOP, without a CONTINUE since */
+    bool stopped;    /* it was answered */
+    bool loaded;     /* memory and page are another VM's, or of another time */
+    bool attached;   /* saved: there is a page, and memory */
+    bool doorbell_up; /* saved: a request was rung for and not taken */
+    uint8_t saved_page[VGPU_REGS_SIZE];
 };
 
 static const char *const priority_names[VGPU_PRIORITIES] = { "low", "medium", "high" };
+
+static void vgpu_stub_update_blocker(VgpuStub *s);
 
 /* Doorbell ------------------------------------------------------------------------- */
 
@@ -441,13 +466,19 @@ static void vgpu_stub_update_interrupts(VgpuStub *s)
 
 /* Link to the mediator ------------------------------------------------------------- */
 
+/* Unique over all devices: a device plugged anew on a connection sees old answers. */
+static uint32_t vgpu_stub_new_serial(void)
+{
+    static uint32_t last;
+
+    return ++last;
+}
+
 /* A serial for a message whose answer is from now on the one that is expected. */
 static uint32_t vgpu_stub_expect_answer(VgpuStub *s)
 {
-    /* Unique over all devices: a device plugged anew on a connection sees old answers. */
-    static uint32_t last_serial;
-
-    return s->serial = ++last_serial;
+    s->serial = vgpu_stub_new_serial();
+    return s->serial;
 }
 
 /*
@@ -628,6 +659,7 @@ static void vgpu_stub_offline(VgpuStub *s)
     s->rx_len = 0;
     s->rx_fds_collected = 0;
     vgpu_stub_close_rx_fds(s);
+    vgpu_stub_update_blocker(s);
 }
 
 /* A reason is kept, so that it is printed once and not at each new try. */
@@ -649,8 +681,11 @@ static void vgpu_stub_go_online(VgpuStub *s)
     for (unsigned i = 0; i < s->queues; i++) {
         s->uncounted[i] = -1;
     }
+    /* Of a STOP that another one had this mediator knows nothing. */
+    s->stop_sent = false;
     vgpu_stub_wire_doorbells(s, true);
     vgpu_stub_update_interrupts(s);
+    vgpu_stub_update_blocker(s);
     trace_vgpu_stub_attached(s->vm_id, (char)s->pool, s->priority);
     /*
      * It was asked for while offline, or its answer was lost with a mediator.
@@ -700,6 +735,7 @@ static void vgpu_stub_attached(VgpuStub *s, const struct vgpu_attached *a, Error
     }
     s->pool = a->pool;
     s->priority = a->priority;
+    s->mediator_flags = a->flags;
     s->link = LINK_COLLECTING;
     vgpu_stub_collect(s, errp);
 }
@@ -718,6 +754,8 @@ static void vgpu_stub_message(VgpuStub *s, Error **errp)
     if (m->magic != VGPU_MSG_MAGIC || m->version >> 16 != VGPU_VERSION_MAJOR) {
         error_setg(errp, "the peer is no mediator of protocol version %u (magic 0x%08" PRIx32
                    ", version 0x%08" PRIx32 ")", VGPU_VERSION_MAJOR, m->magic, m->version);
+    } else if (m->type == VGPU_MSG_STOPPED) {
+        s->stopped = s->stopped || m->serial == s->stop_serial;
     } else if (m->serial != s->serial) {
         /* The answer to a device that was unplugged from this connection. */
     } else if (m->type == VGPU_MSG_ATTACHED && s->link == LINK_HELLO_SENT) {
@@ -860,6 +898,41 @@ static void vgpu_stub_event(void *opaque, QEMUChrEvent event)
     }
 }
 
+typedef enum {
+    HEARD_MESSAGE,
+    HEARD_NOTHING, /* in time */
+    HEARD_END,     /* of the connection */
+} VgpuHeard;
+
+/*
+ * Waits for the next message, or the rest of it, until @end, which is a time of
+ * g_get_monotonic_time(), and acts on it. The link must be up.
+ */
+static VgpuHeard vgpu_stub_hear(VgpuStub *s, int64_t end, Error **errp)
+{
+    struct pollfd p = { .fd = vgpu_stub_socket(s)->sioc->fd, .events = POLLIN };
+
+    while (s->rx_len < sizeof(s->rx)) {
+        int left = MAX(end - g_get_monotonic_time(), 0) / 1000;
+        int queued = 0, part;
+
+        if (poll(&p, 1, left) != 1 || ioctl(p.fd, FIONREAD, &queued) < 0) {
+            return HEARD_NOTHING;
+        }
+        /* No more than is there: reading blocks. Where nothing is there it is the end. */
+        part = MIN(MAX(queued, 1), (int)(sizeof(s->rx) - s->rx_len));
+        if (qemu_chr_fe_read_all(&s->chr, (uint8_t *)&s->rx + s->rx_len, part) != part) {
+            vgpu_stub_offline(s);
+            return HEARD_END;
+        }
+        vgpu_stub_take_fds(s);
+        s->rx_len += part;
+    }
+    s->rx_len = 0;
+    vgpu_stub_message(s, errp);
+    return HEARD_MESSAGE;
+}
+
 /*
  * The handshake with a mediator that is connected already, so that a refusal can
  * stop QEMU's start with its reason. One that does not answer in time is heard later.
@@ -867,40 +940,28 @@ static void vgpu_stub_event(void *opaque, QEMUChrEvent event)
 static bool vgpu_stub_handshake(VgpuStub *s, Error **errp)
 {
     int64_t end = g_get_monotonic_time() + HANDSHAKE_TIMEOUT_MS * 1000;
-    SocketChardev *socket = vgpu_stub_socket(s);
 
-    if (!socket) {
+    if (!vgpu_stub_socket(s)) {
         error_setg(errp, "vgpu-stub: property 'chardev': must be a socket");
         return false;
     }
     /* The handlers are not set yet, so nobody else reads from the socket. */
     vgpu_stub_send_hello(s);
     while (vgpu_stub_attaching(s) && qemu_chr_fe_backend_open(&s->chr)) {
-        int64_t left = MAX(end - g_get_monotonic_time(), 0) / 1000;
-        struct pollfd p = { .fd = socket->sioc->fd, .events = POLLIN };
         Error *err = NULL;
 
-        int queued = 0;
-
-        if (poll(&p, 1, left) == 1 && ioctl(p.fd, FIONREAD, &queued) == 0 && queued > 0 &&
-            queued < (int)sizeof(s->rx) && left > 0) {
-            /* Reading blocks until the whole message is there, so that is awaited here. */
-            g_usleep(1000);
-            continue;
-        }
-        if (!(p.revents & (POLLIN | POLLHUP)) || (queued > 0 && queued < (int)sizeof(s->rx))) {
+        switch (vgpu_stub_hear(s, end, &err)) {
+        case HEARD_NOTHING:
             warn_report("vgpu-stub: VM %" PRIu32 ": the mediator has not answered within %d ms; "
                         "the device stays offline until it does", s->vm_id,
                         HANDSHAKE_TIMEOUT_MS);
             return true;
-        }
-        if (qemu_chr_fe_read_all(&s->chr, (uint8_t *)&s->rx, sizeof(s->rx)) != sizeof(s->rx)) {
+        case HEARD_END:
             /* It went away; it may come back, as at any other time. */
-            vgpu_stub_offline(s);
             return true;
+        case HEARD_MESSAGE:
+            break;
         }
-        vgpu_stub_take_fds(s);
-        vgpu_stub_message(s, &err);
         if (err) {
             error_propagate_prepend(errp, err, "vgpu-stub: ");
             return false;
@@ -951,7 +1012,344 @@ static void vgpu_stub_control_queue(VgpuStub *s, unsigned queue, uint32_t action
     trace_vgpu_stub_queue(s->vm_id, queue, action);
     /* Serial 0, which no answer is matched with: that of a RESET may be outstanding. */
     vgpu_stub_send(s, VGPU_MSG_QUEUE, 0, &msg);
+    vgpu_stub_update_blocker(s);
 }
+
+/* Migration ------------------------------------------------------------------------ */
+
+/*
+ * What a VM has here, once it has no queue open, is the register page, the memory of BAR2, and
+ * whether register mode's doorbell is up. STOP has the mediator finish the request that runs; a
+ * request that has not begun is in the page, and is begun by a worker of the other host. CONTINUE
+ * is sent when the VM runs: here again, or there, where the page was filled with all that.
+ *
+ * The memory is part of the device's state, and goes when the VM stands. As guest RAM it would go
+ * before, but by QEMU's own log of what is written there, and that does not see the workers; and it
+ * would all be read, and so allocated.
+ *
+ * With a queue open there is a blocker, which says which. One that is opened while a migration runs
+ * makes that fail.
+ */
+
+/* Why the state cannot be saved now; NULL: it can. To be freed. */
+static char *vgpu_stub_obstacle(VgpuStub *s)
+{
+    g_autoptr(GString) open = NULL;
+
+    if (s->memfd < 0) {
+        return NULL; /* the guest has nothing here yet */
+    }
+    if (s->link != LINK_ATTACHED) {
+        return g_strdup("no mediator is running, or it has refused the VM");
+    }
+    if (!(s->mediator_flags & VGPU_ATTACHED_STOPS)) {
+        return g_strdup("its mediator is of an older release than this device; upgrade that");
+    }
+    for (unsigned i = 0; i < s->queues; i++) {
+        uint32_t state = vgpu_queue_state(vgpu_stub_queue_status(s, i));
+
+        if (state == VGPU_QUEUE_STARTING || state == VGPU_QUEUE_RUNNING ||
+            vgpu_stub_queue_uncounted(s, i)) {
+            if (!open) {
+                open = g_string_new("");
+            }
+            g_string_append_printf(open, "%s%u", open->len ? ", " : "", i);
+        }
+    }
+    return open ? g_strdup_printf("programs in the guest use the GPU (queues: %s); what they have "
+                                  "there cannot be moved: end them first", open->str)
+                : NULL;
+}
+
+/* Follows what is in the way. One cannot be added while a migration runs, or where none may be. */
+static void vgpu_stub_update_blocker(VgpuStub *s)
+{
+    g_autofree char *why = NULL, *text = NULL;
+    Error *err = NULL;
+
+    if (!s->unblock) {
+        return; /* not realized yet, or not any more */
+    }
+    why = vgpu_stub_obstacle(s);
+    text = why ? g_strdup_printf("vgpu-stub: VM %" PRIu32 " cannot be saved or migrated: %s",
+                                 s->vm_id, why) : NULL;
+    if (s->migration_blocker &&
+        (!text || strcmp(text, error_get_pretty(s->migration_blocker)) != 0)) {
+        del_blocker(&s->migration_blocker);
+    }
+    if (text && !s->migration_blocker) {
+        error_setg(&s->migration_blocker, "%s", text);
+        if (add_blocker(&s->migration_blocker, &err) < 0) {
+            error_free(err);
+            error_free(s->migration_blocker);
+            s->migration_blocker = NULL;
+        }
+    }
+    if (text) {
+        timer_mod(s->unblock, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + UNBLOCK_MS);
+    } else {
+        timer_del(s->unblock);
+    }
+}
+
+static void vgpu_stub_on_unblock(void *opaque)
+{
+    vgpu_stub_update_blocker(opaque);
+}
+
+/* Has the mediator let go of memory and page, and waits for that. With the VM standing. */
+static bool vgpu_stub_stop(VgpuStub *s, Error **errp)
+{
+    int64_t end = g_get_monotonic_time() + STOP_TIMEOUT_MS * 1000;
+    struct vgpu_msg msg = { 0 };
+
+    s->stopped = false;
+    s->stop_sent = true;
+    s->stop_serial = vgpu_stub_new_serial();
+    vgpu_stub_send(s, VGPU_MSG_STOP, s->stop_serial, &msg);
+    while (!s->stopped && s->link == LINK_ATTACHED && qemu_chr_fe_backend_open(&s->chr)) {
+        Error *err = NULL;
+
+        if (vgpu_stub_hear(s, end, &err) == HEARD_NOTHING) {
+            error_setg(errp, "its request has not ended within %d s; try again",
+                       STOP_TIMEOUT_MS / 1000);
+            return false;
+        }
+        if (err) {
+            error_propagate(errp, err);
+            qemu_chr_fe_disconnect(&s->chr);
+            return false;
+        }
+    }
+    if (!s->stopped) {
+        error_setg(errp, "the mediator went away");
+    }
+    return s->stopped;
+}
+
+/* A queue that the guest has just closed is closed by the mediator, without QEMU. */
+static void vgpu_stub_await_closing(VgpuStub *s)
+{
+    int64_t end = g_get_monotonic_time() + STOP_TIMEOUT_MS * 1000;
+
+    for (unsigned i = 0; s->memfd >= 0 && s->link == LINK_ATTACHED && i < s->queues; i++) {
+        while (vgpu_stub_queue_uncounted(s, i) && g_get_monotonic_time() < end) {
+            g_usleep(1000);
+        }
+    }
+}
+
+static int vgpu_stub_pre_save(void *opaque)
+{
+    VgpuStub *s = opaque;
+    g_autofree char *why = NULL;
+    Error *err = NULL;
+
+    vgpu_stub_await_closing(s);
+    why = vgpu_stub_obstacle(s);
+    if (!why && s->memfd >= 0 && !vgpu_stub_stop(s, &err)) {
+        why = g_strdup(error_get_pretty(err));
+        error_free(err);
+    }
+    if (why) {
+        error_report("vgpu-stub: VM %" PRIu32 " cannot be saved or migrated: %s", s->vm_id, why);
+        return -EBUSY;
+    }
+    s->attached = s->memfd >= 0;
+    s->doorbell_up = s->attached && vgpu_stub_doorbell_pending(s);
+    if (s->attached) {
+        memcpy(s->saved_page, s->page, sizeof(s->saved_page));
+    }
+    return 0;
+}
+
+/* Before anything is filled. The queues of what was here are closed: the machine was reset. */
+static int vgpu_stub_pre_load(void *opaque)
+{
+    VgpuStub *s = opaque;
+    Error *err = NULL;
+
+    if (s->memfd < 0) {
+        return 0;
+    }
+    if (s->link != LINK_ATTACHED || !(s->mediator_flags & VGPU_ATTACHED_STOPS)) {
+        error_report("vgpu-stub: VM %" PRIu32 " cannot be loaded: %s", s->vm_id,
+                     s->link != LINK_ATTACHED ? "no mediator is running, or it has refused the VM"
+                                              : "the mediator is of an older release");
+        return -EINVAL;
+    }
+    if (!vgpu_stub_stop(s, &err)) {
+        error_reportf_err(err, "vgpu-stub: VM %" PRIu32 " cannot be loaded: ", s->vm_id);
+        return -EBUSY;
+    }
+    return 0;
+}
+
+static int vgpu_stub_post_load(void *opaque, int version_id)
+{
+    VgpuStub *s = opaque;
+    uint32_t features, irq_wanted;
+
+    if (!s->attached) {
+        return 0;
+    }
+    /* These two are of this host, and of this device. */
+    features = s->page->features;
+    irq_wanted = s->page->irq_wanted;
+    memcpy(s->page, s->saved_page, sizeof(s->saved_page));
+    s->page->features = features;
+    s->page->irq_wanted = irq_wanted;
+    for (unsigned i = 0; i < s->queues; i++) {
+        s->uncounted[i] = -1;
+    }
+    event_notifier_test_and_clear(&s->doorbell[0]);
+    if (s->doorbell_up) {
+        event_notifier_set(&s->doorbell[0]);
+    }
+    vgpu_stub_update_interrupts(s);
+    /* One may have been on its way when the VM was saved. One too many says nothing new. */
+    for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
+        event_notifier_set(&s->vector[i].notifier);
+    }
+    s->loaded = true;
+    vgpu_stub_update_blocker(s);
+    return 0;
+}
+
+static void vgpu_stub_run_state(void *opaque, bool running, RunState state)
+{
+    VgpuStub *s = opaque;
+    struct vgpu_msg msg = { .go_on.flags = s->loaded ? VGPU_CONTINUE_LOADED : 0 };
+
+    if (running && s->stop_sent && s->link == LINK_ATTACHED) {
+        vgpu_stub_send(s, VGPU_MSG_CONTINUE, 0, &msg);
+        s->stop_sent = s->loaded = false;
+    }
+}
+
+/* The memory: pieces, each with its place and length in bytes, and a place that there is not. */
+#define SHM_END UINT64_MAX
+#define SHM_PAGE 4096u
+#define SHM_PIECE_MAX (1u << 20)
+
+/* The next piece at @offset or behind it that is not all zeros, up to @end; its length, or 0. */
+static uint32_t vgpu_stub_next_piece(const uint8_t *ram, uint64_t *offset, uint64_t end)
+{
+    uint32_t length = 0;
+
+    while (*offset < end && buffer_is_zero(ram + *offset, SHM_PAGE)) {
+        *offset += SHM_PAGE;
+    }
+    while (*offset + length < end && length < SHM_PIECE_MAX &&
+           !buffer_is_zero(ram + *offset + length, SHM_PAGE)) {
+        length += SHM_PAGE;
+    }
+    return length;
+}
+
+/* Holes are not read: that would allocate them. */
+static int vgpu_stub_put_shm(QEMUFile *f, void *pv, size_t size, const VMStateField *field,
+                             JSONWriter *vmdesc)
+{
+    VgpuStub *s = pv;
+    const uint8_t *ram = memory_region_get_ram_ptr(&s->ram);
+    off_t data = 0, hole = 0;
+
+    while ((data = lseek(s->memfd, hole, SEEK_DATA)) >= 0 && (uint64_t)data < s->shm_size) {
+        uint64_t offset = ROUND_DOWN((uint64_t)data, SHM_PAGE);
+        uint32_t length;
+
+        hole = lseek(s->memfd, data, SEEK_HOLE);
+        if (hole < 0) {
+            break;
+        }
+        hole = MIN((uint64_t)hole, s->shm_size);
+        while ((length = vgpu_stub_next_piece(ram, &offset, hole)) != 0) {
+            qemu_put_be64(f, offset);
+            qemu_put_be32(f, length);
+            qemu_put_buffer(f, ram + offset, length);
+            offset += length;
+        }
+    }
+    if ((data < 0 || hole < 0) && errno != ENXIO) {
+        error_report("vgpu-stub: VM %" PRIu32 ": cannot find what is in its memory: %s", s->vm_id,
+                     strerror(errno));
+        return -EIO;
+    }
+    qemu_put_be64(f, SHM_END);
+    return 0;
+}
+
+static int vgpu_stub_get_shm(QEMUFile *f, void *pv, size_t size, const VMStateField *field)
+{
+    VgpuStub *s = pv;
+    uint8_t *ram;
+    uint64_t offset;
+
+    if (s->memfd < 0) {
+        error_report("vgpu-stub: VM %" PRIu32 " cannot be loaded: this device has no memory yet; "
+                     "start the mediator first", s->vm_id);
+        return -ENODEV;
+    }
+    ram = memory_region_get_ram_ptr(&s->ram);
+    if (fallocate(s->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, s->shm_size) < 0) {
+        error_report("vgpu-stub: VM %" PRIu32 ": cannot empty its memory: %s", s->vm_id,
+                     strerror(errno));
+        return -EIO;
+    }
+    while ((offset = qemu_get_be64(f)) != SHM_END) {
+        uint32_t length = qemu_get_be32(f);
+
+        if (length == 0 || offset > s->shm_size || length > s->shm_size - offset) {
+            error_report("vgpu-stub: VM %" PRIu32 ": what was saved has %" PRIu32 " bytes at offset "
+                         "%" PRIu64 " of a memory of %" PRIu64, s->vm_id, length, offset,
+                         s->shm_size);
+            return -EINVAL;
+        }
+        if (qemu_get_buffer(f, ram + offset, length) != length) {
+            return -EIO;
+        }
+    }
+    return 0;
+}
+
+static const VMStateInfo vgpu_stub_shm_info = {
+    .name = "vgpu-stub-shm",
+    .get = vgpu_stub_get_shm,
+    .put = vgpu_stub_put_shm,
+};
+
+static bool vgpu_stub_has_memory(void *opaque, int version_id)
+{
+    return ((VgpuStub *)opaque)->attached;
+}
+
+static const VMStateDescription vgpu_stub_vmstate = {
+    .name = TYPE_VGPU_STUB,
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .pre_save = vgpu_stub_pre_save,
+    .pre_load = vgpu_stub_pre_load,
+    .post_load = vgpu_stub_post_load,
+    .fields = (VMStateField[]) {
+        VMSTATE_PCI_DEVICE(parent_obj, VgpuStub),
+        VMSTATE_MSIX(parent_obj, VgpuStub),
+        VMSTATE_UINT32_EQUAL(vm_id, VgpuStub, "the device's vm-id differs"),
+        VMSTATE_UINT64_EQUAL(shm_size, VgpuStub, "the device's shm differs"),
+        VMSTATE_UINT32_EQUAL(queues, VgpuStub, "the device's queues differ"),
+        VMSTATE_BOOL(attached, VgpuStub),
+        VMSTATE_BOOL(doorbell_up, VgpuStub),
+        VMSTATE_BUFFER(saved_page, VgpuStub),
+        {
+            .name = "shm",
+            .size = sizeof(VgpuStub),
+            .info = &vgpu_stub_shm_info,
+            .flags = VMS_SINGLE,
+            .field_exists = vgpu_stub_has_memory,
+        },
+        VMSTATE_END_OF_LIST()
+    },
+};
 
 /* Registers ------------------------------------------------------------------------ */
 
@@ -1058,6 +1456,10 @@ static uint64_t vgpu_stub_regs_read(void *opaque, hwaddr addr, unsigned size)
             !in_queues(s, addr, VGPU_REG_QUEUE_STATUS)) {
             return 0;
         }
+    }
+    /* Who closes a queue waits for that here, and may then be migrated. */
+    if (s->migration_blocker && in_queues(s, addr, VGPU_REG_QUEUE_STATUS)) {
+        vgpu_stub_update_blocker(s);
     }
     word = vgpu_stub_word(s, addr);
     /* Acquire: pairs with the mediator's store of QUEUE_STATUS. */
@@ -1200,6 +1602,9 @@ static void vgpu_stub_exit(PCIDevice *dev)
     qemu_chr_fe_set_handlers(&s->chr, NULL, NULL, NULL, NULL, NULL, NULL, true);
     timer_free(s->reconnect);
     s->reconnect = NULL;
+    qemu_del_vm_change_state_handler(s->run_state);
+    timer_free(s->unblock);
+    s->unblock = NULL;
     vgpu_stub_offline(s);
     if (s->irqfds_on) {
         vgpu_stub_irqfds_off(s);
@@ -1236,16 +1641,6 @@ static void vgpu_stub_realize(PCIDevice *dev, Error **errp)
         s->vector[i].stub = s;
         s->vector[i].virq = -1;
     }
-    /*
-     * This comes first: it may be refused, and then nothing has to be undone.
-     */
-    error_setg(&s->migration_blocker, "vgpu-stub: VM %" PRIu32 " computes on this host's GPU, "
-               "whose state cannot be migrated; unplug the device first", s->vm_id);
-    if (add_blocker(&s->migration_blocker, errp) < 0) {
-        error_free(s->migration_blocker);
-        s->migration_blocker = NULL;
-        return;
-    }
 
     memory_region_init_io(&s->regs, OBJECT(s), &vgpu_stub_regs_ops, s, "vgpu-stub-regs",
                           VGPU_REGS_SIZE);
@@ -1257,7 +1652,6 @@ static void vgpu_stub_realize(PCIDevice *dev, Error **errp)
                          PCI_BASE_ADDRESS_MEM_PREFETCH,
                      &s->shm);
     if (msix_init_exclusive_bar(dev, vgpu_stub_channels(s), VGPU_BAR_MSIX, errp)) {
-        del_blocker(&s->migration_blocker);
         return;
     }
     for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {
@@ -1265,6 +1659,8 @@ static void vgpu_stub_realize(PCIDevice *dev, Error **errp)
     }
     /* Before the handshake: if that fails vgpu_stub_exit() frees the timer. */
     s->reconnect = timer_new_ms(QEMU_CLOCK_REALTIME, vgpu_stub_reconnect, s);
+    s->unblock = timer_new_ms(QEMU_CLOCK_REALTIME, vgpu_stub_on_unblock, s);
+    s->run_state = qemu_add_vm_change_state_handler(vgpu_stub_run_state, s);
     if (qemu_chr_fe_backend_open(&s->chr) && !vgpu_stub_handshake(s, errp)) {
         vgpu_stub_exit(dev);
         return;
@@ -1347,6 +1743,7 @@ static void vgpu_stub_class_init(ObjectClass *klass, CLASS_DATA *data)
     pc->device_id = VGPU_PCI_DEVICE_ID;
     pc->revision = VGPU_PCI_REVISION;
     pc->class_id = VGPU_PCI_CLASS;
+    dc->vmsd = &vgpu_stub_vmstate;
     dc->desc = "vGPU stub: GPU work for the host's mediator";
     dc->user_creatable = true;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);

@@ -44,6 +44,8 @@
     X(VGPU_MSG_MAGIC) X(VGPU_MSG_SIZE) X(VGPU_MSG_FDS_MAX) X(VGPU_ATTACH_FDS_MAX)                  \
     X(VGPU_MSG_HELLO) X(VGPU_MSG_ATTACHED) X(VGPU_MSG_REFUSED) X(VGPU_MSG_RESET)                   \
     X(VGPU_MSG_RESET_DONE) X(VGPU_MSG_BYE) X(VGPU_MSG_FDS) X(VGPU_MSG_QUEUE) X(VGPU_RESET_QUEUES)  \
+    X(VGPU_MSG_STOP) X(VGPU_MSG_STOPPED) X(VGPU_MSG_CONTINUE) X(VGPU_ATTACHED_STOPS)               \
+    X(VGPU_CONTINUE_LOADED)                                                                        \
     X(VGPU_HELLO_HANDOVER) X(VGPU_HELLO_HOST) X(VGPU_WORKER_FD_LINK) X(VGPU_WORKER_FD_MEMFD)       \
     X(VGPU_WORKER_FD_DOORBELL) X(VGPU_WORKER_FD_IRQ) X(VGPU_WORKER_FD_TURN)                        \
     X(VGPU_WORKER_FD_ACCOUNT) X(VGPU_ENGINE_COMPUTE) X(VGPU_ENGINE_TO_DEVICE)                      \
@@ -84,6 +86,7 @@
     X(vgpu_cmd_stream_create) X(vgpu_cmd_module_load) X(vgpu_cmd_function_get) X(vgpu_cmd_launch)  \
     X(vgpu_cmd_call) X(vgpu_cmd_printed) X(vgpu_result_printed) X(vgpu_result_value) X(vgpu_result_mem_info) X(vgpu_result_function)          \
     X(vgpu_result_param) X(vgpu_result_elapsed) X(vgpu_reset) X(vgpu_queue_action)                 \
+    X(vgpu_continue)                                                                               \
     X(vgpu_driver_info) X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request)           \
     X(vgpu_graph_node) X(vgpu_graph_copy) X(vgpu_graph_fill) X(vgpu_graph_gate)
 
@@ -158,7 +161,7 @@
     X(vgpu_driver_request, error) X(vgpu_driver_request, response_length)                          \
     X(vgpu_driver_request, reserved) X(vgpu_driver_request, request)                               \
     X(vgpu_driver_request, response) X(vgpu_regs_page, queue_status) X(vgpu_msg, reset.flags)      \
-    X(vgpu_msg, queue.queue) X(vgpu_msg, queue.action) X(vgpu_graph_node, kind)                    \
+    X(vgpu_msg, queue.queue) X(vgpu_msg, queue.action) X(vgpu_msg, go_on.flags) X(vgpu_graph_node, kind)                    \
     X(vgpu_graph_node, bytes) X(vgpu_graph_node, follows) X(vgpu_graph_node, reserved)             \
     X(vgpu_graph_copy, to) X(vgpu_graph_copy, to_pitch) X(vgpu_graph_copy, to_rows)                \
     X(vgpu_graph_copy, from) X(vgpu_graph_copy, from_pitch) X(vgpu_graph_copy, from_rows)          \

@@ -77,12 +77,14 @@ static void test_every_message_in_every_state(void **state)
         {ATTACH_NEW, VGPU_MSG_HELLO, ATTACH_ACTION_HELLO},
         {ATTACH_ATTACHED, VGPU_MSG_RESET, ATTACH_ACTION_RESET},
         {ATTACH_ATTACHED, VGPU_MSG_QUEUE, ATTACH_ACTION_QUEUE},
+        {ATTACH_ATTACHED, VGPU_MSG_STOP, ATTACH_ACTION_STOP},
+        {ATTACH_ATTACHED, VGPU_MSG_CONTINUE, ATTACH_ACTION_CONTINUE},
         {ATTACH_ATTACHED, VGPU_MSG_BYE, ATTACH_ACTION_BYE},
     };
 
     (void)state;
     for (unsigned s = ATTACH_NEW; s <= ATTACH_REFUSED; s++) {
-        for (uint32_t type = 0; type < 12; type++) {
+        for (uint32_t type = 0; type < 14; type++) {
             const struct attach_progress progress = {.state = (enum attach_state)s, .queues = 1};
             const struct vgpu_msg msg = message(type);
             enum attach_action expected = ATTACH_ACTION_REFUSE;
