@@ -24,7 +24,7 @@ FUZZ_SECONDS = 20
 LAYER_SECONDS = 2400
 
 
-def files(layer, *names):
+def files(layer, *names, side_by_side=False):
     """
     The command that runs a layer's test files: those named, or all that its folder has. All of
     them run, also after one that failed.
@@ -32,15 +32,21 @@ def files(layer, *names):
     names = names or sorted(name[len("test_"):-len(".py")]
                             for name in os.listdir(os.path.join(TOP, "tests", layer))
                             if name.startswith("test_") and name.endswith(".py"))
-    return "{ failed=0; " + " ".join(f"{PY} tests/{layer}/test_{name}.py || failed=1;"
-                                     for name in names) + " test $failed = 0; }"
+    commands = [f"{PY} tests/{layer}/test_{name}.py" for name in names]
+    if side_by_side:
+        return "printf '%s\\n' '" + "' '".join(commands) + "' | tests/lib/side-by-side"
+    return ("{ failed=0; " + " ".join(command + " || failed=1;" for command in commands) +
+            " test $failed = 0; }")
 
 
-# What handles guests' bytes.
-BYTES = files("wire", "attach", "requests", "sessions")
-WIRE = files("wire")
-# What a sanitizer is to see: the others kill, crash and measure processes that it watches.
-SANITIZED = files("wire", "attach", "requests", "sessions", "scheduler", "control", "cuda", "graphs")
+# What a sanitizer is to see: the others kill, crash and measure processes that it watches. The
+# longest first.
+SANITIZED = files("wire", "scheduler", "sessions", "cuda", "graphs", "requests", "attach", "control",
+                  side_by_side=True)
+# Those two are for the layer "poison".
+GUESTS = sorted({name[len("test_"):-len(".py")]
+                 for name in os.listdir(os.path.join(TOP, "tests/vm")) if name.startswith("test_")} -
+                {"guests", "sessions"})
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.
@@ -53,8 +59,7 @@ LAYERS = (
     ("house", "names, imports, circles, line lengths, stack, which test is about which file",
      "tests/house/check-house && tests/house/check-stack && tests/house/test-table --check"),
     ("unit", "modules by themselves", "meson test -C build/out --no-rebuild"),
-    ("wire", "raw bytes at the mediator and worker",
-     WIRE),
+    ("wire", "raw bytes at the mediator and worker", files("wire", side_by_side=True)),
     ("api", "the generator, and the specification against an installed cuda.h",
      f"{PY} tests/api/test_api.py"),
     ("install", "programs outside the tree against what is installed", "tests/install/check-install"),
@@ -63,22 +68,24 @@ LAYERS = (
      "-Db_lundef=false"),
     ("tidy", "clang-tidy finds nothing",
      "git ls-files 'common/*.c' 'worker/*.c' 'mediator/*.c' 'guest/*.c' | grep -v ^guest/driver/ | "
-     "xargs clang-tidy -p build/fuzz --quiet"),
+     "xargs -P 2 -n 8 clang-tidy -p build/fuzz --quiet"),
     ("fuzz", f"hostile bytes, {FUZZ_SECONDS} s a target",
      f"tests/fuzz/run build/fuzz {FUZZ_SECONDS}"),
-    ("asan", "unit and wire tests under ASan and UBSan",
-     "scripts/build build/asan -Dwerror=false -Db_sanitize=address,undefined && "
+    # Poisoned: bytes that are shared are overwritten once they are copied.
+    ("asan", "unit and wire tests under ASan and UBSan, poisoned",
+     "scripts/build build/asan -Dwerror=false -Dpoison=true -Db_sanitize=address,undefined && "
      "meson test -C build/asan --no-rebuild && export VGPU_OUT=$PWD/build/asan && " + SANITIZED),
-    ("tsan", "unit tests under TSan",
-     "scripts/build build/tsan -Dwerror=false -Db_sanitize=thread && meson test -C build/tsan --no-rebuild"),
+    ("tsan", "unit tests under TSan, but for those of one thread that take long",
+     "scripts/build build/tsan -Dwerror=false -Db_sanitize=thread && "
+     "meson test -C build/tsan --no-rebuild --no-suite simulation"),
     ("qemu", "the minimal QEMU 7.2 with the device", "qemu/build-minimal"),
     ("guest", "what test guests boot from", "scripts/guest-image"),
     ("qtest", "the device without a guest", files("qtest")),
-    ("vm", "real guests", files("vm")),
+    ("vm", "real guests", files("vm", *GUESTS)),
     ("demo", "what the README shows first", "./demo"),
-    ("poison", "all of that, with shared bytes overwritten once they are copied",
-     "scripts/build build/poison -Dpoison=true && meson test -C build/poison --no-rebuild && "
-     f'export VGPU_OUT=$PWD/build/poison && {BYTES} && {files("vm", "guests", "sessions")}'),
+    ("poison", "more real guests, whose shared bytes are overwritten once they are copied",
+     "scripts/build build/poison -Dpoison=true && "
+     f'export VGPU_OUT=$PWD/build/poison && {files("vm", "guests", "sessions")}'),
     ("driver", "the guest driver for Debian's kernel and the newest", "tests/driver/check-driver"),
     ("gpu", "a real GPU, where there is one", files("gpu")),
     ("preload", "the device for the distribution's own QEMU", "tests/qemu/check-preload"),

@@ -113,13 +113,13 @@ class Attach(v.TestCase):
             self.refused(buffer, f"protocol version {major}")
 
     def test_guest_unknown_type(self):
-        for kind in (0, 9, 0xffffffff):
+        for kind in (0, 12, 0xffffffff):
             buffer = v.hello()
             v.put(buffer, "vgpu_msg.type", kind)
             self.refused(buffer, f"unknown message type {kind}")
 
     def test_guest_message_of_the_mediators(self):
-        for kind in ("ATTACHED", "REFUSED", "RESET_DONE"):
+        for kind in ("ATTACHED", "REFUSED", "RESET_DONE", "STOPPED"):
             self.refused(v.message(kind), "unknown message type")
 
     def test_guest_reset_or_bye_first(self):
