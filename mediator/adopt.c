@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "mediator/attach.h"
 #include "mediator/client.h"
+#include "mediator/drain.h"
 #include "mediator/keep.h"
 #include "mediator/launcher.h"
 #include "mediator/vm.h"
@@ -149,6 +150,7 @@ void adopt_vms(struct mediator *m)
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         if (m->pools[i].id != 0) {
             m->pools[i].paused = (m->kept->paused & 1u << i) != 0;
+            drain_adopt(m, &m->pools[i]);
             pool_hold(&m->pools[i], clock_ns());
         }
     }

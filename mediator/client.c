@@ -438,7 +438,7 @@ static void handle_hello(struct client *client)
         /* vm_create() has failed, so the descriptors are still this function's. */
         close_memory(fds, hello->queues);
         if (r == -EBUSY) {
-            snprintf(reason, sizeof(reason), "every GPU of the exclusive pool %c serves another VM",
+            snprintf(reason, sizeof(reason), "no GPU of pool %c is free: " POOL_NO_GPU,
                      (int)grant.pool);
         } else {
             snprintf(reason, sizeof(reason), "cannot start a worker: %s", strerror(-r));

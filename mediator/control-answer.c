@@ -10,6 +10,7 @@
  */
 #include "mediator/control-answer.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,7 +21,9 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "mediator/client.h"
+#include "mediator/config-value.h"
 #include "mediator/control-describe.h"
+#include "mediator/drain.h"
 #include "mediator/keep.h"
 #include "mediator/record.h"
 #include "mediator/reload.h"
@@ -311,6 +314,43 @@ static struct json_object *answer_detach(struct mediator *mediator, struct json_
     return describe_object();
 }
 
+static struct json_object *set_drained(struct mediator *mediator, struct json_object *question,
+                                       bool drained)
+{
+    struct json_object *value = NULL, *answer;
+    int64_t number;
+    int sessions;
+
+    if (!json_object_object_get_ex(question, "gpu", &value) ||
+        !json_object_is_type(value, json_type_int)) {
+        return control_error("the question has no 'gpu', which is a number");
+    }
+    number = json_object_get_int64(value);
+    sessions = number >= 0 && number < CONFIG_GPUS_MAX
+                   ? drain_gpu(mediator, (uint32_t)number, drained)
+                   : -ENOENT;
+    if (sessions < 0) {
+        return control_error("no pool has GPU %" PRId64 "; 'vgpuctl list' shows which there are",
+                             number);
+    }
+    log_info("GPU %" PRId64 ": %s by %s; sessions there: %d", number,
+             drained ? "is drained" : "is used again", by_whom(), sessions);
+    answer = describe_object();
+    describe_number(answer, "gpu", (uint64_t)number);
+    describe_number(answer, "sessions", (uint64_t)sessions);
+    return answer;
+}
+
+static struct json_object *answer_drain(struct mediator *mediator, struct json_object *question)
+{
+    return set_drained(mediator, question, true);
+}
+
+static struct json_object *answer_undrain(struct mediator *mediator, struct json_object *question)
+{
+    return set_drained(mediator, question, false);
+}
+
 /* The answer is on its way by now. */
 static int on_leave(sd_event_source *source, uint64_t usec, void *context)
 {
@@ -357,7 +397,7 @@ static const struct {
     {"list", answer_list},       {"show", answer_show},   {"set", answer_set},
     {"history", answer_history}, {"pause", answer_pause}, {"resume", answer_resume},
     {"reload", answer_reload},   {"end", answer_end},     {"detach", answer_detach},
-    {"upgrade", answer_upgrade},
+    {"upgrade", answer_upgrade}, {"drain", answer_drain}, {"undrain", answer_undrain},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

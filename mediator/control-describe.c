@@ -239,6 +239,7 @@ struct json_object *describe_pool(const struct pool *pool)
 
         describe_number(gpu, "number", pool->gpus[i].number);
         describe_number(gpu, "workers", pool->gpus[i].worker_count);
+        describe_bool(gpu, "drained", pool->gpus[i].drained);
         describe_element(gpus, gpu);
     }
     add_pool(object, pool);

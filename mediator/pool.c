@@ -244,6 +244,9 @@ struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accoun
         struct pool_gpu *gpu = &pool->gpus[i];
         const unsigned own = own_workers(accounts, gpu);
 
+        if (gpu->drained) {
+            continue;
+        }
         /* In an exclusive pool: the GPU that the VM has, or else one where nobody is. */
         if (pool->exclusive && own > 0) {
             return gpu;

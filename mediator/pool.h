@@ -26,6 +26,7 @@ struct pool_gpu {
     struct arbiter engines[VGPU_ENGINES];
     struct list_entry workers; /* a ring's head */
     unsigned worker_count;
+    bool drained;           /* no worker is placed there any more */
     unsigned contexts_wait; /* workers that are to make a context and may not yet */
 };
 
@@ -88,6 +89,9 @@ void pool_init(struct pool *pool, char id, const struct config_pool *config, uin
 
 /* Takes over what may change while it is in use: slice, window, least share, limit. */
 void pool_configure(struct pool *pool, const struct config_pool *config, uint64_t limit_ns);
+
+/* Why pool_place() has none. */
+#define POOL_NO_GPU "each is drained, or serves another VM of an exclusive pool"
 
 /* The GPU for a worker of the VM with these accounts; NULL when there is none for it. */
 struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accounts);

@@ -676,8 +676,7 @@ static int choose_gpu(struct process *process)
     struct pool_gpu *gpu = pool_place(process->pool, *accounts);
 
     if (!gpu) {
-        process_log(process, LOG_LEVEL_WARNING,
-                    "%s: every GPU of the exclusive pool %c serves another VM",
+        process_log(process, LOG_LEVEL_WARNING, "%s: no GPU of pool %c is free: " POOL_NO_GPU,
                     process_label(process), process->pool->id);
         return -EBUSY;
     }

@@ -144,7 +144,8 @@ struct host_record {
         uint32_t id;
         uint32_t unused;
     } ended[RECORD_ENDED]; /* VMs that were to blame */
-    uint64_t reserved[16]; /* 0 */
+    uint64_t drained[4];   /* GPUs: bit N % 64 of element N / 64 */
+    uint64_t reserved[12]; /* 0 */
 };
 
 /* Makes a record of so many bytes, all zero but its header. Returns 0 or -errno. */

@@ -219,15 +219,18 @@ void vm_tell_stored(struct vm *vm)
     }
 }
 
-/*
- * Where the VM stands still, a worker that has started up finishes. A request that waits or comes
- * stays in the page, as it does at the mediator's end.
- */
+/* A request that waits or comes stays in the page, as it does at the mediator's end. */
+static void finish_worker(struct vm *vm)
+{
+    vm->kept->finishing = true;
+    process_send(&vm->worker, VGPU_LINK_FINISH, 0);
+}
+
+/* To be called when the worker has started up: where the VM stands still it is not wanted. */
 static void finish_if_stopped(struct vm *vm)
 {
     if (vm->kept->stopped) {
-        vm->kept->finishing = true;
-        process_send(&vm->worker, VGPU_LINK_FINISH, 0);
+        finish_worker(vm);
     }
 }
 
@@ -252,7 +255,7 @@ static struct log_budget *vm_worker_log(const struct process *process)
     return &vm_of_process(process)->log;
 }
 
-/* Whether the worker has ended as it was told, since the VM was to stand still. */
+/* Whether the worker has ended as it was told. */
 static bool has_finished(const struct vm *vm, const siginfo_t *info)
 {
     /* Of one that another mediator has started it is not known how. */
@@ -1020,6 +1023,19 @@ void vm_act_on_queue(struct vm *vm, uint32_t queue, uint32_t action)
         return;
     }
     queue_act(*slot, action);
+}
+
+/* One that starts up is on its way there, and is ended: it has done nothing. */
+void vm_move(struct vm *vm)
+{
+    if (vm->worker.kept->condemned || vm->kept->finishing) {
+        return;
+    }
+    if (vm->worker.kept->ready) {
+        finish_worker(vm);
+    } else {
+        process_kill(&vm->worker);
+    }
 }
 
 void vm_stop(struct vm *vm, uint32_t serial)

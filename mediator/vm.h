@@ -141,6 +141,9 @@ void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial);
  */
 void vm_stop(struct vm *vm, uint32_t serial);
 
+/* Register mode's worker finishes what runs, and is followed by one on another GPU. */
+void vm_move(struct vm *vm);
+
 /* Register mode goes on, with what the page says then. `flags` are VGPU_CONTINUE_*. */
 void vm_continue(struct vm *vm, uint32_t flags);
 

@@ -59,6 +59,8 @@ static void usage(FILE *out)
           "  reload            let the mediator read its configuration again\n"
           "  upgrade           replace the mediator by what is installed now; no session ends\n"
           "  end VM QUEUE      end the session on that queue\n"
+          "  drain GPU         place nothing new there; what is there goes on until it ends\n"
+          "  undrain GPU       undo drain\n"
           "  detach VM         end the VM's connection, and all that it has; it may come back\n"
           "\n"
           "  --socket PATH  the mediator's control socket (default " DEFAULT_SOCKET ")\n"
@@ -218,6 +220,45 @@ static int run_detach(const struct options *options)
     return question ? ask_and_print(options, "detach", question, NULL) : EXIT_USAGE;
 }
 
+static void print_drain(struct json_object *answer)
+{
+    const uint64_t sessions = get_number(answer, "sessions");
+
+    if (sessions > 0) {
+        printf("sessions that go on there until they end: %" PRIu64 "; 'vgpuctl list' shows whose, "
+               "'vgpuctl end' ends one\n",
+               sessions);
+    }
+}
+
+static int drain_or_not(const struct options *options, const char *command,
+                        void (*print)(struct json_object *answer))
+{
+    const char *name = options->arguments[0];
+    struct json_object *question;
+    char *end;
+    const unsigned long number = strtoul(name, &end, 10);
+
+    if (name[0] < '0' || name[0] > '9' || *end != '\0' || number > INT32_MAX) {
+        fprintf(stderr, "vgpuctl: %s: '%s' is no GPU's number; 'vgpuctl list' has them\n", command,
+                name);
+        return EXIT_USAGE;
+    }
+    question = ask_question(command);
+    json_object_object_add(question, "gpu", json_object_new_uint64(number));
+    return ask_and_print(options, command, question, print);
+}
+
+static int run_drain(const struct options *options)
+{
+    return drain_or_not(options, "drain", print_drain);
+}
+
+static int run_undrain(const struct options *options)
+{
+    return drain_or_not(options, "undrain", NULL);
+}
+
 static int run_end(const struct options *options)
 {
     const char *queue = options->arguments[1];
@@ -303,10 +344,11 @@ static const struct command {
     int min, max; /* arguments */
     int (*run)(const struct options *options);
 } commands[] = {
-    {"list", 0, 0, run_list},     {"show", 1, 1, run_show},       {"top", 0, 0, run_top},
-    {"set", 1, 3, run_set},       {"history", 1, 1, run_history}, {"pause", 1, 1, run_pause},
-    {"resume", 1, 1, run_resume}, {"reload", 0, 0, run_reload},   {"upgrade", 0, 0, run_upgrade},
-    {"end", 2, 2, run_end},       {"detach", 1, 1, run_detach},
+    {"list", 0, 0, run_list},       {"show", 1, 1, run_show},       {"top", 0, 0, run_top},
+    {"set", 1, 3, run_set},         {"history", 1, 1, run_history}, {"pause", 1, 1, run_pause},
+    {"resume", 1, 1, run_resume},   {"reload", 0, 0, run_reload},   {"upgrade", 0, 0, run_upgrade},
+    {"end", 2, 2, run_end},         {"detach", 1, 1, run_detach},   {"drain", 1, 1, run_drain},
+    {"undrain", 1, 1, run_undrain},
 };
 
 static const struct command *find_command(const char *name)

@@ -100,8 +100,9 @@ static void print_pools(struct json_object *answer)
             struct json_object *gpu = get_element(pool, "gpus", j);
             const uint64_t workers = get_number(gpu, "workers");
 
-            printf("%s GPU %" PRIu64 " with %" PRIu64 " worker%s", j > 0 ? "," : "",
-                   get_number(gpu, "number"), workers, workers == 1 ? "" : "s");
+            printf("%s GPU %" PRIu64 " with %" PRIu64 " worker%s%s", j > 0 ? "," : "",
+                   get_number(gpu, "number"), workers, workers == 1 ? "" : "s",
+                   get_bool(gpu, "drained") ? ", drained" : "");
         }
         puts("");
         /* A line of its own: nothing else in the tables would tell why all VMs of a pool wait. */

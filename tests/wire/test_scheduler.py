@@ -721,7 +721,7 @@ class Gpus(Scheduler):
         self.make(config="[pool A]\ndevices = 0 1\nexclusive = yes\n")
         first = self.attach(vm_id=1)
         second = self.attach(vm_id=2)
-        reason = "every GPU of the exclusive pool A serves another VM"
+        reason = "each is drained, or serves another VM of an exclusive pool"
         self.assertEqual(self.refuse(3), reason)
         for device in (first, second):
             for i in range(4):
@@ -747,7 +747,7 @@ class Gpus(Scheduler):
         second = self.attach(vm_id=2)
         self.good(v.Queue(second).open())
         self.assertEqual(self.workers(), [2, 2])
-        self.assertIn("exclusive pool A", self.refuse(3))
+        self.assertIn("no GPU of pool A is free", self.refuse(3))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 at random under load, and the next one goes on. VGPU_KILLS is how often (default 40; a thousand take
 five minutes).
 
-Tests: mediator/adopt.c, mediator/keep.c, mediator/record.c, mediator/keeper/main.c,
+Tests: mediator/adopt.c, mediator/drain.c, mediator/keep.c, mediator/record.c, mediator/keeper/main.c,
 mediator/process.c, mediator/queue.c, mediator/vm.c, mediator/client.c, mediator/pool.c,
 mediator/launcher.c, worker/worker.c, worker/ring-worker.c, worker/register-worker.c"""
 import bisect
@@ -352,6 +352,57 @@ class Operator(v.TestCase):
         self.assertEqual(self.device.client.receive(), b"")
         v.wait_until("it is gone", lambda: not self.m.vms())
         self.assertIn("VM 5: is detached by process", self.m.read_log())
+
+    def gpus(self):
+        """(number, workers, drained) of each, of pool A."""
+        return [(gpu["number"], gpu["workers"], gpu["drained"])
+                for gpu in self.m.ask("list")["pools"][0]["gpus"]]
+
+    def test_drain(self):
+        """What is there goes on, register mode moves, and nothing new comes; a restart included."""
+        self.m = self.mediator(config="[pool A]\ndevices = 2 200\n", keeper=True)
+        self.device = v.Device(v.Client(self.m), vm_id=5, shm=4 << 20, queues=4)
+        self.queues = [v.Queue(self.device, number) for number in range(4)]
+        for queue in self.queues[:2]:
+            queue.open()
+        on = {s["gpu"]: s["queue"] for s in self.m.vm(5)["sessions"]}
+        self.assertEqual(set(on), {2, 200})
+        self.assertEqual(self.m.vm(5)["registers"]["gpu"], 2)
+        self.assertIn("sessions that go on there until they end: 1", self.ctl("drain", "2"))
+        v.wait_until("register mode moves",
+                     lambda: self.gpus() == [(2, 1, True), (200, 2, False)])
+        self.assertEqual(self.device.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
+        self.queues[2].open()
+        self.m.replace()
+        self.queues[3].open()
+        self.assertEqual(self.gpus(), [(2, 1, True), (200, 4, False)])
+        self.assertIn("GPU 2 with 1 worker, drained, GPU 200 with 4 workers", self.ctl("list"))
+        self.assertEqual(self.queues[on[2]].call("SYNC"), OK)
+        self.assertRegex(self.m.read_log(), r"GPU 2: is drained by process \d+ of user \d+; "
+                                            "sessions there: 1")
+        # All of them: sessions are refused, and what is asked in register mode waits.
+        self.queues[3].close()
+        self.queues[3].wait_state("FREE")
+        self.ctl("drain", "200")
+        v.wait_until("its worker is gone", lambda: self.m.vm(5)["worker_pid"] == 0)
+        self.queues[3].send("OPEN")
+        self.assertEqual(self.queues[3].end(), "NO_GPU")
+        self.device.ring(v.add_inline([3], [4]))
+        with v.Client(self.m) as client:
+            client.send(v.hello(vm_id=6))
+            self.assertIn("no GPU of pool A is free: each is drained",
+                          v.text(client.receive(), "vgpu_msg.refused.reason"))
+        self.assertEqual(self.ctl("undrain", "2"), "")
+        self.assertEqual(self.device.finish(), (0, b"\7\0\0\0"))
+        self.assertEqual(self.m.vm(5)["registers"]["gpu"], 2)
+        self.assertEqual(self.m.vm(5)["registers"]["worker_failures"], 0)
+        self.queues[3].open()
+        for queue in self.queues:
+            self.assertEqual(queue.call("SYNC"), OK)
+        for number in ("3", "256", "2147483647"):
+            self.assertIn(f"no pool has GPU {number}", self.ctl("drain", number, code=1))
+        for number in ("x", "4294967298", "2x", ""):
+            self.assertIn("is no GPU's number", self.ctl("undrain", number, code=2))
 
     def test_pauses_outlive_it(self):
         """Of a pool and of a VM; and so does what was set, as long as the configuration stays."""
