@@ -18,6 +18,7 @@ struct export
     struct sharer *sharer;   /* NULL: withdrawn */
     struct vgpu_export share;
     struct list_entry imports;
+    struct export_entry *entry_kept; /* of its exporter's record; NULL: none */
 };
 
 /* That a sharer has it, so many times. */
@@ -27,12 +28,13 @@ struct import {
     struct sharer *sharer;
     struct export *export;
     uint32_t times;
+    struct export_entry *entry_kept;
 };
 
-/* Where a key leads. A free place has the number of the next free one. */
+/* Where a key leads. A free place has the numbers of the free ones beside it in their list. */
 struct place {
     struct export *export;
-    uint32_t next_free;
+    uint32_t next_free, previous_free;
 };
 
 struct exports {
@@ -43,6 +45,8 @@ struct exports {
 };
 
 #define NO_PLACE UINT32_MAX
+/* Places that a record may name: all sessions of 4096 VMs' could not take as many. */
+#define PLACES_MAX (1u << 24)
 
 static struct import *import_of(struct list_entry *entry)
 {
@@ -79,39 +83,130 @@ void exports_unref(struct exports *domain)
     }
 }
 
-void sharer_init(struct sharer *sharer, struct exports *domain, const void *account)
+static void begin_sharer(struct sharer *sharer, struct exports *domain, const void *account,
+                         struct export_record *kept)
 {
-    *sharer = (struct sharer){.domain = domain,
-                              .account = account,
-                              .session = ++domain->sessions,
-                              .events = -1,
-                              .memory = -1};
+    *sharer = (struct sharer){
+        .domain = domain, .account = account, .events = -1, .memory = -1, .kept = kept};
     list_init(&sharer->exports);
     list_init(&sharer->imports);
 }
 
+void sharer_init(struct sharer *sharer, struct exports *domain, const void *account,
+                 struct export_record *kept)
+{
+    begin_sharer(sharer, domain, account, kept);
+    sharer->session = ++domain->sessions;
+    if (kept) {
+        kept->session = sharer->session;
+    }
+}
+
+/* The record -------------------------------------------------------------------------------- */
+
+static uint32_t entry_times(const struct export_entry *entry)
+{
+    return (uint32_t)__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE);
+}
+
+static uint32_t entry_number(const struct export_entry *entry)
+{
+    return (uint32_t)(__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) >> 32);
+}
+
+/* The one store by which a message is carried out, as the next mediator sees it. */
+static void set_entry(struct export_entry *entry, uint32_t times, uint32_t number)
+{
+    if (entry) {
+        __atomic_store_n(&entry->state, (uint64_t)number << 32 | times, __ATOMIC_RELEASE);
+    }
+}
+
+/* A free entry; there is one, as the counts are limited. With few in use it is the first look. */
+static struct export_entry *take_entry(struct export_entry *entries, uint32_t *next)
+{
+    uint32_t i = *next;
+
+    while (entry_times(&entries[i]) != 0) {
+        i = (i + 1) % VGPU_EXPORTS_MAX;
+    }
+    *next = (i + 1) % VGPU_EXPORTS_MAX;
+    return &entries[i];
+}
+
+/* Whether another mediator has carried out the message with this number already. */
+static bool was_heard(struct sharer *sharer, uint32_t number)
+{
+    if (number != 0 && (int32_t)(number - sharer->heard) <= 0 && sharer->heard != 0) {
+        return true;
+    }
+    sharer->heard = number;
+    return false;
+}
+
+/* The entry that the message with this number has made; NULL: it was refused, or made none. */
+static const struct export_entry *entry_made_by(const struct export_entry *entries, uint32_t number)
+{
+    for (uint32_t i = 0; i < VGPU_EXPORTS_MAX; i++) {
+        if (entry_times(&entries[i]) != 0 && entry_number(&entries[i]) == number) {
+            return &entries[i];
+        }
+    }
+    return NULL;
+}
+
 /* Keys ------------------------------------------------------------------------------------- */
+
+/* Makes room for one more; false when memory is short. */
+static bool more_places(struct exports *domain)
+{
+    const uint32_t room = domain->room == 0 ? 16 : 2 * domain->room;
+    struct place *more;
+
+    if (domain->used < domain->room) {
+        return true;
+    }
+    more = realloc(domain->place, room * sizeof(*more));
+    if (more) {
+        domain->place = more;
+        domain->room = room;
+    }
+    return more != NULL;
+}
+
+static void free_place(struct exports *domain, uint32_t number)
+{
+    domain->place[number] = (struct place){.next_free = domain->free, .previous_free = NO_PLACE};
+    if (domain->free != NO_PLACE) {
+        domain->place[domain->free].previous_free = number;
+    }
+    domain->free = number;
+}
+
+static void take_free_place(struct exports *domain, uint32_t number)
+{
+    const struct place *place = &domain->place[number];
+
+    if (place->next_free != NO_PLACE) {
+        domain->place[place->next_free].previous_free = place->previous_free;
+    }
+    if (place->previous_free != NO_PLACE) {
+        domain->place[place->previous_free].next_free = place->next_free;
+    } else {
+        domain->free = place->next_free;
+    }
+}
 
 /* A free place's number; NO_PLACE when memory is short. */
 static uint32_t take_key_place(struct exports *domain)
 {
-    const uint32_t room = domain->room == 0 ? 16 : 2 * domain->room;
     const uint32_t number = domain->free;
-    struct place *more;
 
     if (number != NO_PLACE) {
-        domain->free = domain->place[number].next_free;
+        take_free_place(domain, number);
         return number;
     }
-    if (domain->used == domain->room) {
-        more = realloc(domain->place, room * sizeof(*more));
-        if (!more) {
-            return NO_PLACE;
-        }
-        domain->place = more;
-        domain->room = room;
-    }
-    return domain->used++;
+    return more_places(domain) ? domain->used++ : NO_PLACE;
 }
 
 /* Gives the export a place and a key; false when that cannot be. */
@@ -149,17 +244,31 @@ static void remove_export(struct exports *domain, struct export *export)
     uint32_t number;
 
     memcpy(&number, export->share.key, sizeof(number));
-    domain->place[number] = (struct place){.next_free = domain->free};
-    domain->free = number;
+    free_place(domain, number);
     free(export);
 }
 
 /* Exporting -------------------------------------------------------------------------------- */
 
-int sharer_export(struct sharer *sharer, struct vgpu_export *share)
+static void own_export(struct sharer *sharer, struct export *export)
+{
+    export->sharer = sharer;
+    list_add_before(&sharer->exports, &export->entry);
+    sharer->export_count++;
+}
+
+int sharer_export(struct sharer *sharer, struct vgpu_export *share, uint32_t number)
 {
     struct export *export;
 
+    if (was_heard(sharer, number) && sharer->kept) {
+        const struct export_entry *entry = entry_made_by(sharer->kept->exports, number);
+
+        if (entry) {
+            *share = entry->share;
+            return VGPU_LINK_DONE_WELL;
+        }
+    }
     if ((share->kind != VGPU_EXPORT_MEMORY && share->kind != VGPU_EXPORT_EVENT) ||
         (share->kind == VGPU_EXPORT_EVENT && share->bytes != 0)) {
         return -EPROTO;
@@ -175,19 +284,24 @@ int sharer_export(struct sharer *sharer, struct vgpu_export *share)
         free(export);
         return VGPU_LINK_FULL;
     }
-    export->sharer = sharer;
     list_init(&export->imports);
-    list_add_before(&sharer->exports, &export->entry);
-    sharer->export_count++;
+    own_export(sharer, export);
+    if (sharer->kept) {
+        export->entry_kept = take_entry(sharer->kept->exports, &sharer->next_export);
+        export->entry_kept->share = export->share;
+        set_entry(export->entry_kept, 1, number);
+    }
     memcpy(share->key, export->share.key, sizeof(share->key));
     return VGPU_LINK_DONE_WELL;
 }
 
 /* Nobody exports it any more; returns the bytes that are nobody's with it. */
-static uint64_t disown_export(struct sharer *sharer, struct export *export)
+static uint64_t disown_export(struct sharer *sharer, struct export *export, uint32_t number)
 {
     const uint64_t bytes = export->share.bytes;
 
+    set_entry(export->entry_kept, 0, number);
+    export->entry_kept = NULL;
     list_remove(&export->entry);
     sharer->export_count--;
     export->sharer = NULL;
@@ -198,15 +312,19 @@ static uint64_t disown_export(struct sharer *sharer, struct export *export)
     return bytes;
 }
 
-int sharer_withdraw(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed)
+int sharer_withdraw(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed,
+                    uint32_t number)
 {
     struct export *export = find_export(sharer->domain, share->key);
 
     *freed = 0;
+    if (was_heard(sharer, number)) {
+        return 0;
+    }
     if (!export || export->sharer != sharer) {
         return -EPROTO;
     }
-    *freed = disown_export(sharer, export);
+    *freed = disown_export(sharer, export, number);
     return 0;
 }
 
@@ -230,8 +348,22 @@ static struct import *find_import(const struct sharer *sharer, const struct expo
     return NULL;
 }
 
+/* Without having it yet; NULL when memory is short. */
+static struct import *add_import(struct sharer *sharer, struct export *export)
+{
+    struct import *import = calloc(1, sizeof(*import));
+
+    if (import) {
+        import->sharer = sharer;
+        import->export = export;
+        list_add_before(&sharer->imports, &import->entry);
+        list_add_before(&export->imports, &import->other);
+    }
+    return import;
+}
+
 /* Notes that the sharer has it, once more. False: it has too much, or memory is short. */
-static bool note_import(struct sharer *sharer, struct export *export)
+static bool note_import(struct sharer *sharer, struct export *export, uint32_t number)
 {
     struct import *import = find_import(sharer, export);
 
@@ -239,47 +371,28 @@ static bool note_import(struct sharer *sharer, struct export *export)
         return false;
     }
     if (!import) {
-        import = calloc(1, sizeof(*import));
+        import = add_import(sharer, export);
         if (!import) {
             return false;
         }
-        import->sharer = sharer;
-        import->export = export;
-        list_add_before(&sharer->imports, &import->entry);
-        list_add_before(&export->imports, &import->other);
+        if (sharer->kept) {
+            import->entry_kept = take_entry(sharer->kept->imports, &sharer->next_import);
+            import->entry_kept->share = export->share;
+        }
     }
     import->times++;
     sharer->import_count++;
+    set_entry(import->entry_kept, import->times, number);
     return true;
 }
 
-int sharer_import(struct sharer *sharer, struct vgpu_export *share, int *file)
-{
-    struct export *export = find_export(sharer->domain, share->key);
-
-    *file = -1;
-    if (!export || !export->sharer || export->share.kind != share->kind) {
-        return VGPU_LINK_UNKNOWN;
-    }
-    if (export->sharer == sharer) {
-        return VGPU_LINK_OWN;
-    }
-    if (is_noted(sharer, export) && !note_import(sharer, export)) {
-        return VGPU_LINK_FULL;
-    }
-    *share = export->share;
-    share->foreign = export->sharer->account != sharer->account;
-    share->session = export->sharer->session;
-    *file = share->kind == VGPU_EXPORT_EVENT ? export->sharer->events : export->sharer->memory;
-    return VGPU_LINK_DONE_WELL;
-}
-
 /* The sharer has it no more; returns the bytes that are nobody's with it. */
-static uint64_t drop_import(struct sharer *sharer, struct import *import)
+static uint64_t drop_import(struct sharer *sharer, struct import *import, uint32_t number)
 {
     struct export *export = import->export;
     uint64_t freed = 0;
 
+    set_entry(import->entry_kept, 0, number);
     list_remove(&import->entry);
     list_remove(&import->other);
     sharer->import_count -= import->times;
@@ -291,22 +404,163 @@ static uint64_t drop_import(struct sharer *sharer, struct import *import)
     return freed;
 }
 
-int sharer_release(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed)
+/*
+ * It was imported, and then withdrawn, before the answer was there. Memory cannot be opened any
+ * more, and is released then; of an event there is nothing to release.
+ */
+static int answer_orphan(struct sharer *sharer, struct export *export, struct vgpu_export *share)
+{
+    if (export->share.kind == VGPU_EXPORT_EVENT) {
+        drop_import(sharer, find_import(sharer, export), sharer->heard);
+        return VGPU_LINK_UNKNOWN;
+    }
+    *share = export->share;
+    return VGPU_LINK_DONE_WELL;
+}
+
+int sharer_import(struct sharer *sharer, struct vgpu_export *share, int *file, uint32_t number)
+{
+    struct export *export = find_export(sharer->domain, share->key);
+    const bool noted = was_heard(sharer, number) && sharer->kept &&
+                       entry_made_by(sharer->kept->imports, number) && export;
+
+    *file = -1;
+    if (noted && !export->sharer) {
+        return answer_orphan(sharer, export, share);
+    }
+    if (!export || !export->sharer || export->share.kind != share->kind) {
+        return VGPU_LINK_UNKNOWN;
+    }
+    if (export->sharer == sharer) {
+        return VGPU_LINK_OWN;
+    }
+    if (!noted && is_noted(sharer, export) && !note_import(sharer, export, number)) {
+        return VGPU_LINK_FULL;
+    }
+    *share = export->share;
+    share->foreign = export->sharer->account != sharer->account;
+    share->session = export->sharer->session;
+    *file = share->kind == VGPU_EXPORT_EVENT ? export->sharer->events : export->sharer->memory;
+    return VGPU_LINK_DONE_WELL;
+}
+
+int sharer_release(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed,
+                   uint32_t number)
 {
     const struct export *export = find_export(sharer->domain, share->key);
     struct import *import = export ? find_import(sharer, export) : NULL;
 
     *freed = 0;
+    if (was_heard(sharer, number)) {
+        return 0;
+    }
     if (!import) {
         return -EPROTO;
     }
     if (import->times > 1) {
         import->times--;
         sharer->import_count--;
+        set_entry(import->entry_kept, import->times, number);
         return 0;
     }
-    *freed = drop_import(sharer, import);
+    *freed = drop_import(sharer, import, number);
     return 0;
+}
+
+/* Another mediator's ------------------------------------------------------------------------ */
+
+/* The place that a key names becomes one that is taken; false when that cannot be. */
+static bool take_named_place(struct exports *domain, uint32_t number)
+{
+    while (number >= domain->used) {
+        if (number >= PLACES_MAX || !more_places(domain)) {
+            return false;
+        }
+        free_place(domain, domain->used++);
+    }
+    if (domain->place[number].export) {
+        return false;
+    }
+    take_free_place(domain, number);
+    return true;
+}
+
+/*
+ * What an entry is about: it is there already where a session that came before has imported it, or
+ * exported. NULL when it cannot be.
+ */
+static struct export *restore_export(struct exports *domain, const struct vgpu_export *share)
+{
+    struct export *export = find_export(domain, share->key);
+    uint32_t number;
+
+    if (export) {
+        return export;
+    }
+    memcpy(&number, share->key, sizeof(number));
+    export = calloc(1, sizeof(*export));
+    if (!export || !take_named_place(domain, number)) {
+        free(export);
+        return NULL;
+    }
+    export->share = *share;
+    list_init(&export->imports);
+    domain->place[number].export = export;
+    return export;
+}
+
+static int restore_entry(struct sharer *sharer, struct export_entry *entry, bool exported)
+{
+    const uint32_t times = entry_times(entry);
+    struct export *export = restore_export(sharer->domain, &entry->share);
+    struct import *import;
+
+    if (!export) {
+        return -ENOMEM;
+    }
+    if (exported) {
+        if (export->sharer) {
+            return -EINVAL;
+        }
+        own_export(sharer, export);
+        export->entry_kept = entry;
+        return 0;
+    }
+    import = times <= VGPU_EXPORTS_MAX ? add_import(sharer, export) : NULL;
+    if (!import) {
+        return -ENOMEM;
+    }
+    import->times = times;
+    import->entry_kept = entry;
+    sharer->import_count += times;
+    return 0;
+}
+
+static int restore_entries(struct sharer *sharer, struct export_entry *entries, bool exported)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; r == 0 && i < VGPU_EXPORTS_MAX; i++) {
+        const uint32_t number = entry_number(&entries[i]);
+
+        if (number != 0 && (sharer->heard == 0 || (int32_t)(number - sharer->heard) > 0)) {
+            sharer->heard = number;
+        }
+        r = entry_times(&entries[i]) != 0 ? restore_entry(sharer, &entries[i], exported) : 0;
+    }
+    return r;
+}
+
+int sharer_restore(struct sharer *sharer, struct exports *domain, const void *account,
+                   struct export_record *kept)
+{
+    int r;
+
+    begin_sharer(sharer, domain, account, kept);
+    sharer->session = kept->session;
+    domain->sessions = kept->session > domain->sessions ? kept->session : domain->sessions;
+    r = restore_entries(sharer, kept->exports, true);
+    return r == 0 ? restore_entries(sharer, kept->imports, false) : r;
 }
 
 /* Leaving ---------------------------------------------------------------------------------- */
@@ -357,7 +611,7 @@ void sharer_leave(struct sharer *sharer, struct estate *estate)
     *estate = (struct estate){.events = sharer->events, .memory = sharer->memory};
     for (struct list_entry *e = sharer->imports.next, *next; e != &sharer->imports; e = next) {
         next = e->next;
-        estate->freed += drop_import(sharer, import_of(e));
+        estate->freed += drop_import(sharer, import_of(e), 0);
     }
     for (struct list_entry *e = sharer->exports.next, *next; e != &sharer->exports; e = next) {
         struct export *export = export_of(e);
@@ -368,7 +622,7 @@ void sharer_leave(struct sharer *sharer, struct estate *estate)
             estate->kept += export->share.bytes;
             note_extent(estate, &export->share);
         }
-        disown_export(sharer, export);
+        disown_export(sharer, export, 0);
     }
     if (estate->count > 1 && estate->count != SIZE_MAX) {
         qsort(estate->still_had, estate->count, sizeof(*estate->still_had), compare_extents);

@@ -10,6 +10,10 @@
  * Memory that several sessions of a VM have counts once against the VM. While its exporter lives
  * and has not withdrawn it, it is in the exporter's counter; after that the mediator counts it,
  * until the last importer has released it. All functions that change that say how many bytes.
+ *
+ * A session's part is also in a record, where it has one (record.h), entry by entry, so that the
+ * next mediator finds it. A message of a worker's has a number, with which the entry is stored that
+ * it changes: so one that is heard twice, by two mediators, is carried out once.
  */
 #ifndef VGPU_MEDIATOR_EXPORTS_H
 #define VGPU_MEDIATOR_EXPORTS_H
@@ -18,6 +22,7 @@
 #include <stdint.h>
 
 #include "mediator/list.h"
+#include "mediator/record.h"
 #include "protocol/vgpu-worker.h"
 
 /* What a domain has exported; it is its sharers' together. */
@@ -31,6 +36,9 @@ struct sharer {
     int events, memory;  /* its files, or -1 */
     struct list_entry exports, imports;
     uint32_t export_count, import_count;
+    struct export_record *kept;        /* the caller's; or NULL */
+    uint32_t heard;                    /* number of the last message that was carried out */
+    uint32_t next_export, next_import; /* where to look for a free entry */
 };
 
 /* NULL when memory is short. Each that has it calls exports_unref() in the end. */
@@ -38,23 +46,37 @@ struct exports *exports_new(void);
 struct exports *exports_ref(struct exports *domain);
 void exports_unref(struct exports *domain); /* NULL is allowed */
 
-/* A session without exports. To be called for each anew: it gets a number. */
-void sharer_init(struct sharer *sharer, struct exports *domain, const void *account);
+/*
+ * A session without exports. To be called for each anew: it gets a number. `kept` is empty, or
+ * NULL; it stays the caller's, and has to be there until sharer_leave().
+ */
+void sharer_init(struct sharer *sharer, struct exports *domain, const void *account,
+                 struct export_record *kept);
+
+/*
+ * A session as another mediator's record has it; its files are the caller's to set. Sessions of a
+ * domain may come in any order. Returns 0 or -errno; then a part of it is there.
+ */
+int sharer_restore(struct sharer *sharer, struct exports *domain, const void *account,
+                   struct export_record *kept);
 
 /*
  * Takes `*share` into the book, and fills in its key. The result is for the answer; a negative one
- * is -EPROTO: the worker does what it may not.
+ * is -EPROTO: the worker does what it may not. `number` is the message's, 0 where it has none; so
+ * with the following ones.
  */
-int sharer_export(struct sharer *sharer, struct vgpu_export *share);
+int sharer_export(struct sharer *sharer, struct vgpu_export *share, uint32_t number);
 
 /* Finds what has the key, fills in *share, and notes who has it. *file: its exporter's, or -1. */
-int sharer_import(struct sharer *sharer, struct vgpu_export *share, int *file);
+int sharer_import(struct sharer *sharer, struct vgpu_export *share, int *file, uint32_t number);
 
 /* One that it had imported is given back. *freed: bytes that are nobody's any more. -EPROTO or 0 */
-int sharer_release(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed);
+int sharer_release(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed,
+                   uint32_t number);
 
 /* One that it had exported is gone. The same. */
-int sharer_withdraw(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed);
+int sharer_withdraw(struct sharer *sharer, const struct vgpu_export *share, uint64_t *freed,
+                    uint32_t number);
 
 /* Calls `visit` with each file of events that the session may have taken words in. */
 void sharer_visit_events(const struct sharer *sharer,

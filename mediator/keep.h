@@ -14,6 +14,8 @@
  *   VM.wK.t          the turn page of its worker K: 0 for register mode, 1 + N for queue N
  *   VM.wK.l          the mediator's end of that worker's link
  *   VM.wK.p          a pidfd of it
+ *   VM.wK.b          of a session that shares: its book of that (record.h)
+ *   VM.wK.e, .m      its files of events and of memory that others may have
  *
  * Where nobody keeps descriptors all of this does nothing, and sessions end with the mediator.
  */

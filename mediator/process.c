@@ -320,8 +320,20 @@ static int on_link(sd_event_source *source, int fd, uint32_t events, void *conte
 
     (void)events;
     mediator_works_for(process->mediator, process->worker.vm_id);
-    n = fdmsg_recv(fd, &msg, sizeof(msg), fds, &count);
-    good = n == (ssize_t)sizeof(msg) && take_message(process, &msg, fds, &count) == 0;
+    /*
+     * What is given back is said once, and asks for no answer: it is taken out of the socket when
+     * it is carried out, so that a mediator that ends in between leaves it for the next.
+     */
+    n = recv(fd, &msg, sizeof(msg), MSG_PEEK | MSG_DONTWAIT);
+    if (n == (ssize_t)sizeof(msg) && is_giving_back(&msg)) {
+        struct vgpu_link_msg taken;
+
+        good = take_message(process, &msg, fds, &count) == 0;
+        fdmsg_recv(fd, &taken, sizeof(taken), fds, &count);
+    } else {
+        n = fdmsg_recv(fd, &msg, sizeof(msg), fds, &count);
+        good = n == (ssize_t)sizeof(msg) && take_message(process, &msg, fds, &count) == 0;
+    }
     /* Those that nobody wanted. */
     fdmsg_close(fds, &count);
     if (n == -EAGAIN || good) {

@@ -37,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -291,17 +292,97 @@ static void land_words(const struct sharer *sharer, int file)
     }
 }
 
+/* The book ----------------------------------------------------------------------------------- */
+
+static const char *book_name(const struct queue *queue, char what)
+{
+    return keep_name_worker(queue->vm->id, 1 + queue->number, what);
+}
+
+/* Bytes that the names of a session's book and files have at most, each with what parts them. */
+static size_t book_names(const struct queue *queue)
+{
+    return 3 * (strlen(book_name(queue, 'b')) + 1);
+}
+
+/*
+ * A session shares for the first time: a record of that, which is kept. NULL where nothing of the
+ * VM is, or there is no room: then the session ends with this mediator.
+ */
+static struct export_record *open_book(struct queue *queue)
+{
+    void *book;
+
+    if (!queue->vm->lasting || !keep_reserve(book_names(queue))) {
+        queue->kept->shares = true;
+        return NULL;
+    }
+    if (record_create("vgpu-book", sizeof(struct export_record), &queue->book, &book) < 0) {
+        keep_release(book_names(queue));
+        queue->kept->shares = true;
+        return NULL;
+    }
+    keep_put(book_name(queue, 'b'), queue->book);
+    queue->kept->booked = true;
+    return book;
+}
+
+static void close_book(struct queue *queue, struct export_record *book)
+{
+    queue->kept->booked = false;
+    keep_drop(book_name(queue, 'b'));
+    keep_drop(book_name(queue, 'e'));
+    keep_drop(book_name(queue, 'm'));
+    keep_release(book_names(queue));
+    munmap(book, sizeof(*book));
+    close(queue->book);
+    queue->book = -1;
+}
+
+/* What another mediator has kept. Where that cannot be had the session ends, in queue_go_on(). */
+static void take_book(struct queue *queue)
+{
+    const int files[] = {keep_take(book_name(queue, 'b')), keep_take(book_name(queue, 'e')),
+                         keep_take(book_name(queue, 'm'))};
+    struct export_record *book = record_open(files[0], sizeof(*book));
+    struct exports *domain = vm_exports(queue->vm);
+
+    if (book && domain && keep_reserve(book_names(queue))) {
+        queue->book = files[0];
+        if (sharer_restore(&queue->sharer, domain, queue->vm, book) < 0) {
+            queue->kept->shares = true;
+        }
+        queue->sharer.events = files[1];
+        queue->sharer.memory = files[2];
+        return;
+    }
+    queue->kept->booked = false;
+    queue->kept->shares = true;
+    if (book) {
+        munmap(book, sizeof(*book));
+    }
+    for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (files[i] >= 0) {
+            chores_close(files[i]);
+        }
+    }
+}
+
 /*
  * What others of the VM still have of its memory is taken into the account first: no other session
  * is to find that room free for a moment.
  */
 static void leave_sharers(struct queue *queue)
 {
+    struct export_record *book = queue->sharer.kept;
     struct estate estate;
 
     sharer_visit_events(&queue->sharer, land_words);
     sharer_leave(&queue->sharer, &estate);
     queue->sharer.domain = NULL;
+    if (book) {
+        close_book(queue, book);
+    }
     vm_keep(queue->vm, estate.kept);
     vm_give_back(queue->vm, estate.freed);
     if (estate.events >= 0) {
@@ -343,6 +424,9 @@ static int take_file(struct queue *queue, uint32_t kind, int *fds, size_t *count
     }
     *file = fds[0];
     *count = 0;
+    if (queue->kept->booked) {
+        keep_put(book_name(queue, event ? 'e' : 'm'), *file);
+    }
     return 0;
 }
 
@@ -358,7 +442,7 @@ static int answer_export(struct queue *queue, struct vgpu_link_msg *msg, int *fd
     int r = take_file(queue, msg->share.kind, fds, count);
 
     if (r == 0) {
-        r = sharer_export(&queue->sharer, &msg->share);
+        r = sharer_export(&queue->sharer, &msg->share, msg->flags);
     }
     return r < 0 ? r : answer_worker(queue, msg, r, -1);
 }
@@ -366,7 +450,7 @@ static int answer_export(struct queue *queue, struct vgpu_link_msg *msg, int *fd
 static int answer_import(struct queue *queue, struct vgpu_link_msg *msg)
 {
     int file;
-    const int r = sharer_import(&queue->sharer, &msg->share, &file);
+    const int r = sharer_import(&queue->sharer, &msg->share, &file, msg->flags);
 
     return answer_worker(queue, msg, r, file);
 }
@@ -381,12 +465,11 @@ static int queue_worker_shares(struct process *process, struct vgpu_link_msg *ms
     if (!queue->sharer.domain) {
         struct exports *domain = vm_exports(queue->vm);
 
-        queue->kept->shares = true;
         if (!domain) {
             msg->value = VGPU_LINK_FULL;
             return process_answer(process, msg, -1);
         }
-        sharer_init(&queue->sharer, domain, queue->vm);
+        sharer_init(&queue->sharer, domain, queue->vm, open_book(queue));
     }
     switch (msg->type) {
     case VGPU_LINK_EXPORT:
@@ -394,10 +477,10 @@ static int queue_worker_shares(struct process *process, struct vgpu_link_msg *ms
     case VGPU_LINK_IMPORT:
         return answer_import(queue, msg);
     case VGPU_LINK_RELEASE:
-        r = sharer_release(&queue->sharer, &msg->share, &freed);
+        r = sharer_release(&queue->sharer, &msg->share, &freed, msg->flags);
         break;
     default:
-        r = sharer_withdraw(&queue->sharer, &msg->share, &freed);
+        r = sharer_withdraw(&queue->sharer, &msg->share, &freed, msg->flags);
         break;
     }
     vm_give_back(queue->vm, freed);
@@ -541,6 +624,7 @@ static int set_up_queue(struct vm *vm, uint32_t number, int turn_fd, struct queu
     }
     queue->vm = vm;
     queue->number = number;
+    queue->book = -1;
     queue->kept = &vm->kept->queue[number];
     r = process_init(&queue->worker, vm->mediator, &worker_ops, &place);
     if (r < 0) {
@@ -587,6 +671,9 @@ int queue_adopt(struct vm *vm, uint32_t number, struct queue **created)
     const int r = set_up_queue(vm, number, turn_fd, created);
 
     if (r == 0) {
+        if ((*created)->kept->booked) {
+            take_book(*created);
+        }
         process_adopt(&(*created)->worker);
     }
     return r;
@@ -607,10 +694,7 @@ static void go_on_without_worker(struct queue *queue)
     }
 }
 
-/*
- * The book of what sessions export to each other (exports.h) does not outlive its mediator: a
- * session that has a part in it ends.
- */
+/* A session that shares with others, of which nobody has kept what, ends. */
 void queue_go_on(struct queue *queue)
 {
     struct queue_record *kept = queue->kept;
@@ -621,9 +705,10 @@ void queue_go_on(struct queue *queue)
         return;
     }
     if (kept->shares && !kept->worker.condemned) {
-        log_warning("%s: it shares memory or events with other processes of its VM, which does not "
-                    "outlive a mediator; ending it",
-                    queue_label(&queue->worker));
+        log_warning(
+            "%s: it shares memory or events with other processes of its VM, and what was not "
+            "kept; ending it",
+            queue_label(&queue->worker));
         queue_end(queue, VGPU_QUEUE_END_MEDIATOR);
     }
 }

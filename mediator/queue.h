@@ -28,6 +28,7 @@ struct queue {
     struct queue_record *kept; /* its state, in the VM's record */
     struct process worker;
     struct sharer sharer;   /* of the session; `domain` is NULL before it exports or imports */
+    int book;               /* the record of that, where it is kept; else -1 */
     sd_event_source *timer; /* a delayed start */
 };
 

@@ -14,6 +14,8 @@ static_assert(sizeof(struct process_record) == 712, "layout of version 1");
 static_assert(sizeof(struct queue_record) == 752, "layout of version 1");
 static_assert(offsetof(struct vm_record, queue) == 1112, "layout of version 1");
 static_assert(sizeof(struct host_record) == 696, "layout of version 1");
+static_assert(sizeof(struct export_entry) == 112, "layout of version 1");
+static_assert(offsetof(struct export_record, exports) == 56, "layout of version 1");
 
 int record_create(const char *name, size_t size, int *fd, void **record)
 {

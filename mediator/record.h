@@ -66,14 +66,32 @@ struct queue_record {
     bool used;       /* the mediator has a queue for this */
     bool closing;    /* the worker was killed for CLOSE */
     bool wanted;     /* to be started, when the one before is gone or the delay over */
-    bool shares;     /* it has exported to others, or imported */
+    bool shares;     /* it has exported to others, or imported, and nobody has kept what */
     uint32_t state;  /* enum vgpu_queue_state */
     uint32_t end;    /* enum vgpu_queue_end */
     uint32_t reason; /* for which the worker was killed, likewise; NONE: it was not, or for CLOSE */
     uint32_t count;  /* actions so far */
-    uint32_t failures;    /* starts in a row that did not get to READY */
-    uint64_t reserved[2]; /* 0 */
+    uint32_t failures; /* starts in a row that did not get to READY */
+    bool booked;       /* it has exported to others, or imported, and its book is kept */
+    uint8_t unused[7];
+    uint64_t reserved; /* 0 */
     struct process_record worker;
+};
+
+/*
+ * A session's book: what it has exported to others, and imported. An entry's state is one word, so
+ * that it changes at once: how often the session has it, 0 being never, and from bit 32 on the
+ * number of the message that has made it so.
+ */
+struct export_entry {
+    uint64_t state;
+    struct vgpu_export share;
+};
+struct export_record {
+    struct record_header header;
+    uint64_t session;     /* its number among those that it shares with */
+    uint64_t reserved[4]; /* 0 */
+    struct export_entry exports[VGPU_EXPORTS_MAX], imports[VGPU_EXPORTS_MAX];
 };
 
 /* What the next worker for register mode is to do with an answer that is owed. */

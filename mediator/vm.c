@@ -767,6 +767,10 @@ static void end_left_worker(uint32_t id, uint32_t place, const struct process_re
     keep_drop(keep_name_worker(id, place, 'p'));
     keep_drop(keep_name_worker(id, place, 't'));
     close_all((const int[]){link, pidfd, keep_take(keep_name_worker(id, place, 't'))}, 3);
+    for (const char *what = "bem"; *what != '\0'; what++) {
+        keep_drop(keep_name_worker(id, place, *what));
+        close_all((const int[]){keep_take(keep_name_worker(id, place, *what))}, 1);
+    }
 }
 
 static void end_left(uint32_t id, struct vm_record *record)

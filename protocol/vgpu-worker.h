@@ -58,8 +58,9 @@
  * until then goes on with the turns that it has. The next mediator gets that end from whoever has
  * kept it, and says RESYNC, with a number of its own. The worker answers with a STATE that has this
  * number: what it has said of turns before that counts no more, and what follows does. A question
- * about exports that is not answered by then is asked again. A mediator changes no word of a worker
- * between RESYNC and STATE, but for recalling its turn: OPEN to CLOSED, or to STOPPED.
+ * about exports that is not answered by then is asked again, by the same number, so that it is
+ * known whether it was carried out. A mediator changes no word of a worker between RESYNC and
+ * STATE, but for recalling its turn: OPEN to CLOSED, or to STOPPED.
  *
  * A worker that ends by itself stores its exit code in the page before it exits: another mediator's
  * worker is nobody's child, and its exit code is lost.
@@ -283,7 +284,8 @@ struct vgpu_link_msg {
     uint32_t value;   /* READY: VGPU_FEATURE_BACKEND_*; OFF: a count; RESYNC, STATE: the mediator's
                          number; an answer: as above; else 0 */
     uint32_t engine;  /* ASK, DONE, TURN, YIELD, KEPT, OFF: enum vgpu_engine; else 0 */
-    uint32_t flags;   /* READY, STATE: VGPU_READY_*; else 0 */
+    uint32_t flags;   /* READY, STATE: VGPU_READY_*; EXPORT, IMPORT, RELEASE, WITHDRAW: the
+                         message's number, which grows, 0: it has none; else 0 */
     uint64_t from_ns; /* YIELD: from when on the next may submit, CLOCK_MONOTONIC in ns; else 0 */
     union {
         char text[104];           /* READY: name of the device, NUL-terminated; else zeroes */

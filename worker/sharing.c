@@ -58,17 +58,32 @@ struct imported_memory {
 
 /* The mediator ------------------------------------------------------------------------------- */
 
-/* Sends a message with room for it, for which it waits. Returns 0 or -errno. */
-static int send_share(const struct sharing *sharing, enum vgpu_link_type type,
+/* 0 says that there is none. */
+static uint32_t next_number(struct sharing *sharing)
+{
+    sharing->number += sharing->number == UINT32_MAX ? 2 : 1;
+    return sharing->number;
+}
+
+/* Sends a message with this number, with room for it, for which it waits. Returns 0 or -errno. */
+static int send_share(const struct sharing *sharing, enum vgpu_link_type type, uint32_t number,
                       const struct vgpu_export *share, const int *fd)
 {
-    const struct vgpu_link_msg msg = {.type = type, .share = *share};
+    const struct vgpu_link_msg msg = {.type = type, .flags = number, .share = *share};
     ssize_t n;
 
     while ((n = fdmsg_send(sharing->link, &msg, sizeof(msg), fd, fd != NULL)) == -EAGAIN) {
         poll(&(struct pollfd){.fd = sharing->link, .events = POLLOUT}, 1, -1);
     }
     return n < 0 ? (int)n : 0;
+}
+
+/* Something is given back. */
+static void tell_share(struct sharing *sharing, enum vgpu_link_type type,
+                       const struct vgpu_export *share)
+{
+    /* Without a link the worker ends, as soon as it looks there. */
+    send_share(sharing, type, next_number(sharing), share, NULL);
 }
 
 /*
@@ -124,6 +139,7 @@ static enum vgpu_gpu_error ask_mediator(struct sharing *sharing, enum vgpu_link_
     bool *sent = event ? &sharing->sent_events : &sharing->sent_memory;
     const int own = event ? sharing->events : sharing->memory;
     const bool send = type == VGPU_LINK_EXPORT && !*sent && own >= 0;
+    const uint32_t number = next_number(sharing);
     struct vgpu_link_msg msg = {0};
     int r;
 
@@ -131,7 +147,7 @@ static enum vgpu_gpu_error ask_mediator(struct sharing *sharing, enum vgpu_link_
         return VGPU_GPU_NOT_SUPPORTED;
     }
     do {
-        r = send_share(sharing, type, share, send ? &own : NULL);
+        r = send_share(sharing, type, number, share, send ? &own : NULL);
         r = r == 0 ? await_share(sharing, type, &msg, file) : r;
     } while (r == -EAGAIN);
     /* Without a link the worker ends, as soon as it looks there. */
@@ -288,7 +304,7 @@ void sharing_memory_freed(struct ring_session *s, uint64_t address)
     }
     *place = exported->next;
     ledger_hand_over(&s->memory.ledger, address);
-    send_share(&s->sharing, VGPU_LINK_WITHDRAW, &exported->share, NULL);
+    tell_share(&s->sharing, VGPU_LINK_WITHDRAW, &exported->share);
     free(exported);
 }
 
@@ -298,7 +314,7 @@ static void let_go(struct ring_session *s, const struct vgpu_export *share)
     if (share->foreign) {
         ledger_return(&s->memory.ledger, share->bytes);
     } else {
-        send_share(&s->sharing, VGPU_LINK_RELEASE, share, NULL);
+        tell_share(&s->sharing, VGPU_LINK_RELEASE, share);
     }
 }
 
@@ -494,7 +510,7 @@ enum vgpu_gpu_error host_shared_event_import(struct api_serve *serve, uint64_t *
     error = file && number < VGPU_SHARED_EVENTS ? add_event(s, file, number, &made)
                                                 : VGPU_GPU_OUT_OF_MEMORY;
     if (error != VGPU_GPU_SUCCESS) {
-        send_share(&s->sharing, VGPU_LINK_RELEASE, &share, NULL);
+        tell_share(&s->sharing, VGPU_LINK_RELEASE, &share);
         return error;
     }
     made->share = share;
@@ -509,12 +525,12 @@ enum vgpu_gpu_error host_shared_event_drop(struct api_serve *serve, struct share
 
     handles_remove(&s->handles, event->handle);
     if (event->file->session != 0) {
-        send_share(&s->sharing, VGPU_LINK_RELEASE, &event->share, NULL);
+        tell_share(&s->sharing, VGPU_LINK_RELEASE, &event->share);
     } else {
         s->sharing.own[event->number / 64] &= ~(UINT64_C(1) << event->number % 64);
     }
     if (event->exported) {
-        send_share(&s->sharing, VGPU_LINK_WITHDRAW, &event->share, NULL);
+        tell_share(&s->sharing, VGPU_LINK_WITHDRAW, &event->share);
     }
     event->file->users--;
     free(event);

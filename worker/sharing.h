@@ -40,6 +40,7 @@ struct sharing {
     void (*resync)(uint32_t number);
     bool sent_events, sent_memory;
     uint64_t session;                 /* its number, 0: not known yet */
+    uint32_t number;                  /* of the last message about exports */
     struct shared_file *files;        /* of events, that are mapped; its own too */
     struct exported_memory *exported; /* of mem_alloc()'s */
     struct imported_memory *imported;

@@ -131,7 +131,7 @@ static void begin(unsigned number)
                                   .sliced = on_sliced,
                                   .open = on_open,
                               }};
-    sharer_init(&worker->sharer, domains[vm_of(worker)], &accounts[vm_of(worker)]);
+    sharer_init(&worker->sharer, domains[vm_of(worker)], &accounts[vm_of(worker)], NULL);
     pool_join(&worker->head, account_of(number));
     pool_open(&worker->head, now);
 }
@@ -166,20 +166,20 @@ static int say_share(struct worker *worker, struct input *in, uint32_t type)
     case VGPU_LINK_EXPORT:
         share = (struct vgpu_export){.kind = (uint32_t)take_bytes(in, 1) % 4,
                                      .bytes = take_bytes(in, (unsigned)take_bytes(in, 1) % 9)};
-        r = sharer_export(&worker->sharer, &share);
+        r = sharer_export(&worker->sharer, &share, 0);
         if (r == VGPU_LINK_DONE_WELL) {
             known[take_bytes(in, 1) % KEYS] = share;
         }
         return r < 0 ? r : 0;
     case VGPU_LINK_IMPORT:
         share.kind = take_bytes(in, 1) % 8 == 0 ? 3 - share.kind : share.kind;
-        r = sharer_import(&worker->sharer, &share, &file);
+        r = sharer_import(&worker->sharer, &share, &file, 0);
         return r < 0 ? r : 0;
     case VGPU_LINK_RELEASE:
-        r = sharer_release(&worker->sharer, &share, &freed);
+        r = sharer_release(&worker->sharer, &share, &freed, 0);
         break;
     default:
-        r = sharer_withdraw(&worker->sharer, &share, &freed);
+        r = sharer_withdraw(&worker->sharer, &share, &freed, 0);
         /* From now on the mediator counts it, until it is freed, which may be now. */
         shared[vm_of(worker)] += r == 0 ? share.bytes : 0;
         break;

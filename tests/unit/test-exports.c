@@ -15,6 +15,8 @@
 static struct exports *domain;
 static struct sharer first, second, other; /* two of one VM, and one of another */
 static int vm, other_vm;
+static struct export_record records[2], kept[2]; /* of the first two; and as they were */
+static uint32_t number;                          /* of the last message, whoever's it was */
 
 static int set_up(void **state)
 {
@@ -23,9 +25,11 @@ static int set_up(void **state)
     if (!domain) {
         return -1;
     }
-    sharer_init(&first, domain, &vm);
-    sharer_init(&second, domain, &vm);
-    sharer_init(&other, exports_ref(domain), &other_vm);
+    memset(records, 0, sizeof(records));
+    number = 0;
+    sharer_init(&first, domain, &vm, &records[0]);
+    sharer_init(&second, domain, &vm, &records[1]);
+    sharer_init(&other, exports_ref(domain), &other_vm, NULL);
     first.memory = 5;
     first.events = 6;
     return 0;
@@ -56,7 +60,7 @@ static struct vgpu_export exported(struct sharer *sharer, uint64_t bytes)
 {
     struct vgpu_export share = memory(bytes);
 
-    assert_int_equal(sharer_export(sharer, &share), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(sharer, &share, ++number), VGPU_LINK_DONE_WELL);
     return share;
 }
 
@@ -74,14 +78,14 @@ static int import(struct sharer *sharer, const struct vgpu_export *share)
     struct vgpu_export asked = question(share);
     int file;
 
-    return sharer_import(sharer, &asked, &file);
+    return sharer_import(sharer, &asked, &file, ++number);
 }
 
 static uint64_t released(struct sharer *sharer, const struct vgpu_export *share)
 {
     uint64_t freed = 1;
 
-    assert_int_equal(sharer_release(sharer, share, &freed), 0);
+    assert_int_equal(sharer_release(sharer, share, &freed, ++number), 0);
     return freed;
 }
 
@@ -89,7 +93,7 @@ static uint64_t withdrawn(struct sharer *sharer, const struct vgpu_export *share
 {
     uint64_t freed = 1;
 
-    assert_int_equal(sharer_withdraw(sharer, share, &freed), 0);
+    assert_int_equal(sharer_withdraw(sharer, share, &freed, ++number), 0);
     return freed;
 }
 
@@ -102,7 +106,7 @@ static void test_key_finds_what_it_is_of(void **state)
     int file = -1;
 
     (void)state;
-    assert_int_equal(sharer_import(&second, &asked, &file), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_import(&second, &asked, &file, ++number), VGPU_LINK_DONE_WELL);
     assert_int_equal(asked.bytes, 100);
     assert_string_equal((const char *)asked.name, "here");
     assert_int_equal(file, 5);
@@ -226,9 +230,9 @@ static void test_importer_of_another_account(void **state)
     int file;
 
     (void)state;
-    assert_int_equal(sharer_import(&other, &asked, &file), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_import(&other, &asked, &file, ++number), VGPU_LINK_DONE_WELL);
     assert_true(asked.foreign);
-    assert_int_equal(sharer_release(&other, &share, &freed), -EPROTO);
+    assert_int_equal(sharer_release(&other, &share, &freed, ++number), -EPROTO);
     assert_int_equal(withdrawn(&first, &share), 100);
 }
 
@@ -239,7 +243,7 @@ static void test_event(void **state)
     struct vgpu_export share = {.kind = VGPU_EXPORT_EVENT, .name = "event"};
 
     (void)state;
-    assert_int_equal(sharer_export(&first, &share), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&first, &share, ++number), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&other, &share), VGPU_LINK_DONE_WELL);
     assert_int_equal(withdrawn(&first, &share), 0);
@@ -266,9 +270,9 @@ static void test_files_of_events(void **state)
     (void)state;
     second.events = 7;
     other.events = 8;
-    assert_int_equal(sharer_export(&first, &share), VGPU_LINK_DONE_WELL);
-    assert_int_equal(sharer_export(&first, &more), VGPU_LINK_DONE_WELL);
-    assert_int_equal(sharer_export(&other, &gone), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&first, &share, ++number), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&first, &more, ++number), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&other, &gone, ++number), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&second, &memory_too), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&second, &gone), VGPU_LINK_DONE_WELL);
@@ -292,7 +296,7 @@ static void test_memory_that_is_left(void **state)
 
         shares[i] = memory(4096 * (i + 1));
         memcpy(shares[i].name, &start, sizeof(start));
-        assert_int_equal(sharer_export(&first, &shares[i]), VGPU_LINK_DONE_WELL);
+        assert_int_equal(sharer_export(&first, &shares[i], ++number), VGPU_LINK_DONE_WELL);
     }
     assert_int_equal(import(&second, &shares[1]), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&second, &shares[3]), VGPU_LINK_DONE_WELL);
@@ -313,7 +317,7 @@ static void test_next_session_has_another_number(void **state)
 
     (void)state;
     sharer_leave(&first, &estate);
-    sharer_init(&first, domain, &vm);
+    sharer_init(&first, domain, &vm, NULL);
     assert_int_not_equal(first.session, before);
     assert_int_equal(first.events, -1);
 }
@@ -326,11 +330,11 @@ static void test_kinds_that_there_are_not(void **state)
 
     (void)state;
     share.kind = 0;
-    assert_int_equal(sharer_export(&first, &share), -EPROTO);
+    assert_int_equal(sharer_export(&first, &share, ++number), -EPROTO);
     share.kind = VGPU_EXPORT_EVENT + 1;
-    assert_int_equal(sharer_export(&first, &share), -EPROTO);
+    assert_int_equal(sharer_export(&first, &share, ++number), -EPROTO);
     share.kind = VGPU_EXPORT_EVENT; /* with bytes */
-    assert_int_equal(sharer_export(&first, &share), -EPROTO);
+    assert_int_equal(sharer_export(&first, &share, ++number), -EPROTO);
 }
 
 static void test_what_is_another_ones(void **state)
@@ -339,11 +343,11 @@ static void test_what_is_another_ones(void **state)
     uint64_t freed = 1;
 
     (void)state;
-    assert_int_equal(sharer_withdraw(&second, &share, &freed), -EPROTO);
+    assert_int_equal(sharer_withdraw(&second, &share, &freed, ++number), -EPROTO);
     assert_int_equal(freed, 0);
-    assert_int_equal(sharer_release(&second, &share, &freed), -EPROTO);
+    assert_int_equal(sharer_release(&second, &share, &freed, ++number), -EPROTO);
     assert_int_equal(withdrawn(&first, &share), 100);
-    assert_int_equal(sharer_withdraw(&first, &share, &freed), -EPROTO);
+    assert_int_equal(sharer_withdraw(&first, &share, &freed, ++number), -EPROTO);
 }
 
 static void test_no_more_than_so_many(void **state)
@@ -354,13 +358,171 @@ static void test_no_more_than_so_many(void **state)
     for (unsigned i = 0; i < VGPU_EXPORTS_MAX; i++) {
         last = exported(&first, 1);
     }
-    assert_int_equal(sharer_export(&first, &share), VGPU_LINK_FULL);
+    assert_int_equal(sharer_export(&first, &share, ++number), VGPU_LINK_FULL);
     for (unsigned i = 0; i < VGPU_EXPORTS_MAX; i++) {
         assert_int_equal(import(&second, &last), VGPU_LINK_DONE_WELL);
     }
     assert_int_equal(import(&second, &last), VGPU_LINK_FULL);
     assert_int_equal(withdrawn(&first, &last), 0);
     exported(&first, 1);
+}
+
+/* Another mediator -------------------------------------------------------------------------- */
+
+/* It finds the records as they are, those of the first two in either order. */
+static void change_mediators(bool second_first)
+{
+    struct sharer *const sharers[] = {second_first ? &second : &first,
+                                      second_first ? &first : &second};
+    struct export_record *const theirs[] = {&records[second_first], &records[!second_first]};
+
+    memcpy(kept, records, sizeof(kept));
+    tear_down(NULL);
+    memcpy(records, kept, sizeof(records));
+    domain = exports_new();
+    assert_non_null(domain);
+    sharer_init(&other, exports_ref(domain), &other_vm, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(sharer_restore(sharers[i], domain, &vm, theirs[i]), 0);
+    }
+}
+
+static void test_next_mediator_has_it_all(void **state)
+{
+    (void)state;
+    for (unsigned order = 0; order < 2; order++) {
+        const struct vgpu_export share = exported(&first, 100), gone = exported(&first, 20);
+        const uint64_t session = first.session;
+        struct vgpu_export fresh;
+
+        assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
+        assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
+        assert_int_equal(import(&second, &gone), VGPU_LINK_DONE_WELL);
+        assert_int_equal(withdrawn(&first, &gone), 0);
+        change_mediators(order == 1);
+        assert_int_equal(first.session, session);
+        assert_int_equal(import(&first, &share), VGPU_LINK_OWN);
+        assert_int_equal(import(&other, &share), VGPU_LINK_DONE_WELL);
+        assert_int_equal(import(&second, &gone), VGPU_LINK_UNKNOWN);
+        /* No key is anybody's twice, and those that were free are so again. */
+        for (unsigned i = 0; i < 40; i++) {
+            fresh = exported(&first, 1);
+            assert_memory_not_equal(fresh.key, share.key, 4);
+            assert_memory_not_equal(fresh.key, gone.key, 4);
+            assert_int_equal(withdrawn(&first, &fresh), 1);
+        }
+        assert_int_equal(released(&second, &gone), 20);
+        assert_int_equal(released(&second, &share), 0);
+        change_mediators(order == 0);
+        assert_int_equal(withdrawn(&first, &share), 0);
+        assert_int_equal(released(&second, &share), 100);
+        change_mediators(order == 1);
+        assert_int_equal(first.export_count + second.import_count, 0);
+        assert_true(list_empty(&first.exports) && list_empty(&second.imports));
+    }
+}
+
+/* Of which it is not known whether the last mediator has carried them out. */
+static void test_messages_that_come_twice(void **state)
+{
+    struct vgpu_export share = memory(100), again = memory(100), asked;
+    uint64_t freed = 1;
+    int file;
+
+    (void)state;
+    assert_int_equal(sharer_export(&first, &share, 1), VGPU_LINK_DONE_WELL);
+    change_mediators(false);
+    assert_int_equal(sharer_export(&first, &again, 1), VGPU_LINK_DONE_WELL);
+    assert_memory_equal(again.key, share.key, sizeof(share.key));
+    assert_int_equal(first.export_count, 1);
+
+    asked = question(&share);
+    assert_int_equal(sharer_import(&second, &asked, &file, 1), VGPU_LINK_DONE_WELL);
+    change_mediators(false);
+    asked = question(&share);
+    assert_int_equal(sharer_import(&second, &asked, &file, 1), VGPU_LINK_DONE_WELL);
+    assert_int_equal(asked.bytes, 100);
+    assert_int_equal(second.import_count, 1);
+
+    assert_int_equal(sharer_withdraw(&first, &share, &freed, 2), 0);
+    change_mediators(true);
+    assert_int_equal(sharer_withdraw(&first, &share, &freed, 2), 0);
+    assert_int_equal(freed, 0);
+    assert_int_equal(sharer_release(&second, &share, &freed, 2), 0);
+    assert_int_equal(freed, 100);
+    change_mediators(true);
+    assert_int_equal(sharer_release(&second, &share, &freed, 2), 0);
+    assert_int_equal(freed, 0);
+    /* What was refused is looked at anew. */
+    asked = question(&share);
+    assert_int_equal(sharer_import(&second, &asked, &file, 3), VGPU_LINK_UNKNOWN);
+    change_mediators(true);
+    asked = question(&share);
+    assert_int_equal(sharer_import(&second, &asked, &file, 3), VGPU_LINK_UNKNOWN);
+}
+
+/* Memory that was withdrawn before its importer had the answer: it releases it. */
+static void test_withdrawn_before_the_answer(void **state)
+{
+    struct vgpu_export share = memory(100), event = {.kind = VGPU_EXPORT_EVENT}, asked;
+    uint64_t freed = 1;
+    int file;
+
+    (void)state;
+    assert_int_equal(sharer_export(&first, &share, 1), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&first, &event, 2), VGPU_LINK_DONE_WELL);
+    asked = question(&share);
+    assert_int_equal(sharer_import(&second, &asked, &file, 1), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_withdraw(&first, &share, &freed, 3), 0);
+    change_mediators(false);
+    asked = question(&share);
+    assert_int_equal(sharer_import(&second, &asked, &file, 1), VGPU_LINK_DONE_WELL);
+    assert_int_equal(file, -1);
+    assert_int_equal(sharer_release(&second, &asked, &freed, 2), 0);
+    assert_int_equal(freed, 100);
+
+    asked = question(&event);
+    assert_int_equal(sharer_import(&second, &asked, &file, 3), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_withdraw(&first, &event, &freed, 4), 0);
+    change_mediators(false);
+    asked = question(&event);
+    assert_int_equal(sharer_import(&second, &asked, &file, 3), VGPU_LINK_UNKNOWN);
+    assert_int_equal(second.import_count, 0);
+}
+
+/* A record that nobody can have written ends in an error, and in nothing worse. */
+static void test_damaged_records(void **state)
+{
+    const struct vgpu_export share = exported(&first, 100);
+    struct vgpu_export *place = &records[0].exports[0].share;
+    const uint32_t far = UINT32_MAX;
+    struct estate estate;
+
+    (void)state;
+    assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
+    memcpy(kept, records, sizeof(kept));
+    for (unsigned damage = 0; damage < 3; damage++) {
+        struct export_record *damaged = damage == 2 ? &records[1] : &records[0];
+
+        sharer_leave(&first, &estate);
+        sharer_leave(&second, &estate);
+        memcpy(records, kept, sizeof(records));
+        switch (damage) {
+        case 0: /* exported twice */
+            records[0].exports[1] = records[0].exports[0];
+            break;
+        case 1:
+            memcpy(place->key, &far, sizeof(far));
+            break;
+        default:
+            records[1].imports[0].state = UINT32_MAX;
+            break;
+        }
+        assert_true(sharer_restore(&first, domain, &vm, damaged) < 0);
+        sharer_leave(&first, &estate);
+        sharer_init(&first, domain, &vm, NULL);
+        sharer_init(&second, domain, &vm, NULL);
+    }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -385,6 +547,10 @@ int main(void)
         TEST(test_kinds_that_there_are_not),
         TEST(test_what_is_another_ones),
         TEST(test_no_more_than_so_many),
+        TEST(test_next_mediator_has_it_all),
+        TEST(test_messages_that_come_twice),
+        TEST(test_withdrawn_before_the_answer),
+        TEST(test_damaged_records),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

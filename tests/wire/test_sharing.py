@@ -5,9 +5,12 @@ memory that is, and what is left when one of them ends.
 
 Tests: worker/sharing*.c, mediator/queue*.c, mediator/vm*.c, mediator/exports*.c"""
 import os
+import random
 import signal
 import struct
 import sys
+import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import vgputest as v  # noqa: E402
@@ -19,6 +22,7 @@ MIB = 1 << 20
 SHARED = 3 * MIB  # bytes of the memory that is shared
 SUCCESS, INVALID_VALUE, OUT_OF_MEMORY = 0, 1, 2
 INVALID_CONTEXT, INVALID_HANDLE, NOT_READY = 201, 400, 600
+KILLS = int(os.environ.get("VGPU_KILLS", "40"))
 # Calls of api/private.api.
 (EXPORT, IMPORT, CLOSE, EVENT, EVENT_EXPORT, EVENT_IMPORT, EVENT_DROP, EVENT_NUMBER, ANNOUNCE,
  RECORD, WAIT, QUERY) = range(48, 60)
@@ -350,6 +354,68 @@ class Sharing(v.TestCase):
         self.assertEqual(call(p, IMPORT, large)[0], OUT_OF_MEMORY)
         self.good(p, CLOSE, there)
         self.assertEqual(sorted(self.used(n) for n in numbers), [16 * MIB, 20 * MIB + SHARED])
+
+
+class OverMediators(Sharing):
+    """All of that, while one mediator after the other is killed."""
+
+    def setUp(self):
+        self.m = self.mediator("[defaults]\nmemory = 32M\n", keeper=True)
+        self.calls = self.kills = 0
+
+    def good(self, q, number, *arguments):
+        self.calls += 1
+        if self.calls % 2 == 0 and self.kills < 20:
+            self.kills += 1
+            self.m.replace()
+        return super().good(q, number, *arguments)
+
+    def used(self, vm_id=1):
+        self.m.replace()
+        return super().used(vm_id)
+
+    def test_killed_at_random(self):
+        """While sessions share, and give back: nothing is lost, and the account is exact."""
+        dice = random.Random(1)
+        device = self.device()
+        q, p = v.Queue(device, 0).open(), v.Queue(device, 1).open()
+        stop = threading.Event()
+        rounds, wrong = [0], []
+
+        def share():
+            try:
+                while not stop.is_set():
+                    address = q.memory(SHARED)
+                    key = struct.pack("<QQ", *call(q, EXPORT, address)[1])
+                    event, = call(q, EVENT)[1]
+                    other, = call(p, EVENT_IMPORT, struct.pack("<QQ", *call(q, EVENT_EXPORT,
+                                                                            event)[1]))[1]
+                    there, _ = call(p, IMPORT, key)[1]
+                    rounds[0] += 1
+                    self.fill(q, address, rounds[0])
+                    seen = self.word(p, there)
+                    ends = [q.call("MEM_FREE", struct.pack("<QQ", address, 0))[0],
+                            call(q, EVENT_DROP, event)[0], call(p, EVENT_DROP, other)[0],
+                            call(p, CLOSE, there)[0]]
+                    if seen != rounds[0] or any(ends):
+                        wrong.append((rounds[0], seen, ends))
+            except Exception as error:  # pylint: disable=broad-except
+                wrong.append((rounds[0], repr(error)))
+        sharer = threading.Thread(target=share)
+        sharer.start()
+        kills = 0
+        while kills < KILLS or (rounds[0] < 10 and not wrong):
+            time.sleep(dice.uniform(0.001, 0.3))
+            self.m.replace()
+            kills += 1
+        stop.set()
+        sharer.join(v.PATIENCE)
+        self.assertEqual(wrong, [])
+        print(f"{rounds[0]} rounds, {kills} mediators", file=sys.stderr)
+        for queue in q, p:
+            self.assertEqual(queue.status(), ("RUNNING", "NONE", 1))
+            queue.close()
+        v.wait_until("the account is exact", lambda: self.used() == 0)
 
 
 if __name__ == "__main__":
