@@ -343,19 +343,23 @@ static int send_attached(struct client *client, struct vgpu_msg *msg, const int 
     return r;
 }
 
+static struct vgpu_msg attached_message(const struct vm *vm)
+{
+    return (struct vgpu_msg){.attached = {
+                                 .flags = VGPU_ATTACHED_FLAGS,
+                                 .vm_id = vm->id,
+                                 .pool = (uint32_t)vm->pool->id,
+                                 .priority = vm->priority,
+                                 .vectors = vgpu_attach_vectors(vm->queues),
+                                 .queues = vm->queues,
+                                 .shm_size = vm->shm_size,
+                             }};
+}
+
 /* `fds` are of new memory; NULL: it was handed over. */
 static void tell_attached(struct client *client, const int fds[])
 {
-    const struct vm *vm = client->vm;
-    struct vgpu_msg msg = {.attached = {
-                               .flags = VGPU_ATTACHED_STOPS,
-                               .vm_id = vm->id,
-                               .pool = (uint32_t)vm->pool->id,
-                               .priority = vm->priority,
-                               .vectors = client->hello.hello.vectors,
-                               .queues = vm->queues,
-                               .shm_size = vm->shm_size,
-                           }};
+    struct vgpu_msg msg = attached_message(client->vm);
 
     client->untold = false;
     if (send_attached(client, &msg, fds) < 0 || client->rx_length != 0) {
@@ -367,6 +371,20 @@ static void tell_attached(struct client *client, const int fds[])
     vm_keep_on(client->vm, client->fd);
     /* From now on it is read in another way. */
     await_message(client);
+}
+
+/* An adopted VM was told by another release's mediator what that knew. */
+static void tell_news(struct client *client)
+{
+    struct vgpu_msg msg = attached_message(client->vm);
+
+    if (client->vm->host || client->vm->kept->known == VGPU_ATTACHED_FLAGS) {
+        return;
+    }
+    if (client_send_message(client, VGPU_MSG_ATTACHED, 0, &msg, NULL, 0) < 0) {
+        client_hang_up(client);
+    }
+    client->vm->kept->known = VGPU_ATTACHED_FLAGS;
 }
 
 static void tell_stored(struct client *client)
@@ -809,6 +827,7 @@ int client_adopt(struct mediator *mediator, int fd, struct vm *vm)
     client->progress = (struct attach_progress){.state = ATTACH_ATTACHED, .queues = vm->queues};
     vm->owner = (struct vm_owner){.client = client, .done = tell_done, .stored = tell_stored};
     sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
+    tell_news(client);
     await_message(client);
     return 0;
 }

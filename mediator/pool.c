@@ -226,13 +226,13 @@ void pool_configure(struct pool *pool, const struct config_pool *config, uint64_
     }
 }
 
-/* How many workers a VM has on a GPU. */
+/* How many workers a VM has on a GPU, its place among them. */
 static unsigned own_workers(const struct pool_account *accounts, const struct pool_gpu *gpu)
 {
     while (accounts && accounts->gpu != gpu) {
         accounts = accounts->next;
     }
-    return accounts ? accounts->worker_count : 0;
+    return accounts ? accounts->worker_count + accounts->keeps_place : 0;
 }
 
 struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accounts)
@@ -251,7 +251,7 @@ struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accoun
         if (pool->exclusive && own > 0) {
             return gpu;
         }
-        if (pool->exclusive && gpu->worker_count > 0) {
+        if (pool->exclusive && gpu->worker_count + gpu->places_kept > 0) {
             continue;
         }
         if (!best || gpu->worker_count < best->worker_count ||
@@ -289,8 +289,23 @@ struct pool_account *pool_account(struct pool_account **accounts, struct pool_gp
     return account;
 }
 
+void pool_keep_place(struct pool_account *account)
+{
+    account->gpu->places_kept += !account->keeps_place;
+    account->keeps_place = true;
+}
+
+void pool_leave_place(struct pool_account *accounts)
+{
+    for (struct pool_account *account = accounts; account; account = account->next) {
+        account->gpu->places_kept -= account->keeps_place;
+        account->keeps_place = false;
+    }
+}
+
 void pool_forget(struct pool_account **accounts)
 {
+    pool_leave_place(*accounts);
     while (*accounts) {
         struct pool_account *account = *accounts;
 

@@ -26,6 +26,7 @@ struct pool_gpu {
     struct arbiter engines[VGPU_ENGINES];
     struct list_entry workers; /* a ring's head */
     unsigned worker_count;
+    unsigned places_kept;   /* VMs without a worker there that are to come back */
     bool drained;           /* no worker is placed there any more */
     unsigned contexts_wait; /* workers that are to make a context and may not yet */
 };
@@ -54,6 +55,7 @@ struct pool_account {
     struct arbiter_account engines[VGPU_ENGINES];
     unsigned worker_count;
     unsigned register_count; /* of those, for register mode */
+    bool keeps_place;        /* the GPU counts as the VM's, without a worker too */
 };
 
 /* A worker's context on its GPU. */
@@ -103,6 +105,11 @@ struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accoun
 struct pool_account *pool_account(struct pool_account **accounts, struct pool_gpu *gpu,
                                   const struct pool_standing *standing);
 void pool_forget(struct pool_account **accounts);
+
+/* In an exclusive pool the account's GPU is its VM's from now on; or any of its accounts' no more.
+ */
+void pool_keep_place(struct pool_account *account);
+void pool_leave_place(struct pool_account *accounts);
 
 /* Changes the standing of all of a VM's accounts. */
 void pool_set_accounts(struct pool_account *accounts, const struct pool_standing *standing,

@@ -233,6 +233,9 @@ static void queue_worker_ended(struct process *process, const siginfo_t *info, b
                   end_of(queue, info->si_code == CLD_EXITED ? info->si_status : 0));
     }
     queue->kept->reason = VGPU_QUEUE_END_NONE;
+    if (queue->vm->kept->stop_asked) {
+        vm_tell_stored(queue->vm);
+    }
 }
 
 bool queue_end(struct queue *queue, enum vgpu_queue_end reason)
@@ -699,7 +702,10 @@ void queue_go_on(struct queue *queue)
 {
     struct queue_record *kept = queue->kept;
 
-    queue_publish(queue);
+    /* What the page of a VM that stands has may be another's by now: CONTINUE tells. */
+    if (!queue->vm->kept->stopped || queue->vm->kept->stop_asked) {
+        queue_publish(queue);
+    }
     if (kept->worker.pid == 0) {
         go_on_without_worker(queue);
         return;

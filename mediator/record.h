@@ -132,7 +132,7 @@ struct vm_record {
     bool stopped;    /* by STOP, until CONTINUE */
     bool stop_asked; /* STOPPED is still to be said, with `stop_serial` */
     bool finishing;  /* the worker was told to end, for that */
-    uint8_t padding;
+    uint8_t known;   /* VGPU_ATTACHED_* that the client was told */
     uint32_t stop_serial;
     uint64_t reserved[15]; /* 0 */
     struct process_record worker;

@@ -163,6 +163,9 @@ static void start_later(struct vm *vm)
 {
     const uint64_t delay = vm_start_delay(vm, clock_ns());
 
+    if (vm->mediator->stopping) {
+        return;
+    }
     if (vm->kept->stopped && vm->kept->takeover == TAKEOVER_RESUME) {
         vm_tell_stored(vm);
         return;
@@ -198,6 +201,20 @@ static void replace_worker(struct vm *vm, enum record_takeover takeover)
     process_kill(&vm->worker);
 }
 
+/* Whether a worker that was killed may still be there, and with it the VM's memory. */
+static bool session_is_ending(const struct vm *vm)
+{
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        const struct queue *queue = vm->queue[i];
+
+        if (queue && queue->worker.kept->pid != 0 &&
+            (queue->kept->closing || queue->worker.kept->condemned)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void vm_tell_stored(struct vm *vm)
 {
     if (!status_page_settled(vm->status)) {
@@ -213,7 +230,7 @@ void vm_tell_stored(struct vm *vm)
     }
     /* A worker may still have to give an answer, or to drop one. */
     if (vm->kept->stop_asked && vm->worker.kept->pid == 0 &&
-        vm->kept->takeover == TAKEOVER_RESUME) {
+        vm->kept->takeover == TAKEOVER_RESUME && !session_is_ending(vm)) {
         vm->owner.done(vm->owner.client, VGPU_MSG_STOPPED, vm->kept->stop_serial);
         vm->kept->stop_asked = false;
     }
@@ -685,6 +702,7 @@ void vm_keep_on(struct vm *vm, int connection)
         return;
     }
     kept->id = vm->id;
+    kept->known = VGPU_ATTACHED_FLAGS;
     kept->host = vm->host;
     kept->user = vm->user;
     kept->peer = vm->peer;
@@ -947,6 +965,25 @@ int vm_adopt(struct mediator *mediator, uint32_t id, enum adopt_blame blame,
     return r;
 }
 
+/* In an exclusive pool the GPU of a VM that stands is not another's meanwhile. */
+static void keep_place(struct vm *vm, bool keep)
+{
+    struct pool_account *account = vm->worker.worker.account;
+    struct pool_standing standing;
+
+    /* Of one that stood when another mediator ended there is none yet. */
+    for (unsigned i = 0; keep && !account && i < vm->pool->gpu_count; i++) {
+        if (vm->pool->gpus[i].number == vm->worker.kept->gpu) {
+            account = pool_account(vm_accounts(vm, &standing), &vm->pool->gpus[i], &standing);
+        }
+    }
+    if (account && keep) {
+        pool_keep_place(account);
+    } else if (!keep) {
+        pool_leave_place(vm->accounts);
+    }
+}
+
 void vm_go_on(struct vm *vm)
 {
     struct vm_record *kept = vm->kept;
@@ -956,6 +993,9 @@ void vm_go_on(struct vm *vm)
         if (vm->queue[i]) {
             queue_go_on(vm->queue[i]);
         }
+    }
+    if (kept->stopped) {
+        keep_place(vm, true);
     }
     if (worker->pid == 0) {
         start_later(vm);
@@ -1042,11 +1082,21 @@ void vm_move(struct vm *vm)
     }
 }
 
+/* Resets, and stops likewise, that follow each other fast; a pause forgets them. */
+static void count_reset(struct vm *vm)
+{
+    const uint64_t now = clock_ns();
+
+    vm->resets = now - vm->reset_ns < RESET_PAUSE_NS ? vm->resets + 1 : 0;
+    vm->reset_ns = now;
+}
+
 void vm_stop(struct vm *vm, uint32_t serial)
 {
     vm->kept->stop_serial = serial;
     vm->kept->stopped = true;
     vm->kept->stop_asked = true;
+    keep_place(vm, true);
     if (vm->worker.kept->ready && !vm->worker.kept->condemned) {
         finish_if_stopped(vm);
     }
@@ -1069,6 +1119,7 @@ static void load_status(struct vm *vm)
         }
     }
     end_old_sessions(vm);
+    vm->kept->failures = 0;
 }
 
 /* Without a STOP, or twice, it does nothing: a worker is there, or is about to be. */
@@ -1078,10 +1129,11 @@ void vm_continue(struct vm *vm, uint32_t flags)
         load_status(vm);
     }
     vm->kept->stop_asked = false;
-    vm->kept->failures = 0;
     vm->kept->stopped = false;
+    keep_place(vm, false);
     /* One that finishes is followed by another. */
     if (vm->worker.kept->pid == 0) {
+        count_reset(vm);
         start_later(vm);
     }
 }
@@ -1094,15 +1146,6 @@ static void reset_queue(struct vm *vm, uint32_t queue)
         /* An earlier mediator's session may have left its end there. */
         status_page_store(vm->status, queue, status_page_word(vm->status, queue) & 0xffff0000u);
     }
-}
-
-/* Resets that follow each other fast; a pause forgets them. */
-static void count_reset(struct vm *vm)
-{
-    const uint64_t now = clock_ns();
-
-    vm->resets = now - vm->reset_ns < RESET_PAUSE_NS ? vm->resets + 1 : 0;
-    vm->reset_ns = now;
 }
 
 void vm_reset(struct vm *vm, uint32_t flags, uint32_t serial)

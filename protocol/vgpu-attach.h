@@ -19,6 +19,8 @@
  *                          <-  STOPPED     nobody writes to the VM's memory and register page now
  *   CONTINUE               ->              it runs on, or is filled with what was saved
  *   BYE                    ->              the device is unplugged; a HELLO may follow
+ *                          <-  ATTACHED    unasked, serial 0: another mediator is there, with other
+ *                                          flags; nothing else in it is new
  *
  * The descriptors, vgpu_attach_fds() of them in this order: the memfd (shared memory,
  * then the register page), the doorbell eventfds of register mode and of each queue, the
@@ -95,7 +97,8 @@ struct vgpu_hello {
 };
 
 /* struct vgpu_attached.flags; a client ignores other bits */
-#define VGPU_ATTACHED_STOPS (1u << 0) /* the mediator knows STOP and CONTINUE */
+#define VGPU_ATTACHED_STOPS (1u << 0)           /* the mediator knows STOP and CONTINUE */
+#define VGPU_ATTACHED_FLAGS VGPU_ATTACHED_STOPS /* all that this version has */
 
 /* ATTACHED; written by the mediator. Pool and priority may differ from those of the HELLO. */
 struct vgpu_attached {

@@ -166,8 +166,11 @@ OBJECT_DECLARE_SIMPLE_TYPE(VgpuStub, VGPU_STUB)
 #define HANDSHAKE_TIMEOUT_MS 1000
 /* How often a lost mediator is looked for, where the chardev does not do it. */
 #define RECONNECT_MS 1000
-/* How long saving may wait for a request that runs, and for a queue that is being closed. */
-#define STOP_TIMEOUT_MS 10000
+/*
+ * How long saving may wait, for a queue that is being closed and for a request that runs. QEMU's
+ * main loop waits with it.
+ */
+#define STOP_TIMEOUT_MS 5000
 /* How often it is looked whether what is in the way of saving has gone. */
 #define UNBLOCK_MS 1000
 /* Command queues, where the user names no number and there is room for as many. */
@@ -681,8 +684,8 @@ static void vgpu_stub_go_online(VgpuStub *s)
     for (unsigned i = 0; i < s->queues; i++) {
         s->uncounted[i] = -1;
     }
-    /* Of a STOP that another one had this mediator knows nothing. */
-    s->stop_sent = false;
+    /* Of a STOP that another one had this mediator knows nothing; what was loaded it finds. */
+    s->stop_sent = s->loaded = false;
     vgpu_stub_wire_doorbells(s, true);
     vgpu_stub_update_interrupts(s);
     vgpu_stub_update_blocker(s);
@@ -756,6 +759,10 @@ static void vgpu_stub_message(VgpuStub *s, Error **errp)
                    ", version 0x%08" PRIx32 ")", VGPU_VERSION_MAJOR, m->magic, m->version);
     } else if (m->type == VGPU_MSG_STOPPED) {
         s->stopped = s->stopped || m->serial == s->stop_serial;
+    } else if (m->type == VGPU_MSG_ATTACHED && m->serial == 0 && s->link == LINK_ATTACHED) {
+        /* Another mediator has taken over. */
+        s->mediator_flags = m->attached.flags;
+        vgpu_stub_update_blocker(s);
     } else if (m->serial != s->serial) {
         /* The answer to a device that was unplugged from this connection. */
     } else if (m->type == VGPU_MSG_ATTACHED && s->link == LINK_HELLO_SENT) {
@@ -809,13 +816,22 @@ static void vgpu_stub_receive(void *opaque, const uint8_t *buf, int size)
     Error *err = NULL;
 
     vgpu_stub_take_fds(s);
-    memcpy((uint8_t *)&s->rx + s->rx_len, buf, size);
-    s->rx_len += size;
-    if (s->rx_len < sizeof(s->rx)) {
-        return;
+    /*
+     * More than there is room for comes where vgpu_stub_hear() has taken a part meanwhile: QEMU had
+     * asked how much may come before that. It is the beginning of the next message.
+     */
+    while (size > 0 && !err) {
+        int part = MIN(size, (int)(sizeof(s->rx) - s->rx_len));
+
+        memcpy((uint8_t *)&s->rx + s->rx_len, buf, part);
+        s->rx_len += part;
+        buf += part;
+        size -= part;
+        if (s->rx_len == sizeof(s->rx)) {
+            s->rx_len = 0;
+            vgpu_stub_message(s, &err);
+        }
     }
-    s->rx_len = 0;
-    vgpu_stub_message(s, &err);
     if (err) {
         /* Whoever is at the other end is of no use; the next connection may be. */
         qemu_chr_fe_disconnect(&s->chr);
@@ -1097,10 +1113,14 @@ static void vgpu_stub_on_unblock(void *opaque)
     vgpu_stub_update_blocker(opaque);
 }
 
-/* Has the mediator let go of memory and page, and waits for that. With the VM standing. */
-static bool vgpu_stub_stop(VgpuStub *s, Error **errp)
+static int64_t vgpu_stub_stop_limit(void)
 {
-    int64_t end = g_get_monotonic_time() + STOP_TIMEOUT_MS * 1000;
+    return g_get_monotonic_time() + STOP_TIMEOUT_MS * 1000;
+}
+
+/* Has the mediator let go of memory and page, and waits for that. With the VM standing. */
+static bool vgpu_stub_stop(VgpuStub *s, int64_t end, Error **errp)
+{
     struct vgpu_msg msg = { 0 };
 
     s->stopped = false;
@@ -1128,10 +1148,8 @@ static bool vgpu_stub_stop(VgpuStub *s, Error **errp)
 }
 
 /* A queue that the guest has just closed is closed by the mediator, without QEMU. */
-static void vgpu_stub_await_closing(VgpuStub *s)
+static void vgpu_stub_await_closing(VgpuStub *s, int64_t end)
 {
-    int64_t end = g_get_monotonic_time() + STOP_TIMEOUT_MS * 1000;
-
     for (unsigned i = 0; s->memfd >= 0 && s->link == LINK_ATTACHED && i < s->queues; i++) {
         while (vgpu_stub_queue_uncounted(s, i) && g_get_monotonic_time() < end) {
             g_usleep(1000);
@@ -1142,12 +1160,13 @@ static void vgpu_stub_await_closing(VgpuStub *s)
 static int vgpu_stub_pre_save(void *opaque)
 {
     VgpuStub *s = opaque;
+    int64_t end = vgpu_stub_stop_limit();
     g_autofree char *why = NULL;
     Error *err = NULL;
 
-    vgpu_stub_await_closing(s);
+    vgpu_stub_await_closing(s, end);
     why = vgpu_stub_obstacle(s);
-    if (!why && s->memfd >= 0 && !vgpu_stub_stop(s, &err)) {
+    if (!why && s->memfd >= 0 && !vgpu_stub_stop(s, end, &err)) {
         why = g_strdup(error_get_pretty(err));
         error_free(err);
     }
@@ -1163,13 +1182,12 @@ static int vgpu_stub_pre_save(void *opaque)
     return 0;
 }
 
-/* Before anything is filled. The queues of what was here are closed: the machine was reset. */
-static int vgpu_stub_pre_load(void *opaque)
+/* Has the mediator let go of what is to be filled, unless it has done so already. */
+static int vgpu_stub_stop_to_load(VgpuStub *s)
 {
-    VgpuStub *s = opaque;
     Error *err = NULL;
 
-    if (s->memfd < 0) {
+    if (s->memfd < 0 || (s->link == LINK_ATTACHED && s->stop_sent && s->stopped)) {
         return 0;
     }
     if (s->link != LINK_ATTACHED || !(s->mediator_flags & VGPU_ATTACHED_STOPS)) {
@@ -1178,20 +1196,38 @@ static int vgpu_stub_pre_load(void *opaque)
                                               : "the mediator is of an older release");
         return -EINVAL;
     }
-    if (!vgpu_stub_stop(s, &err)) {
+    if (!vgpu_stub_stop(s, vgpu_stub_stop_limit(), &err)) {
         error_reportf_err(err, "vgpu-stub: VM %" PRIu32 " cannot be loaded: ", s->vm_id);
         return -EBUSY;
     }
     return 0;
 }
 
+/* Before anything is filled. The queues of what was here are closed: the machine was reset. */
+static int vgpu_stub_pre_load(void *opaque)
+{
+    VgpuStub *s = opaque;
+
+    s->stop_sent = false;
+    return vgpu_stub_stop_to_load(s);
+}
+
 static int vgpu_stub_post_load(void *opaque, int version_id)
 {
     VgpuStub *s = opaque;
     uint32_t features, irq_wanted;
+    int ret;
 
     if (!s->attached) {
         return 0;
+    }
+    /*
+     * A mediator may have come while the state did: then its worker has seen a page without a
+     * request, and is to look at this one.
+     */
+    ret = vgpu_stub_stop_to_load(s);
+    if (ret < 0) {
+        return ret;
     }
     /* These two are of this host, and of this device. */
     features = s->page->features;
@@ -1216,14 +1252,20 @@ static int vgpu_stub_post_load(void *opaque, int version_id)
     return 0;
 }
 
-static void vgpu_stub_run_state(void *opaque, bool running, RunState state)
+static void vgpu_stub_go_on(VgpuStub *s)
 {
-    VgpuStub *s = opaque;
     struct vgpu_msg msg = { .go_on.flags = s->loaded ? VGPU_CONTINUE_LOADED : 0 };
 
-    if (running && s->stop_sent && s->link == LINK_ATTACHED) {
+    if (s->stop_sent && s->link == LINK_ATTACHED) {
         vgpu_stub_send(s, VGPU_MSG_CONTINUE, 0, &msg);
         s->stop_sent = s->loaded = false;
+    }
+}
+
+static void vgpu_stub_run_state(void *opaque, bool running, RunState state)
+{
+    if (running) {
+        vgpu_stub_go_on(opaque);
     }
 }
 
@@ -1676,6 +1718,13 @@ static void vgpu_stub_reset(DeviceState *dev)
 {
     VgpuStub *s = VGPU_STUB(dev);
 
+    /*
+     * A VM that was saved while it was suspended is woken by a reset. QEMU 7.2 says in no other way
+     * that it runs.
+     */
+    if (runstate_is_running()) {
+        vgpu_stub_go_on(s);
+    }
     /* MSI-X was switched off by the PCI core. */
     vgpu_stub_update_interrupts(s);
     for (unsigned i = 0; i < vgpu_stub_channels(s); i++) {

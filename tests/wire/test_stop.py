@@ -22,11 +22,12 @@ KILLS = int(os.environ.get("VGPU_KILLS", "12"))
 
 
 class TestCase(v.TestCase):
+    heard = serial = 0  # of the last STOPPED; of the last message
+
     def attach(self, mediator="", keeper=False, **fields):
         self.m = self.mediator(mediator=mediator, keeper=keeper)
         self.device = v.Device(v.Client(self.m), vm_id=1, **fields)
         self.addCleanup(self.device.close)
-        self.serial = 0
 
     def send(self, kind, **fields):
         self.serial += 1
@@ -34,9 +35,15 @@ class TestCase(v.TestCase):
         return self.serial
 
     def hear(self, kind, serial):
+        """What two mediators say may come again: a STOPPED that was heard before."""
         answer = self.device.client.receive()
+        while (v.get(answer, "vgpu_msg.type") == N["VGPU_MSG_STOPPED"] and
+               0 < v.get(answer, "vgpu_msg.serial") <= self.heard):
+            answer = self.device.client.receive()
         self.assertEqual(v.get(answer, "vgpu_msg.type"), N["VGPU_MSG_" + kind])
         self.assertEqual(v.get(answer, "vgpu_msg.serial"), serial)
+        if kind == "STOPPED":
+            self.heard = serial
 
     def stop(self):
         self.hear("STOPPED", self.send("STOP"))
@@ -195,6 +202,85 @@ class Stop(TestCase):
         self.send("CONTINUE")
         self.works()
 
+    def test_session_that_is_ending(self):
+        """STOPPED comes when nobody has the VM's memory any more."""
+        self.attach(queues=3, shm=SHM)
+        queue = v.Queue(self.device).open()
+        memory = queue.memory(1 << 30)  # to give it back takes a while
+        self.assertEqual(queue.call("FILL", v.cmd_fill(memory, 7, 1 << 28)), (0, b""))
+        self.assertEqual(queue.call("SYNC"), (0, b""))
+        worker = self.m.vm(1)["sessions"][0]["worker_pid"]
+        reset = self.send("RESET", reset__flags=N["VGPU_RESET_QUEUES"])
+        stop = self.send("STOP")
+        self.hear("RESET_DONE", reset)
+        self.hear("STOPPED", stop)
+        self.assertFalse(v.program(worker))
+        self.assertEqual(queue.state(), "FREE")
+
+    def test_session_that_is_open(self):
+        """It is no reason to wait: a client that says STOP then has its own."""
+        self.attach(queues=1)
+        queue = v.Queue(self.device).open()
+        self.stop()
+        self.assertEqual(queue.call("SYNC"), (0, b""))
+
+    def test_mediator_that_stops(self):
+        """It starts no worker for CONTINUE or RESET, and so waits for none."""
+        self.attach()
+        self.stop()
+        with v.Device(v.Client(self.m), vm_id=2) as other:
+            self.m.ask("pause", pool="A")
+            other.ring(v.add_inline([1], [2]))
+            worker = self.m.vm(2, state="waiting")["worker_pid"]
+            os.kill(worker, signal.SIGSTOP)
+            self.m.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            self.send("CONTINUE")
+            self.send("RESET")
+            time.sleep(0.2)
+            os.kill(worker, signal.SIGCONT)
+            self.assertEqual(self.m.process.wait(v.PATIENCE), 0)
+        self.assertNotIn("requests still run", self.m.read_log())
+
+    def test_exclusive(self):
+        """Its GPU is its own meanwhile, also for the next mediator."""
+        self.m = self.mediator(config="[pool A]\ndevices = 0 1\nexclusive = yes\n", keeper=True)
+        self.device = v.Device(v.Client(self.m), vm_id=1)
+        self.addCleanup(self.device.close)
+        self.works()
+        self.stop()
+        with v.Device(v.Client(self.m), vm_id=2) as other:
+            self.assertEqual(self.m.vm(2)["gpu"], 1)
+            for _ in range(2):
+                client = v.Client(self.m)
+                client.send(v.hello(vm_id=3))
+                self.assertIn("no GPU of pool A is free",
+                              v.text(client.receive(), "vgpu_msg.refused.reason"))
+                client.close()
+                self.m.replace()
+            self.send("CONTINUE")
+            self.works()
+            self.assertEqual(self.m.vm(1)["gpu"], 0)
+            self.assertEqual(other.call(v.add_inline([1], [2])), (0, b"\3\0\0\0"))
+        # One that is gone keeps nothing.
+        self.stop()
+        self.device.client.close()
+        v.wait_until("it is gone", lambda: 1 not in self.m.vms())
+        with v.Device(v.Client(self.m), vm_id=3):
+            self.assertEqual(self.m.vm(3)["gpu"], 0)
+
+    def test_on_and_on(self):
+        """Who stops and continues without end has ever fewer workers started, as with resets."""
+        self.attach()
+        before = self.m.vm(1)["worker_starts"]
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            self.stop()
+            self.send("CONTINUE")
+            time.sleep(0.002)
+        # 80, if each were started after the usual pause.
+        self.assertLess(self.m.vm(1)["worker_starts"] - before, 40)
+
     def test_detached_while_it_stands(self):
         self.attach()
         self.stop()
@@ -251,6 +337,23 @@ class Loaded(TestCase):
 class Survives(TestCase):
     """The mediator is killed in between."""
 
+    def test_before_it_says_that_it_was_loaded(self):
+        """What was filled in is not overwritten by what the mediator had there."""
+        self.attach(keeper=True, queues=2)
+        queues = [v.Queue(self.device, i) for i in range(2)]
+        queues[0].open()
+        queues[0].close()
+        queues[0].wait_state("FREE")
+        self.stop()
+        offset = self.device.shm_size + N["VGPU_REG_QUEUE_STATUS"]
+        word = N["VGPU_QUEUE_ENDED"] | N["VGPU_QUEUE_END_TIMEOUT"] << 8 | 70 << 16
+        self.device.map[offset:offset + 8] = struct.pack("<II", word, word)
+        self.m.replace()
+        self.m.vm(1)
+        self.send("CONTINUE", go_on__flags=LOADED)
+        self.works()
+        self.assertEqual([queue.status() for queue in queues], [("ENDED", "TIMEOUT", 70)] * 2)
+
     def test_it_stands_on(self):
         self.attach(keeper=True, shm=SHM)
         self.m.ask("pause", pool="A")
@@ -283,8 +386,6 @@ class Survives(TestCase):
             self.assertEqual((vm["state"], vm["worker_pid"]), ("stopped", 0))
             if number % 3 == 0:
                 self.m.replace()
-            while select.select([self.device.client.socket], [], [], 0)[0]:
-                self.hear("STOPPED", serial)
             self.send("CONTINUE")
             if number % 2 == 0:
                 self.m.replace()
