@@ -50,7 +50,7 @@ static void test_rings_again(void **state)
         .wait_mutex = PTHREAD_MUTEX_INITIALIZER,
         .wait_cond = PTHREAD_COND_INITIALIZER,
     };
-    const struct command command = {.opcode = VGPU_CMD_NOP};
+    const struct command command = {.opcode = VGPU_CMD_NOP, .body = ""};
 
     (void)state;
     alarm(PATIENCE_S);

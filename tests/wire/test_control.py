@@ -215,10 +215,11 @@ class Questions(TestCase):
         self.assertEqual(answer["pools"], [
             {"pool": "B", "paused": False, "exclusive": False, "slice_seconds": 0.005,
              "window_seconds": 0.0001, "least_share": 0.01, "turns": 0,
-             "gpus": [{"number": 3, "workers": 0}]},
+             "gpus": [{"number": 3, "workers": 0, "drained": False}]},
             {"pool": "D", "paused": False, "exclusive": True, "slice_seconds": 0.005,
              "window_seconds": 0.0001, "least_share": 0.01, "turns": 0,
-             "gpus": [{"number": 5, "workers": 0}, {"number": 7, "workers": 0}]}])
+             "gpus": [{"number": 5, "workers": 0, "drained": False},
+                      {"number": 7, "workers": 0, "drained": False}]}])
 
     def test_show(self):
         device = self.attach(7, pool="D", priority=2, hello__name=b"seven")

@@ -721,7 +721,8 @@ class Gpus(Scheduler):
         self.make(config="[pool A]\ndevices = 0 1\nexclusive = yes\n")
         first = self.attach(vm_id=1)
         second = self.attach(vm_id=2)
-        reason = "each is drained, or serves another VM of an exclusive pool"
+        reason = ("no GPU of pool A is free: each is drained, or serves another VM of an exclusive "
+                  "pool")
         self.assertEqual(self.refuse(3), reason)
         for device in (first, second):
             for i in range(4):
