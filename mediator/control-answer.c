@@ -333,8 +333,8 @@ static struct json_object *set_drained(struct mediator *mediator, struct json_ob
         return control_error("no pool has GPU %" PRId64 "; 'vgpuctl list' shows which there are",
                              number);
     }
-    log_info("GPU %" PRId64 ": %s by %s; sessions there: %d", number,
-             drained ? "is drained" : "is used again", by_whom(), sessions);
+    log_info("GPU %" PRId64 ": is%s drained, as %s asks; sessions there: %d", number,
+             drained ? "" : " not", by_whom(), sessions);
     answer = describe_object();
     describe_number(answer, "gpu", (uint64_t)number);
     describe_number(answer, "sessions", (uint64_t)sessions);

@@ -194,6 +194,18 @@ struct json_object *describe_limits(const struct config_limits *limits)
     return object;
 }
 
+/* Of register mode, and why it has no worker. */
+static const char *vm_state(const struct vm *vm)
+{
+    if (vm->worker.kept->pid != 0) {
+        return report_state(&vm->worker);
+    }
+    if (vm->kept->stopped) {
+        return "stopped";
+    }
+    return pool_place(vm->pool, vm->accounts) ? "starting" : "no-gpu";
+}
+
 struct json_object *describe_vm(struct vm *vm)
 {
     struct json_object *object = describe_object();
@@ -217,9 +229,7 @@ struct json_object *describe_vm(struct vm *vm)
      */
     describe_number(object, "memory_used", report_memory(vm));
     describe_number(object, "memory_limit", vm->limits.memory);
-    add_worker(object, &vm->worker,
-               vm->kept->stopped && vm->worker.kept->pid == 0 ? "stopped"
-                                                              : report_state(&vm->worker));
+    add_worker(object, &vm->worker, vm_state(vm));
     add_report(object, &report);
     describe_part(object, "limits", describe_limits(&vm->limits));
     describe_part(object, "registers", describe_process(&vm->worker));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What sessions export to each other, see exports.h. Nothing here takes longer where there is more
- * of it, but for the end of a session.
+ * What sessions export to each other, see exports.h. What takes longer where there is more of it:
+ * the end of a session and its restoring, a message that is heard again, and finding the import of
+ * one of many sessions that have the same thing.
  */
 #include "mediator/exports.h"
 
@@ -134,7 +135,10 @@ static struct export_entry *take_entry(struct export_entry *entries, uint32_t *n
     return &entries[i];
 }
 
-/* Whether another mediator has carried out the message with this number already. */
+/*
+ * Whether the message with this number, or a later one, has come before: to another mediator, or
+ * from a worker that lies.
+ */
 static bool was_heard(struct sharer *sharer, uint32_t number)
 {
     if (number != 0 && (int32_t)(number - sharer->heard) <= 0 && sharer->heard != 0) {
@@ -144,15 +148,10 @@ static bool was_heard(struct sharer *sharer, uint32_t number)
     return false;
 }
 
-/* The entry that the message with this number has made; NULL: it was refused, or made none. */
-static const struct export_entry *entry_made_by(const struct export_entry *entries, uint32_t number)
+/* Whether the entry is as the message with this number has left it. */
+static bool is_made_by(const struct export_entry *entry, uint32_t number)
 {
-    for (uint32_t i = 0; i < VGPU_EXPORTS_MAX; i++) {
-        if (entry_times(&entries[i]) != 0 && entry_number(&entries[i]) == number) {
-            return &entries[i];
-        }
-    }
-    return NULL;
+    return entry && number != 0 && entry_number(entry) == number;
 }
 
 /* Keys ------------------------------------------------------------------------------------- */
@@ -257,17 +256,30 @@ static void own_export(struct sharer *sharer, struct export *export)
     sharer->export_count++;
 }
 
+/* What the same message has exported already; NULL: nothing. */
+static struct export *find_same(const struct sharer *sharer, const struct vgpu_export *share,
+                                uint32_t number)
+{
+    for (struct list_entry *e = sharer->exports.next; e != &sharer->exports; e = e->next) {
+        struct export *export = export_of(e);
+
+        if (is_made_by(export->entry_kept, number) && export->share.kind == share->kind &&
+            export->share.bytes == share->bytes &&
+            memcmp(export->share.name, share->name, sizeof(share->name)) == 0) {
+            return export;
+        }
+    }
+    return NULL;
+}
+
 int sharer_export(struct sharer *sharer, struct vgpu_export *share, uint32_t number)
 {
     struct export *export;
 
-    if (was_heard(sharer, number) && sharer->kept) {
-        const struct export_entry *entry = entry_made_by(sharer->kept->exports, number);
-
-        if (entry) {
-            *share = entry->share;
-            return VGPU_LINK_DONE_WELL;
-        }
+    export = was_heard(sharer, number) ? find_same(sharer, share, number) : NULL;
+    if (export) {
+        memcpy(share->key, export->share.key, sizeof(share->key));
+        return VGPU_LINK_DONE_WELL;
     }
     if ((share->kind != VGPU_EXPORT_MEMORY && share->kind != VGPU_EXPORT_EVENT) ||
         (share->kind == VGPU_EXPORT_EVENT && share->bytes != 0)) {
@@ -378,6 +390,8 @@ static bool note_import(struct sharer *sharer, struct export *export, uint32_t n
         if (sharer->kept) {
             import->entry_kept = take_entry(sharer->kept->imports, &sharer->next_import);
             import->entry_kept->share = export->share;
+            /* So that no session gets this number while somebody knows it. */
+            import->entry_kept->share.session = export->sharer->session;
         }
     }
     import->times++;
@@ -408,25 +422,26 @@ static uint64_t drop_import(struct sharer *sharer, struct import *import, uint32
  * It was imported, and then withdrawn, before the answer was there. Memory cannot be opened any
  * more, and is released then; of an event there is nothing to release.
  */
-static int answer_orphan(struct sharer *sharer, struct export *export, struct vgpu_export *share)
+static int answer_orphan(struct sharer *sharer, struct import *import, struct vgpu_export *share)
 {
-    if (export->share.kind == VGPU_EXPORT_EVENT) {
-        drop_import(sharer, find_import(sharer, export), sharer->heard);
+    if (import->export->share.kind == VGPU_EXPORT_EVENT) {
+        drop_import(sharer, import, sharer->heard);
         return VGPU_LINK_UNKNOWN;
     }
-    *share = export->share;
+    *share = import->export->share;
     return VGPU_LINK_DONE_WELL;
 }
 
 int sharer_import(struct sharer *sharer, struct vgpu_export *share, int *file, uint32_t number)
 {
     struct export *export = find_export(sharer->domain, share->key);
-    const bool noted = was_heard(sharer, number) && sharer->kept &&
-                       entry_made_by(sharer->kept->imports, number) && export;
+    struct import *import = export && was_heard(sharer, number) ? find_import(sharer, export)
+                                                                : NULL;
+    const bool noted = import && is_made_by(import->entry_kept, number);
 
     *file = -1;
     if (noted && !export->sharer) {
-        return answer_orphan(sharer, export, share);
+        return answer_orphan(sharer, import, share);
     }
     if (!export || !export->sharer || export->share.kind != share->kind) {
         return VGPU_LINK_UNKNOWN;
@@ -509,12 +524,23 @@ static struct export *restore_export(struct exports *domain, const struct vgpu_e
     return export;
 }
 
+static void forget_if_unused(struct exports *domain, struct export *export)
+{
+    if (!export->sharer && list_empty(&export->imports)) {
+        remove_export(domain, export);
+    }
+}
+
 static int restore_entry(struct sharer *sharer, struct export_entry *entry, bool exported)
 {
     const uint32_t times = entry_times(entry);
-    struct export *export = restore_export(sharer->domain, &entry->share);
+    struct export *export;
     struct import *import;
 
+    if (times > VGPU_EXPORTS_MAX) {
+        return -EINVAL;
+    }
+    export = restore_export(sharer->domain, &entry->share);
     if (!export) {
         return -ENOMEM;
     }
@@ -526,14 +552,21 @@ static int restore_entry(struct sharer *sharer, struct export_entry *entry, bool
         export->entry_kept = entry;
         return 0;
     }
-    import = times <= VGPU_EXPORTS_MAX ? add_import(sharer, export) : NULL;
+    import = add_import(sharer, export);
     if (!import) {
+        forget_if_unused(sharer->domain, export);
         return -ENOMEM;
     }
     import->times = times;
     import->entry_kept = entry;
     sharer->import_count += times;
     return 0;
+}
+
+/* A number that was given out: also that of a session which is gone, and which others know. */
+static void note_session(struct exports *domain, uint64_t session)
+{
+    domain->sessions = session > domain->sessions ? session : domain->sessions;
 }
 
 static int restore_entries(struct sharer *sharer, struct export_entry *entries, bool exported)
@@ -546,6 +579,7 @@ static int restore_entries(struct sharer *sharer, struct export_entry *entries, 
         if (number != 0 && (sharer->heard == 0 || (int32_t)(number - sharer->heard) > 0)) {
             sharer->heard = number;
         }
+        note_session(sharer->domain, entries[i].share.session);
         r = entry_times(&entries[i]) != 0 ? restore_entry(sharer, &entries[i], exported) : 0;
     }
     return r;
@@ -558,9 +592,12 @@ int sharer_restore(struct sharer *sharer, struct exports *domain, const void *ac
 
     begin_sharer(sharer, domain, account, kept);
     sharer->session = kept->session;
-    domain->sessions = kept->session > domain->sessions ? kept->session : domain->sessions;
-    r = restore_entries(sharer, kept->exports, true);
-    return r == 0 ? restore_entries(sharer, kept->imports, false) : r;
+    note_session(domain, kept->session);
+    /* 0 is nobody's number: importers take it for their own. */
+    r = kept->session != 0 ? restore_entries(sharer, kept->exports, true) : -EINVAL;
+    r = r == 0 ? restore_entries(sharer, kept->imports, false) : r;
+    sharer->partial = r < 0;
+    return r;
 }
 
 /* Leaving ---------------------------------------------------------------------------------- */
@@ -606,17 +643,26 @@ static void note_extent(struct estate *estate, const struct vgpu_export *share)
     more[estate->count++].bytes = share->bytes;
 }
 
+/*
+ * The record stays as it is: it is the caller's, who ends it as a whole. A mediator that ends
+ * before that is followed by one that does all of this.
+ */
 void sharer_leave(struct sharer *sharer, struct estate *estate)
 {
     *estate = (struct estate){.events = sharer->events, .memory = sharer->memory};
+    if (sharer->partial) {
+        estate->count = SIZE_MAX; /* others may have more of it than is known */
+    }
     for (struct list_entry *e = sharer->imports.next, *next; e != &sharer->imports; e = next) {
         next = e->next;
+        import_of(e)->entry_kept = NULL;
         estate->freed += drop_import(sharer, import_of(e), 0);
     }
     for (struct list_entry *e = sharer->exports.next, *next; e != &sharer->exports; e = next) {
         struct export *export = export_of(e);
 
         next = e->next;
+        export->entry_kept = NULL;
         /* What nobody has is in the counter of the worker, with which it goes. */
         if (!list_empty(&export->imports)) {
             estate->kept += export->share.bytes;

@@ -18,6 +18,7 @@
 #ifndef VGPU_MEDIATOR_EXPORTS_H
 #define VGPU_MEDIATOR_EXPORTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,7 +38,8 @@ struct sharer {
     struct list_entry exports, imports;
     uint32_t export_count, import_count;
     struct export_record *kept;        /* the caller's; or NULL */
-    uint32_t heard;                    /* number of the last message that was carried out */
+    bool partial;                      /* not all of that could be restored */
+    uint32_t heard;                    /* number of the last message */
     uint32_t next_export, next_import; /* where to look for a free entry */
 };
 
@@ -96,7 +98,7 @@ struct estate {
     size_t count;             /* so many; SIZE_MAX: memory was short, all of it may be had */
 };
 
-/* The session has ended: it has and exports nothing any more. */
+/* The session has ended: it has and exports nothing any more. Its record stays as it is. */
 void sharer_leave(struct sharer *sharer, struct estate *estate);
 
 #endif

@@ -289,6 +289,16 @@ struct pool_account *pool_account(struct pool_account **accounts, struct pool_gp
     return account;
 }
 
+bool pool_has_drained(const struct pool *pool)
+{
+    for (unsigned i = 0; i < pool->gpu_count; i++) {
+        if (pool->gpus[i].drained) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void pool_keep_place(struct pool_account *account)
 {
     account->gpu->places_kept += !account->keeps_place;

@@ -106,6 +106,9 @@ struct pool_account *pool_account(struct pool_account **accounts, struct pool_gp
                                   const struct pool_standing *standing);
 void pool_forget(struct pool_account **accounts);
 
+/* Whether a GPU of the pool is drained: what finds none free there may wait for it. */
+bool pool_has_drained(const struct pool *pool);
+
 /* In an exclusive pool the account's GPU is its VM's from now on; or none of them is any more. */
 void pool_keep_place(struct pool_account *account);
 void pool_leave_place(struct pool_account *accounts);

@@ -688,8 +688,10 @@ static int choose_gpu(struct process *process)
     struct pool_gpu *gpu = pool_place(process->pool, *accounts);
 
     if (!gpu) {
-        process_log(process, LOG_LEVEL_WARNING, "%s: no GPU of pool %c is free: " POOL_NO_GPU,
-                    process_label(process), process->pool->id);
+        /* What an operator has drained is tried again and again until it is there. */
+        process_log(process, pool_has_drained(process->pool) ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
+                    "%s: no GPU of pool %c is free: " POOL_NO_GPU, process_label(process),
+                    process->pool->id);
         return -EBUSY;
     }
     process->worker.account = pool_account(accounts, gpu, &standing);

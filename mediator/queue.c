@@ -326,16 +326,20 @@ static struct export_record *open_book(struct queue *queue)
         return NULL;
     }
     keep_put(book_name(queue, 'b'), queue->book);
-    queue->kept->booked = true;
     return book;
+}
+
+static void drop_book(const struct queue *queue)
+{
+    keep_drop(book_name(queue, 'b'));
+    keep_drop(book_name(queue, 'e'));
+    keep_drop(book_name(queue, 'm'));
 }
 
 static void close_book(struct queue *queue, struct export_record *book)
 {
     queue->kept->booked = false;
-    keep_drop(book_name(queue, 'b'));
-    keep_drop(book_name(queue, 'e'));
-    keep_drop(book_name(queue, 'm'));
+    drop_book(queue);
     keep_release(book_names(queue));
     munmap(book, sizeof(*book));
     close(queue->book);
@@ -361,6 +365,7 @@ static void take_book(struct queue *queue)
     }
     queue->kept->booked = false;
     queue->kept->shares = true;
+    drop_book(queue);
     if (book) {
         munmap(book, sizeof(*book));
     }
@@ -383,9 +388,6 @@ static void leave_sharers(struct queue *queue)
     sharer_visit_events(&queue->sharer, land_words);
     sharer_leave(&queue->sharer, &estate);
     queue->sharer.domain = NULL;
-    if (book) {
-        close_book(queue, book);
-    }
     vm_keep(queue->vm, estate.kept);
     vm_give_back(queue->vm, estate.freed);
     if (estate.events >= 0) {
@@ -396,6 +398,10 @@ static void leave_sharers(struct queue *queue)
         free(estate.still_had);
     } else if (estate.memory >= 0) {
         chores_empty(estate.memory, estate.still_had, estate.count);
+    }
+    /* Last: until then the next mediator finds all of it. */
+    if (book) {
+        close_book(queue, book);
     }
 }
 
@@ -445,7 +451,7 @@ static int answer_export(struct queue *queue, struct vgpu_link_msg *msg, int *fd
     int r = take_file(queue, msg->share.kind, fds, count);
 
     if (r == 0) {
-        r = sharer_export(&queue->sharer, &msg->share, msg->flags);
+        r = sharer_export(&queue->sharer, &msg->share, msg->number);
     }
     return r < 0 ? r : answer_worker(queue, msg, r, -1);
 }
@@ -453,7 +459,7 @@ static int answer_export(struct queue *queue, struct vgpu_link_msg *msg, int *fd
 static int answer_import(struct queue *queue, struct vgpu_link_msg *msg)
 {
     int file;
-    const int r = sharer_import(&queue->sharer, &msg->share, &file, msg->flags);
+    const int r = sharer_import(&queue->sharer, &msg->share, &file, msg->number);
 
     return answer_worker(queue, msg, r, file);
 }
@@ -473,6 +479,8 @@ static int queue_worker_shares(struct process *process, struct vgpu_link_msg *ms
             return process_answer(process, msg, -1);
         }
         sharer_init(&queue->sharer, domain, queue->vm, open_book(queue));
+        /* From here on the book is one. */
+        queue->kept->booked = queue->sharer.kept != NULL;
     }
     switch (msg->type) {
     case VGPU_LINK_EXPORT:
@@ -480,10 +488,10 @@ static int queue_worker_shares(struct process *process, struct vgpu_link_msg *ms
     case VGPU_LINK_IMPORT:
         return answer_import(queue, msg);
     case VGPU_LINK_RELEASE:
-        r = sharer_release(&queue->sharer, &msg->share, &freed, msg->flags);
+        r = sharer_release(&queue->sharer, &msg->share, &freed, msg->number);
         break;
     default:
-        r = sharer_withdraw(&queue->sharer, &msg->share, &freed, msg->flags);
+        r = sharer_withdraw(&queue->sharer, &msg->share, &freed, msg->number);
         break;
     }
     vm_give_back(queue->vm, freed);
@@ -673,13 +681,15 @@ int queue_adopt(struct vm *vm, uint32_t number, struct queue **created)
     const int turn_fd = keep_take(keep_name_worker(vm->id, 1 + number, 't'));
     const int r = set_up_queue(vm, number, turn_fd, created);
 
-    if (r == 0) {
-        if ((*created)->kept->booked) {
-            take_book(*created);
-        }
-        process_adopt(&(*created)->worker);
+    if (r == 0 && (*created)->kept->booked) {
+        take_book(*created);
     }
     return r;
+}
+
+void queue_adopt_worker(struct queue *queue)
+{
+    process_adopt(&queue->worker);
 }
 
 /* A session that another mediator had, and whose worker is gone with it or before it. */

@@ -41,6 +41,12 @@ int queue_create(struct vm *vm, uint32_t number, struct queue **created);
  */
 int queue_adopt(struct vm *vm, uint32_t number, struct queue **created);
 
+/*
+ * Takes its worker over, or what that has left; when all queues of the VM are there, as the
+ * sessions of others may have what this one has exported.
+ */
+void queue_adopt_worker(struct queue *queue);
+
 /* Does what was under way then; to be called when all of the VM is there. */
 void queue_go_on(struct queue *queue);
 

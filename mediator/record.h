@@ -131,7 +131,7 @@ struct vm_record {
     uint64_t rest_ns;
     bool stopped;    /* by STOP, until CONTINUE */
     bool stop_asked; /* STOPPED is still to be said, with `stop_serial` */
-    bool finishing;  /* the worker was told to end, for that */
+    bool finishing;  /* the worker was told to end when it can */
     uint8_t known;   /* VGPU_ATTACHED_* that the client was told */
     uint32_t stop_serial;
     uint64_t reserved[15]; /* 0 */

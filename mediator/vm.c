@@ -127,6 +127,9 @@ static int start_worker(struct vm *vm)
     vm->kept->failing = takeover == fail;
     vm->kept->finishing = false;
     r = process_start(&vm->worker, &start);
+    if (r == 0 && !vm->kept->stopped) {
+        pool_leave_place(vm->accounts);
+    }
     vm_share_limits(vm);
     return r;
 }
@@ -661,6 +664,11 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
     if (r >= 0) {
         end_old_sessions(vm);
         r = start_worker(vm);
+        if (r == -EBUSY && pool_has_drained(vm->pool)) {
+            /* It waits for that, and does not stay out: it may be booting. */
+            start_later(vm);
+            r = 0;
+        }
         if (r < 0) {
             /* vm_release_all() does not do this: there the workers have gone already. */
             process_release(&vm->worker);
@@ -846,6 +854,23 @@ static void restore_vm(struct vm *vm)
     vm->unsure = true;
 }
 
+/* In an exclusive pool the GPU of a VM that stands is not another's meanwhile. */
+static void keep_place(struct vm *vm)
+{
+    struct pool_account *account = vm->worker.worker.account;
+    struct pool_standing standing;
+
+    /* Of one that stood when another mediator ended there is none yet. */
+    for (unsigned i = 0; !account && i < vm->pool->gpu_count; i++) {
+        if (vm->pool->gpus[i].number == vm->worker.kept->gpu) {
+            account = pool_account(vm_accounts(vm, &standing), &vm->pool->gpus[i], &standing);
+        }
+    }
+    if (account) {
+        pool_keep_place(account);
+    }
+}
+
 /* Takes the workers over; those that cannot be are seen to by vm_go_on(). */
 static int adopt_workers(struct vm *vm)
 {
@@ -856,6 +881,14 @@ static int adopt_workers(struct vm *vm)
         if (vm->kept->queue[i].used) {
             r = queue_adopt(vm, i, &vm->queue[i]);
         }
+    }
+    for (uint32_t i = 0; i < vm->queues; i++) {
+        if (vm->queue[i]) {
+            queue_adopt_worker(vm->queue[i]);
+        }
+    }
+    if (vm->kept->stopped) {
+        keep_place(vm);
     }
     return r;
 }
@@ -965,25 +998,6 @@ int vm_adopt(struct mediator *mediator, uint32_t id, enum adopt_blame blame,
     return r;
 }
 
-/* In an exclusive pool the GPU of a VM that stands is not another's meanwhile. */
-static void keep_place(struct vm *vm, bool keep)
-{
-    struct pool_account *account = vm->worker.worker.account;
-    struct pool_standing standing;
-
-    /* Of one that stood when another mediator ended there is none yet. */
-    for (unsigned i = 0; keep && !account && i < vm->pool->gpu_count; i++) {
-        if (vm->pool->gpus[i].number == vm->worker.kept->gpu) {
-            account = pool_account(vm_accounts(vm, &standing), &vm->pool->gpus[i], &standing);
-        }
-    }
-    if (account && keep) {
-        pool_keep_place(account);
-    } else if (!keep) {
-        pool_leave_place(vm->accounts);
-    }
-}
-
 void vm_go_on(struct vm *vm)
 {
     struct vm_record *kept = vm->kept;
@@ -993,9 +1007,6 @@ void vm_go_on(struct vm *vm)
         if (vm->queue[i]) {
             queue_go_on(vm->queue[i]);
         }
-    }
-    if (kept->stopped) {
-        keep_place(vm, true);
     }
     if (worker->pid == 0) {
         start_later(vm);
@@ -1096,7 +1107,7 @@ void vm_stop(struct vm *vm, uint32_t serial)
     vm->kept->stop_serial = serial;
     vm->kept->stopped = true;
     vm->kept->stop_asked = true;
-    keep_place(vm, true);
+    keep_place(vm);
     if (vm->worker.kept->ready && !vm->worker.kept->condemned) {
         finish_if_stopped(vm);
     }
@@ -1130,7 +1141,6 @@ void vm_continue(struct vm *vm, uint32_t flags)
     }
     vm->kept->stop_asked = false;
     vm->kept->stopped = false;
-    keep_place(vm, false);
     /* One that finishes is followed by another. */
     if (vm->worker.kept->pid == 0) {
         count_reset(vm);

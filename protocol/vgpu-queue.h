@@ -169,7 +169,7 @@ enum vgpu_queue_state {
     X(7, MEDIATOR, "the host's mediator was stopped or restarted")                                 \
     X(8, NO_MEMORY, "the host or its GPU is out of memory")                                        \
     X(9, QUOTA, "the VM has as many sessions as the host allows it")                               \
-    X(10, NO_GPU, "all GPUs of the VM's pool serve other VMs alone")                               \
+    X(10, NO_GPU, "no GPU of the VM's pool is free: each serves another VM, or is drained")        \
     X(11, OPERATOR, "an operator of the host has ended it")
 
 enum vgpu_queue_end {

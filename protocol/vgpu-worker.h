@@ -280,12 +280,15 @@ static_assert(sizeof(struct vgpu_link_state) == 104, "ABI");
 
 /* A message, written by the sender that its type names. */
 struct vgpu_link_msg {
-    uint32_t type;    /* enum vgpu_link_type */
-    uint32_t value;   /* READY: VGPU_FEATURE_BACKEND_*; OFF: a count; RESYNC, STATE: the mediator's
-                         number; an answer: as above; else 0 */
-    uint32_t engine;  /* ASK, DONE, TURN, YIELD, KEPT, OFF: enum vgpu_engine; else 0 */
-    uint32_t flags;   /* READY, STATE: VGPU_READY_*; EXPORT, IMPORT, RELEASE, WITHDRAW: the
-                         message's number, which grows, 0: it has none; else 0 */
+    uint32_t type;   /* enum vgpu_link_type */
+    uint32_t value;  /* READY: VGPU_FEATURE_BACKEND_*; OFF: a count; RESYNC, STATE: the mediator's
+                        number; an answer: as above; else 0 */
+    uint32_t engine; /* ASK, DONE, TURN, YIELD, KEPT, OFF: enum vgpu_engine; else 0 */
+    union {
+        uint32_t flags;  /* READY, STATE: VGPU_READY_*; else 0 */
+        uint32_t number; /* EXPORT, IMPORT, RELEASE, WITHDRAW, and answers: the message's, which
+                            grows; 0: it has none */
+    };
     uint64_t from_ns; /* YIELD: from when on the next may submit, CLOCK_MONOTONIC in ns; else 0 */
     union {
         char text[104];           /* READY: name of the device, NUL-terminated; else zeroes */

@@ -1329,8 +1329,8 @@ static int vgpu_stub_get_shm(QEMUFile *f, void *pv, size_t size, const VMStateFi
     uint64_t offset;
 
     if (s->memfd < 0) {
-        error_report("vgpu-stub: VM %" PRIu32 " cannot be loaded: this device has no memory yet; "
-                     "start the mediator first", s->vm_id);
+        error_report("vgpu-stub: VM %" PRIu32 " cannot be loaded: no mediator has taken it yet; "
+                     "start the mediator first, or see why it has refused the VM", s->vm_id);
         return -ENODEV;
     }
     ram = memory_region_get_ram_ptr(&s->ram);
@@ -1374,11 +1374,12 @@ static const VMStateDescription vgpu_stub_vmstate = {
     .pre_load = vgpu_stub_pre_load,
     .post_load = vgpu_stub_post_load,
     .fields = (VMStateField[]) {
+        /* First what says best why the rest would not fit. */
+        VMSTATE_UINT32_EQUAL(vm_id, VgpuStub, "vgpu-stub: the device's vm-id differs"),
+        VMSTATE_UINT64_EQUAL(shm_size, VgpuStub, "vgpu-stub: the device's shm differs"),
+        VMSTATE_UINT32_EQUAL(queues, VgpuStub, "vgpu-stub: the device's queues differ"),
         VMSTATE_PCI_DEVICE(parent_obj, VgpuStub),
         VMSTATE_MSIX(parent_obj, VgpuStub),
-        VMSTATE_UINT32_EQUAL(vm_id, VgpuStub, "the device's vm-id differs"),
-        VMSTATE_UINT64_EQUAL(shm_size, VgpuStub, "the device's shm differs"),
-        VMSTATE_UINT32_EQUAL(queues, VgpuStub, "the device's queues differ"),
         VMSTATE_BOOL(attached, VgpuStub),
         VMSTATE_BOOL(doorbell_up, VgpuStub),
         VMSTATE_BUFFER(saved_page, VgpuStub),

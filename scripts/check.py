@@ -43,8 +43,8 @@ def files(layer, *names, side_by_side=False):
 # longest first.
 SANITIZED = files("wire", "scheduler", "sessions", "cuda", "graphs", "requests", "attach", "control",
                   side_by_side=True)
-# Those two are for the layer "poison".
-GUESTS = sorted({name[len("test_"):-len(".py")]
+# Two files are for the layer "poison"; the others:
+PLAIN_GUESTS = sorted({name[len("test_"):-len(".py")]
                  for name in os.listdir(os.path.join(TOP, "tests/vm")) if name.startswith("test_")} -
                 {"guests", "sessions"})
 
@@ -81,7 +81,7 @@ LAYERS = (
     ("qemu", "the minimal QEMU 7.2 with the device", "qemu/build-minimal"),
     ("guest", "what test guests boot from", "scripts/guest-image"),
     ("qtest", "the device without a guest", files("qtest")),
-    ("vm", "real guests", files("vm", *GUESTS)),
+    ("vm", "real guests", files("vm", *PLAIN_GUESTS)),
     ("demo", "what the README shows first", "./demo"),
     ("poison", "more real guests, whose shared bytes are overwritten once they are copied",
      "scripts/build build/poison -Dpoison=true && "

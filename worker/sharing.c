@@ -69,7 +69,7 @@ static uint32_t next_number(struct sharing *sharing)
 static int send_share(const struct sharing *sharing, enum vgpu_link_type type, uint32_t number,
                       const struct vgpu_export *share, const int *fd)
 {
-    const struct vgpu_link_msg msg = {.type = type, .flags = number, .share = *share};
+    const struct vgpu_link_msg msg = {.type = type, .number = number, .share = *share};
     ssize_t n;
 
     while ((n = fdmsg_send(sharing->link, &msg, sizeof(msg), fd, fd != NULL)) == -EAGAIN) {

@@ -98,9 +98,10 @@ static int tell_result(int result, uint32_t culprit)
 /* Posting -------------------------------------------------------------------------------- */
 
 /*
- * Rings for a worker that sleeps with work to do. There is none where fences are fences. But an
- * emulated processor that is alone in its guest has none before QEMU 8.1: it may see `parked` from
- * before its own store of the tail (findings/qemu7-emulated-fences.sh), and the worker sleep on.
+ * Rings for a worker that sleeps with work to do, which none does where fences are fences. But an
+ * emulated processor that is alone in its guest has no fences before QEMU 8.1: it may see `parked`
+ * from before its own store of the tail (findings/qemu7-emulated-fences.sh), and the worker sleep
+ * on.
  */
 static void remind_worker(struct vgpu_session *s)
 {

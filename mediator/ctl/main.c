@@ -224,7 +224,9 @@ static void print_drain(struct json_object *answer)
 {
     const uint64_t sessions = get_number(answer, "sessions");
 
-    if (sessions > 0) {
+    if (sessions == 0) {
+        puts("no session is there");
+    } else {
         printf("sessions that go on there until they end: %" PRIu64 "; 'vgpuctl list' shows whose, "
                "'vgpuctl end' ends one\n",
                sessions);

@@ -490,6 +490,58 @@ static void test_withdrawn_before_the_answer(void **state)
     assert_int_equal(second.import_count, 0);
 }
 
+/* A worker may say a number again with something else: it gets what it would get by a new one. */
+static void test_numbers_that_lie(void **state)
+{
+    struct vgpu_export a = {.kind = VGPU_EXPORT_EVENT}, b = a, one = memory(1), two = memory(2);
+    struct vgpu_export asked;
+    uint64_t freed;
+    int file;
+
+    (void)state;
+    assert_int_equal(sharer_export(&first, &a, 1), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&first, &b, 2), VGPU_LINK_DONE_WELL);
+    asked = question(&a);
+    assert_int_equal(sharer_import(&second, &asked, &file, 1), VGPU_LINK_DONE_WELL);
+    /* Not noted as the first is. */
+    asked = question(&b);
+    assert_int_equal(sharer_import(&second, &asked, &file, 1), VGPU_LINK_DONE_WELL);
+    assert_int_equal(second.import_count, 2);
+    assert_int_equal(sharer_withdraw(&first, &b, &freed, 3), 0);
+    assert_int_equal(sharer_release(&second, &b, &freed, 2), 0);
+    asked = question(&b);
+    assert_int_equal(sharer_import(&second, &asked, &file, 1), VGPU_LINK_UNKNOWN);
+    /* Of another kind, or size. */
+    assert_int_equal(sharer_export(&first, &one, 4), VGPU_LINK_DONE_WELL);
+    assert_int_equal(sharer_export(&first, &two, 4), VGPU_LINK_DONE_WELL);
+    assert_memory_not_equal(one.key, two.key, sizeof(one.key));
+}
+
+/* Importers know a session by its number, also one that has ended: nobody else gets that. */
+static void test_number_of_an_ended_session(void **state)
+{
+    struct vgpu_export event = {.kind = VGPU_EXPORT_EVENT};
+    struct estate estate;
+    uint64_t number_of_first;
+
+    (void)state;
+    sharer_leave(&first, &estate);
+    memset(&records[0], 0, sizeof(records[0]));
+    sharer_init(&first, domain, &vm, &records[0]);
+    number_of_first = first.session;
+    assert_true(number_of_first > second.session);
+    assert_int_equal(sharer_export(&first, &event, 1), VGPU_LINK_DONE_WELL);
+    assert_int_equal(import(&second, &event), VGPU_LINK_DONE_WELL);
+    sharer_leave(&first, &estate);
+    memset(&records[0], 0, sizeof(records[0]));
+    sharer_init(&first, domain, &vm, &records[0]);
+    records[0].session = 1; /* as if it had been there all the time */
+    change_mediators(false);
+    sharer_leave(&other, &estate);
+    sharer_init(&other, domain, &other_vm, NULL);
+    assert_true(other.session > number_of_first);
+}
+
 /* A record that nobody can have written ends in an error, and in nothing worse. */
 static void test_damaged_records(void **state)
 {
@@ -501,7 +553,7 @@ static void test_damaged_records(void **state)
     (void)state;
     assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
     memcpy(kept, records, sizeof(kept));
-    for (unsigned damage = 0; damage < 3; damage++) {
+    for (unsigned damage = 0; damage < 4; damage++) {
         struct export_record *damaged = damage == 2 ? &records[1] : &records[0];
 
         sharer_leave(&first, &estate);
@@ -514,12 +566,18 @@ static void test_damaged_records(void **state)
         case 1:
             memcpy(place->key, &far, sizeof(far));
             break;
+        case 3:
+            records[0].session = 0;
+            break;
         default:
             records[1].imports[0].state = UINT32_MAX;
             break;
         }
         assert_true(sharer_restore(&first, domain, &vm, damaged) < 0);
+        first.memory = 5;
         sharer_leave(&first, &estate);
+        /* More of its memory may be others' than is known. */
+        assert_true(estate.count == SIZE_MAX);
         sharer_init(&first, domain, &vm, NULL);
         sharer_init(&second, domain, &vm, NULL);
     }
@@ -550,6 +608,8 @@ int main(void)
         TEST(test_next_mediator_has_it_all),
         TEST(test_messages_that_come_twice),
         TEST(test_withdrawn_before_the_answer),
+        TEST(test_numbers_that_lie),
+        TEST(test_number_of_an_ended_session),
         TEST(test_damaged_records),
     };
 

@@ -378,8 +378,8 @@ class Operator(v.TestCase):
         self.assertEqual(self.gpus(), [(2, 1, True), (200, 4, False)])
         self.assertIn("GPU 2 with 1 worker, drained, GPU 200 with 4 workers", self.ctl("list"))
         self.assertEqual(self.queues[on[2]].call("SYNC"), OK)
-        self.assertRegex(self.m.read_log(), r"GPU 2: is drained by process \d+ of user \d+; "
-                                            "sessions there: 1")
+        self.assertRegex(self.m.read_log(),
+                         r"GPU 2: is drained, as process \d+ of user \d+ asks; sessions there: 1")
         # All of them: sessions are refused, and what is asked in register mode waits.
         self.queues[3].close()
         self.queues[3].wait_state("FREE")
@@ -388,12 +388,15 @@ class Operator(v.TestCase):
         self.queues[3].send("OPEN")
         self.assertEqual(self.queues[3].end(), "NO_GPU")
         self.device.ring(v.add_inline([3], [4]))
-        with v.Client(self.m) as client:
-            client.send(v.hello(vm_id=6))
-            self.assertIn("no GPU of pool A is free: each is drained",
-                          v.text(client.receive(), "vgpu_msg.refused.reason"))
+        # Another VM may come, and waits like this one.
+        other = v.Device(v.Client(self.m), vm_id=6)
+        self.addCleanup(other.close)
+        other.ring(v.add_inline([5], [6]))
+        for vm in (5, 6):
+            self.assertEqual(self.m.vm(vm)["state"], "no-gpu")
         self.assertEqual(self.ctl("undrain", "2"), "")
         self.assertEqual(self.device.finish(), (0, b"\7\0\0\0"))
+        self.assertEqual(other.finish(), (0, b"\x0b\0\0\0"))
         self.assertEqual(self.m.vm(5)["registers"]["gpu"], 2)
         self.assertEqual(self.m.vm(5)["registers"]["worker_failures"], 0)
         self.queues[3].open()
