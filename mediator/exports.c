@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What sessions export to each other, see exports.h. What takes longer where there is more of it:
- * the end of a session and its restoring, a message that is heard again, and finding the import of
- * one of many sessions that have the same thing.
+ * the end of a session and its restoring, finding a free entry in a record, a message that is heard
+ * again, and finding the import of one of many sessions that have the same thing.
  */
 #include "mediator/exports.h"
 
@@ -123,15 +123,15 @@ static void set_entry(struct export_entry *entry, uint32_t times, uint32_t numbe
     }
 }
 
-/* A free entry; there is one, as the counts are limited. With few in use it is the first look. */
-static struct export_entry *take_entry(struct export_entry *entries, uint32_t *next)
+/* The first free entry: there is one, as the counts are limited. So few pages are ever touched. */
+static struct export_entry *take_entry(struct export_entry *entries, uint32_t *used)
 {
-    uint32_t i = *next;
+    uint32_t i = 0;
 
-    while (entry_times(&entries[i]) != 0) {
-        i = (i + 1) % VGPU_EXPORTS_MAX;
+    while (i < *used && entry_times(&entries[i]) != 0) {
+        i++;
     }
-    *next = (i + 1) % VGPU_EXPORTS_MAX;
+    *used = i < *used ? *used : i + 1;
     return &entries[i];
 }
 
@@ -299,7 +299,7 @@ int sharer_export(struct sharer *sharer, struct vgpu_export *share, uint32_t num
     list_init(&export->imports);
     own_export(sharer, export);
     if (sharer->kept) {
-        export->entry_kept = take_entry(sharer->kept->exports, &sharer->next_export);
+        export->entry_kept = take_entry(sharer->kept->exports, &sharer->kept->exports_used);
         export->entry_kept->share = export->share;
         set_entry(export->entry_kept, 1, number);
     }
@@ -388,7 +388,7 @@ static bool note_import(struct sharer *sharer, struct export *export, uint32_t n
             return false;
         }
         if (sharer->kept) {
-            import->entry_kept = take_entry(sharer->kept->imports, &sharer->next_import);
+            import->entry_kept = take_entry(sharer->kept->imports, &sharer->kept->imports_used);
             import->entry_kept->share = export->share;
             /* So that no session gets this number while somebody knows it. */
             import->entry_kept->share.session = export->sharer->session;
@@ -569,11 +569,12 @@ static void note_session(struct exports *domain, uint64_t session)
     domain->sessions = session > domain->sessions ? session : domain->sessions;
 }
 
-static int restore_entries(struct sharer *sharer, struct export_entry *entries, bool exported)
+static int restore_entries(struct sharer *sharer, struct export_entry *entries, uint32_t used,
+                           bool exported)
 {
-    int r = 0;
+    int r = used <= VGPU_EXPORTS_MAX ? 0 : -EINVAL;
 
-    for (uint32_t i = 0; r == 0 && i < VGPU_EXPORTS_MAX; i++) {
+    for (uint32_t i = 0; r == 0 && i < used; i++) {
         const uint32_t number = entry_number(&entries[i]);
 
         if (number != 0 && (sharer->heard == 0 || (int32_t)(number - sharer->heard) > 0)) {
@@ -594,8 +595,9 @@ int sharer_restore(struct sharer *sharer, struct exports *domain, const void *ac
     sharer->session = kept->session;
     note_session(domain, kept->session);
     /* 0 is nobody's number: importers take it for their own. */
-    r = kept->session != 0 ? restore_entries(sharer, kept->exports, true) : -EINVAL;
-    r = r == 0 ? restore_entries(sharer, kept->imports, false) : r;
+    r = kept->session != 0 ? restore_entries(sharer, kept->exports, kept->exports_used, true)
+                           : -EINVAL;
+    r = r == 0 ? restore_entries(sharer, kept->imports, kept->imports_used, false) : r;
     sharer->partial = r < 0;
     return r;
 }

@@ -37,10 +37,9 @@ struct sharer {
     int events, memory;  /* its files, or -1 */
     struct list_entry exports, imports;
     uint32_t export_count, import_count;
-    struct export_record *kept;        /* the caller's; or NULL */
-    bool partial;                      /* not all of that could be restored */
-    uint32_t heard;                    /* number of the last message */
-    uint32_t next_export, next_import; /* where to look for a free entry */
+    struct export_record *kept; /* the caller's; or NULL */
+    bool partial;               /* not all of that could be restored */
+    uint32_t heard;             /* number of the last message */
 };
 
 /* NULL when memory is short. Each that has it calls exports_unref() in the end. */

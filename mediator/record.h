@@ -89,8 +89,10 @@ struct export_entry {
 };
 struct export_record {
     struct record_header header;
-    uint64_t session;     /* its number among those that it shares with */
-    uint64_t reserved[4]; /* 0 */
+    uint64_t session; /* its number among those that it shares with */
+    /* Entries from these on were never used, and take no memory. */
+    uint32_t exports_used, imports_used;
+    uint64_t reserved[3]; /* 0 */
     struct export_entry exports[VGPU_EXPORTS_MAX], imports[VGPU_EXPORTS_MAX];
 };
 

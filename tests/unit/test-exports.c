@@ -553,7 +553,7 @@ static void test_damaged_records(void **state)
     (void)state;
     assert_int_equal(import(&second, &share), VGPU_LINK_DONE_WELL);
     memcpy(kept, records, sizeof(kept));
-    for (unsigned damage = 0; damage < 4; damage++) {
+    for (unsigned damage = 0; damage < 5; damage++) {
         struct export_record *damaged = damage == 2 ? &records[1] : &records[0];
 
         sharer_leave(&first, &estate);
@@ -562,12 +562,16 @@ static void test_damaged_records(void **state)
         switch (damage) {
         case 0: /* exported twice */
             records[0].exports[1] = records[0].exports[0];
+            records[0].exports_used = 2;
             break;
         case 1:
             memcpy(place->key, &far, sizeof(far));
             break;
         case 3:
             records[0].session = 0;
+            break;
+        case 4:
+            records[0].imports_used = VGPU_EXPORTS_MAX + 1;
             break;
         default:
             records[1].imports[0].state = UINT32_MAX;
