@@ -15,6 +15,8 @@
 
 /* How often another address for the arena is tried. */
 #define ADDRESS_TRIES 16
+/* How often a host process comes to a mediator that ends in that moment. */
+#define COMING_TRIES 5
 
 /* Addresses of the arena: what nobody else chooses, and a multiple of a huge page. */
 #define ADDRESS_FIRST UINT64_C(0x200000000000)
@@ -114,6 +116,30 @@ static int open_port(const struct vgpu_session_options *options, struct vgpu_por
                : vgpu_port_open_pci(address, options->arena_size, port);
 }
 
+/*
+ * Opens a port with a worker behind it. A host process whose mediator ends in the moment in which
+ * it has come has to come again: from then on the next mediator would know it.
+ */
+static int open_started_port(const struct vgpu_session_options *options, struct vgpu_port **port)
+{
+    int r = VGPU_OFFLINE;
+
+    for (int i = 0; i < COMING_TRIES && r == VGPU_OFFLINE; i++) {
+        r = open_port(options, port);
+        if (r != VGPU_OK) {
+            return r;
+        }
+        r = session_start_worker(*port);
+        if (r != VGPU_OK) {
+            (*port)->ops->close(*port);
+        }
+        if (!options->host) {
+            break;
+        }
+    }
+    return r;
+}
+
 int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_session **session)
 {
     static const struct vgpu_session_options defaults;
@@ -123,14 +149,8 @@ int vgpu_session_open(const struct vgpu_session_options *options, struct vgpu_se
     if (!s) {
         return vgpu_fail(VGPU_SYSTEM, "out of memory");
     }
-    r = open_port(options ? options : &defaults, &s->port);
+    r = open_started_port(options ? options : &defaults, &s->port);
     if (r != VGPU_OK) {
-        free(s);
-        return r;
-    }
-    r = session_start_worker(s->port);
-    if (r != VGPU_OK) {
-        s->port->ops->close(s->port);
         free(s);
         return r;
     }

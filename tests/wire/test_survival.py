@@ -6,13 +6,16 @@ five minutes).
 
 Tests: mediator/adopt.c, mediator/drain.c, mediator/keep.c, mediator/record.c, mediator/keeper/main.c,
 mediator/process.c, mediator/queue.c, mediator/vm.c, mediator/client.c, mediator/pool.c,
-mediator/launcher.c, worker/worker.c, worker/ring-worker.c, worker/register-worker.c"""
+mediator/launcher.c, worker/worker.c, worker/ring-worker.c, worker/register-worker.c,
+guest/libvgpu/open.c"""
 import bisect
+import fcntl
 import multiprocessing
 import os
 import random
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -278,6 +281,44 @@ class Often(v.TestCase):
                 self.assertEqual(queue.status(), ("RUNNING", "NONE", 1))
         print(f"{VMS} VMs of {QUEUES} sessions: another mediator answers after "
               f"{1000 * min(times):.0f} to {1000 * max(times):.0f} ms", file=sys.stderr)
+
+
+class Coming(v.TestCase):
+    def test_mediators_that_end_as_a_host_process_comes(self):
+        """They have taken it, and nobody has kept it: it comes again, to the next one."""
+        m = self.mediator()
+        path = os.path.join(m.dir.name, "first")
+        queues, shm = 1, 64 << 20
+        with socket.socket(socket.AF_UNIX) as server:
+            server.settimeout(v.PATIENCE)
+            server.bind(path)
+            server.listen(1)
+            check = subprocess.Popen([os.path.join(v.OUT, "tests/session/session-check"), "--host",
+                                      path, "identity"], stdout=subprocess.PIPE, text=True)
+            self.addCleanup(check.kill)
+            for last in (False, True):
+                connection, _ = server.accept()
+                connection.settimeout(v.PATIENCE)
+                hello = connection.recv(N["VGPU_MSG_SIZE"], socket.MSG_WAITALL)
+                answer = v.message("ATTACHED", attached__vm_id=5, attached__pool=65,
+                                   attached__vectors=1 + queues, attached__queues=queues,
+                                   attached__shm_size=shm)
+                v.put(answer, "vgpu_msg.serial", v.get(hello, "vgpu_msg.serial"))
+                self.assertEqual(v.get(hello, "vgpu_msg.hello.shm_size"), shm)
+                memory = os.memfd_create("t", os.MFD_ALLOW_SEALING)
+                os.ftruncate(memory, shm + N["VGPU_REGS_SIZE"])
+                fcntl.fcntl(memory, 1033, 6)
+                fds = [memory] + [os.eventfd(0) for _ in range(2 + 2 * queues)]
+                socket.send_fds(connection, [bytes(answer)], fds)
+                for fd in fds:
+                    os.close(fd)
+                opening = connection.recv(N["VGPU_MSG_SIZE"], socket.MSG_WAITALL)
+                self.assertEqual(v.get(opening, "vgpu_msg.type"), N["VGPU_MSG_QUEUE"])
+                if last:
+                    os.rename(m.socket, path)
+                connection.close()
+            output = check.communicate(timeout=v.PATIENCE)[0]
+        self.assertEqual(check.returncode, 0, output)
 
 
 class Operator(v.TestCase):
