@@ -526,6 +526,7 @@ static void test_number_of_an_ended_session(void **state)
 
     (void)state;
     sharer_leave(&first, &estate);
+    free(estate.still_had);
     memset(&records[0], 0, sizeof(records[0]));
     sharer_init(&first, domain, &vm, &records[0]);
     number_of_first = first.session;
@@ -533,6 +534,7 @@ static void test_number_of_an_ended_session(void **state)
     assert_int_equal(sharer_export(&first, &event, 1), VGPU_LINK_DONE_WELL);
     assert_int_equal(import(&second, &event), VGPU_LINK_DONE_WELL);
     sharer_leave(&first, &estate);
+    free(estate.still_had);
     memset(&records[0], 0, sizeof(records[0]));
     sharer_init(&first, domain, &vm, &records[0]);
     records[0].session = 1; /* as if it had been there all the time */
@@ -557,7 +559,9 @@ static void test_damaged_records(void **state)
         struct export_record *damaged = damage == 2 ? &records[1] : &records[0];
 
         sharer_leave(&first, &estate);
+        free(estate.still_had);
         sharer_leave(&second, &estate);
+        free(estate.still_had);
         memcpy(records, kept, sizeof(records));
         switch (damage) {
         case 0: /* exported twice */
@@ -582,6 +586,7 @@ static void test_damaged_records(void **state)
         sharer_leave(&first, &estate);
         /* More of its memory may be others' than is known. */
         assert_true(estate.count == SIZE_MAX);
+        free(estate.still_had);
         sharer_init(&first, domain, &vm, NULL);
         sharer_init(&second, domain, &vm, NULL);
     }
