@@ -24,29 +24,35 @@ FUZZ_SECONDS = 20
 LAYER_SECONDS = 2400
 
 
+# What compares times: it has the processors to itself.
+TIMED = ("scheduler", "attacks", "neighbours")
+
+
 def files(layer, *names, side_by_side=False):
     """
     The command that runs a layer's test files: those named, or all that its folder has. All of
-    them run, also after one that failed.
+    them run, also after one that failed; side by side, those of TIMED come first and alone.
     """
     names = names or sorted(name[len("test_"):-len(".py")]
                             for name in os.listdir(os.path.join(TOP, "tests", layer))
                             if name.startswith("test_") and name.endswith(".py"))
-    commands = [f"{PY} tests/{layer}/test_{name}.py" for name in names]
+    alone = [name for name in names if name in TIMED or not side_by_side]
+    commands = {name: f"{PY} tests/{layer}/test_{name}.py" for name in names}
+    parts = [commands[name] for name in alone]
     if side_by_side:
-        return "printf '%s\\n' '" + "' '".join(commands) + "' | tests/lib/side-by-side"
-    return ("{ failed=0; " + " ".join(command + " || failed=1;" for command in commands) +
-            " test $failed = 0; }")
+        others = "' '".join(commands[name] for name in names if name not in alone)
+        parts.append(f"printf '%s\\n' '{others}' | tests/lib/side-by-side")
+    return "{ failed=0; " + " ".join(part + " || failed=1;" for part in parts) + " test $failed = 0; }"
 
 
 # What a sanitizer is to see: the others kill, crash and measure processes that it watches. The
 # longest first.
-SANITIZED = files("wire", "scheduler", "sessions", "cuda", "graphs", "requests", "attach", "control",
-                  side_by_side=True)
+SANITIZED = files("wire", "scheduler", "sessions", "sharing", "cuda", "stop", "graphs", "requests",
+                  "attach", "control", side_by_side=True)
 # Two files are for the layer "poison"; the others:
 PLAIN_GUESTS = sorted({name[len("test_"):-len(".py")]
-                 for name in os.listdir(os.path.join(TOP, "tests/vm")) if name.startswith("test_")} -
-                {"guests", "sessions"})
+                       for name in os.listdir(os.path.join(TOP, "tests/vm"))
+                       if name.startswith("test_")} - {"guests", "sessions"})
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.
