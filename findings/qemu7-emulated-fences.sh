@@ -14,7 +14,8 @@
 #
 # What helps: -smp 1,maxcpus=2; or, in the guest, to look again after a while.
 #
-# Seen with qemu-system-x86 1:7.2+dfsg-7+deb12u18+b3: operations "mb" in what an MFENCE is translated to:
+# Seen with qemu-system-x86 1:7.2+dfsg-7+deb12u18+b3: operations "mb" in what an MFENCE is
+# translated to:
 #
 #   -smp 1             0
 #   -smp 1,maxcpus=2   1

@@ -67,21 +67,31 @@ static const char *text_of(struct json_object *question, const char *key,
     return json_object_get_string(value);
 }
 
+/* A number, all 64 bits of it: 4294967297 must not be taken for 1. False, and *error says why. */
+static bool asked_number(struct json_object *question, const char *key, const char *what,
+                         int64_t *number, struct json_object **error)
+{
+    struct json_object *value = NULL;
+
+    if (!json_object_object_get_ex(question, key, &value) ||
+        !json_object_is_type(value, json_type_int)) {
+        *error = control_error("the question has no '%s', which is %s", key, what);
+        return false;
+    }
+    *number = json_object_get_int64(value);
+    return true;
+}
+
 /* NULL, and *error says why. */
 static struct vm *asked_vm(struct mediator *mediator, struct json_object *question,
                            struct json_object **error)
 {
-    struct json_object *value = NULL;
     struct vm *vm;
     int64_t id;
 
-    if (!json_object_object_get_ex(question, "vm", &value) ||
-        !json_object_is_type(value, json_type_int)) {
-        *error = control_error("the question has no 'vm', which is a VM's number");
+    if (!asked_number(question, "vm", "a VM's number", &id, error)) {
         return NULL;
     }
-    /* All 64 bits count: 4294967297 must not be taken for VM 1. */
-    id = json_object_get_int64(value);
     vm = id > 0 && id <= UINT32_MAX ? vm_find(mediator, (uint32_t)id) : NULL;
     if (!vm) {
         *error = control_error("no VM %" PRId64 " is attached; 'vgpuctl list' shows who is", id);
@@ -278,18 +288,13 @@ static const char *by_whom(void)
 
 static struct json_object *answer_end(struct mediator *mediator, struct json_object *question)
 {
-    struct json_object *error = NULL, *value = NULL;
+    struct json_object *error = NULL;
     struct vm *vm = asked_vm(mediator, question, &error);
     int64_t queue;
 
-    if (!vm) {
+    if (!vm || !asked_number(question, "queue", "a number", &queue, &error)) {
         return error;
     }
-    if (!json_object_object_get_ex(question, "queue", &value) ||
-        !json_object_is_type(value, json_type_int)) {
-        return control_error("the question has no 'queue', which is a number");
-    }
-    queue = json_object_get_int64(value);
     if (queue < 0 || queue >= vm->queues || !vm->queue[queue] ||
         !queue_end(vm->queue[queue], VGPU_QUEUE_END_OPERATOR)) {
         return control_error("VM %" PRIu32 " has no session on queue %" PRId64
@@ -317,15 +322,13 @@ static struct json_object *answer_detach(struct mediator *mediator, struct json_
 static struct json_object *set_drained(struct mediator *mediator, struct json_object *question,
                                        bool drained)
 {
-    struct json_object *value = NULL, *answer;
+    struct json_object *answer;
     int64_t number;
     int sessions;
 
-    if (!json_object_object_get_ex(question, "gpu", &value) ||
-        !json_object_is_type(value, json_type_int)) {
-        return control_error("the question has no 'gpu', which is a number");
+    if (!asked_number(question, "gpu", "a number", &number, &answer)) {
+        return answer;
     }
-    number = json_object_get_int64(value);
     sessions = number >= 0 && number < CONFIG_GPUS_MAX
                    ? drain_gpu(mediator, (uint32_t)number, drained)
                    : -ENOENT;

@@ -93,7 +93,8 @@ void pool_init(struct pool *pool, char id, const struct config_pool *config, uin
 void pool_configure(struct pool *pool, const struct config_pool *config, uint64_t limit_ns);
 
 /* Why pool_place() has none. */
-#define POOL_NO_GPU "each is drained, or serves another VM of an exclusive pool"
+#define POOL_NO_GPU                                                                                \
+    "each is drained, or serves another VM of an exclusive pool; 'vgpuctl list' shows them"
 
 /* The GPU for a worker of the VM with these accounts; NULL when there is none for it. */
 struct pool_gpu *pool_place(struct pool *pool, const struct pool_account *accounts);

@@ -707,7 +707,7 @@ static void go_on_without_worker(struct queue *queue)
     }
 }
 
-/* A session that shares with others, of which nobody has kept what, ends. */
+/* A session that shares with others, and has no book of that, ends. */
 void queue_go_on(struct queue *queue)
 {
     struct queue_record *kept = queue->kept;
@@ -722,8 +722,8 @@ void queue_go_on(struct queue *queue)
     }
     if (kept->shares && !kept->worker.condemned) {
         log_warning(
-            "%s: it shares memory or events with other processes of its VM, and what was not "
-            "kept; ending it",
+            "%s: it shares memory or events with other processes of its VM, of which no book "
+            "could be kept; ending it",
             queue_label(&queue->worker));
         queue_end(queue, VGPU_QUEUE_END_MEDIATOR);
     }

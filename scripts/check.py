@@ -28,14 +28,19 @@ LAYER_SECONDS = 2400
 TIMED = ("scheduler", "attacks", "neighbours")
 
 
+def names_of(layer):
+    """The test files that a layer's folder has."""
+    return sorted(name[len("test_"):-len(".py")]
+                  for name in os.listdir(os.path.join(TOP, "tests", layer))
+                  if name.startswith("test_") and name.endswith(".py"))
+
+
 def files(layer, *names, side_by_side=False):
     """
     The command that runs a layer's test files: those named, or all that its folder has. All of
     them run, also after one that failed; side by side, those of TIMED come first and alone.
     """
-    names = names or sorted(name[len("test_"):-len(".py")]
-                            for name in os.listdir(os.path.join(TOP, "tests", layer))
-                            if name.startswith("test_") and name.endswith(".py"))
+    names = names or names_of(layer)
     alone = [name for name in names if name in TIMED or not side_by_side]
     commands = {name: f"{PY} tests/{layer}/test_{name}.py" for name in names}
     parts = [commands[name] for name in alone]
@@ -50,9 +55,7 @@ def files(layer, *names, side_by_side=False):
 SANITIZED = files("wire", "scheduler", "sessions", "sharing", "cuda", "stop", "graphs", "requests",
                   "attach", "control", side_by_side=True)
 # Two files are for the layer "poison"; the others:
-PLAIN_GUESTS = sorted({name[len("test_"):-len(".py")]
-                       for name in os.listdir(os.path.join(TOP, "tests/vm"))
-                       if name.startswith("test_")} - {"guests", "sessions"})
+PLAIN_GUESTS = [name for name in names_of("vm") if name not in ("guests", "sessions")]
 
 # name, what it does, command. Later layers use what earlier ones built. Warnings of instrumented
 # builds are not errors: gcc gives false ones there.

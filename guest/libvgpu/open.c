@@ -122,9 +122,9 @@ static int open_port(const struct vgpu_session_options *options, struct vgpu_por
  */
 static int open_started_port(const struct vgpu_session_options *options, struct vgpu_port **port)
 {
-    int r = VGPU_OFFLINE;
+    int r, tries = 0;
 
-    for (int i = 0; i < COMING_TRIES && r == VGPU_OFFLINE; i++) {
+    do {
         r = open_port(options, port);
         if (r != VGPU_OK) {
             return r;
@@ -133,10 +133,7 @@ static int open_started_port(const struct vgpu_session_options *options, struct 
         if (r != VGPU_OK) {
             (*port)->ops->close(*port);
         }
-        if (!options->host) {
-            break;
-        }
-    }
+    } while (r == VGPU_OFFLINE && options->host && ++tries < COMING_TRIES);
     return r;
 }
 

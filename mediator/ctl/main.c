@@ -113,17 +113,23 @@ static struct json_object *question_with(const char *command, const char *key, c
     return question;
 }
 
+/* A whole number and nothing else: strtoul(3) alone would also take blanks and a sign. */
+static bool read_number(const char *text, unsigned long most, unsigned long *number)
+{
+    char *end;
+
+    errno = 0;
+    *number = strtoul(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *number <= most;
+}
+
 /* A question about the VM that the first argument names; NULL, printed, where it names none. */
 static struct json_object *question_about(const char *command, const char *name)
 {
     struct json_object *question;
     unsigned long id;
-    char *end;
 
-    errno = 0;
-    id = strtoul(name, &end, 10);
-    /* strtoul(3) alone would also take blanks and a sign. */
-    if (name[0] < '0' || name[0] > '9' || *end != '\0' || errno != 0 || id < 1 || id > UINT32_MAX) {
+    if (!read_number(name, UINT32_MAX, &id) || id < 1) {
         fprintf(stderr,
                 "vgpuctl: %s: '%s' is no VM's number, 1 to 4294967295; 'vgpuctl list' shows them\n",
                 command, name);
@@ -238,10 +244,9 @@ static int drain_or_not(const struct options *options, const char *command,
 {
     const char *name = options->arguments[0];
     struct json_object *question;
-    char *end;
-    const unsigned long number = strtoul(name, &end, 10);
+    unsigned long number;
 
-    if (name[0] < '0' || name[0] > '9' || *end != '\0' || number > INT32_MAX) {
+    if (!read_number(name, INT32_MAX, &number)) {
         fprintf(stderr, "vgpuctl: %s: '%s' is no GPU's number; 'vgpuctl list' has them\n", command,
                 name);
         return EXIT_USAGE;
@@ -265,10 +270,9 @@ static int run_end(const struct options *options)
 {
     const char *queue = options->arguments[1];
     struct json_object *question;
-    char *end;
-    const unsigned long number = strtoul(queue, &end, 10);
+    unsigned long number;
 
-    if (queue[0] < '0' || queue[0] > '9' || *end != '\0' || number > INT32_MAX) {
+    if (!read_number(queue, INT32_MAX, &number)) {
         fprintf(stderr, "vgpuctl: end: '%s' is no queue's number; 'vgpuctl show %s' has them\n",
                 queue, options->arguments[0]);
         return EXIT_USAGE;

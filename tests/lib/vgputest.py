@@ -673,6 +673,58 @@ def add_shm(count, a, b, total, kind=None):
                    struct.pack("<QQQ", a, b, total))
 
 
+class Monitor:
+    """QMP, over a descriptor that QEMU inherits: it is started with `options` and `theirs`."""
+
+    def __init__(self, stderr=lambda: b""):
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.settimeout(PATIENCE)
+        self.options = ("-chardev", f"socket,id=qmp,fd={self.theirs.fileno()}",
+                        "-mon", "chardev=qmp,mode=control")
+        self.stderr = stderr
+        self.buffer = b""
+        self.events = []
+        self.greeted = False
+
+    def _read(self):
+        while b"\n" not in self.buffer:
+            piece = self.ours.recv(65536)
+            if not piece:
+                raise AssertionError("QEMU ended: " + self.stderr().decode())
+            self.buffer += piece
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def execute(self, name, **arguments):
+        """The answer's value; an error is raised, with its description."""
+        if not self.greeted:
+            self._read()
+            self.greeted = True
+            self.execute("qmp_capabilities")
+        self.ours.sendall(json.dumps({"execute": name, "arguments": arguments}).encode())
+        while True:
+            answer = self._read()
+            if "error" in answer:
+                raise AssertionError(answer["error"]["desc"])
+            if "return" in answer:
+                return answer["return"]
+            self.events.append(answer["event"])
+
+    def wait_event(self, name):
+        while name not in self.events:
+            self.events.append(self._read()["event"])
+        self.events.clear()
+
+    def wait_migrated(self):
+        """How the migration that was begun has ended."""
+        ends = "completed", "failed"
+        return wait_until("the migration's end", lambda: next(
+            (end for end in ends if self.execute("query-migrate")["status"] == end), None))
+
+    def close(self):
+        self.ours.close()
+
+
 class Guest:
     """A real guest: QEMU with the stub, a Debian kernel, a shell on the serial line."""
 
@@ -733,6 +785,13 @@ class Guest:
     def run(self, command, patience=PATIENCE):
         self.send(command)
         return self.finish(patience)
+
+    def good(self, command):
+        """The output of a command that has to succeed."""
+        code, output = self.run(command)
+        if code != 0:
+            raise AssertionError(f"{self.name}: {command}: {code}: {output}")
+        return output
 
     def kill(self):
         self.process.kill()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the tests of the device share: a QEMU whose processor is qtest, and a mediator to play."""
 import fcntl
-import json
 import mmap
 import os
 import select
@@ -33,42 +32,38 @@ class Machine:
     def __init__(self, chardev=None, device="vm-id=7", extra=(), pass_fds=(), plug=True,
                  accel="qtest"):
         self.qtest, theirs = socket.socketpair()
-        self.qmp, qmp_theirs = socket.socketpair()
+        self.qmp = v.Monitor(lambda: self.process.stderr.read())
         arguments = [v.QEMU, "-M", "q35", "-m", "64", "-accel", accel, "-nodefaults",
                      "-no-user-config", "-display", "none",
                      "-L", os.path.join(v.BUILD, "guest/firmware"),
                      "-chardev", f"socket,id=qtest,fd={theirs.fileno()}",
                      "-qtest", "chardev:qtest", "-qtest-log", "/dev/null",
-                     "-chardev", f"socket,id=qmp,fd={qmp_theirs.fileno()}", "-mon",
-                     "chardev=qmp,mode=control", *extra]
+                     *self.qmp.options, *extra]
         if chardev:
             arguments += ["-chardev", "socket,id=mediator," + chardev]
         if plug:
             arguments += ["-device", f"vgpu-stub,id=gpu,chardev=mediator,addr={SLOT},{device}"]
         self.process = subprocess.Popen(
-            arguments, pass_fds=(theirs.fileno(), qmp_theirs.fileno(), *pass_fds),
+            arguments, pass_fds=(theirs.fileno(), self.qmp.theirs.fileno(), *pass_fds),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         theirs.close()
-        qmp_theirs.close()
-        self.buffers = {self.qtest: b"", self.qmp: b""}
-        self.events = []
-        self.greeted = False
-        for connection in self.buffers:
-            connection.settimeout(v.PATIENCE)
+        self.qmp.theirs.close()
+        self.qtest.settimeout(v.PATIENCE)
+        self.buffer = b""
 
-    def _line(self, connection):
-        while b"\n" not in self.buffers[connection]:
-            piece = connection.recv(65536)
+    def _line(self):
+        while b"\n" not in self.buffer:
+            piece = self.qtest.recv(65536)
             if not piece:
                 raise AssertionError("QEMU ended: " + self.process.stderr.read().decode())
-            self.buffers[connection] += piece
-        line, self.buffers[connection] = self.buffers[connection].split(b"\n", 1)
+            self.buffer += piece
+        line, self.buffer = self.buffer.split(b"\n", 1)
         return line
 
     def command(self, text):
         self.qtest.sendall(text.encode() + b"\n")
         while True:
-            line = self._line(self.qtest).decode().split()
+            line = self._line().decode().split()
             if line[0] == "OK":
                 return int(line[1], 0) if len(line) > 1 else 0
             if line[0] != "IRQ":
@@ -76,23 +71,10 @@ class Machine:
 
     def execute(self, name, **arguments):
         """A QMP command."""
-        if not self.greeted:
-            self._line(self.qmp)
-            self.greeted = True
-            self.execute("qmp_capabilities")
-        self.qmp.sendall(json.dumps({"execute": name, "arguments": arguments}).encode())
-        while True:
-            answer = json.loads(self._line(self.qmp))
-            if "error" in answer:
-                raise AssertionError(answer["error"]["desc"])
-            if "return" in answer:
-                return answer["return"]
-            self.events.append(answer["event"])
+        return self.qmp.execute(name, **arguments)
 
     def wait_event(self, name):
-        while name not in self.events:
-            self.events.append(json.loads(self._line(self.qmp))["event"])
-        self.events.clear()
+        self.qmp.wait_event(name)
 
     def hmp(self, text):
         return self.execute("human-monitor-command", **{"command-line": text})

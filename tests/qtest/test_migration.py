@@ -43,9 +43,7 @@ class Migrating(Device):
         q.execute("migrate", uri=uri)
 
     def ended(self, q):
-        ends = "completed", "failed"
-        return v.wait_until("the migration's end", lambda: next(
-            (end for end in ends if q.execute("query-migrate")["status"] == end), None))
+        return q.qmp.wait_migrated()
 
     def migrate(self, q, target):
         """To there; the machine here is gone then."""

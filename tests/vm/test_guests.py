@@ -27,8 +27,7 @@ class Guests(v.TestCase):
         return guests
 
     def good(self, guest, command, expected=None):
-        code, output = guest.run(command)
-        self.assertEqual(code, 0, output)
+        output = guest.good(command)
         if expected is not None:
             self.assertEqual(output, expected)
         return output

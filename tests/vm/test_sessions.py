@@ -38,9 +38,7 @@ class TestCase(v.TestCase):
         return guests
 
     def good(self, guest, command):
-        code, output = guest.run(command)
-        self.assertEqual(code, 0, output)
-        return output
+        return guest.good(command)
 
     def check(self, guest, tests=CHECKS):
         output = self.good(guest, "session-check " + tests)

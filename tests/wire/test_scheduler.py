@@ -722,7 +722,7 @@ class Gpus(Scheduler):
         first = self.attach(vm_id=1)
         second = self.attach(vm_id=2)
         reason = ("no GPU of pool A is free: each is drained, or serves another VM of an exclusive "
-                  "pool")
+                  "pool; 'vgpuctl list' shows them")
         self.assertEqual(self.refuse(3), reason)
         for device in (first, second):
             for i in range(4):
