@@ -59,6 +59,10 @@ struct status_page {
     uint32_t queues;                /* words there */
     uint32_t word[VGPU_MAX_QUEUES]; /* as the event loop has it */
     uint64_t due;                   /* with the mutex: a bit for each word to be stored */
+    off_t card_place;               /* of the card in `file` */
+    struct vgpu_card card;          /* with the mutex: as the event loop has it */
+    bool card_due;                  /* with the mutex */
+    uint32_t card_sequence;         /* of who stores: what it has stored last */
     bool busy;                      /* with the mutex: a thread has it, or it waits for one */
     bool released;                  /* with the mutex */
 };
@@ -308,17 +312,40 @@ static void store_word(const struct status_page *page, unsigned queue, uint32_t 
     }
 }
 
+static bool store_sequence(struct status_page *page, uint32_t sequence)
+{
+    page->card_sequence = sequence;
+    return pwrite(page->file, &sequence, sizeof(sequence), page->card_place) == sizeof(sequence);
+}
+
+/* Who reads the card finds an odd number first, then the rest, then an even one that is not 0. */
+static void store_card(struct status_page *page, const struct vgpu_card *card)
+{
+    const size_t head = sizeof(card->sequence), rest = sizeof(*card) - head;
+    const uint32_t next = (page->card_sequence | 1) + 1;
+
+    if (!store_sequence(page, next - 1) ||
+        pwrite(page->file, (const uint8_t *)card + head, rest, page->card_place + (off_t)head) !=
+            (ssize_t)rest ||
+        !store_sequence(page, next != 0 ? next : 2)) {
+        log_debug("cannot store what a VM's GPU is: %s", strerror(errno));
+    }
+}
+
 static void run_stores(struct chore *chore)
 {
     struct status_page *page = LIST_OWNER((uintptr_t)chore, struct status_page, chore);
     bool released;
 
     pthread_mutex_lock(&mutex);
-    while (page->due != 0) {
+    while (page->due != 0 || page->card_due) {
         uint32_t word[VGPU_MAX_QUEUES];
         const uint64_t due = page->due;
+        const bool card_due = page->card_due;
+        const struct vgpu_card card = page->card;
 
         page->due = 0;
+        page->card_due = false;
         for (unsigned i = 0; i < VGPU_MAX_QUEUES; i++) {
             word[i] = page->word[i];
         }
@@ -327,6 +354,9 @@ static void run_stores(struct chore *chore)
             if (due & UINT64_C(1) << i) {
                 store_word(page, i, word[i]);
             }
+        }
+        if (card_due) {
+            store_card(page, &card);
         }
         pthread_mutex_lock(&mutex);
     }
@@ -355,12 +385,26 @@ static void page_work(struct status_page *page)
     }
 }
 
+void status_page_card(struct status_page *page, const struct vgpu_card *card)
+{
+    pthread_mutex_lock(&mutex);
+    page->card = *card;
+    page->card_due = true;
+    page_work(page);
+    pthread_mutex_unlock(&mutex);
+}
+
 /* To read a file waits for no hole that is being punched in it. */
 int status_page_load(struct status_page *page)
 {
     const ssize_t bytes = (ssize_t)(page->queues * sizeof(page->word[0]));
+    const ssize_t one = (ssize_t)sizeof(page->card_sequence);
 
-    return pread(page->file, page->word, (size_t)bytes, page->place) == bytes ? 0 : -EIO;
+    /* The next card's sequence is none that a reader may have seen before this one. */
+    return pread(page->file, page->word, (size_t)bytes, page->place) == bytes &&
+                   pread(page->file, &page->card_sequence, (size_t)one, page->card_place) == one
+               ? 0
+               : -EIO;
 }
 
 int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct status_page **page)
@@ -377,6 +421,7 @@ int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct sta
     made->queues = queues;
     made->place = (off_t)vgpu_regs_page_offset(shm_size) +
                   (off_t)offsetof(struct vgpu_regs_page, queue_status);
+    made->card_place = (off_t)vgpu_regs_page_offset(shm_size) + (off_t)VGPU_REG_CARD;
     made->file = fcntl(memfd, F_DUPFD_CLOEXEC, 0);
     if (made->file < 0) {
         r = -errno;

@@ -13,6 +13,7 @@
 
 #include "mediator/exports.h"
 #include "protocol/vgpu-attach.h"
+#include "protocol/vgpu-card.h"
 #include "protocol/vgpu-regs.h"
 
 /*
@@ -41,8 +42,8 @@ void chores_empty(int fd, struct extent *but, size_t count);
 void chores_hang_up(int socket);
 
 /*
- * QUEUE_STATUS in a VM's register page: the mediator's own copy, and the stores that are due. What
- * stands in the memory itself is the guest's to spoil, and is not read again.
+ * QUEUE_STATUS and the card in a VM's register page: the mediator's own copies, and the stores that
+ * are due. What stands in the memory itself is QEMU's to spoil, and is not read again.
  */
 struct status_page;
 
@@ -59,6 +60,9 @@ uint32_t status_page_word(const struct status_page *page, uint32_t queue);
 
 /* Stores a word, soon: of several stores to one word the last counts. */
 void status_page_store(struct status_page *page, uint32_t queue, uint32_t word);
+
+/* Stores the card (vgpu-card.h), soon, with a sequence of its own. */
+void status_page_card(struct status_page *page, const struct vgpu_card *card);
 
 /* Whether all that was stored is there for the guest to see. */
 bool status_page_settled(struct status_page *page);

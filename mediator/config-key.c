@@ -31,6 +31,7 @@ static const char *const priority_words[] = {"low", "medium", "high", NULL};
 static const char *const backend_words[] = {"auto", "cpu", "cuda", NULL};
 static const char *const allow_words[] = {"refuse", "allow", NULL};
 static const char *const above_words[] = {"lower", "refuse", NULL};
+static const char *const sensors_words[] = {"off", "host", "guests", NULL};
 static const char *const yes_words[] = {"no", "yes", NULL};
 
 const char *config_priority_name(uint32_t priority)
@@ -62,6 +63,8 @@ const struct key config_mediator_keys[] = {
      "a duration from 1ms to 86400s, or none", NS_PER_MS, DAY_NS, .none = true},
     {"register-rest", FIELD(struct config, register_rest_ns), config_read_duration,
      "a duration from 10ms to 86400s, or none", 10 * NS_PER_MS, DAY_NS, .none = true},
+    {"sensors", FIELD(struct config, sensors), config_read_word, "off, host or guests",
+     .words = sensors_words},
     {"preempt", FIELD(struct config, preempt), config_read_word, "yes or no", .words = yes_words},
     {"worker-user", WHOLE(struct config), config_read_worker_user,
      "the name or number of a user on this host who is not root"},

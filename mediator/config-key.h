@@ -5,7 +5,7 @@
 
 #include "mediator/config-value.h"
 
-#define CONFIG_KEYS_MAX 13 /* of a section */
+#define CONFIG_KEYS_MAX 14 /* of a section */
 
 /* The places of those that are looked at once more. */
 enum { KEY_LISTEN, KEY_CONTROL, KEY_METRICS };

@@ -344,6 +344,7 @@ static void set_defaults(struct config *config)
     config->max_vms = 256;
     config->turn_limit_ns = 30 * NS_PER_S;
     config->preempt = true;
+    config->sensors = CONFIG_SENSORS_HOST;
     config->register_rest_ns = CONFIG_REST_DEFAULT;
     /* Without that entry the number that it has everywhere: workers must not stay root. */
     config->worker_user = 65534;

@@ -21,6 +21,9 @@
 
 enum config_backend { CONFIG_BACKEND_AUTO, CONFIG_BACKEND_CPU, CONFIG_BACKEND_CUDA };
 
+/* Who sees what the GPUs' sensors say: temperature, power, clocks, how busy a whole GPU is. */
+enum config_sensors { CONFIG_SENSORS_OFF, CONFIG_SENSORS_HOST, CONFIG_SENSORS_GUESTS };
+
 /* What a VM may ask for at most, and what it gets. */
 struct config_limits {
     uint32_t pool; /* the only pool it may use, a letter; 0: any */
@@ -61,6 +64,7 @@ struct config {
     char
         *metrics; /* where Prometheus asks: loopback address and port, path of a socket, or "off" */
     enum config_backend backend;
+    enum config_sensors sensors;
     bool unknown_vms;  /* VMs without a section may attach */
     bool refuse_above; /* a request above the limits is refused, not lowered */
     uint32_t max_vms;

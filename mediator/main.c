@@ -34,6 +34,7 @@
 #include "common/unixaddr.h"
 #include "common/version.h"
 #include "mediator/adopt.h"
+#include "mediator/cards.h"
 #include "mediator/chores.h"
 #include "mediator/client.h"
 #include "mediator/confine.h"
@@ -461,7 +462,9 @@ static int on_ends(sd_event_source *source, int fd, uint32_t events, void *conte
     (void)fd;
     (void)events;
     while ((r = launcher_next_end(&info, &start)) > 0) {
-        process_ended(context, &info, start);
+        if (!cards_ended(context, &info, start)) {
+            process_ended(context, &info, start);
+        }
     }
     if (r < 0) {
         log_error("the process that starts workers has ended, and so does this one: the next "
@@ -545,6 +548,7 @@ static void release_mediator(struct mediator *m)
     while (m->clients) {
         client_destroy(m->clients);
     }
+    cards_close(m);
     mediator_close_pools(m);
     sd_event_source_disable_unref(m->grace_timer);
     end_socket(m->attach_source, m->owns_listen, "own.attach", m->config.listen);
@@ -673,6 +677,9 @@ int main(int argc, char **argv)
     }
     if (r >= 0) {
         r = look_for_gpus(&mediator);
+    }
+    if (r >= 0) {
+        r = cards_open(&mediator);
     }
     if (r >= 0) {
         r = metrics_start(&mediator, &metrics);

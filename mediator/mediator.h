@@ -13,6 +13,7 @@
  *   launcher.c the process that starts them
  *   pool.c     the GPUs, and who is on which
  *   arbiter.c  whose turn it is on an engine of one
+ *   cards.c    what VMs and operators are told of the GPUs
  *   control.c  vgpuctl's socket; control-answer.c and control-describe.c what it says
  *   metrics.c  Prometheus's; metrics-page.c likewise
  *   report.c   the figures for both
@@ -40,6 +41,7 @@
 /* Of timers that somebody waits for: sd-event's own, of 250 ms, is for what nobody does. */
 #define TIMER_ACCURACY_US 1000u
 
+struct cards;
 struct client;
 struct vm;
 
@@ -56,6 +58,7 @@ struct mediator {
     size_t vm_count;
     struct client *clients; /* client.c: the newest first */
     size_t client_count;
+    struct cards *cards;       /* cards.c; NULL until opened */
     struct list_entry workers; /* process.c: those not reaped yet; a ring's head */
     sd_event_source *attach_source, *control_source; /* main.c */
     sd_event_source *grace_timer;                    /* main.c: while stopping */

@@ -13,11 +13,14 @@
 #include "mediator/metrics-page.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
 #include "common/version.h"
+#include "mediator/cards.h"
 #include "mediator/report.h"
 #include "mediator/vm.h"
 
@@ -284,6 +287,112 @@ static void put_pools(FILE *out, const struct mediator *mediator)
     }
 }
 
+/* A GPU that is in a pool, and what the gauge has said of it. */
+struct gpu_entry {
+    const struct pool_gpu *gpu;
+    const struct vgpu_gauge *gauge;
+};
+
+static void put_gpu_info(FILE *out, const struct gpu_entry *entries, size_t count)
+{
+    page_begin(out, "vgpu_gpu_info", "gauge", "1 for each GPU, with what it is.");
+    for (size_t i = 0; i < count; i++) {
+        const struct vgpu_gpu_facts *facts = &entries[i].gauge->facts;
+        const uint8_t *b = facts->uuid;
+
+        fprintf(out, "vgpu_gpu_info{pool=\"%c\",gpu=\"%" PRIu32 "\",name=\"",
+                entries[i].gpu->pool->id, entries[i].gpu->number);
+        put_escaped(out, facts->name);
+        fprintf(out,
+                "\",uuid=\"GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x"
+                "\",bus=\"",
+                b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+                b[13], b[14], b[15]);
+        put_escaped(out, facts->bus_id);
+        fputs("\",driver=\"", out);
+        put_escaped(out, facts->driver);
+        fputs("\"} 1\n", out);
+    }
+}
+
+/* A field of whichever size. */
+static double gauge_value(const struct vgpu_gauge *gauge, size_t offset, size_t size)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, (const char *)gauge + offset, size);
+    return (double)value;
+}
+
+/* What is not known of any GPU is left out. */
+static void put_gpus(FILE *out, const struct gpu_entry *entries, size_t count)
+{
+#define GAUGE_FIELD(field)                                                                         \
+    offsetof(struct vgpu_gauge, field), sizeof(((struct vgpu_gauge *)NULL)->field)
+    static const struct {
+        const char *name, *help;
+        uint32_t known;
+        size_t offset, size;
+        double unit;
+    } metrics[] = {
+        {"vgpu_gpu_memory_total_bytes", "Device memory of the GPU.", VGPU_KNOWN_DEVICE,
+         GAUGE_FIELD(facts.memory), 1},
+        {"vgpu_gpu_memory_used_bytes", "Device memory of the GPU that is in use, by whomever.",
+         VGPU_KNOWN_MEMORY, GAUGE_FIELD(sensors.memory_used), 1},
+        {"vgpu_gpu_busy_ratio", "Part of the last moments in which a kernel ran.", VGPU_KNOWN_BUSY,
+         GAUGE_FIELD(sensors.busy), 0.01},
+        {"vgpu_gpu_temperature_celsius", "Temperature of the GPU.", VGPU_KNOWN_TEMPERATURE,
+         GAUGE_FIELD(sensors.temperature), 1},
+        {"vgpu_gpu_power_watts", "What the GPU draws.", VGPU_KNOWN_POWER,
+         GAUGE_FIELD(sensors.power), 0.001},
+        {"vgpu_gpu_power_limit_watts", "What it may draw.", VGPU_KNOWN_POWER_LIMIT,
+         GAUGE_FIELD(sensors.power_limit), 0.001},
+        {"vgpu_gpu_clock_hertz", "Clock of its multiprocessors.", VGPU_KNOWN_CLOCK,
+         GAUGE_FIELD(sensors.clock[VGPU_CLOCK_SM]), 1e6},
+    };
+
+    for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+        bool begun = false;
+
+        for (size_t j = 0; j < count; j++) {
+            if (!(entries[j].gauge->known & metrics[i].known)) {
+                continue;
+            }
+            if (!begun) {
+                page_begin(out, metrics[i].name, "gauge", metrics[i].help);
+                begun = true;
+            }
+            fprintf(out, "%s{pool=\"%c\",gpu=\"%" PRIu32 "\"} %.10g\n", metrics[i].name,
+                    entries[j].gpu->pool->id, entries[j].gpu->number,
+                    metrics[i].unit *
+                        gauge_value(entries[j].gauge, metrics[i].offset, metrics[i].size));
+        }
+    }
+}
+
+/* Where the CPU computes there are none. */
+static void put_cards(FILE *out, const struct mediator *mediator)
+{
+    struct gpu_entry entries[CONFIG_POOLS * CONFIG_DEVICES];
+    size_t count = 0;
+
+    for (unsigned i = 0; mediator->has_gpu && i < CONFIG_POOLS; i++) {
+        const struct pool *pool = &mediator->pools[i];
+
+        for (unsigned j = 0; pool->id != 0 && j < pool->gpu_count; j++) {
+            const struct vgpu_gauge *gauge = cards_gauge(mediator, pool->gpus[j].number);
+
+            if (gauge) {
+                entries[count++] = (struct gpu_entry){&pool->gpus[j], gauge};
+            }
+        }
+    }
+    if (count > 0) {
+        put_gpu_info(out, entries, count);
+        put_gpus(out, entries, count);
+    }
+}
+
 static void put_page(const struct page *page, const struct mediator *mediator)
 {
     page_begin(page->out, "vgpu_build_info", "gauge", "1, with the mediator's version.");
@@ -299,6 +408,7 @@ static void put_page(const struct page *page, const struct mediator *mediator)
                "1 where kernels that run are taken off the GPU for others.");
     fprintf(page->out, "vgpu_preempts %d\n", mediator_preempts(mediator));
     put_pools(page->out, mediator);
+    put_cards(page->out, mediator);
     put_vm_info(page);
     put_numbers(page);
     put_turns(page);

@@ -35,6 +35,12 @@ static int load_config(const struct mediator *m, struct config *config)
                        !m->config_name, report_mistakes, NULL);
 }
 
+/* What the gauge reads it is told as it starts; who sees it may change. */
+static bool begins_or_ends(enum config_sensors old, enum config_sensors new)
+{
+    return (old == CONFIG_SENSORS_OFF) != (new == CONFIG_SENSORS_OFF);
+}
+
 /* Says which keys are read at the start alone, where they have changed; how many these are. */
 static int tell_unchanged(const struct config *old, const struct config *new)
 {
@@ -49,6 +55,7 @@ static int tell_unchanged(const struct config *old, const struct config *new)
         {"backend", old->backend != new->backend},
         {"worker", strcmp(old->worker, new->worker) != 0},
         {"worker-user", old->worker_user != new->worker_user},
+        {"sensors", begins_or_ends(old->sensors, new->sensors)},
     };
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
@@ -92,6 +99,7 @@ static void keep_fixed(struct config *old, struct config *new)
         *texts[i][1] = text;
     }
     new->backend = old->backend;
+    new->sensors = begins_or_ends(old->sensors, new->sensors) ? old->sensors : new->sensors;
     new->worker_user = old->worker_user;
     new->worker_group = old->worker_group;
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {

@@ -41,6 +41,7 @@
 #include "common/log.h"
 #include "common/memfd.h"
 #include "common/shared.h"
+#include "mediator/cards.h"
 #include "mediator/chores.h"
 #include "mediator/keep.h"
 #include "mediator/launcher.h"
@@ -616,6 +617,7 @@ static void vm_release_all(struct vm *vm)
     }
     pool_forget(&vm->accounts);
     exports_unref(vm->exports);
+    cards_forget(vm->meter);
     munmap(vm->kept, sizeof(*vm->kept));
     close(vm->kept_fd);
     free(vm);
@@ -679,6 +681,7 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
         return r;
     }
     insert_sorted(mediator, vm);
+    cards_tell(vm);
     *created = vm;
     return 0;
 }
@@ -1138,6 +1141,9 @@ void vm_continue(struct vm *vm, uint32_t flags)
 {
     if (vm->kept->stopped && (flags & VGPU_CONTINUE_LOADED)) {
         load_status(vm);
+        /* The card in there is another host's. */
+        cards_forget(vm->meter);
+        vm->meter = NULL;
     }
     vm->kept->stop_asked = false;
     vm->kept->stopped = false;

@@ -76,8 +76,9 @@ struct vm {
     struct pool_account *accounts;     /* its use of the pool's GPUs */
     struct vgpu_account_page *account; /* its device memory, shared with its workers */
     int account_fd;
-    struct exports *exports; /* of its sessions; NULL: there are none yet */
-    struct log_budget log;   /* of the mediator's lines about it; its workers' are in the account */
+    struct exports *exports;  /* of its sessions; NULL: there are none yet */
+    struct card_meter *meter; /* of its card (cards.c); NULL: none was told yet */
+    struct log_budget log; /* of the mediator's lines about it; its workers' are in the account */
 
     int fds[VGPU_ATTACH_FDS_MAX]; /* vgpu_attach_fds(queues) of them */
     struct status_page *status;

@@ -2,11 +2,12 @@
 /*
  * The guest driver's device files, /dev/vgpu0, /dev/vgpu1, ...: what an open file can do.
  *
- * An open file has a queue of its own, from open(2) until the last close(2), and a part of the
- * arena once it has asked for one. Nobody else can reach either. When the file goes, however its
- * process ended, the queue is closed and the part is free.
+ * A file that was opened for writing has a queue of its own, from open(2) until the last close(2),
+ * and a part of the arena once it has asked for one. Nobody else can reach either. When the file
+ * goes, however its process ended, the queue is closed and the part is free.
  *
- *   open    takes a queue; EBUSY when all are taken, ENODEV when the device is gone
+ *   open    takes a queue, but not for reading alone; EBUSY when all are taken, ENODEV when the
+ *           device is gone
  *   ioctl   below; ENODEV when the device is gone, EINVAL for what makes no sense
  *   mmap    the queue (struct vgpu_queue) at offset 0, the part at VGPU_DRIVER_MMAP_ARENA
  *   poll    readable when the queue's interrupt came since the last read
@@ -20,6 +21,7 @@
 
 #include <linux/ioctl.h>
 
+#include "vgpu-card.h"
 #include "vgpu-queue.h"
 
 #define VGPU_DRIVER_VERSION 1u
@@ -75,6 +77,17 @@ struct vgpu_driver_request {
     uint8_t response[VGPU_RESPONSE_MAX]; /* out: likewise */
 };
 
+/*
+ * CARD: what the GPU is and does. EIO while there is no mediator, EAGAIN where the host does not
+ * tell. It and INFO are all that a file can do which was opened for reading alone; such a file has
+ * no queue, and INFO says VGPU_MAX_QUEUES for its number.
+ */
+struct vgpu_driver_card {
+    struct vgpu_card card;          /* out: as it is now */
+    int32_t owner[VGPU_MAX_QUEUES]; /* out: the process that has opened each queue, as the caller's
+                                       namespace numbers it; 0: none, or one that is not in there */
+};
+
 #define VGPU_IOC_INFO _IOR('V', 0, struct vgpu_driver_info)
 #define VGPU_IOC_ARENA _IOWR('V', 1, struct vgpu_driver_arena)
 #define VGPU_IOC_START _IOWR('V', 2, struct vgpu_driver_start)
@@ -85,6 +98,9 @@ struct vgpu_driver_request {
 /* Resets register mode. EPERM without CAP_SYS_ADMIN, ETIMEDOUT, EIO. */
 #define VGPU_IOC_RESET _IO('V', 7)
 
+#define VGPU_IOC_CARD _IOR('V', 8, struct vgpu_driver_card)
+
+static_assert(sizeof(struct vgpu_driver_card) == 1128, "ABI");
 static_assert(sizeof(struct vgpu_driver_info) == 56, "ABI");
 static_assert(sizeof(struct vgpu_driver_arena) == 16, "ABI");
 static_assert(sizeof(struct vgpu_driver_start) == 16, "ABI");

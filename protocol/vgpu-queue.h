@@ -61,13 +61,15 @@ struct vgpu_arena_part {
 };
 
 /*
- * The control block. `parts` are for the guest's processes among themselves, when no driver keeps
- * book of the arena: one for each queue, then one for the client of register mode.
+ * The control block. `parts` and `owners` are for the guest's processes among themselves, when no
+ * driver keeps book of the arena and, for people, of whose a queue is: one for each queue, then one
+ * for the client of register mode, which has no owner.
  */
 struct vgpu_control {
     struct vgpu_claim claims[VGPU_MAX_QUEUES];
     struct vgpu_arena_part parts[VGPU_MAX_QUEUES + 1];
-    uint8_t unused[VGPU_CONTROL_SIZE - 32 * VGPU_MAX_QUEUES - 16 * (VGPU_MAX_QUEUES + 1)];
+    int32_t owners[VGPU_MAX_QUEUES + 1]; /* process ids; 0: nobody's, or not known */
+    uint8_t unused[VGPU_CONTROL_SIZE - 32 * VGPU_MAX_QUEUES - 20 * (VGPU_MAX_QUEUES + 1)];
 };
 static_assert(sizeof(struct vgpu_control) == VGPU_CONTROL_SIZE, "ABI");
 static_assert(offsetof(struct vgpu_control, parts) == 0x800, "ABI");

@@ -42,7 +42,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 
 #define VGPU_MAGIC 0x55504756u /* "VGPU", read as little-endian bytes */
 #define VGPU_VERSION_MAJOR 2u
-#define VGPU_VERSION_MINOR 0u
+#define VGPU_VERSION_MINOR 1u /* 1: VGPU_REG_CARD */
 #define VGPU_VERSION (VGPU_VERSION_MAJOR << 16 | VGPU_VERSION_MINOR)
 
 /* Register offsets in BAR0, in bytes. RO, RW and WO are the guest's access. */
@@ -67,9 +67,11 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 #define VGPU_REG_QUEUE_DOORBELL 0x400u /* WO a word per queue: wakes its parked worker */
 #define VGPU_REG_QUEUE_STATUS 0x500u   /* RO a word per queue, see vgpu-queue.h */
 #define VGPU_REG_QUEUE_CONTROL 0x600u  /* WO a word per queue, VGPU_QUEUE_OPEN or _CLOSE */
+#define VGPU_REG_CARD 0xA00u           /* RO what the GPU is and does, see vgpu-card.h */
 
 #define VGPU_REQUEST_MAX 256u  /* bytes in the request buffer */
 #define VGPU_RESPONSE_MAX 256u /* bytes in the response buffer */
+#define VGPU_CARD_MAX 1536u    /* bytes from VGPU_REG_CARD on */
 #define VGPU_MAX_QUEUES 64u
 
 /* FEATURES. One backend bit is set once a worker has started: it computes on the CPU or a GPU. */
@@ -146,10 +148,9 @@ struct vgpu_journal {
 };
 
 /*
- * The register page. Offsets below 0x800 are those of BAR0; words that QEMU answers
- * from its own state (identity, sizes) are unused here. Each field has one writer:
- * Q is QEMU's handlers (or a host process that attached by itself), W the worker, M the
- * mediator.
+ * The register page. Offsets below 0x800, and those of the card, are those of BAR0; words that QEMU
+ * answers from its own state (identity, sizes) are unused here. Each field has one writer: Q is
+ * QEMU's handlers (or a host process that attached by itself), W the worker, M the mediator.
  */
 struct vgpu_regs_page {
     uint8_t unused0[VGPU_REG_FEATURES];
@@ -166,11 +167,12 @@ struct vgpu_regs_page {
     uint8_t unused3[VGPU_REG_QUEUE_STATUS - 0x300];
     uint32_t queue_status[VGPU_MAX_QUEUES]; /* M: see vgpu-queue.h */
     uint8_t unused6[0x800 - 0x600];
-    /* From here on nothing is reachable through BAR0. */
+    /* From here on to the card nothing is reachable through BAR0. */
     uint32_t irq_wanted; /* Q: 1: an answer signals the interrupt eventfd; 0: it does not */
     uint32_t unused4[15];
     struct vgpu_journal journal; /* W */
-    uint8_t unused5[VGPU_REGS_SIZE - 0x840 - sizeof(struct vgpu_journal)];
+    uint8_t unused5[VGPU_REG_CARD - 0x840 - sizeof(struct vgpu_journal)];
+    uint8_t card[VGPU_CARD_MAX]; /* M: struct vgpu_card */
 };
 
 static_assert(sizeof(struct vgpu_journal) == 264, "ABI");
@@ -186,6 +188,7 @@ static_assert(offsetof(struct vgpu_regs_page, response) == VGPU_REG_RESPONSE, "A
 static_assert(offsetof(struct vgpu_regs_page, queue_status) == VGPU_REG_QUEUE_STATUS, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, irq_wanted) == 0x800, "ABI");
 static_assert(offsetof(struct vgpu_regs_page, journal) == 0x840, "ABI");
+static_assert(offsetof(struct vgpu_regs_page, card) == VGPU_REG_CARD, "ABI");
 
 /* Limits of the shared memory. Its size is a power of two, because that of a PCI BAR is. */
 #define VGPU_SHM_MIN (1ull << 20) /* bytes */

@@ -71,6 +71,7 @@
 #ifndef VGPU_PROTOCOL_VGPU_WORKER_H
 #define VGPU_PROTOCOL_VGPU_WORKER_H
 
+#include "vgpu-card.h"
 #include "vgpu-regs.h"
 #include "vgpu-request.h"
 
@@ -84,12 +85,13 @@
  * Descriptors that a worker is started with. A worker for register mode gets the doorbell and the
  * interrupt of that mode, a worker for a queue gets those of the queue.
  */
-#define VGPU_WORKER_FD_LINK 3     /* SOCK_SEQPACKET to the mediator */
-#define VGPU_WORKER_FD_MEMFD 4    /* the VM's memory and register page */
-#define VGPU_WORKER_FD_DOORBELL 5 /* eventfd; readable when the guest has rung */
-#define VGPU_WORKER_FD_IRQ 6      /* eventfd; written to interrupt the guest */
-#define VGPU_WORKER_FD_TURN 7     /* memfd of the turn page */
-#define VGPU_WORKER_FD_ACCOUNT 8  /* memfd of the VM's account page */
+#define VGPU_WORKER_FD_LINK 3                     /* SOCK_SEQPACKET to the mediator */
+#define VGPU_WORKER_FD_MEMFD 4                    /* the VM's memory and register page */
+#define VGPU_WORKER_FD_DOORBELL 5                 /* eventfd; readable when the guest has rung */
+#define VGPU_WORKER_FD_IRQ 6                      /* eventfd; written to interrupt the guest */
+#define VGPU_WORKER_FD_TURN 7                     /* memfd of the turn page */
+#define VGPU_WORKER_FD_ACCOUNT 8                  /* memfd of the VM's account page */
+#define VGPU_WORKER_FD_GAUGE VGPU_WORKER_FD_MEMFD /* of the gauge: memfd of its page */
 
 enum vgpu_engine {
     VGPU_ENGINE_COMPUTE = 0,
@@ -204,6 +206,27 @@ struct vgpu_account_page {
 };
 #define VGPU_ACCOUNT_PAGE_SIZE 4096u
 static_assert(sizeof(struct vgpu_account_page) == 40, "ABI");
+
+/*
+ * The gauge is a worker without a guest: it tells the mediator what the host's GPUs are, and what
+ * their sensors say, in a page that it fills in. It has the link, whose end is its own, and in
+ * place of all other descriptors that page, VGPU_GAUGE_PAGE_SIZE bytes.
+ *
+ * `sequence` of an entry is odd while the rest of it is being stored, and 0 where there is no such
+ * GPU. Where no GPU computes entry 0 tells of the CPU.
+ */
+#define VGPU_GAUGES 64u /* GPUs, as the driver counts; what is beyond is not told of */
+struct vgpu_gauge {
+    uint32_t sequence; /* as above */
+    uint32_t backend;  /* VGPU_FEATURE_BACKEND_* */
+    uint32_t known;    /* VGPU_KNOWN_*, see vgpu-card.h */
+    uint32_t reserved; /* 0 */
+    struct vgpu_gpu_facts facts;
+    struct vgpu_gpu_sensors sensors;
+};
+static_assert(sizeof(struct vgpu_gauge) == 328, "ABI");
+#define VGPU_GAUGE_PAGE_SIZE 24576u /* bytes, of VGPU_GAUGES entries */
+static_assert(VGPU_GAUGES * sizeof(struct vgpu_gauge) <= VGPU_GAUGE_PAGE_SIZE, "whole pages");
 
 enum vgpu_link_type {
     VGPU_LINK_READY = 1,  /* worker: it has started, and taken over what is owed to the guest */

@@ -1496,6 +1496,7 @@ static uint64_t vgpu_stub_regs_read(void *opaque, hwaddr addr, unsigned size)
     default:
         if (!in_buffer(addr, VGPU_REG_REQUEST, VGPU_REQUEST_MAX) &&
             !in_buffer(addr, VGPU_REG_RESPONSE, VGPU_RESPONSE_MAX) &&
+            !in_buffer(addr, VGPU_REG_CARD, VGPU_CARD_MAX) &&
             !in_queues(s, addr, VGPU_REG_QUEUE_STATUS)) {
             return 0;
         }
@@ -1505,7 +1506,7 @@ static uint64_t vgpu_stub_regs_read(void *opaque, hwaddr addr, unsigned size)
         vgpu_stub_update_blocker(s);
     }
     word = vgpu_stub_word(s, addr);
-    /* Acquire: pairs with the mediator's store of QUEUE_STATUS. */
+    /* Acquire: pairs with the mediator's stores of QUEUE_STATUS and of the card. */
     return word ? qatomic_load_acquire(word) : 0;
 }
 

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "protocol/vgpu-card.h"
 #include "protocol/vgpu-request.h"
 
 enum backend_kind {
@@ -57,6 +58,9 @@ int backend_open(enum backend_kind kind, int device, void *shm, uint64_t size,
 /* The number of GPUs, 0 with a reason in `why` when there is none. Loads the driver. */
 int backend_count_gpus(char *why, size_t why_size);
 
+/* What a program sees of the CPU where it is what computes; `facts` is zero before. */
+void cpu_backend_facts(struct vgpu_gpu_facts *facts);
+
 /* The name of GPU number `device`, NUL-terminated; returns 0 or -errno. */
 int backend_gpu_name(int device, char *name, size_t size);
 
@@ -79,6 +83,8 @@ static inline void backend_close(struct backend *backend)
 {
     backend->ops->close(backend);
 }
+
+#define CPU_NAME "CPU" /* where it computes */
 
 /* The two implementations; `why` as for backend_open(). */
 int cpu_backend_open(struct backend **backend, char *why, size_t why_size);

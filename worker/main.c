@@ -2,8 +2,9 @@
 /*
  * vgpu-worker: its options, and what both kinds of worker share. See worker.h.
  *
- * The same program is three: with --probe it tells which GPUs there are, for a mediator that never
- * loads CUDA itself; with --queues and --queue it serves a queue; else it serves the register page.
+ * The same program is four: with --probe it tells which GPUs there are, for a mediator that never
+ * loads CUDA itself; with --gauge it goes on telling what they are and do (gauge.h); with --queues
+ * and --queue it serves a queue; else it serves the register page.
  * The options come from the mediator, which is trusted: a mistake in them ends the process with its
  * usage. Nothing that a guest has written is read in this file.
  *
@@ -25,6 +26,7 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "protocol/vgpu-worker.h"
+#include "worker/gauge.h"
 #include "worker/gpu.h"
 
 static void usage(FILE *out)
@@ -34,8 +36,9 @@ static void usage(FILE *out)
           "                   [--takeover resume|discard|fail:CODE] [--user UID:GID]\n"
           "                   [--queues COUNT --queue N] [--preempt] [--resting | --rest NS]\n"
           "                   [--label TEXT]\n"
+          "       vgpu-worker --gauge [--backend auto|cpu|cuda] [--sensors] [--user UID:GID]\n"
           "\n"
-          "The second form is for vgpu-mediator, which passes descriptors along.\n"
+          "The last two are for vgpu-mediator, which passes descriptors along.\n"
           "\n"
           "  --probe    print what would compute: \"cuda N\" and a line with each GPU's name,\n"
           "             or \"cpu\" and the reason why there is no GPU; then \"preempt\" where a\n"
@@ -121,6 +124,16 @@ static bool parse_takeover(const char *text, struct options *o)
     return true;
 }
 
+/*
+ * The size is checked as the formulas of the layout need it: vgpu_queues_max() of a wrong one would
+ * wrap. A queue's number without --queues would be ignored.
+ */
+static bool options_fit(const struct options *o)
+{
+    return vgpu_shm_size_valid(o->shm_size) && o->queues <= vgpu_queues_max(o->shm_size) &&
+           (o->queue == 0 || o->queue < o->queues);
+}
+
 /* Fills in *o; ends the process on --help, --version, --probe and mistakes. */
 static void parse_options(int argc, char **argv, struct options *o)
 {
@@ -137,6 +150,8 @@ static void parse_options(int argc, char **argv, struct options *o)
         {"resting", no_argument, NULL, 'R'},
         {"rest", required_argument, NULL, 'r'},
         {"preempt", no_argument, NULL, 'P'},
+        {"gauge", no_argument, NULL, 'g'},
+        {"sensors", no_argument, NULL, 'S'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
@@ -181,6 +196,12 @@ static void parse_options(int argc, char **argv, struct options *o)
         case 'P':
             o->preempt = true;
             break;
+        case 'g':
+            o->gauge = true;
+            break;
+        case 'S':
+            o->sensors = true;
+            break;
         case 'h':
             usage(stdout);
             exit(0);
@@ -191,12 +212,7 @@ static void parse_options(int argc, char **argv, struct options *o)
             good = false;
         }
     }
-    /*
-     * The size is checked as the formulas of the layout need it: vgpu_queues_max() of a wrong one
-     * would wrap. A queue's number without --queues would be ignored.
-     */
-    if (!good || optind != argc || !vgpu_shm_size_valid(o->shm_size) ||
-        o->queues > vgpu_queues_max(o->shm_size) || (o->queue != 0 && o->queue >= o->queues)) {
+    if (!good || optind != argc || (!o->gauge && !options_fit(o))) {
         usage(stderr);
         exit(2);
     }
@@ -213,5 +229,8 @@ int main(int argc, char **argv)
      * At once: what the driver does at exit() is nothing that the sandbox has been made for, and a
      * sanitizer that looked for leaks would wait for a thread that the filter has killed.
      */
+    if (options.gauge) {
+        _exit(gauge_worker(&options));
+    }
     _exit(options.queues > 0 ? ring_worker(&options) : register_worker(&options));
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpu-worker as a whole: main.c reads the options, register-worker.c serves a VM's register
- * page, ring-worker.c a queue; worker.c has what both ask for at their start. The mediator starts
- * either with its descriptors in place (protocol/vgpu-worker.h), and ends it with SIGKILL whenever
- * it likes. When no mediator is there any more, and none can come, it ends by itself.
+ * vgpu-worker as a whole: main.c reads the options, register-worker.c serves a VM's register page,
+ * ring-worker.c a queue, gauge.c no guest at all; worker.c has what they ask for at their start.
+ * The mediator starts each with its descriptors in place (protocol/vgpu-worker.h), and ends it with
+ * SIGKILL whenever it likes. When no mediator is there any more, and none can come, it ends by
+ * itself.
  */
 #ifndef VGPU_WORKER_WORKER_H
 #define VGPU_WORKER_WORKER_H
@@ -26,6 +27,8 @@ struct options {
     uid_t user;
     gid_t group;
     bool preempt;    /* its work may be taken off the GPU */
+    bool gauge;      /* no guest's: it tells of the GPUs */
+    bool sensors;    /* and of their sensors */
     uint32_t queues; /* of the device; 0: serve the register page */
     uint32_t queue;  /* to serve */
 };

@@ -31,6 +31,12 @@ int cli_error(enum exit_code code, const char *format, ...) __attribute__((forma
 /* `vgpu add`; arguments behind the word itself. */
 int cli_add(struct vgpu *vgpu, int argc, char **argv);
 
+/* `vgpu info`: of the device at a PCI address, or of a host process. */
+int cli_info(const char *address, const struct vgpu_host_options *host, int argc, char **argv);
+
+/* By enum vgpu_priority. */
+extern const char *const cli_priorities[VGPU_PRIORITIES];
+
 /* `vgpu bench`. */
 int cli_bench(struct vgpu *vgpu, int argc, char **argv);
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vgpu: a guest's command for its vGPU, and a host process's for the mediator. This file has the
- * options and the small commands; add.c and bench.c have the large ones.
+ * options and the small commands; info.c, add.c and bench.c have the large ones.
  *
  * A command of the table `commands` gets an open device, with which it makes requests in register
  * mode, one at a time. The command is looked up before the device is opened, so a wrong word is
- * named as such, even if there is no device. `list` and `reap` get no device: the first looks for
- * all of them, the second closes sessions whose process is gone.
+ * named as such, even if there is no device. `list`, `info` and `reap` get no device: the first
+ * looks for all of them, the second at one without taking anything of it, the third closes sessions
+ * whose process is gone.
  *
  * Each result of libvgpu has an exit code, so that a script can tell a device that is missing from
  * a host that refused. The error is printed in libvgpu's own words.
@@ -30,14 +31,14 @@ struct options {
     uint32_t timeout_ms; /* 0: the library's */
 };
 
-static const char *const priority_names[VGPU_PRIORITIES] = {"low", "medium", "high"};
+const char *const cli_priorities[VGPU_PRIORITIES] = {"low", "medium", "high"};
 
 static void usage(FILE *out)
 {
     fputs("usage: vgpu [OPTIONS] COMMAND\n"
           "\n"
           "  list                    the vGPUs of this machine, by PCI address\n"
-          "  info                    what the device is and what computes behind it\n"
+          "  info [--json]           what the device is, what computes behind it, and who uses it\n"
           "  add A B                 the sum of two numbers\n"
           "  add --file A B [-o OUT] the sums of two files of numbers (commas, white space)\n"
           "  add --n N --check       the sums of N pairs, each checked\n"
@@ -125,52 +126,6 @@ static int cli_reap(const char *address)
     return EXIT_OK;
 }
 
-/* The status is the device's word: it may be one that this version does not know. */
-static const char *status_name(enum vgpu_status status)
-{
-    static const char *const names[] = {"idle", "busy", "complete", "error", "offline"};
-
-    return (unsigned)status < sizeof(names) / sizeof(names[0]) ? names[status] : "unknown";
-}
-
-static int cli_info(struct vgpu *vgpu, int argc, char **argv)
-{
-    struct vgpu_identity id;
-    struct vgpu_device_info info;
-    int r;
-
-    (void)argv;
-    if (argc != 0) {
-        usage(stderr);
-        return EXIT_USAGE;
-    }
-    /* The registers can be read without a mediator, so they come first. */
-    vgpu_identify(vgpu, &id);
-    printf("VM         %" PRIu32 "\n", id.vm_id);
-    printf("pool       %c\n", (int)id.pool);
-    printf("priority   %s\n", id.priority < VGPU_PRIORITIES ? priority_names[id.priority] : "?");
-    printf("protocol   %" PRIu32 ".%" PRIu32 "\n", id.version >> 16, id.version & 0xffff);
-    printf("shared     %" PRIu64 " MiB\n", id.shm_size >> 20);
-    printf("queues     %" PRIu32 "\n", id.queues);
-    printf("status     %s\n", status_name(id.status));
-    printf("generation %" PRIu32 "\n", id.generation);
-    if (id.status == VGPU_STATUS_OFFLINE) {
-        return cli_error(EXIT_OFFLINE, "the device is offline: no mediator is running on the host");
-    }
-    r = vgpu_device_info(vgpu, &info);
-    if (r != VGPU_OK) {
-        return cli_fail(r);
-    }
-    printf("computes   %s\n", info.name);
-    /* The rest describes a GPU, and says nothing where the CPU computes. */
-    if (info.backend == VGPU_FEATURE_BACKEND_GPU) {
-        printf("capability %" PRIu32 ".%" PRIu32 ", %" PRIu32 " multiprocessors, %" PRIu64 " MiB\n",
-               info.compute >> 16, info.compute & 0xffff, info.processors, info.memory_total >> 20);
-        printf("CUDA       %" PRIu32 ".%" PRIu32 "\n", info.driver / 1000, info.driver % 1000 / 10);
-    }
-    return EXIT_OK;
-}
-
 static int cli_echo(struct vgpu *vgpu, int argc, char **argv)
 {
     char text[VGPU_ECHO_MAX + 1] = "", back[VGPU_ECHO_MAX + 1] = "";
@@ -209,8 +164,10 @@ static const struct {
     const char *name;
     int (*run)(struct vgpu *vgpu, int argc, char **argv);
 } commands[] = {
-    {"info", cli_info},   {"add", cli_add},     {"echo", cli_echo},
-    {"reset", cli_reset}, {"bench", cli_bench},
+    {"add", cli_add},
+    {"echo", cli_echo},
+    {"reset", cli_reset},
+    {"bench", cli_bench},
 };
 
 /* A whole number from 1 to `max`; ends the process otherwise. */
@@ -231,7 +188,7 @@ static uint64_t number_option(const char *name, const char *value, uint64_t max)
 static void set_priority(struct vgpu_host_options *host, const char *value)
 {
     for (unsigned i = 0; i < VGPU_PRIORITIES; i++) {
-        if (strcmp(value, priority_names[i]) == 0) {
+        if (strcmp(value, cli_priorities[i]) == 0) {
             host->priority = (enum vgpu_priority)i;
             return;
         }
@@ -333,6 +290,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[optind], "list") == 0) {
         r = cli_list();
+    } else if (strcmp(argv[optind], "info") == 0) {
+        r = cli_info(options.address, options.host.socket ? &options.host : NULL, argc - optind - 1,
+                     argv + optind + 1);
     } else if (strcmp(argv[optind], "reap") == 0) {
         r = options.host.socket
                 ? cli_error(EXIT_USAGE, "reap is for guests; on the host a session ends with its "

@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/pid.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/version.h>
@@ -44,6 +45,7 @@ struct vgpu_session {
 	/* Under device->lock. */
 	enum vgpu_session_state state;
 	struct address_space *mapping;	/* the open file's; for remove() */
+	struct pid *owner;		/* who has opened it; with a reference */
 	struct list_head part;		/* in device->parts, while part_size is not 0 */
 	u64 part_offset, part_size;	/* bytes, from the start of BAR2 */
 
@@ -145,6 +147,9 @@ void vgpu_sessions_end(struct vgpu_device *device);
 /* Takes a queue for an open file. Returns it or ERR_PTR(-EBUSY, -ENODEV, -ERESTARTSYS). */
 struct vgpu_session *vgpu_session_take(struct vgpu_device *device, struct address_space *mapping);
 void vgpu_session_release(struct vgpu_session *session);
+
+/* The process that has opened each queue, as the caller sees it; 0 for none. */
+void vgpu_session_owners(struct vgpu_device *device, s32 owner[VGPU_MAX_QUEUES]);
 int vgpu_session_arena(struct vgpu_session *session, struct vgpu_driver_arena *arena);
 int vgpu_session_start(struct vgpu_session *session, struct vgpu_driver_start *start);
 void vgpu_session_set_eventfd(struct vgpu_session *session, struct eventfd_ctx *eventfd);

@@ -12,14 +12,18 @@
 #include "driver.h"
 
 #define VGPU_RESET_TIMEOUT	(10 * HZ)
+#define VGPU_CARD_TIMEOUT	(HZ / 2)
 
 /* Pages that a page fault maps beside the one that was missed, aligned. */
 #define VGPU_FAULT_AROUND	SZ_64K
+
+static const struct file_operations vgpu_watch_operations;
 
 #define VGPU_ARENA_PGOFF	(VGPU_DRIVER_MMAP_ARENA >> PAGE_SHIFT)
 
 union vgpu_argument {
 	struct vgpu_driver_info info;
+	struct vgpu_driver_card card;
 	struct vgpu_driver_arena arena;
 	struct vgpu_driver_start start;
 	struct vgpu_driver_request request;
@@ -33,6 +37,12 @@ static int vgpu_open(struct inode *inode, struct file *file)
 	struct vgpu_session *session;
 	int users;
 
+	if (!(file->f_mode & FMODE_WRITE)) {
+		/* It only looks: no queue is taken for that. The file keeps the device. */
+		replace_fops(file, fops_get(&vgpu_watch_operations));
+		file->private_data = device;
+		return READ_ONCE(device->gone) ? -ENODEV : stream_open(inode, file);
+	}
 	if (!vgpu_enter(device, &users))
 		return -ENODEV;
 	session = vgpu_session_take(device, file->f_mapping);
@@ -51,14 +61,12 @@ static int vgpu_release(struct inode *inode, struct file *file)
 
 /* ioctl --------------------------------------------------------------------------- */
 
-static void vgpu_info(struct vgpu_session *session, struct vgpu_driver_info *info)
+static void vgpu_info(struct vgpu_device *device, u32 queue, struct vgpu_driver_info *info)
 {
-	struct vgpu_device *device = session->device;
-
 	*info = (struct vgpu_driver_info){
 		.driver_version = VGPU_DRIVER_VERSION,
-		.queue = session->queue,
-		.interrupts = 1 + session->queue < device->vectors,
+		.queue = queue,
+		.interrupts = 1 + queue < device->vectors,
 		.version = vgpu_read(device, VGPU_REG_VERSION),
 		.pool = vgpu_read(device, VGPU_REG_POOL_ID),
 		.priority = vgpu_read(device, VGPU_REG_PRIORITY),
@@ -69,6 +77,42 @@ static void vgpu_info(struct vgpu_session *session, struct vgpu_driver_info *inf
 		.queues = device->queues,
 		.shm_size = device->shm_size,
 	};
+}
+
+/* Whether what was read is one whole card. */
+static bool vgpu_read_card(struct vgpu_device *device, struct vgpu_card *card)
+{
+	u32 sequence = vgpu_read(device, VGPU_REG_CARD);
+	u32 *words = (u32 *)card;
+	u32 i;
+
+	if (sequence & 1)
+		return false;
+	words[0] = sequence;
+	for (i = 1; i < sizeof(*card) / sizeof(*words); i++)
+		words[i] = vgpu_read(device, VGPU_REG_CARD + 4 * i);
+	return vgpu_read(device, VGPU_REG_CARD) == sequence;
+}
+
+static int vgpu_card(struct vgpu_device *device, struct vgpu_driver_card *card)
+{
+	struct vgpu_pace pace = vgpu_pace(VGPU_CARD_TIMEOUT, false);
+	int r;
+
+	while (!vgpu_read_card(device, &card->card)) {
+		/* A mediator that has ended in the middle of it; the next one stores it anew. */
+		if (vgpu_offline(device))
+			return -EIO;
+		r = vgpu_pause(device, &pace);
+		if (r)
+			return r == -ETIMEDOUT ? -EIO : r;
+	}
+	if (vgpu_offline(device))
+		return -EIO;
+	if (card->card.sequence == 0)
+		return -EAGAIN;
+	vgpu_session_owners(device, card->owner);
+	return 0;
 }
 
 static int vgpu_set_eventfd(struct vgpu_session *session, s32 fd)
@@ -106,8 +150,10 @@ static int vgpu_do_ioctl(struct vgpu_session *session, unsigned int command,
 
 	switch (command) {
 	case VGPU_IOC_INFO:
-		vgpu_info(session, &argument->info);
+		vgpu_info(device, session->queue, &argument->info);
 		return 0;
+	case VGPU_IOC_CARD:
+		return vgpu_card(device, &argument->card);
 	case VGPU_IOC_ARENA:
 		return vgpu_session_arena(session, &argument->arena);
 	case VGPU_IOC_START:
@@ -129,9 +175,24 @@ static int vgpu_do_ioctl(struct vgpu_session *session, unsigned int command,
 	}
 }
 
-static long vgpu_ioctl(struct file *file, unsigned int command, unsigned long address)
+static int vgpu_watch_do_ioctl(struct vgpu_device *device, unsigned int command,
+			       union vgpu_argument *argument)
 {
-	struct vgpu_session *session = file->private_data;
+	switch (command) {
+	case VGPU_IOC_INFO:
+		vgpu_info(device, VGPU_MAX_QUEUES, &argument->info);
+		return 0;
+	case VGPU_IOC_CARD:
+		return vgpu_card(device, &argument->card);
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* `session` is NULL for a file that only looks. */
+static long vgpu_ioctl_of(struct vgpu_device *device, struct vgpu_session *session,
+			  unsigned int command, unsigned long address)
+{
 	void __user *user = (void __user *)address;
 	union vgpu_argument argument;
 	int r, users;
@@ -143,14 +204,27 @@ static long vgpu_ioctl(struct file *file, unsigned int command, unsigned long ad
 	if ((_IOC_DIR(command) & _IOC_WRITE) &&
 	    copy_from_user(&argument, user, _IOC_SIZE(command)))
 		return -EFAULT;
-	if (!vgpu_enter(session->device, &users))
+	if (!vgpu_enter(device, &users))
 		return -ENODEV;
-	r = vgpu_do_ioctl(session, command, &argument);
-	vgpu_leave(session->device, users);
+	r = session ? vgpu_do_ioctl(session, command, &argument) :
+		      vgpu_watch_do_ioctl(device, command, &argument);
+	vgpu_leave(device, users);
 	if (r == 0 && (_IOC_DIR(command) & _IOC_READ) &&
 	    copy_to_user(user, &argument, _IOC_SIZE(command)))
 		return -EFAULT;
 	return r;
+}
+
+static long vgpu_ioctl(struct file *file, unsigned int command, unsigned long address)
+{
+	struct vgpu_session *session = file->private_data;
+
+	return vgpu_ioctl_of(session->device, session, command, address);
+}
+
+static long vgpu_watch_ioctl(struct file *file, unsigned int command, unsigned long address)
+{
+	return vgpu_ioctl_of(file->private_data, NULL, command, address);
 }
 
 /* mmap ---------------------------------------------------------------------------- */
@@ -280,4 +354,11 @@ const struct file_operations vgpu_file_operations = {
 	.mmap = vgpu_mmap,
 	.poll = vgpu_poll,
 	.read = vgpu_file_read,
+};
+
+/* Of a file that was opened for reading alone. */
+static const struct file_operations vgpu_watch_operations = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = vgpu_watch_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 };

@@ -414,6 +414,7 @@ struct vgpu_session *vgpu_session_take(struct vgpu_device *device, struct addres
 	if (session) {
 		session->state = VGPU_SESSION_OPEN;
 		session->mapping = mapping;
+		session->owner = get_pid(task_tgid(current));
 	}
 	mutex_unlock(&device->lock);
 	if (!session)
@@ -433,9 +434,21 @@ void vgpu_session_release(struct vgpu_session *session)
 	vgpu_session_set_eventfd(session, NULL);
 	mutex_lock(&device->lock);
 	session->mapping = NULL;
+	put_pid(session->owner);
+	session->owner = NULL;
 	session->state = VGPU_SESSION_CLOSING;
 	if (!device->gone && vgpu_reap_step(device))
 		vgpu_reap_soon(device);
+	mutex_unlock(&device->lock);
+}
+
+void vgpu_session_owners(struct vgpu_device *device, s32 owner[VGPU_MAX_QUEUES])
+{
+	u32 i;
+
+	mutex_lock(&device->lock);
+	for (i = 0; i < VGPU_MAX_QUEUES; i++)
+		owner[i] = i < device->queues ? pid_vnr(device->sessions[i].owner) : 0;
 	mutex_unlock(&device->lock);
 }
 

@@ -308,6 +308,7 @@ unsigned pci_reap(struct pci_device *device, struct vgpu_control *control, uint3
         }
         if (!open || pci_close_queue(device, i) == VGPU_OK) {
             control->parts[i].size = 0;
+            control->owners[i] = 0;
         } else {
             /* A worker that does not end may still use its part, which stays taken. */
             dead &= ~(UINT64_C(1) << i);

@@ -83,6 +83,7 @@ static void give_part(struct pci_port *pci)
     control = pci_map_control(pci->shm);
     if (control) {
         control->parts[pci->queue].size = 0;
+        control->owners[pci->queue] = 0;
         munmap(control, VGPU_CONTROL_SIZE);
     }
 }
@@ -177,6 +178,7 @@ static int take_both(struct pci_port *pci, struct vgpu_control *control, uint64_
     r = pci_take_part(&pci->device, control, pci->queue, arena_size, 4, &part);
     pci->head.arena_offset = part.offset;
     pci->head.arena_size = part.size;
+    control->owners[pci->queue] = r == VGPU_OK ? getpid() : 0;
     return r;
 }
 

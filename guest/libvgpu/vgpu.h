@@ -16,6 +16,7 @@
 
 #include <stdint.h>
 
+#include "vgpu-card.h"
 #include "vgpu-queue.h"
 #include "vgpu-regs.h"
 #include "vgpu-request.h"
@@ -227,6 +228,36 @@ int vgpu_event_elapsed(struct vgpu_session *session, uint64_t start, uint64_t en
 
 /* Waits until all streams have done all. Synchronising. */
 int vgpu_session_sync(struct vgpu_session *session);
+
+/* Watching ------------------------------------------------------------------------------- */
+
+struct vgpu_watch;
+
+/*
+ * Opens a way to look at what the GPU is and does (vgpu-card.h), which takes no queue and disturbs
+ * nobody. Of a guest's device at a PCI address, or its only one where that is NULL; with `host` by
+ * the mediator's socket instead, as a process without a session. The errors of vgpu_open(), but
+ * BUSY. A watch serves one thread at a time.
+ */
+int vgpu_watch_open(const char *address, const struct vgpu_host_options *host,
+                    struct vgpu_watch **watch);
+
+/*
+ * The card as it is now. `owners`, where not NULL, becomes the process id of who has each queue, as
+ * far as that is known: 0 otherwise. VGPU_OFFLINE without a mediator, VGPU_INCOMPATIBLE where the
+ * host, or the guest driver, is of a release that does not tell.
+ */
+int vgpu_watch_card(struct vgpu_watch *watch, struct vgpu_card *card,
+                    int32_t owners[VGPU_MAX_QUEUES]);
+
+/* The registers that identify the device. Cannot fail, also while offline. */
+void vgpu_watch_identify(struct vgpu_watch *watch, struct vgpu_identity *identity);
+
+/* How the device is reached, for people: "guest driver", "sysfs", "mediator's socket"; static. */
+const char *vgpu_watch_way(const struct vgpu_watch *watch);
+
+/* NULL is allowed. */
+void vgpu_watch_close(struct vgpu_watch *watch);
 
 /* Register mode -------------------------------------------------------------------------- */
 

@@ -64,7 +64,7 @@ def sanitizer(library):
 
 
 def _read_abi():
-    numbers, fields = {}, {}
+    numbers, fields, sizes = {}, {}, {}
     with open(os.path.join(TOP, "tests/unit/abi.golden"), encoding="ascii") as golden:
         for line in golden:
             words = line.split()
@@ -72,12 +72,14 @@ def _read_abi():
                 numbers[words[1]] = int(words[2], 0)
             elif words[0] == "field":
                 fields[words[1]] = (int(words[2]), int(words[3]))
+            elif words[0] == "size":
+                sizes[words[1]] = int(words[2])
             elif words[0] == "error":
                 numbers["VGPU_ERROR_" + words[2]] = int(words[1])
-    return numbers, fields
+    return numbers, fields, sizes
 
 
-N, FIELDS = _read_abi()
+N, FIELDS, SIZES = _read_abi()
 
 
 def wait_until(what, condition, patience=PATIENCE):
@@ -372,6 +374,18 @@ class Device:
         offset, size = FIELDS["vgpu_regs_page." + name]
         offset += self.shm_size
         self.map[offset:offset + size] = value.to_bytes(size, "little")
+
+    def card(self, name):
+        """A number of the card that the host has stored; of another field its bytes."""
+        start = self.shm_size + N["VGPU_REG_CARD"]
+        offset, size = FIELDS["vgpu_card." + name]
+
+        def read():
+            whole = self.map[start:start + SIZES["vgpu_card"]]
+            again = self.map[start:start + 4]
+            return whole if whole[:4] == again != bytes(4) and not again[0] & 1 else None
+        value = wait_until("a card", read)[offset:offset + size]
+        return int.from_bytes(value, "little") if size <= 8 else value
 
     def ring(self, request, length=None):
         """Writes a request and rings, without waiting."""

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "protocol/vgpu-attach.h"
+#include "protocol/vgpu-card.h"
 #include "protocol/vgpu-driver.h"
 #include "protocol/vgpu-graph.h"
 #include "protocol/vgpu-queue.h"
@@ -75,7 +76,14 @@
     X(VGPU_LINK_IMPORT) X(VGPU_LINK_RELEASE) X(VGPU_LINK_WITHDRAW) X(VGPU_LINK_OFF) X(VGPU_LINK_OPEN) X(VGPU_LINK_RESYNC) X(VGPU_LINK_STATE) X(VGPU_LINK_VERSION) X(VGPU_LINK_DEVICES) X(VGPU_LINK_TURN_STATE) X(VGPU_LINK_TURN_ASKED) X(VGPU_LINK_TURN_YIELDED) X(VGPU_READY_CAN_BE_OFF) X(VGPU_EXPORT_MEMORY)           \
     X(VGPU_EXPORT_EVENT) X(VGPU_LINK_DONE_WELL) X(VGPU_LINK_UNKNOWN) X(VGPU_LINK_OWN)              \
     X(VGPU_LINK_FULL) X(VGPU_EXPORTS_MAX) X(VGPU_SHARED_BITS) X(VGPU_SHARED_SESSION_BITS) X(VGPU_SHARED_EVENTS)                \
-    X(VGPU_SHARED_MEMORY) X(VGPU_SHARED_SIZE)
+    X(VGPU_SHARED_MEMORY) X(VGPU_SHARED_SIZE)                                                      \
+    X(VGPU_REG_CARD) X(VGPU_CARD_MAX) X(VGPU_CARD_UNIT) X(VGPU_CARD_ENGINES) X(VGPU_CLOCKS)        \
+    X(VGPU_KNOWN_DEVICE) X(VGPU_KNOWN_PCI) X(VGPU_KNOWN_CORES) X(VGPU_KNOWN_LINK)                  \
+    X(VGPU_KNOWN_CLOCKS) X(VGPU_KNOWN_LIMITS) X(VGPU_KNOWN_ECC) X(VGPU_KNOWN_BOARD)                \
+    X(VGPU_KNOWN_BUSY) X(VGPU_KNOWN_TEMPERATURE) X(VGPU_KNOWN_POWER) X(VGPU_KNOWN_POWER_LIMIT)     \
+    X(VGPU_KNOWN_CLOCK) X(VGPU_KNOWN_STATE) X(VGPU_KNOWN_FAN) X(VGPU_KNOWN_MEMORY)                 \
+    X(VGPU_KNOWN_ENERGY) X(VGPU_IOC_CARD) X(VGPU_WORKER_FD_GAUGE) X(VGPU_GAUGES)                   \
+    X(VGPU_GAUGE_PAGE_SIZE)
 
 #define SIZES(X)                                                                                   \
     X(vgpu_journal) X(vgpu_regs_page) X(vgpu_request_header) X(vgpu_add_shm) X(vgpu_device_info)   \
@@ -88,7 +96,9 @@
     X(vgpu_result_param) X(vgpu_result_elapsed) X(vgpu_reset) X(vgpu_queue_action)                 \
     X(vgpu_continue)                                                                               \
     X(vgpu_driver_info) X(vgpu_driver_arena) X(vgpu_driver_start) X(vgpu_driver_request)           \
-    X(vgpu_graph_node) X(vgpu_graph_copy) X(vgpu_graph_fill) X(vgpu_graph_gate)
+    X(vgpu_graph_node) X(vgpu_graph_copy) X(vgpu_graph_fill) X(vgpu_graph_gate)                    \
+    X(vgpu_gpu_facts) X(vgpu_gpu_sensors) X(vgpu_card_session) X(vgpu_card) X(vgpu_gauge)          \
+    X(vgpu_driver_card)
 
 #define FIELDS(X)                                                                                  \
     X(vgpu_journal, state) X(vgpu_journal, length) X(vgpu_journal, request)                        \
@@ -168,7 +178,26 @@
     X(vgpu_graph_copy, width) X(vgpu_graph_copy, height) X(vgpu_graph_copy, depth)                 \
     X(vgpu_graph_copy, kind) X(vgpu_graph_copy, reserved) X(vgpu_graph_fill, to)                   \
     X(vgpu_graph_fill, pitch) X(vgpu_graph_fill, width) X(vgpu_graph_fill, height)                 \
-    X(vgpu_graph_fill, value) X(vgpu_graph_fill, element) X(vgpu_graph_gate, address)
+    X(vgpu_graph_fill, value) X(vgpu_graph_fill, element) X(vgpu_graph_gate, address)        \
+    X(vgpu_gpu_facts, name) X(vgpu_gpu_facts, uuid) X(vgpu_gpu_facts, bus_id)                      \
+    X(vgpu_gpu_facts, driver) X(vgpu_gpu_facts, cuda) X(vgpu_gpu_facts, compute)                   \
+    X(vgpu_gpu_facts, processors) X(vgpu_gpu_facts, cores) X(vgpu_gpu_facts, memory)               \
+    X(vgpu_gpu_facts, pci_device) X(vgpu_gpu_facts, pci_subsystem)                                 \
+    X(vgpu_gpu_facts, architecture) X(vgpu_gpu_facts, brand) X(vgpu_gpu_facts, bus_width)          \
+    X(vgpu_gpu_facts, link_generation) X(vgpu_gpu_facts, link_width)                               \
+    X(vgpu_gpu_facts, clock_max) X(vgpu_gpu_facts, power_least) X(vgpu_gpu_facts, power_most)      \
+    X(vgpu_gpu_facts, power_default) X(vgpu_gpu_facts, ecc) X(vgpu_gpu_facts, vbios)               \
+    X(vgpu_gpu_sensors, busy) X(vgpu_gpu_sensors, memory_busy)                                     \
+    X(vgpu_gpu_sensors, temperature) X(vgpu_gpu_sensors, power)                                    \
+    X(vgpu_gpu_sensors, power_limit) X(vgpu_gpu_sensors, clock) X(vgpu_gpu_sensors, state)         \
+    X(vgpu_gpu_sensors, fan) X(vgpu_gpu_sensors, reserved) X(vgpu_gpu_sensors, memory_used)        \
+    X(vgpu_gpu_sensors, energy) X(vgpu_card_session, memory) X(vgpu_card_session, busy)            \
+    X(vgpu_card, sequence) X(vgpu_card, size) X(vgpu_card, backend) X(vgpu_card, known)            \
+    X(vgpu_card, facts) X(vgpu_card, sensors) X(vgpu_card, memory_total)                           \
+    X(vgpu_card, memory_used) X(vgpu_card, busy) X(vgpu_card, interval_ms)                         \
+    X(vgpu_card, session) X(vgpu_gauge, sequence) X(vgpu_gauge, facts) X(vgpu_gauge, sensors)      \
+    X(vgpu_control, owners) X(vgpu_regs_page, card) X(vgpu_driver_card, card)                      \
+    X(vgpu_driver_card, owner)
 
 /* clang-format on */
 

@@ -245,8 +245,10 @@ static const struct {
      "2: section [mediator]: key 'backend' is 'gpu', must be auto, cpu or cuda\n"},
     {"[mediator]\n\ncolour = red\n",
      "3: section [mediator]: unknown key 'colour': there are listen, control, metrics, worker, "
-     "backend, unknown-vms, above-limit, max-vms, turn-limit, register-rest, preempt, "
+     "backend, unknown-vms, above-limit, max-vms, turn-limit, register-rest, sensors, preempt, "
      "worker-user, users\n"},
+    {"[mediator]\nsensors = all\n",
+     "2: section [mediator]: key 'sensors' is 'all', must be off, host or guests\n"},
     {"[mediator]\nlisten =\n",
      "2: section [mediator]: key 'listen' is '', must be a path, or @ and a name\n"},
     {"[mediator]\nmax-vms = 0\n",

@@ -9,6 +9,7 @@
  * call answers with the error that has lost the context, if one has, as NVIDIA's driver does.
  */
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "worker/api-calls.h"
@@ -68,14 +69,25 @@ static enum vgpu_gpu_error cpu_device_attributes(struct gpu *gpu, int *values, u
     return gpu->lost;
 }
 
+/* With its NUL the first has the 16 bytes of a UUID. */
+#define CPU_UUID "vGPU on the CPU"
+#define CPU_BUS_ID "0000:00:00.0"
+
 static enum vgpu_gpu_error cpu_device_identity(struct gpu *gpu, CUuuid *uuid, char *pci_bus_id)
 {
-    static const char id[] = "0000:00:00.0";
-
-    /* With its NUL this has the 16 bytes of a UUID. */
-    memcpy(uuid->bytes, "vGPU on the CPU", sizeof(uuid->bytes));
-    memcpy(pci_bus_id, id, sizeof(id));
+    memcpy(uuid->bytes, CPU_UUID, sizeof(uuid->bytes));
+    memcpy(pci_bus_id, CPU_BUS_ID, sizeof(CPU_BUS_ID));
     return gpu->lost;
+}
+
+void cpu_backend_facts(struct vgpu_gpu_facts *facts)
+{
+    snprintf(facts->name, sizeof(facts->name), CPU_NAME);
+    snprintf(facts->driver, sizeof(facts->driver), "none");
+    memcpy(facts->uuid, CPU_UUID, sizeof(facts->uuid));
+    memcpy(facts->bus_id, CPU_BUS_ID, sizeof(CPU_BUS_ID));
+    facts->processors = 1;
+    facts->memory = CPU_GPU_MEMORY;
 }
 
 static enum vgpu_gpu_error cpu_function_attributes(struct gpu *gpu, int *values, unsigned count,

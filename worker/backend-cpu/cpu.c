@@ -152,7 +152,7 @@ int cpu_backend_open(struct backend **backend, char *why, size_t why_size)
     cpu->head.info = (struct vgpu_device_info){
         .backend = VGPU_FEATURE_BACKEND_CPU,
         .processors = 1,
-        .name = "CPU",
+        .name = CPU_NAME,
     };
     *backend = &cpu->head;
     return 0;

@@ -1272,7 +1272,7 @@ static struct cpu_gpu *make_gpu(const struct gpu_arena *arena, uint64_t memory)
         .backend = VGPU_FEATURE_BACKEND_CPU,
         .processors = 1,
         .memory_total = memory,
-        .name = "CPU",
+        .name = CPU_NAME,
     };
     cpu->limit = memory;
     cpu->next_address = FIRST_ADDRESS;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "worker/gauge.h"
 
 /* The compiler for PTX, which the driver loads when it first needs it. */
 #define JIT_LIBRARY "libnvidia-ptxjitcompiler.so.1"
@@ -171,6 +172,27 @@ static int read_info(struct vgpu_device_info *info, CUdevice device)
     info->driver = (uint32_t)version;
     info->memory_total = memory;
     return 0;
+}
+
+uint32_t cuda_gpu_facts(int device, struct vgpu_gpu_facts *facts)
+{
+    struct vgpu_device_info info = {0};
+    CUdevice handle;
+    CUuuid uuid;
+
+    if (cu.DeviceGet(&handle, device) != CUDA_SUCCESS || read_info(&info, handle) < 0 ||
+        cu.DeviceGetUuid(&uuid, handle) != CUDA_SUCCESS ||
+        cu.DeviceGetPCIBusId(facts->bus_id, (int)sizeof(facts->bus_id), handle) != CUDA_SUCCESS) {
+        *facts = (struct vgpu_gpu_facts){0};
+        return 0;
+    }
+    memcpy(facts->name, info.name, sizeof(facts->name));
+    memcpy(facts->uuid, uuid.bytes, sizeof(facts->uuid));
+    facts->cuda = info.driver;
+    facts->compute = info.compute;
+    facts->processors = info.processors;
+    facts->memory = info.memory_total;
+    return VGPU_KNOWN_DEVICE;
 }
 
 /*

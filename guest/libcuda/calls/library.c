@@ -31,9 +31,8 @@
 #include "guest/libcuda/state/state.h"
 #include "guest/libcuda/state/unload.h"
 #include "guest/libcuda/wire/wire-calls.h"
+#include "guest/libvgpu/environment.h"
 #include "guest/libvgpu/session.h"
-
-#define VGPU_DEFAULT_SHM (UINT64_C(256) << 20)
 
 /* Workers that are tried for one whose driver lies where this process has nothing. */
 #define PLACE_ATTEMPTS 5
@@ -44,98 +43,18 @@
  */
 static pthread_mutex_t life_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* A number from the environment, or what there is without it. */
-static uint64_t setting_number(const char *variable, uint64_t otherwise)
-{
-    const char *text = getenv(variable);
-
-    return text && text[0] != '\0' ? strtoull(text, NULL, 0) : otherwise;
-}
-
-/* Whether the environment says what it may: nothing, or one of these. */
-static bool check_choice(const char *variable, const char *const *choices, unsigned count,
-                         unsigned *choice)
-{
-    const char *text = getenv(variable);
-
-    for (unsigned i = 0; text && text[0] != '\0' && i < count; i++) {
-        if (strcmp(text, choices[i]) == 0) {
-            *choice = i;
-            return true;
-        }
-    }
-    return !text || text[0] == '\0';
-}
-
-/*
- * Whether a variable of the environment is a number, where it is there: decimal, or with 0x or 0 in
- * front. strtoull() takes a minus sign for a very large number.
- */
-static bool check_number(const char *variable)
-{
-    const char *text = getenv(variable);
-    char *end = NULL;
-
-    if (!text || text[0] == '\0') {
-        return true;
-    }
-    strtoull(text, &end, 0);
-    return *end == '\0' && text[0] != '-';
-}
-
-/*
- * Says which variable is not as it may be; NULL: all are. A typing error is an error and no
- * default: a program with the wrong priority would be hard to find out.
- */
-static const char *wrong_variable(unsigned *priority)
-{
-    static const char *const priorities[] = {"low", "medium", "high"};
-    const char *pool = getenv("VGPU_POOL");
-
-    if (!check_number("VGPU_VM_ID") || !check_number("VGPU_SHM_MIB") ||
-        !check_number("VGPU_ARENA_MIB")) {
-        return "VGPU_VM_ID, VGPU_SHM_MIB and VGPU_ARENA_MIB are numbers";
-    }
-    if (!check_choice("VGPU_PRIORITY", priorities, 3, priority)) {
-        return "VGPU_PRIORITY is low, medium or high";
-    }
-    return pool && pool[0] != '\0' && pool[1] != '\0' ? "VGPU_POOL is one letter" : NULL;
-}
-
-/*
- * How a process on the host itself reaches the mediator: VGPU_HOST is its socket. It is a VM of its
- * own there, whose number must not be that of another one that is attached. Without a setting the
- * mediator chooses one. VGPU_SHM_MIB is in MiB, 256 without it.
- */
-static struct vgpu_host_options host_options(const char *socket, unsigned priority)
-{
-    const char *pool = getenv("VGPU_POOL");
-    const char *letter = pool && pool[0] != '\0' ? pool : "A";
-
-    return (struct vgpu_host_options){
-        .socket = socket,
-        .vm_id = (uint32_t)setting_number("VGPU_VM_ID", 0),
-        .pool = letter[0],
-        .priority = (enum vgpu_priority)priority,
-        .shm_size = setting_number("VGPU_SHM_MIB", VGPU_DEFAULT_SHM >> 20) << 20,
-    };
-}
-
 /*
  * On the host the process has all the shared memory to itself, and takes half of it. In a guest
  * others may come, and 0 lets libvgpu take its share of the free part. VGPU_ARENA_MIB says how many
  * MiB instead.
  */
-static int open_session(unsigned priority)
+static int open_session(const struct environment *environment)
 {
-    const char *socket = getenv("VGPU_HOST");
-    const struct vgpu_host_options host = host_options(socket, priority);
-    const bool on_host = socket && socket[0] != '\0';
+    const uint64_t half = environment->on_host ? environment->host.shm_size / 2 : 0;
     const struct vgpu_session_options options = {
-        .address = getenv("VGPU_ADDRESS"),
-        .host = on_host ? &host : NULL,
-        .arena_size = setting_number("VGPU_ARENA_MIB", on_host ? (host.shm_size >> 20) / 2 : 0)
-                      << 20,
+        .address = environment->address,
+        .host = environment->on_host ? &environment->host : NULL,
+        .arena_size = environment->arena_size != 0 ? environment->arena_size : half,
     };
 
     return vgpu_session_open(&options, &cuda.session);
@@ -205,9 +124,9 @@ static enum placed place_tables(void)
 }
 
 /* Returns NULL, or why there is no device. */
-static const char *open_and_ask(unsigned priority)
+static const char *open_and_ask(const struct environment *environment)
 {
-    if (open_session(priority) != VGPU_OK) {
+    if (open_session(environment) != VGPU_OK) {
         return vgpu_last_message();
     }
     if (say_hello() != CUDA_SUCCESS) {
@@ -223,9 +142,9 @@ static const char *open_and_ask(unsigned priority)
  * The last one is kept in any case, for the sake of programs that do not ask for these tables.
  * Returns NULL, or why there is no device.
  */
-static const char *try_session(unsigned priority)
+static const char *try_session(const struct environment *environment)
 {
-    const char *why = open_and_ask(priority);
+    const char *why = open_and_ask(environment);
 
     if (why) {
         return why;
@@ -238,7 +157,7 @@ static const char *try_session(unsigned priority)
         } else {
             return NULL;
         }
-        why = open_and_ask(priority);
+        why = open_and_ask(environment);
     }
     if (!why) {
         place_tables();
@@ -262,7 +181,7 @@ static CUresult check_visible(const char *list)
 static CUresult begin_session(const char **why)
 {
     const char *list = getenv("CUDA_VISIBLE_DEVICES");
-    unsigned priority = VGPU_PRIORITY_MEDIUM;
+    struct environment environment;
     CUresult r;
 
     *why = NULL;
@@ -272,9 +191,9 @@ static CUresult begin_session(const char **why)
     if (!visible_any(list)) {
         return CUDA_ERROR_NO_DEVICE;
     }
-    *why = wrong_variable(&priority);
+    *why = environment_read(&environment);
     if (!*why) {
-        *why = try_session(priority);
+        *why = try_session(&environment);
     }
     if (*why) {
         return CUDA_ERROR_NO_DEVICE;

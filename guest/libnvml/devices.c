@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The devices, see devices.h.
+ *
+ * A card is read again when it is older than CARD_AGE_NS: the host stores a new one each second at
+ * most, and to read it through the registers takes longer than any answer here may. nvmlInit() and
+ * nvmlShutdown() are counted. In a child of fork() all goes on, since nothing here belongs to a
+ * process.
+ */
+#include "guest/libnvml/devices.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "guest/libvgpu/environment.h"
+
+#define CARD_AGE_NS (100 * NS_PER_MS)
+
+/* What a handle points to. */
+struct nvmlDevice_st {
+    struct vgpu_watch *watch;
+    struct look look;
+    uint64_t read_ns;    /* when; 0: never */
+    nvmlReturn_t result; /* of that */
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
+static struct nvmlDevice_st devices[NVML_DEVICES_MAX];
+static unsigned device_count;
+static unsigned begun; /* nvmlInit()s without their nvmlShutdown() */
+
+/* As libcuda does: only where somebody has set something up for this library. */
+static void say_no_gpu(const char *why)
+{
+    if (getenv("VGPU_HOST") || getenv("VGPU_ADDRESS") || getenv("VGPU_VERBOSE")) {
+        fprintf(stderr, "libnvidia-ml (vGPU): no device: %s\n", why);
+    }
+}
+
+static nvmlReturn_t result_of(int r)
+{
+    switch (r) {
+    case VGPU_NO_PERMISSION:
+        return NVML_ERROR_NO_PERMISSION;
+    case VGPU_NO_DEVICE:
+    case VGPU_INCOMPATIBLE:
+        return NVML_ERROR_DRIVER_NOT_LOADED;
+    default:
+        return NVML_ERROR_UNKNOWN;
+    }
+}
+
+static void close_devices(void)
+{
+    for (unsigned i = 0; i < device_count; i++) {
+        vgpu_watch_close(devices[i].watch);
+        devices[i] = (struct nvmlDevice_st){0};
+    }
+    device_count = 0;
+}
+
+static int open_one(const char *address, const struct vgpu_host_options *host)
+{
+    struct nvmlDevice_st *device = &devices[device_count];
+    const int r = vgpu_watch_open(address, host, &device->watch);
+
+    if (r == VGPU_OK) {
+        device->look.index = device_count++;
+    }
+    return r;
+}
+
+/* All of the guest's, in the order of their addresses. */
+static int open_all(void)
+{
+    char addresses[NVML_DEVICES_MAX][VGPU_ADDRESS_SIZE];
+    unsigned count = vgpu_list(addresses, NVML_DEVICES_MAX);
+    int r = VGPU_OK;
+
+    count = count < NVML_DEVICES_MAX ? count : NVML_DEVICES_MAX;
+    if (count == 0) {
+        /* For its message. */
+        return open_one(NULL, NULL);
+    }
+    for (unsigned i = 0; r == VGPU_OK && i < count; i++) {
+        r = open_one(addresses[i], NULL);
+    }
+    return r;
+}
+
+static nvmlReturn_t open_devices(void)
+{
+    struct environment environment;
+    const char *wrong = environment_read(&environment);
+    int r;
+
+    if (wrong) {
+        say_no_gpu(wrong);
+        return NVML_ERROR_DRIVER_NOT_LOADED;
+    }
+    if (environment.on_host) {
+        /* It looks, and needs no memory of its own. */
+        environment.host.shm_size = VGPU_SHM_MIN;
+        r = open_one(NULL, &environment.host);
+    } else {
+        r = environment.address ? open_one(environment.address, NULL) : open_all();
+    }
+    if (r != VGPU_OK) {
+        say_no_gpu(vgpu_last_message());
+        close_devices();
+        return r == VGPU_OFFLINE ? NVML_ERROR_DRIVER_NOT_LOADED : result_of(r);
+    }
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t devices_begin(unsigned flags)
+{
+    nvmlReturn_t r = NVML_SUCCESS;
+
+    pthread_mutex_lock(&mutex);
+    if (begun == 0) {
+        r = open_devices();
+        if (r == NVML_ERROR_DRIVER_NOT_LOADED && (flags & NVML_INIT_FLAG_NO_GPUS)) {
+            r = NVML_SUCCESS;
+        }
+    }
+    begun += r == NVML_SUCCESS;
+    pthread_mutex_unlock(&mutex);
+    return r;
+}
+
+nvmlReturn_t devices_end(void)
+{
+    nvmlReturn_t r = NVML_ERROR_UNINITIALIZED;
+
+    pthread_mutex_lock(&mutex);
+    if (begun > 0) {
+        r = NVML_SUCCESS;
+        begun--;
+        if (begun == 0) {
+            close_devices();
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return r;
+}
+
+nvmlReturn_t devices_count(unsigned *count)
+{
+    nvmlReturn_t r;
+
+    pthread_mutex_lock(&mutex);
+    r = begun > 0 ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+    *count = device_count;
+    pthread_mutex_unlock(&mutex);
+    return r;
+}
+
+nvmlDevice_t devices_handle(unsigned index)
+{
+    return index < NVML_DEVICES_MAX ? &devices[index] : NULL;
+}
+
+/* Whether it is a handle; with the mutex. */
+static bool is_handle(const struct nvmlDevice_st *device)
+{
+    for (unsigned i = 0; i < device_count; i++) {
+        if (device == &devices[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void refresh_look(struct nvmlDevice_st *device)
+{
+    const uint64_t now = clock_ns();
+
+    if (device->read_ns == 0 || now - device->read_ns > CARD_AGE_NS) {
+        const int r = vgpu_watch_card(device->watch, &device->look.card, device->look.owners);
+
+        device->result = r == VGPU_OK ? NVML_SUCCESS : NVML_ERROR_GPU_IS_LOST;
+        device->read_ns = clock_ns();
+    }
+}
+
+nvmlReturn_t devices_look(nvmlDevice_t device, struct look *look)
+{
+    nvmlReturn_t r = NVML_ERROR_UNINITIALIZED;
+
+    pthread_mutex_lock(&mutex);
+    if (begun > 0) {
+        r = NVML_ERROR_INVALID_ARGUMENT;
+        if (is_handle(device)) {
+            refresh_look(device);
+            r = device->result;
+            *look = device->look;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return r;
+}
+
+unsigned devices_processes(const struct look *look, struct gpu_process *found)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < VGPU_MAX_QUEUES; i++) {
+        const struct vgpu_card_session *session = &look->card.session[i];
+        const unsigned pid = (unsigned)look->owners[i];
+        unsigned at = 0;
+
+        if (look->owners[i] <= 0) {
+            continue;
+        }
+        while (at < count && found[at].pid != pid) {
+            at++;
+        }
+        if (at == count) {
+            found[count++] = (struct gpu_process){.pid = pid};
+        }
+        found[at].memory += (uint64_t)session->memory * VGPU_CARD_UNIT;
+        found[at].busy += session->busy / 10;
+        found[at].busy = found[at].busy < 100 ? found[at].busy : 100;
+    }
+    return count;
+}
+
+nvmlReturn_t give_number(const struct look *look, uint32_t known, uint64_t value, unsigned *to)
+{
+    if ((look->card.known & known) != known) {
+        return NVML_ERROR_NOT_SUPPORTED;
+    }
+    *to = (unsigned)value;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t give_string(const struct look *look, uint32_t known, const char *value, char *to,
+                         unsigned size)
+{
+    if ((look->card.known & known) != known) {
+        return NVML_ERROR_NOT_SUPPORTED;
+    }
+    if (size <= strlen(value)) {
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    }
+    memcpy(to, value, strlen(value) + 1);
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t refuse_call(void)
+{
+    unsigned count;
+    const nvmlReturn_t r = devices_count(&count);
+
+    return r == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : r;
+}

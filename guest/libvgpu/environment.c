@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Environment variables, see environment.h. A typing error is an error and no default: a program
+ * with the wrong priority would be hard to find out.
+ */
+#include "guest/libvgpu/environment.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_SHM_MIB 256u
+
+static bool is_set(const char *text)
+{
+    return text && text[0] != '\0';
+}
+
+/*
+ * A number, or what there is without it: decimal, or with 0x or 0 in front. strtoull() takes a
+ * minus sign for a very large number.
+ */
+static bool read_setting(const char *variable, uint64_t otherwise, uint64_t *value)
+{
+    const char *text = getenv(variable);
+    char *end = NULL;
+
+    *value = otherwise;
+    if (!is_set(text)) {
+        return true;
+    }
+    *value = strtoull(text, &end, 0);
+    return *end == '\0' && text[0] != '-';
+}
+
+static bool read_priority(enum vgpu_priority *priority)
+{
+    static const char *const names[VGPU_PRIORITIES] = {"low", "medium", "high"};
+    const char *text = getenv("VGPU_PRIORITY");
+
+    *priority = VGPU_PRIORITY_MEDIUM;
+    for (unsigned i = 0; is_set(text) && i < VGPU_PRIORITIES; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *priority = (enum vgpu_priority)i;
+            return true;
+        }
+    }
+    return !is_set(text);
+}
+
+const char *environment_read(struct environment *environment)
+{
+    const char *pool = getenv("VGPU_POOL"), *socket = getenv("VGPU_HOST");
+    uint64_t vm_id, shm_mib, arena_mib;
+    enum vgpu_priority priority;
+
+    if (!read_setting("VGPU_VM_ID", 0, &vm_id) ||
+        !read_setting("VGPU_SHM_MIB", DEFAULT_SHM_MIB, &shm_mib) ||
+        !read_setting("VGPU_ARENA_MIB", 0, &arena_mib)) {
+        return "VGPU_VM_ID, VGPU_SHM_MIB and VGPU_ARENA_MIB are numbers";
+    }
+    if (!read_priority(&priority)) {
+        return "VGPU_PRIORITY is low, medium or high";
+    }
+    if (is_set(pool) && pool[1] != '\0') {
+        return "VGPU_POOL is one letter";
+    }
+    *environment = (struct environment){
+        .on_host = is_set(socket),
+        .host = {.socket = socket,
+                 .vm_id = (uint32_t)vm_id,
+                 .pool = is_set(pool) ? pool[0] : 'A',
+                 .priority = priority,
+                 .shm_size = shm_mib << 20},
+        .address = getenv("VGPU_ADDRESS"),
+        .arena_size = arena_mib << 20,
+    };
+    return NULL;
+}
