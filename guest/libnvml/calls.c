@@ -337,6 +337,21 @@ nvmlReturn_t nvmlDeviceOnSameBoard(nvmlDevice_t one, nvmlDevice_t other, int *sa
     return NVML_SUCCESS;
 }
 
+/* A device reaches its own memory, and so far no other's. NCCL asks for both. */
+nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t one, nvmlDevice_t other, unsigned int kind,
+                                    unsigned int *status)
+{
+    int same = 0;
+    const nvmlReturn_t r = nvmlDeviceOnSameBoard(one, other, &same);
+
+    (void)kind;
+    if (r != NVML_SUCCESS || !status) {
+        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    }
+    *status = same ? NVML_P2P_STATUS_OK : NVML_P2P_STATUS_NOT_SUPPORTED;
+    return NVML_SUCCESS;
+}
+
 /* PCI ------------------------------------------------------------------------------------------ */
 
 /* As CUDA has it, the host's address: programs compare the two. */

@@ -134,6 +134,9 @@ typedef struct nvmlFieldValue_st {
     nvmlValue_t value;
 } nvmlFieldValue_t;
 
+#define NVML_P2P_STATUS_OK 0u
+#define NVML_P2P_STATUS_NOT_SUPPORTED 5u
+
 #define NVML_GPU_VIRTUALIZATION_MODE_VGPU 2u
 #define NVML_FEATURE_ENABLED 1u
 

@@ -8,6 +8,8 @@ guest/libvgpu/environment.c, guest/libnvml/*.c, guest/cli/info.c"""
 import ctypes
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import struct
@@ -310,6 +312,41 @@ print(json.dumps(answers), n.nvmlErrorString(3).decode(), n.nvmlErrorString(1234
         self.assertGreater(len(wanted), 400)
         if library:
             self.assertEqual([name for name in sorted(wanted) if not hasattr(library, name)], [])
+
+    def test_table_of_functions(self):
+        """docs/nvml.md ends with what is made of calls.list."""
+        folder = os.path.join(v.TOP, "guest/libnvml")
+        made = os.path.join(self.folder, "made")
+        subprocess.run([os.path.join(folder, "generate.py"), "nvml.md", made,
+                        os.path.join(folder, "calls.list")], check=True, timeout=v.PATIENCE)
+        with open(made, encoding="utf-8") as file, \
+                open(os.path.join(v.TOP, "docs/nvml.md"), encoding="utf-8") as page:
+            self.assertEqual(page.read().split("## All functions\n\n")[1], file.read())
+
+    def test_header(self):
+        """Values and sizes are those of NVIDIA's header, where there is one."""
+        nvcc = shutil.which("nvcc")
+        headers = [path for path in (nvcc and os.path.join(os.path.dirname(nvcc), "../include/nvml.h"),
+                                     "/usr/include/nvml.h") if path and os.path.exists(path)]
+        if not headers:
+            self.skipTest("no nvml.h")
+        with open(os.path.join(v.TOP, "guest/libnvml/nvml-types.h"), encoding="utf-8") as file:
+            types = file.read()
+        wanted = (re.findall(r"^ +(NVML_\w+) = (\d+),", types, re.M) +
+                  re.findall(r"^#define (NVML_\w+) (\d+)u", types, re.M) +
+                  [(f"sizeof({name})", size) for name, size in
+                   re.findall(r"sizeof\((nvml\w+)\) == (\d+)", types)
+                   if name != "nvmlPciInfo_v2_t"])
+        # Names of our own, or of another release's.
+        own = ("NVML_VERSION", "NVML_NO_INSTANCE", "NVML_VALUE_TYPE_UNSIGNED_INT",
+               "NVML_VALUE_TYPE_UNSIGNED_LONG_LONG", "sizeof(nvmlProcessInfo_v1_t)")
+        source = "#include <nvml.h>\n" + "".join(
+            f"_Static_assert({name} == {value}, \"{name}\");\n" for name, value in wanted
+            if name not in own)
+        result = subprocess.run(["cc", "-xc", "-fsyntax-only", "-I", os.path.dirname(headers[0]),
+                                 "-"], input=source, text=True, check=False, capture_output=True,
+                                timeout=v.PATIENCE)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
 
     def test_private_table(self):
         """What nvidia-smi gets its processes from; an id that nobody knows is no table."""
