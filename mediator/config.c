@@ -346,10 +346,15 @@ static void set_defaults(struct config *config)
     config->preempt = true;
     config->sensors = CONFIG_SENSORS_HOST;
     config->register_rest_ns = CONFIG_REST_DEFAULT;
-    /* Without that entry the number that it has everywhere: workers must not stay root. */
+    /*
+     * A user that nothing else runs as, where the package has made one; else nobody. Without that
+     * entry the number that it has everywhere: workers must not stay root.
+     */
     config->worker_user = 65534;
     config->worker_group = 65534;
-    users_find("nobody", &config->worker_user, &config->worker_group);
+    if (!users_find("vgpu-worker", &config->worker_user, &config->worker_group)) {
+        users_find("nobody", &config->worker_user, &config->worker_group);
+    }
     config->users[0] = 0;
     config->users[1] = geteuid();
     config->user_count = 2;

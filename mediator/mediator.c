@@ -139,7 +139,7 @@ static size_t collect_users(const struct config *config, uid_t *users)
 }
 
 /*
- * A socket that was inherited has the access that its owner gave it, and an abstract name has none.
+ * An abstract name has no access.
  * SECURITY.md says what harm a user who reaches this socket can still do.
  */
 void mediator_open_to_users(struct mediator *m)
@@ -147,7 +147,7 @@ void mediator_open_to_users(struct mediator *m)
     const size_t most = m->config.user_count + m->config.vm_count;
     uid_t *users;
 
-    if (!m->owns_listen || m->config.listen[0] == '@') {
+    if (!m->rules_listen || m->config.listen[0] == '@') {
         return;
     }
     users = calloc(most + 1, sizeof(*users));

@@ -63,14 +63,15 @@ struct mediator {
     sd_event_source *attach_source, *control_source; /* main.c */
     sd_event_source *grace_timer;                    /* main.c: while stopping */
     bool owns_listen, owns_control; /* main.c: bound by the mediator, which unlinks them */
-    bool stopping;                  /* main.c */
-    int launcher;                   /* main.c: the socket to it */
-    struct host_record *kept;       /* adopt.c: what outlives the mediator, of all VMs together */
-    uint32_t generation;            /* adopt.c: the number of this mediator; never 0 */
-    unsigned unheard;               /* process.c: adopted workers that have not said STATE */
-    sd_event_source *adopt_timer;   /* adopt.c */
-    unsigned carried;               /* adopt.c: sessions that were carried over to this mediator */
-    uint64_t gap_ns;                /* adopt.c: for how long there was none; 0: not known */
+    bool rules_listen;        /* main.c: who may reach the attach socket is the mediator's to say */
+    bool stopping;            /* main.c */
+    int launcher;             /* main.c: the socket to it */
+    struct host_record *kept; /* adopt.c: what outlives the mediator, of all VMs together */
+    uint32_t generation;      /* adopt.c: the number of this mediator; never 0 */
+    unsigned unheard;         /* process.c: adopted workers that have not said STATE */
+    sd_event_source *adopt_timer; /* adopt.c */
+    unsigned carried;             /* adopt.c: sessions that were carried over to this mediator */
+    uint64_t gap_ns;              /* adopt.c: for how long there was none; 0: not known */
     int fd_most;         /* main.c: descriptors from this number on are for VMs that are attached */
     int fd_control_most; /* and from this one on for nobody who asks either */
     uint64_t longest_ns; /* main.c: that anything in the event loop has taken so far */

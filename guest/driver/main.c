@@ -435,3 +435,4 @@ module_init(vgpu_init);
 module_exit(vgpu_exit);
 MODULE_DESCRIPTION("vGPU: a share of the host's GPU");
 MODULE_LICENSE("GPL");
+MODULE_VERSION(VGPU_PACKAGE_VERSION);

@@ -37,7 +37,8 @@ static int connect_to(const char *path)
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, length) < 0) {
         snprintf(problem_text, sizeof(problem_text), "cannot reach the mediator at '%s': %s%s",
                  path, strerror(errno),
-                 errno == EACCES ? "; are you root?" : "; is vgpu-mediator running?");
+                 errno == EACCES ? "; are you root, or in the group vgpu?"
+                                 : "; is vgpu-mediator running?");
         if (fd >= 0) {
             close(fd);
         }

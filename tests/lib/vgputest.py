@@ -160,9 +160,21 @@ def program(pid):
     return "" if rest.split()[0] == "Z" else name
 
 
+def gauges(pid):
+    """What a mediator, whose only child starts it, has read the GPUs' sensors: none, or one."""
+    def is_gauge(process):
+        try:
+            with open(f"/proc/{process}/cmdline", "rb") as file:
+                return b"--gauge" in file.read().split(b"\0")
+        except OSError:
+            return False
+    return [child for launcher in children(pid) for child in children(launcher) if is_gauge(child)]
+
+
 def workers(pid):
-    """Of a mediator, whose only child starts them."""
-    return [worker for launcher in children(pid) for worker in children(launcher)]
+    """Of a mediator, likewise: those that serve somebody."""
+    started = [child for launcher in children(pid) for child in children(launcher)]
+    return [worker for worker in started if worker not in gauges(pid)]
 
 
 def probe():

@@ -168,19 +168,9 @@ class Nvml(v.TestCase):
         """Then there is no process that reads them, once the facts are told."""
         m = self.with_gpu("off")
         self.told(m, "number('nvmlDeviceGetNumGpuCores')", 16896)
-        v.wait_until("the gauge has ended", lambda: not self.gauges(m))
+        v.wait_until("the gauge has ended", lambda: not v.gauges(m.pid))
         self.assertNotIn("has ended", m.read_log())
         self.assertEqual(self.tell(m, "number('nvmlDeviceGetNumGpuCores')"), 16896)
-
-    def gauges(self, mediator):
-        """Process ids; workers are the launcher's children."""
-        found = []
-        for launcher in v.children(mediator.pid):
-            for pid in v.children(launcher):
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    if b"--gauge" in file.read().split(b"\0"):
-                        found.append(pid)
-        return found
 
     def test_library_that_crashes(self):
         """Its process is another than the mediator, which says so, and tells what it knows."""

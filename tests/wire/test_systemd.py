@@ -21,8 +21,10 @@ SYSTEMD = next((path for path in ("/lib/systemd/systemd", "/usr/lib/systemd/syst
                 if os.path.exists(path)), None)
 UNIT = os.path.join(v.TOP, "packaging/systemd/vgpu-mediator.service.in")
 # What a user's manager cannot do, or this test does otherwise.
-LEFT_OUT = re.compile(r"^(Requires|After|ExecStart|ExecReload|RuntimeDirectory\w*|Protect\w*|"
-                      r"NoNewPrivileges|LimitNOFILE|WantedBy|Also|Documentation)=.*\n", re.M)
+LEFT_OUT = re.compile(r"^(Requires|Wants|After|Exec\w+|RuntimeDirectory\w*|Protect\w*|Private\w*|"
+                      r"NoNewPrivileges|CapabilityBoundingSet|Restrict(Namespaces|AddressFamilies|"
+                      r"Realtime|SUIDSGID)|LockPersonality|SystemCall\w+|IPAddress\w+|UMask|"
+                      r"LimitNOFILE|WantedBy|Also|Documentation)=.*\n", re.M)
 OK = (0, b"")
 
 
