@@ -11,8 +11,9 @@
  * of its pool. The sensors tell of the whole card and so of others' work: guests see them where the
  * configuration says so.
  *
- * A gauge that ends is started again after a while; the cards then say what it said last, but for
- * the sensors. What workers claim of their times and memory is for display, as everywhere.
+ * A gauge that ends, or that says nothing new for a while, which is a library that hangs, is
+ * started again; until then the cards say what it said last, but for the sensors. What workers
+ * claim of their times and memory is for display, as everywhere.
  */
 #include "mediator/cards.h"
 
@@ -26,7 +27,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memfd.h"
-#include "common/shared.h"
+#include "common/sequence.h"
 #include "mediator/launcher.h"
 #include "mediator/mediator.h"
 #include "mediator/report.h"
@@ -36,16 +37,19 @@
 #define GAUGE_AGAIN_NS (60 * NS_PER_S)
 /* As long as the gauge has not said anything, which takes a GPU's driver a moment, it is asked. */
 #define FIRST_NS (50 * NS_PER_MS)
-/* How often a page is read that the gauge is about to change: it takes no time. */
-#define READ_TRIES 8
+#define GAUGE_START_NS (60 * NS_PER_S)  /* within which it says anything */
+#define GAUGE_SILENT_NS (15 * NS_PER_S) /* and within which something new */
+/* How long VMs go without a card, or with an older mediator's, as it says nothing. */
+#define AWAIT_NS (5 * NS_PER_S)
 
 struct cards {
     sd_event_source *timer;
     int link; /* to the gauge; -1: there is none */
-    uint64_t start;
-    uint64_t again_ns; /* when it is started again; 0: not */
-    int page_fd;
-    const struct vgpu_gauge *page; /* the gauge's */
+    pid_t pid;
+    uint64_t start;                /* by which its end is told */
+    uint64_t started_ns, moved_ns; /* and when its page has changed last */
+    uint64_t again_ns;             /* when the next one is started; 0: not */
+    const struct vgpu_gauge *page; /* that gauge's own; NULL: none */
     struct vgpu_gauge seen[VGPU_GAUGES];
 };
 
@@ -59,7 +63,36 @@ struct card_meter {
 
 /* The gauge --------------------------------------------------------------------------------- */
 
-static int start_gauge(struct mediator *m)
+static void drop_page(struct cards *cards)
+{
+    if (cards->page) {
+        munmap((void *)(uintptr_t)cards->page, VGPU_GAUGE_PAGE_SIZE);
+        cards->page = NULL;
+    }
+}
+
+/* A page for one gauge: what another has left there would pass for its own. Returns 0 or -errno. */
+static int renew_page(struct cards *cards, int *fd)
+{
+    void *page;
+
+    *fd = memfd_make("vgpu-gauge", VGPU_GAUGE_PAGE_SIZE);
+    if (*fd < 0) {
+        return *fd;
+    }
+    page = mmap(NULL, VGPU_GAUGE_PAGE_SIZE, PROT_READ, MAP_SHARED, *fd, 0);
+    if (page == MAP_FAILED) {
+        const int r = -errno;
+
+        close(*fd);
+        return r;
+    }
+    drop_page(cards);
+    cards->page = page;
+    return 0;
+}
+
+static int launch_gauge(struct mediator *m, int page)
 {
     static const char *const backends[] = {"auto", "cpu", "cuda"};
     struct cards *cards = m->cards;
@@ -73,8 +106,7 @@ static int start_gauge(struct mediator *m)
         return -errno;
     }
     pid = launcher_start(arguments,
-                         (const int[LAUNCHER_FDS]){pair[1], cards->page_fd, cards->page_fd,
-                                                   cards->page_fd, cards->page_fd, cards->page_fd},
+                         (const int[LAUNCHER_FDS]){pair[1], page, page, page, page, page},
                          &cards->start, &pidfd);
     close(pair[1]);
     if (pidfd >= 0) {
@@ -85,7 +117,67 @@ static int start_gauge(struct mediator *m)
         return (int)pid;
     }
     cards->link = pair[0];
+    cards->pid = pid;
+    cards->started_ns = cards->moved_ns = clock_ns();
     return 0;
+}
+
+/* Without one, what is known already is told, and it is tried again after a while. */
+static void start_gauge(struct mediator *m)
+{
+    int page, r = renew_page(m->cards, &page);
+
+    if (r == 0) {
+        r = launch_gauge(m, page);
+        close(page);
+    }
+    m->cards->again_ns = r == 0 ? 0 : clock_ns() + GAUGE_AGAIN_NS;
+    if (r < 0) {
+        log_warning("cannot start the process that tells what the GPUs are: %s; it is tried again "
+                    "in %d s",
+                    strerror(-r), (int)(GAUGE_AGAIN_NS / NS_PER_S));
+    }
+}
+
+static void end_text(char *text, size_t size)
+{
+    text[size - 1] = '\0';
+}
+
+/* A copy of an entry that is whole; false when there is none, or none now. */
+static bool read_gauge(const struct vgpu_gauge *from, struct vgpu_gauge *to)
+{
+    if (!sequence_copy(to, from, sizeof(*to))) {
+        return false;
+    }
+    end_text(to->facts.name, sizeof(to->facts.name));
+    end_text(to->facts.bus_id, sizeof(to->facts.bus_id));
+    end_text(to->facts.driver, sizeof(to->facts.driver));
+    end_text(to->facts.vbios, sizeof(to->facts.vbios));
+    return true;
+}
+
+static void look_at_gauges(struct cards *cards)
+{
+    for (unsigned i = 0; cards->page && i < VGPU_GAUGES; i++) {
+        struct vgpu_gauge gauge;
+
+        if (read_gauge(&cards->page[i], &gauge)) {
+            if (gauge.sequence != cards->seen[i].sequence) {
+                cards->moved_ns = clock_ns();
+            }
+            cards->seen[i] = gauge;
+        }
+    }
+}
+
+/* Nobody reads the sensors any more: what they said is not true for long. */
+static void forget_sensors(struct cards *cards)
+{
+    for (unsigned i = 0; i < VGPU_GAUGES; i++) {
+        cards->seen[i].known &= VGPU_KNOWN_FACTS;
+        cards->seen[i].sensors = (struct vgpu_gpu_sensors){0};
+    }
 }
 
 static void hang_up_gauge(struct cards *cards)
@@ -99,17 +191,18 @@ static void hang_up_gauge(struct cards *cards)
 bool cards_ended(struct mediator *m, const siginfo_t *info, uint64_t start)
 {
     struct cards *cards = m->cards;
+    const bool well = info->si_code == CLD_EXITED && info->si_status == 0;
 
     if (!cards || cards->link < 0 || cards->start != start) {
         return false;
     }
     hang_up_gauge(cards);
+    look_at_gauges(cards);
+    drop_page(cards);
+    forget_sensors(cards);
     /* Without sensors it has said what there is to say. */
-    if (info->si_code == CLD_EXITED && info->si_status == 0) {
+    if (well && m->config.sensors == CONFIG_SENSORS_OFF) {
         return true;
-    }
-    for (unsigned i = 0; i < VGPU_GAUGES; i++) {
-        cards->seen[i].known &= VGPU_KNOWN_FACTS;
     }
     cards->again_ns = clock_ns() + GAUGE_AGAIN_NS;
     log_warning("the process that reads the GPUs' sensors has ended (%s %d); the next one starts "
@@ -119,44 +212,22 @@ bool cards_ended(struct mediator *m, const siginfo_t *info, uint64_t start)
     return true;
 }
 
-static void end_text(char *text, size_t size)
+/* A library that hangs, or the driver below it: its process is ended, where it can be. */
+static void end_hung_gauge(struct cards *cards)
 {
-    text[size - 1] = '\0';
-}
+    const uint64_t now = clock_ns();
+    const bool begins = cards->moved_ns == cards->started_ns;
+    const uint64_t limit = begins ? GAUGE_START_NS : GAUGE_SILENT_NS;
 
-/* A copy of an entry that is whole; false when there is none, or none now. */
-static bool read_gauge(const struct vgpu_gauge *from, struct vgpu_gauge *to)
-{
-    for (unsigned i = 0; i < READ_TRIES; i++) {
-        const uint32_t sequence = shared_load_acquire(&from->sequence);
-
-        if (sequence == 0) {
-            return false;
-        }
-        memcpy(to, from, sizeof(*to));
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if ((sequence & 1) == 0 && shared_load(&from->sequence) == sequence) {
-            end_text(to->facts.name, sizeof(to->facts.name));
-            end_text(to->facts.bus_id, sizeof(to->facts.bus_id));
-            end_text(to->facts.driver, sizeof(to->facts.driver));
-            end_text(to->facts.vbios, sizeof(to->facts.vbios));
-            to->sequence = sequence;
-            return true;
-        }
+    if (cards->link < 0 || now - cards->moved_ns < limit) {
+        return;
     }
-    return false;
-}
-
-/* Without a gauge its page stays as it was, and what its sensors said is not true any more. */
-static void look_at_gauges(struct cards *cards)
-{
-    for (unsigned i = 0; cards->again_ns == 0 && i < VGPU_GAUGES; i++) {
-        struct vgpu_gauge gauge;
-
-        if (read_gauge(&cards->page[i], &gauge)) {
-            cards->seen[i] = gauge;
-        }
-    }
+    log_warning("the process that reads the GPUs' sensors hangs, since %d s; ending it",
+                (int)((now - cards->moved_ns) / NS_PER_S));
+    forget_sensors(cards);
+    launcher_kill(cards->pid);
+    /* Its end is told when it comes; one that the kernel cannot end yet is asked again. */
+    cards->moved_ns = now;
 }
 
 const struct vgpu_gauge *cards_gauge(const struct mediator *m, uint32_t number)
@@ -168,7 +239,10 @@ const struct vgpu_gauge *cards_gauge(const struct mediator *m, uint32_t number)
         return NULL;
     }
     gauge = &m->cards->seen[place];
-    return gauge->sequence != 0 ? gauge : NULL;
+    /* One that found no GPU, whatever the mediator's probe has found, tells of something else. */
+    return gauge->sequence != 0 && (gauge->backend == VGPU_FEATURE_BACKEND_GPU) == m->has_gpu
+               ? gauge
+               : NULL;
 }
 
 /* Cards ------------------------------------------------------------------------------------- */
@@ -198,19 +272,24 @@ static uint32_t share_of_interval(uint64_t now_ns, uint64_t then_ns, uint64_t in
     return used >= interval_ns ? 1000 : (uint32_t)(used * 1000 / interval_ns);
 }
 
-static void fill_session(struct card_meter *meter, struct vm *vm, unsigned gpu, uint32_t queue,
-                         uint64_t interval_ns, struct vgpu_card_session *session)
+/* A process's time on each engine of a GPU, added to *sum. Its counters are read once for all. */
+static uint64_t add_times(struct process *process, unsigned gpu, uint64_t sum[VGPU_ENGINES])
 {
-    struct process *worker = &vm->queue[queue]->worker;
-    const uint64_t ns = process_gpu_ns(worker, gpu, VGPU_ENGINE_COMPUTE);
-    uint64_t units;
+    uint64_t ns[VGPU_ENGINES];
 
-    if (worker->kept->pid != 0) {
-        units = process_counters(worker).memory / VGPU_CARD_UNIT;
-        session->memory = units < UINT32_MAX ? (uint32_t)units : UINT32_MAX;
-        session->busy = share_of_interval(ns, meter->session_ns[queue], interval_ns);
+    process_gpu_times(process, gpu, ns);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        sum[i] += ns[i];
     }
-    meter->session_ns[queue] = ns;
+    return ns[VGPU_ENGINE_COMPUTE];
+}
+
+static void fill_session(const struct process *worker, struct vgpu_card_session *session)
+{
+    const uint64_t bytes = worker->seen.memory;
+    const uint64_t units = bytes / VGPU_CARD_UNIT + (bytes % VGPU_CARD_UNIT != 0);
+
+    session->memory = units < UINT32_MAX ? (uint32_t)units : UINT32_MAX;
 }
 
 /* How busy it was since the last card, and what that is counted from next time. */
@@ -221,20 +300,28 @@ static void fill_use(struct card_meter *meter, struct vm *vm, const struct pool_
     const uint64_t now = clock_ns();
     /* On another GPU than last time all begins anew. */
     const uint64_t interval = meter->ns != 0 && meter->gpu == gpu ? now - meter->ns : 0;
+    uint64_t sum[VGPU_ENGINES] = {0};
 
-    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
-        const uint64_t ns = report_gpu_ns(vm, index, (enum vgpu_engine)i);
-
-        card->busy[i] = share_of_interval(ns, meter->engine_ns[i], interval);
-        meter->engine_ns[i] = ns;
-    }
+    add_times(&vm->worker, index, sum);
     for (uint32_t i = 0; i < vm->queues; i++) {
-        if (vm->queue[i]) {
-            fill_session(meter, vm, index, i, interval, &card->session[i]);
+        struct process *worker = vm->queue[i] ? &vm->queue[i]->worker : NULL;
+
+        if (worker) {
+            const uint64_t ns = add_times(worker, index, sum);
+
+            if (worker->kept->pid != 0) {
+                fill_session(worker, &card->session[i]);
+                card->session[i].busy_permille = share_of_interval(ns, meter->session_ns[i],
+                                                                   interval);
+            }
+            meter->session_ns[i] = ns;
         }
     }
-    /* Rounded, so that a VM that does nothing has the same card each time. */
-    card->interval_ms = (uint32_t)((interval + NS_PER_S / 2) / NS_PER_S * 1000);
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        card->busy_permille[i] = share_of_interval(sum[i], meter->engine_ns[i], interval);
+        meter->engine_ns[i] = sum[i];
+    }
+    card->interval_ms = (uint32_t)(interval / NS_PER_MS);
     meter->ns = now;
     meter->gpu = gpu;
 }
@@ -265,10 +352,20 @@ static void fill_card(struct vm *vm, struct vgpu_card *card)
     fill_use(vm->meter, vm, gpu, card);
 }
 
-/* What the mediator before has stored is better than nothing. */
+/* For a while: what the mediator before has stored is better than nothing. */
 static bool awaits_gauge(const struct cards *cards)
 {
-    return cards && cards->link >= 0 && cards->seen[0].sequence == 0;
+    return cards && cards->link >= 0 && cards->seen[0].sequence == 0 &&
+           clock_ns() - cards->started_ns < AWAIT_NS;
+}
+
+/* Whether a card says what another one does: how long its interval was is no news. */
+static bool is_same(const struct vgpu_card *card, const struct vgpu_card *other)
+{
+    struct vgpu_card copy = *card;
+
+    copy.interval_ms = other->interval_ms;
+    return memcmp(&copy, other, sizeof(copy)) == 0;
 }
 
 void cards_tell(struct vm *vm)
@@ -282,7 +379,7 @@ void cards_tell(struct vm *vm)
         return;
     }
     fill_card(vm, &card);
-    if (memcmp(&card, &vm->meter->card, sizeof(card)) != 0) {
+    if (!is_same(&card, &vm->meter->card) || status_page_lost_card(vm->status)) {
         vm->meter->card = card;
         status_page_card(vm->status, &card);
     }
@@ -312,9 +409,10 @@ static int on_cards_timer(sd_event_source *source, uint64_t usec, void *context)
         return 0;
     }
     if (cards->again_ns != 0 && clock_ns() >= cards->again_ns) {
-        cards->again_ns = start_gauge(m) == 0 ? 0 : clock_ns() + GAUGE_AGAIN_NS;
+        start_gauge(m);
     }
     look_at_gauges(cards);
+    end_hung_gauge(cards);
     for (struct vm *vm = m->vms; vm; vm = vm->next) {
         cards_tell(vm);
     }
@@ -325,7 +423,6 @@ static int on_cards_timer(sd_event_source *source, uint64_t usec, void *context)
 int cards_open(struct mediator *m)
 {
     struct cards *cards = calloc(1, sizeof(*cards));
-    void *page;
     int r;
 
     if (!cards) {
@@ -333,26 +430,13 @@ int cards_open(struct mediator *m)
     }
     m->cards = cards;
     cards->link = -1;
-    cards->page_fd = -1;
-    cards->page_fd = memfd_make("vgpu-gauge", VGPU_GAUGE_PAGE_SIZE);
-    if (cards->page_fd < 0) {
-        r = cards->page_fd;
-    } else {
-        page = mmap(NULL, VGPU_GAUGE_PAGE_SIZE, PROT_READ, MAP_SHARED, cards->page_fd, 0);
-        r = page == MAP_FAILED ? -errno : 0;
-    }
-    if (r == 0) {
-        cards->page = page;
-        r = sd_event_add_time_relative(m->event, &cards->timer, CLOCK_MONOTONIC, 0,
-                                       TIMER_ACCURACY_US, on_cards_timer, m);
-    }
-    if (r >= 0) {
-        r = start_gauge(m);
-    }
+    r = sd_event_add_time_relative(m->event, &cards->timer, CLOCK_MONOTONIC, 0, TIMER_ACCURACY_US,
+                                   on_cards_timer, m);
     if (r < 0) {
-        log_error("cannot find out what the GPUs are: %s", strerror(-r));
+        return r;
     }
-    return r < 0 ? r : 0;
+    start_gauge(m);
+    return 0;
 }
 
 void cards_close(struct mediator *m)
@@ -362,14 +446,12 @@ void cards_close(struct mediator *m)
     if (!cards) {
         return;
     }
+    if (cards->link >= 0) {
+        launcher_kill(cards->pid);
+    }
     hang_up_gauge(cards);
     sd_event_source_disable_unref(cards->timer);
-    if (cards->page) {
-        munmap((void *)(uintptr_t)cards->page, VGPU_GAUGE_PAGE_SIZE);
-    }
-    if (cards->page_fd >= 0) {
-        close(cards->page_fd);
-    }
+    drop_page(cards);
     free(cards);
     m->cards = NULL;
 }

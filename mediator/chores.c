@@ -32,6 +32,8 @@
 #include "mediator/list.h"
 
 #define CREW_MAX 64u
+/* Of those who store cards: a few, so that they keep nothing else waiting. */
+#define CARDS_CREW_MAX 8u
 #define NESTED_MAX 8u
 #define FINISH_SECONDS 1
 
@@ -41,6 +43,7 @@ struct chore {
 };
 
 struct crew {
+    unsigned most;
     struct chore *first, **end; /* what nobody has taken */
     unsigned waiting;           /* how many those are */
     unsigned threads, idle;
@@ -59,17 +62,23 @@ struct status_page {
     uint32_t queues;                /* words there */
     uint32_t word[VGPU_MAX_QUEUES]; /* as the event loop has it */
     uint64_t due;                   /* with the mutex: a bit for each word to be stored */
+    struct chore card_chore;        /* the same of the card, by another crew */
     off_t card_place;               /* of the card in `file` */
     struct vgpu_card card;          /* with the mutex: as the event loop has it */
-    bool card_due;                  /* with the mutex */
+    bool card_due, card_busy;       /* with the mutex */
+    bool card_lost;                 /* with the mutex: the last one could not be stored */
     uint32_t card_sequence;         /* of who stores: what it has stored last */
     bool busy;                      /* with the mutex: a thread has it, or it waits for one */
     bool released;                  /* with the mutex */
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
-static struct crew closers = {.end = &closers.first, .work = PTHREAD_COND_INITIALIZER};
-static struct crew storers = {.end = &storers.first, .work = PTHREAD_COND_INITIALIZER};
+static struct crew closers = {
+    .most = CREW_MAX, .end = &closers.first, .work = PTHREAD_COND_INITIALIZER};
+static struct crew storers = {
+    .most = CREW_MAX, .end = &storers.first, .work = PTHREAD_COND_INITIALIZER};
+static struct crew carders = {
+    .most = CARDS_CREW_MAX, .end = &carders.first, .work = PTHREAD_COND_INITIALIZER};
 static unsigned stores;  /* pages that are busy */
 static int done_fd = -1; /* an eventfd */
 
@@ -123,7 +132,7 @@ static void crew_grow(struct crew *crew)
 /* False when there is nobody who could ever do it. With the mutex. */
 static bool crew_give(struct crew *crew, struct chore *chore)
 {
-    if (crew->waiting >= crew->idle && crew->threads < CREW_MAX) {
+    if (crew->waiting >= crew->idle && crew->threads < crew->most) {
         crew_grow(crew);
     }
     if (crew->threads == 0) {
@@ -312,24 +321,30 @@ static void store_word(const struct status_page *page, unsigned queue, uint32_t 
     }
 }
 
-static bool store_sequence(struct status_page *page, uint32_t sequence)
+/* One byte of it: the kernel copies byte by byte. */
+static bool store_sequence(struct status_page *page, uint8_t sequence)
 {
     page->card_sequence = sequence;
-    return pwrite(page->file, &sequence, sizeof(sequence), page->card_place) == sizeof(sequence);
+    return pwrite(page->file, &sequence, 1, page->card_place) == 1;
 }
 
-/* Who reads the card finds an odd number first, then the rest, then an even one that is not 0. */
-static void store_card(struct status_page *page, const struct vgpu_card *card)
+/*
+ * Who reads the card finds an odd number first, then the rest, then an even one that is not 0; see
+ * vgpu-card.h. The calls are in this order for others too.
+ */
+static bool store_card(struct status_page *page, const struct vgpu_card *card)
 {
     const size_t head = sizeof(card->sequence), rest = sizeof(*card) - head;
-    const uint32_t next = (page->card_sequence | 1) + 1;
+    const uint8_t odd = (uint8_t)(page->card_sequence | 1), even = (uint8_t)(odd + 1);
+    const bool stored = store_sequence(page, odd) &&
+                        pwrite(page->file, (const uint8_t *)card + head, rest,
+                               page->card_place + (off_t)head) == (ssize_t)rest &&
+                        store_sequence(page, even != 0 ? even : 2);
 
-    if (!store_sequence(page, next - 1) ||
-        pwrite(page->file, (const uint8_t *)card + head, rest, page->card_place + (off_t)head) !=
-            (ssize_t)rest ||
-        !store_sequence(page, next != 0 ? next : 2)) {
+    if (!stored) {
         log_debug("cannot store what a VM's GPU is: %s", strerror(errno));
     }
+    return stored;
 }
 
 static void run_stores(struct chore *chore)
@@ -338,14 +353,11 @@ static void run_stores(struct chore *chore)
     bool released;
 
     pthread_mutex_lock(&mutex);
-    while (page->due != 0 || page->card_due) {
+    while (page->due != 0) {
         uint32_t word[VGPU_MAX_QUEUES];
         const uint64_t due = page->due;
-        const bool card_due = page->card_due;
-        const struct vgpu_card card = page->card;
 
         page->due = 0;
-        page->card_due = false;
         for (unsigned i = 0; i < VGPU_MAX_QUEUES; i++) {
             word[i] = page->word[i];
         }
@@ -355,14 +367,37 @@ static void run_stores(struct chore *chore)
                 store_word(page, i, word[i]);
             }
         }
-        if (card_due) {
-            store_card(page, &card);
-        }
         pthread_mutex_lock(&mutex);
     }
     page->busy = false;
     stores--;
-    released = page->released;
+    released = page->released && !page->card_busy;
+    pthread_mutex_unlock(&mutex);
+    if (released) {
+        page_free(page);
+    }
+    eventfd_write(done_fd, 1);
+}
+
+static void run_cards(struct chore *chore)
+{
+    struct status_page *page = LIST_OWNER((uintptr_t)chore, struct status_page, card_chore);
+    bool released;
+
+    pthread_mutex_lock(&mutex);
+    while (page->card_due) {
+        const struct vgpu_card card = page->card;
+        bool stored;
+
+        page->card_due = false;
+        pthread_mutex_unlock(&mutex);
+        stored = store_card(page, &card);
+        pthread_mutex_lock(&mutex);
+        page->card_lost = !stored;
+    }
+    page->card_busy = false;
+    stores--;
+    released = page->released && !page->busy;
     pthread_mutex_unlock(&mutex);
     if (released) {
         page_free(page);
@@ -390,19 +425,33 @@ void status_page_card(struct status_page *page, const struct vgpu_card *card)
     pthread_mutex_lock(&mutex);
     page->card = *card;
     page->card_due = true;
-    page_work(page);
+    if (!page->card_busy) {
+        page->card_busy = crew_give(&carders, &page->card_chore);
+        stores += page->card_busy;
+        page->card_lost = !page->card_busy;
+        page->card_due = page->card_busy;
+    }
     pthread_mutex_unlock(&mutex);
+}
+
+bool status_page_lost_card(struct status_page *page)
+{
+    bool lost;
+
+    pthread_mutex_lock(&mutex);
+    lost = page->card_lost;
+    page->card_lost = false;
+    pthread_mutex_unlock(&mutex);
+    return lost;
 }
 
 /* To read a file waits for no hole that is being punched in it. */
 int status_page_load(struct status_page *page)
 {
     const ssize_t bytes = (ssize_t)(page->queues * sizeof(page->word[0]));
-    const ssize_t one = (ssize_t)sizeof(page->card_sequence);
-
     /* The next card's sequence is none that a reader may have seen before this one. */
     return pread(page->file, page->word, (size_t)bytes, page->place) == bytes &&
-                   pread(page->file, &page->card_sequence, (size_t)one, page->card_place) == one
+                   pread(page->file, &page->card_sequence, 1, page->card_place) == 1
                ? 0
                : -EIO;
 }
@@ -418,6 +467,7 @@ int status_page_create(int memfd, uint64_t shm_size, uint32_t queues, struct sta
         return -ENOMEM;
     }
     made->chore.run = run_stores;
+    made->card_chore.run = run_cards;
     made->queues = queues;
     made->place = (off_t)vgpu_regs_page_offset(shm_size) +
                   (off_t)offsetof(struct vgpu_regs_page, queue_status);
@@ -447,7 +497,7 @@ void status_page_release(struct status_page *page)
 
     pthread_mutex_lock(&mutex);
     page->released = true;
-    busy = page->busy;
+    busy = page->busy || page->card_busy;
     pthread_mutex_unlock(&mutex);
     if (!busy) {
         page_free(page);
@@ -473,7 +523,7 @@ bool status_page_settled(struct status_page *page)
     bool busy;
 
     pthread_mutex_lock(&mutex);
-    busy = page->busy;
+    busy = page->busy || page->card_busy;
     pthread_mutex_unlock(&mutex);
     return !busy;
 }

@@ -64,6 +64,9 @@ void status_page_store(struct status_page *page, uint32_t queue, uint32_t word);
 /* Stores the card (vgpu-card.h), soon, with a sequence of its own. */
 void status_page_card(struct status_page *page, const struct vgpu_card *card);
 
+/* Whether the last one could not be stored; says so once. */
+bool status_page_lost_card(struct status_page *page);
+
 /* Whether all that was stored is there for the guest to see. */
 bool status_page_settled(struct status_page *page);
 

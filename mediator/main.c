@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
@@ -26,7 +25,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -63,7 +61,6 @@
 /* Connections that a socket takes in a second; the rest wait in its backlog. */
 #define ACCEPTS_PER_S 500u
 #define USEC_PER_S UINT64_C(1000000)
-#define ADMIN_GROUP "vgpu"
 #define ACCEPT_LOG_NS (10 * NS_PER_S) /* between two lines about connections not accepted */
 
 struct options {
@@ -315,28 +312,27 @@ static int listen_on(const char *name, const char *address, mode_t mode)
 }
 
 /*
- * Whether an inherited socket is open to nobody but its owner, or by an access list, which then is
- * an earlier mediator's: so it is the one that follows `users`. With another mode its owner has
- * decided, as systemd's unit can. It has to be where the configuration says: the launcher sets the
- * access of that path.
+ * Whether who may reach an inherited socket is the mediator's to say: it is open to nobody but its
+ * owner, or a mediator before has said so of it. With another mode its owner has decided, as
+ * systemd's unit can. It has to be where the configuration says, as the launcher sets the access of
+ * that path.
  */
-static bool is_left_to_mediator(int fd, const char *address)
+static bool is_left_to_mediator(struct mediator *m, int fd)
 {
+    const char *address = m->config.listen;
     struct stat st;
 
-    return address[0] != '@' && is_bound_to(fd, address) && lstat(address, &st) == 0 &&
-           S_ISSOCK(st.st_mode) &&
-           ((st.st_mode & 077) == 0 || lgetxattr(address, "system.posix_acl_access", NULL, 0) > 0);
-}
-
-/* Administrators who are not root, where the host has that group. */
-static void give_to_group(const char *address)
-{
-    const struct group *group = address[0] != '@' && geteuid() == 0 ? getgrnam(ADMIN_GROUP) : NULL;
-
-    if (group && lchown(address, (uid_t)-1, group->gr_gid) < 0) {
-        log_warning("cannot give '%s' to the group " ADMIN_GROUP ": %s", address, strerror(errno));
+    if (address[0] == '@' || !is_bound_to(fd, address) || lstat(address, &st) < 0 ||
+        !S_ISSOCK(st.st_mode)) {
+        return false;
     }
+    if ((st.st_mode & 077) != 0 && m->kept->ruled_socket != st.st_ino) {
+        log_info("who may reach '%s' is as its mode %03o says, not as 'users' does", address,
+                 (unsigned)st.st_mode & 0777);
+        return false;
+    }
+    m->kept->ruled_socket = st.st_ino;
+    return true;
 }
 
 /*
@@ -359,19 +355,16 @@ static int open_sockets(struct mediator *m, const struct options *o)
         log_error("descriptor %d is no listening Unix stream socket", attach);
         return -EINVAL;
     } else {
-        m->rules_listen = is_left_to_mediator(attach, m->config.listen);
+        m->rules_listen = is_left_to_mediator(m, attach);
     }
     mediator_open_to_users(m);
     if (attach < 0) {
         return attach;
     }
     if (control < 0) {
-        /* Users who can open this socket may do everything: root, and the group vgpu. */
+        /* Users who can open this socket may do everything: root, and the mediator's group. */
         control = listen_on("own.control", m->config.control, 0660);
         m->owns_control = control >= 0;
-        if (control >= 0) {
-            give_to_group(m->config.control);
-        }
     }
     if (control < 0) {
         return control;

@@ -423,6 +423,16 @@ struct vgpu_counters process_totals(struct process *process)
     return sum;
 }
 
+void process_gpu_times(struct process *process, unsigned gpu, uint64_t ns[VGPU_ENGINES])
+{
+    const struct vgpu_counters counters = process_counters(process);
+    const bool there = process->worker.gpu == &process->pool->gpus[gpu];
+
+    for (unsigned i = 0; i < VGPU_ENGINES; i++) {
+        ns[i] = process->kept->past_gpu_ns[gpu][i] + (there ? counters.gpu_ns[i] : 0);
+    }
+}
+
 uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine engine)
 {
     uint64_t ns = process->kept->past_gpu_ns[gpu][engine];

@@ -142,6 +142,9 @@ struct vgpu_counters process_totals(struct process *process);
 /* How long all workers so far were on an engine of the pool's GPU with this index. */
 uint64_t process_gpu_ns(struct process *process, unsigned gpu, enum vgpu_engine engine);
 
+/* The same for all engines at once; `seen` of the process is as of now then. */
+void process_gpu_times(struct process *process, unsigned gpu, uint64_t ns[VGPU_ENGINES]);
+
 /* Adds counters, but for memory and in_flight; the sum stays at the most that there is. */
 void process_add_counters(struct vgpu_counters *to, const struct vgpu_counters *from);
 

@@ -165,7 +165,8 @@ struct host_record {
         uint32_t unused;
     } ended[RECORD_ENDED]; /* VMs that were to blame */
     uint64_t drained[4];   /* GPUs: bit N % 64 of element N / 64 */
-    uint64_t reserved[12]; /* 0 */
+    uint64_t ruled_socket; /* inode of the inherited attach socket whose access is the mediator's */
+    uint64_t reserved[11]; /* 0 */
 };
 
 /* Makes a record of so many bytes, all zero but its header. Returns 0 or -errno. */

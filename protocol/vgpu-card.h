@@ -10,7 +10,8 @@
  * The same facts and sensors are in the gauge page, which a process without a guest, the gauge,
  * fills in for the mediator (vgpu-worker.h). There, too, each entry has a `sequence`.
  *
- * The structures grow at their ends: bytes beyond the `size` that the host says are 0.
+ * Later versions use what is reserved, or add to the end of the card: bytes beyond the `size` that
+ * the host says are 0.
  */
 #ifndef VGPU_PROTOCOL_VGPU_CARD_H
 #define VGPU_PROTOCOL_VGPU_CARD_H
@@ -70,6 +71,7 @@ struct vgpu_gpu_facts {
     uint32_t power_default;               /* mW: the limit unless set */
     uint32_t ecc;                         /* 1: error correction is on */
     char vbios[32];
+    uint8_t reserved[64]; /* 0 */
 };
 
 /* What changes all the time, of the whole card, whoever uses it. */
@@ -85,16 +87,23 @@ struct vgpu_gpu_sensors {
     uint32_t reserved;           /* 0 */
     uint64_t memory_used;        /* bytes */
     uint64_t energy;             /* mJ since the driver was loaded */
+    uint64_t reserved2[4];       /* 0 */
 };
 
 /* Of a session, which a process of the guest has. */
 struct vgpu_card_session {
-    uint32_t memory; /* device memory in units of VGPU_CARD_UNIT, rounded up */
-    uint32_t busy;   /* thousandths of the last interval in which its kernels ran */
+    uint32_t memory;        /* device memory in units of VGPU_CARD_UNIT, rounded up */
+    uint32_t busy_permille; /* of the last interval, in which its kernels ran */
 };
 #define VGPU_CARD_UNIT 4096u /* bytes */
 
-#define VGPU_CARD_ENGINES 3u
+/* Engines of a GPU. */
+enum vgpu_engine {
+    VGPU_ENGINE_COMPUTE = 0,
+    VGPU_ENGINE_TO_DEVICE = 1,
+    VGPU_ENGINE_FROM_DEVICE = 2,
+};
+#define VGPU_ENGINES 3u
 
 struct vgpu_card {
     uint32_t sequence; /* as above */
@@ -103,21 +112,21 @@ struct vgpu_card {
     uint32_t known;    /* VGPU_KNOWN_* */
     struct vgpu_gpu_facts facts;
     struct vgpu_gpu_sensors sensors;
-    uint64_t memory_total;            /* bytes that the VM may have: its quota, or the whole card */
-    uint64_t memory_used;             /* bytes that it has */
-    uint32_t busy[VGPU_CARD_ENGINES]; /* thousandths of the last interval in which the VM's work was
-                                         there, by enum vgpu_engine */
-    uint32_t interval_ms;             /* how long that was; 0: none is over yet */
+    uint64_t memory_total; /* bytes that the VM may have: its quota, or the whole card */
+    uint64_t memory_used;  /* bytes that it has */
+    uint32_t
+        busy_permille[VGPU_ENGINES]; /* of the last interval, in which the VM's work was there */
+    uint32_t interval_ms; /* how long that was when this card was made; 0: none is over yet */
     struct vgpu_card_session session[VGPU_MAX_QUEUES]; /* by queue */
 };
 
-static_assert(sizeof(struct vgpu_gpu_facts) == 248, "ABI");
-static_assert(sizeof(struct vgpu_gpu_sensors) == 64, "ABI");
+static_assert(sizeof(struct vgpu_gpu_facts) == 312, "ABI");
+static_assert(sizeof(struct vgpu_gpu_sensors) == 96, "ABI");
 static_assert(offsetof(struct vgpu_card, facts) == 16, "ABI");
-static_assert(offsetof(struct vgpu_card, sensors) == 264, "ABI");
-static_assert(offsetof(struct vgpu_card, memory_total) == 328, "ABI");
-static_assert(offsetof(struct vgpu_card, session) == 360, "ABI");
-static_assert(sizeof(struct vgpu_card) == 872, "ABI");
+static_assert(offsetof(struct vgpu_card, sensors) == 328, "ABI");
+static_assert(offsetof(struct vgpu_card, memory_total) == 424, "ABI");
+static_assert(offsetof(struct vgpu_card, session) == 456, "ABI");
+static_assert(sizeof(struct vgpu_card) == 968, "ABI");
 static_assert(sizeof(struct vgpu_card) <= VGPU_CARD_MAX, "fits its window");
 
 #endif

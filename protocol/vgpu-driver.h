@@ -78,8 +78,8 @@ struct vgpu_driver_request {
 };
 
 /*
- * CARD: what the GPU is and does. EIO while there is no mediator, EAGAIN where the host does not
- * tell. It and INFO are all that a file can do which was opened for reading alone; such a file has
+ * CARD: what the GPU is and does, as it was a tenth of a second ago at most. EIO while there is no
+ * mediator, EAGAIN where the host does not tell, or not yet, ETIMEDOUT where it does not end to. It and INFO are all that a file can do which was opened for reading alone; such a file has
  * no queue, and INFO says VGPU_MAX_QUEUES for its number.
  */
 struct vgpu_driver_card {
@@ -100,7 +100,7 @@ struct vgpu_driver_card {
 
 #define VGPU_IOC_CARD _IOR('V', 8, struct vgpu_driver_card)
 
-static_assert(sizeof(struct vgpu_driver_card) == 1128, "ABI");
+static_assert(sizeof(struct vgpu_driver_card) == 1224, "ABI");
 static_assert(sizeof(struct vgpu_driver_info) == 56, "ABI");
 static_assert(sizeof(struct vgpu_driver_arena) == 16, "ABI");
 static_assert(sizeof(struct vgpu_driver_start) == 16, "ABI");

@@ -93,13 +93,6 @@
 #define VGPU_WORKER_FD_ACCOUNT 8                  /* memfd of the VM's account page */
 #define VGPU_WORKER_FD_GAUGE VGPU_WORKER_FD_MEMFD /* of the gauge: memfd of its page */
 
-enum vgpu_engine {
-    VGPU_ENGINE_COMPUTE = 0,
-    VGPU_ENGINE_TO_DEVICE = 1,
-    VGPU_ENGINE_FROM_DEVICE = 2,
-};
-#define VGPU_ENGINES 3u
-
 /*
  * GPUs that a session may have at most, one day. So far it has one. In a message the number of a
  * session's GPU has its place above that of the engine: engine | GPU << 8.
@@ -224,8 +217,8 @@ struct vgpu_gauge {
     struct vgpu_gpu_facts facts;
     struct vgpu_gpu_sensors sensors;
 };
-static_assert(sizeof(struct vgpu_gauge) == 328, "ABI");
-#define VGPU_GAUGE_PAGE_SIZE 24576u /* bytes, of VGPU_GAUGES entries */
+static_assert(sizeof(struct vgpu_gauge) == 424, "ABI");
+#define VGPU_GAUGE_PAGE_SIZE 28672u /* bytes, of VGPU_GAUGES entries */
 static_assert(VGPU_GAUGES * sizeof(struct vgpu_gauge) <= VGPU_GAUGE_PAGE_SIZE, "whole pages");
 
 enum vgpu_link_type {

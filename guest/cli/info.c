@@ -73,7 +73,7 @@ static void print_use(const struct info *info)
 
     printf("memory     %" PRIu64 " of %" PRIu64 " MiB\n", card->memory_used >> 20,
            card->memory_total >> 20);
-    printf("busy       %" PRIu32 " %%\n", card->busy[0] / 10);
+    printf("busy       %" PRIu32 " %%\n", card->busy_permille[0] / 10);
     if (card_knows(info, VGPU_KNOWN_TEMPERATURE) && card_knows(info, VGPU_KNOWN_POWER)) {
         printf("card       %" PRIu32 " C, %" PRIu32 " W\n", card->sensors.temperature,
                card->sensors.power / 1000);
@@ -82,7 +82,7 @@ static void print_use(const struct info *info)
         if (info->owners[i] > 0) {
             printf("session    queue %u: process %" PRId32 ", %" PRIu64 " MiB, %" PRIu32 " %%\n", i,
                    info->owners[i], (uint64_t)card->session[i].memory * VGPU_CARD_UNIT >> 20,
-                   card->session[i].busy / 10);
+                   card->session[i].busy_permille / 10);
         }
     }
 }
@@ -138,7 +138,7 @@ static void print_sessions(const struct info *info)
                    ", \"busy\": %.1f}",
                    comma, i, info->owners[i],
                    (uint64_t)info->card.session[i].memory * VGPU_CARD_UNIT,
-                   info->card.session[i].busy / 10.0);
+                   info->card.session[i].busy_permille / 10.0);
             comma = ", ";
         }
     }
@@ -158,7 +158,7 @@ static void print_card(const struct info *info)
     print_number("multiprocessors", card->facts.processors);
     print_number("memory", card->memory_total);
     print_number("memory_used", card->memory_used);
-    printf(", \"busy\": %.1f", card->busy[0] / 10.0);
+    printf(", \"busy\": %.1f", card->busy_permille[0] / 10.0);
     if (card_knows(info, VGPU_KNOWN_TEMPERATURE)) {
         print_number("temperature", card->sensors.temperature);
     }

@@ -95,6 +95,10 @@ struct vgpu_device {
 	struct delayed_work reap;
 	unsigned int reap_delay;	/* milliseconds */
 
+	struct mutex card_lock;
+	struct vgpu_card card;		/* under card_lock; a sequence of 0: none */
+	unsigned long card_read;	/* when; jiffies */
+
 	struct mutex request_lock;	/* register mode: one request at a time */
 	wait_queue_head_t request_wait;
 };

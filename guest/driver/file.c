@@ -13,6 +13,7 @@
 
 #define VGPU_RESET_TIMEOUT	(10 * HZ)
 #define VGPU_CARD_TIMEOUT	(HZ / 2)
+#define VGPU_CARD_AGE		(HZ / 10)
 
 /* Pages that a page fault maps beside the one that was missed, aligned. */
 #define VGPU_FAULT_AROUND	SZ_64K
@@ -94,25 +95,39 @@ static bool vgpu_read_card(struct vgpu_device *device, struct vgpu_card *card)
 	return vgpu_read(device, VGPU_REG_CARD) == sequence;
 }
 
-static int vgpu_card(struct vgpu_device *device, struct vgpu_driver_card *card)
+/* With card_lock. Each word of a card is an exit to QEMU: it is read as rarely as it changes. */
+static int vgpu_renew_card(struct vgpu_device *device)
 {
 	struct vgpu_pace pace = vgpu_pace(VGPU_CARD_TIMEOUT, false);
 	int r;
 
-	while (!vgpu_read_card(device, &card->card)) {
+	if (device->card.sequence && time_before(jiffies, device->card_read + VGPU_CARD_AGE))
+		return 0;
+	while (!vgpu_read_card(device, &device->card)) {
+		device->card.sequence = 0;
 		/* A mediator that has ended in the middle of it; the next one stores it anew. */
-		if (vgpu_offline(device))
-			return -EIO;
-		r = vgpu_pause(device, &pace);
+		r = vgpu_offline(device) ? -EIO : vgpu_pause(device, &pace);
 		if (r)
-			return r == -ETIMEDOUT ? -EIO : r;
+			return r;
 	}
+	device->card_read = jiffies;
+	return device->card.sequence ? 0 : -EAGAIN;
+}
+
+static int vgpu_card(struct vgpu_device *device, struct vgpu_driver_card *card)
+{
+	int r;
+
 	if (vgpu_offline(device))
 		return -EIO;
-	if (card->card.sequence == 0)
-		return -EAGAIN;
-	vgpu_session_owners(device, card->owner);
-	return 0;
+	if (mutex_lock_killable(&device->card_lock))
+		return -EINTR;
+	r = vgpu_renew_card(device);
+	card->card = device->card;
+	mutex_unlock(&device->card_lock);
+	if (!r)
+		vgpu_session_owners(device, card->owner);
+	return r;
 }
 
 static int vgpu_set_eventfd(struct vgpu_session *session, s32 fd)

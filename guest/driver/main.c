@@ -26,7 +26,7 @@
  * wait, and goes on when nobody is in between. Nothing there touches user memory, and what waits
  * looks at `gone`. Mappings are zapped then; no fault brings them back.
  *
- * Locks, outermost first: mmap_lock; `users` (SRCU); session->mutex or request_lock;
+ * Locks, outermost first: mmap_lock; `users` (SRCU); session->mutex, request_lock or card_lock;
  * device->lock; eventfd_lock.
  */
 #include <linux/interrupt.h>
@@ -204,6 +204,7 @@ static struct vgpu_device *vgpu_create(struct pci_dev *pdev)
 	device->pdev = pdev;
 	mutex_init(&device->lock);
 	mutex_init(&device->request_lock);
+	mutex_init(&device->card_lock);
 	init_waitqueue_head(&device->request_wait);
 	INIT_LIST_HEAD(&device->parts);
 

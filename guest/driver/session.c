@@ -446,9 +446,17 @@ void vgpu_session_owners(struct vgpu_device *device, s32 owner[VGPU_MAX_QUEUES])
 {
 	u32 i;
 
+	memset(owner, 0, VGPU_MAX_QUEUES * sizeof(*owner));
 	mutex_lock(&device->lock);
-	for (i = 0; i < VGPU_MAX_QUEUES; i++)
-		owner[i] = i < device->queues ? pid_vnr(device->sessions[i].owner) : 0;
+	rcu_read_lock();
+	for (i = 0; i < device->queues; i++) {
+		struct pid *pid = device->sessions[i].owner;
+
+		/* The number of one that has ended may be another's by now. */
+		if (pid && pid_task(pid, PIDTYPE_TGID))
+			owner[i] = pid_vnr(pid);
+	}
+	rcu_read_unlock();
 	mutex_unlock(&device->lock);
 }
 

@@ -70,6 +70,8 @@ const char *nvmlErrorString(nvmlReturn_t result)
         [NVML_ERROR_IN_USE] = "In use by another client",
         [NVML_ERROR_MEMORY] = "Insufficient Memory",
         [NVML_ERROR_NO_DATA] = "No data",
+        [NVML_ERROR_VGPU_ECC_NOT_SUPPORTED] = "vGPU ECC not supported",
+        [NVML_ERROR_FREQ_NOT_SUPPORTED] = "Frequency not supported",
         [NVML_ERROR_INSUFFICIENT_RESOURCES] = "Insufficient Resources",
         [NVML_ERROR_ARGUMENT_VERSION_MISMATCH] = "Argument Version Mismatch",
         [NVML_ERROR_DEPRECATED] = "Deprecated",
@@ -85,16 +87,32 @@ const char *nvmlErrorString(nvmlReturn_t result)
 
 /* The system ---------------------------------------------------------------------------------- */
 
-/* What is said of the system is said of the first device. */
+/* What is said of the system is said of the first device that tells. */
 static nvmlReturn_t look_at_first(struct look *look)
 {
+    nvmlReturn_t r = NVML_ERROR_INVALID_ARGUMENT;
+    nvmlDevice_t device;
     unsigned count;
-    const nvmlReturn_t r = devices_count(&count);
 
-    if (r != NVML_SUCCESS || count == 0) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_NOT_SUPPORTED;
+    if (devices_count(&count) != NVML_SUCCESS) {
+        return NVML_ERROR_UNINITIALIZED;
     }
-    return devices_look(devices_handle(0), look);
+    for (unsigned i = 0; i < count; i++) {
+        r = devices_handle(i, &device);
+        r = r == NVML_SUCCESS ? devices_look(device, look) : r;
+        if (r == NVML_SUCCESS) {
+            return r;
+        }
+    }
+    return count == 0 ? NVML_ERROR_NOT_SUPPORTED : r;
+}
+
+/* The text is empty where the host does not know it. */
+static nvmlReturn_t give_known_string(const struct look *look, const char *value, char *to,
+                                      unsigned size)
+{
+    return value[0] ? give_string(look, VGPU_KNOWN_DEVICE, value, to, size)
+                    : NVML_ERROR_NOT_SUPPORTED;
 }
 
 nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length)
@@ -105,9 +123,8 @@ nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length)
     if (!version) {
         return NVML_ERROR_INVALID_ARGUMENT;
     }
-    return r == NVML_SUCCESS
-               ? give_string(&look, VGPU_KNOWN_DEVICE, look.card.facts.driver, version, length)
-               : r;
+    return r == NVML_SUCCESS ? give_known_string(&look, look.card.facts.driver, version, length)
+                             : r;
 }
 
 /* Of which release it is: that of CUDA, and of the driver. */
@@ -122,6 +139,9 @@ nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length)
     }
     if (r != NVML_SUCCESS) {
         return r;
+    }
+    if (!look.card.facts.driver[0]) {
+        return NVML_ERROR_NOT_SUPPORTED;
     }
     snprintf(text, sizeof(text), "%" PRIu32 ".%s", look.card.facts.cuda / 1000,
              look.card.facts.driver);
@@ -207,16 +227,12 @@ nvmlReturn_t nvmlDeviceGetCount(unsigned int *count)
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device)
 {
     unsigned count;
-    const nvmlReturn_t r = devices_count(&count);
 
-    if (r != NVML_SUCCESS) {
-        return r;
+    if (!device) {
+        return devices_count(&count) == NVML_SUCCESS ? NVML_ERROR_INVALID_ARGUMENT
+                                                     : NVML_ERROR_UNINITIALIZED;
     }
-    if (!device || index >= count) {
-        return NVML_ERROR_INVALID_ARGUMENT;
-    }
-    *device = devices_handle(index);
-    return NVML_SUCCESS;
+    return devices_handle(index, device);
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device)
@@ -224,14 +240,19 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device
     return nvmlDeviceGetHandleByIndex_v2(index, device);
 }
 
-/* "06:00.0" has the domain 0. */
+/* "06:00.0" has the domain 0; a GPU is function 0. */
 int parse_bus_id(const char *text, unsigned *domain, unsigned *bus, unsigned *device)
 {
     unsigned function = 0;
+    int end = 0;
 
-    *domain = 0;
-    return sscanf(text, "%x:%x:%x.%u", domain, bus, device, &function) == 4 ||
-           ((*domain = 0) == 0 && sscanf(text, "%x:%x.%u", bus, device, &function) == 3);
+    if (sscanf(text, "%x:%x:%x.%u%n", domain, bus, device, &function, &end) != 4) {
+        *domain = 0;
+        if (sscanf(text, "%x:%x.%u%n", bus, device, &function, &end) != 3) {
+            return 0;
+        }
+    }
+    return text[end] == '\0' && function == 0;
 }
 
 static void uuid_of(const struct vgpu_gpu_facts *facts, char text[48])
@@ -263,24 +284,27 @@ static int has_uuid(const struct look *look, const char *wanted)
 static nvmlReturn_t find_device(int (*is)(const struct look *look, const char *wanted),
                                 const char *wanted, nvmlDevice_t *device)
 {
+    nvmlReturn_t found = NVML_ERROR_NOT_FOUND;
     unsigned count;
-    nvmlReturn_t r = devices_count(&count);
-    struct look look;
+    const nvmlReturn_t r = devices_count(&count);
 
-    if (r != NVML_SUCCESS) {
-        return r;
-    }
-    if (!wanted || !device) {
-        return NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS || !wanted || !device) {
+        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
     }
     for (unsigned i = 0; i < count; i++) {
-        r = devices_look(devices_handle(i), &look);
-        if (r == NVML_SUCCESS && is(&look, wanted)) {
-            *device = devices_handle(i);
+        struct look look;
+        nvmlDevice_t one;
+        nvmlReturn_t asked = devices_handle(i, &one);
+
+        asked = asked == NVML_SUCCESS ? devices_look(one, &look) : asked;
+        if (asked == NVML_SUCCESS && is(&look, wanted)) {
+            *device = one;
             return NVML_SUCCESS;
         }
+        /* It may be one that does not tell. */
+        found = asked != NVML_SUCCESS ? asked : found;
     }
-    return NVML_ERROR_NOT_FOUND;
+    return found;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
@@ -290,6 +314,11 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 
 nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *id, nvmlDevice_t *device)
 {
+    unsigned parts[3];
+
+    if (id && !parse_bus_id(id, &parts[0], &parts[1], &parts[2])) {
+        id = NULL;
+    }
     return find_device(has_bus_id, id, device);
 }
 
@@ -318,6 +347,9 @@ nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major,
 
     if (r != NVML_SUCCESS || !major || !minor) {
         return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    }
+    if (!(look.card.known & VGPU_KNOWN_DEVICE)) {
+        return NVML_ERROR_NOT_SUPPORTED;
     }
     *major = (int)(look.card.facts.compute >> 16);
     *minor = (int)(look.card.facts.compute & 0xffff);
@@ -436,6 +468,9 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
     if (r != NVML_SUCCESS || !memory) {
         return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
     }
+    if (look.card.memory_total == 0) {
+        return NVML_ERROR_NOT_SUPPORTED;
+    }
     *memory = (nvmlMemory_t){.total = look.card.memory_total,
                              .free = memory_free(&look.card),
                              .used = look.card.memory_used};
@@ -453,6 +488,9 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
     if (memory->version != NVML_VERSION(*memory, 2)) {
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     }
+    if (look.card.memory_total == 0) {
+        return NVML_ERROR_NOT_SUPPORTED;
+    }
     *memory = (nvmlMemory_v2_t){.version = memory->version,
                                 .total = look.card.memory_total,
                                 .free = memory_free(&look.card),
@@ -469,7 +507,7 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
     if (r != NVML_SUCCESS || !rates) {
         return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
     }
-    *rates = (nvmlUtilization_t){.gpu = look.card.busy[0] / 10,
+    *rates = (nvmlUtilization_t){.gpu = look.card.busy_permille[0] / 10,
                                  .memory = look.card.sensors.memory_busy};
     return NVML_SUCCESS;
 }

@@ -4,8 +4,9 @@
  *
  * A card is read again when it is older than CARD_AGE_NS: the host stores a new one each second at
  * most, and to read it through the registers takes longer than any answer here may. nvmlInit() and
- * nvmlShutdown() are counted. In a child of fork() all goes on, since nothing here belongs to a
- * process.
+ * nvmlShutdown() are counted. A device that cannot be opened is one all the same, as with NVIDIA's:
+ * who asks for its handle is told why. In a child of fork() all goes on: what is read is memory
+ * that both have, or a file's.
  */
 #include "guest/libnvml/devices.h"
 
@@ -25,7 +26,7 @@ struct nvmlDevice_st {
     struct vgpu_watch *watch;
     struct look look;
     uint64_t read_ns;    /* when; 0: never */
-    nvmlReturn_t result; /* of that */
+    nvmlReturn_t result; /* of that, or of opening it where there is no watch */
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
@@ -44,11 +45,17 @@ static void say_no_gpu(const char *why)
 static nvmlReturn_t result_of(int r)
 {
     switch (r) {
+    case VGPU_OK:
+        return NVML_SUCCESS;
     case VGPU_NO_PERMISSION:
         return NVML_ERROR_NO_PERMISSION;
     case VGPU_NO_DEVICE:
+    case VGPU_OFFLINE:
+        return NVML_ERROR_GPU_IS_LOST;
+    case VGPU_TIMED_OUT:
+        return NVML_ERROR_NOT_READY;
     case VGPU_INCOMPATIBLE:
-        return NVML_ERROR_DRIVER_NOT_LOADED;
+        return NVML_ERROR_LIB_RM_VERSION_MISMATCH;
     default:
         return NVML_ERROR_UNKNOWN;
     }
@@ -68,28 +75,32 @@ static int open_one(const char *address, const struct vgpu_host_options *host)
     struct nvmlDevice_st *device = &devices[device_count];
     const int r = vgpu_watch_open(address, host, &device->watch);
 
-    if (r == VGPU_OK) {
-        device->look.index = device_count++;
+    if (r != VGPU_OK) {
+        say_no_gpu(vgpu_last_message());
     }
+    device->result = result_of(r);
+    device->look.index = device_count++;
     return r;
 }
 
-/* All of the guest's, in the order of their addresses. */
+/* All of the guest's, in the order of their addresses. What the last that failed says counts. */
 static int open_all(void)
 {
     char addresses[NVML_DEVICES_MAX][VGPU_ADDRESS_SIZE];
-    unsigned count = vgpu_list(addresses, NVML_DEVICES_MAX);
-    int r = VGPU_OK;
+    unsigned count = vgpu_list(addresses, NVML_DEVICES_MAX), good = 0;
+    int r = VGPU_NO_DEVICE;
 
     count = count < NVML_DEVICES_MAX ? count : NVML_DEVICES_MAX;
     if (count == 0) {
-        /* For its message. */
-        return open_one(NULL, NULL);
+        say_no_gpu("this machine has no vGPU");
     }
-    for (unsigned i = 0; r == VGPU_OK && i < count; i++) {
-        r = open_one(addresses[i], NULL);
+    for (unsigned i = 0; i < count; i++) {
+        const int one = open_one(addresses[i], NULL);
+
+        good += one == VGPU_OK;
+        r = one != VGPU_OK ? one : r;
     }
-    return r;
+    return good > 0 ? VGPU_OK : r;
 }
 
 static nvmlReturn_t open_devices(void)
@@ -109,12 +120,27 @@ static nvmlReturn_t open_devices(void)
     } else {
         r = environment.address ? open_one(environment.address, NULL) : open_all();
     }
-    if (r != VGPU_OK) {
-        say_no_gpu(vgpu_last_message());
-        close_devices();
-        return r == VGPU_OFFLINE ? NVML_ERROR_DRIVER_NOT_LOADED : result_of(r);
+    if (r == VGPU_OK) {
+        return NVML_SUCCESS;
     }
-    return NVML_SUCCESS;
+    close_devices();
+    return r == VGPU_NO_PERMISSION ? NVML_ERROR_NO_PERMISSION : NVML_ERROR_DRIVER_NOT_LOADED;
+}
+
+/* A thread may hold it as another one forks: the child would wait for ever. */
+static void lock_devices(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+static void unlock_devices(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    pthread_atfork(lock_devices, unlock_devices, unlock_devices);
 }
 
 nvmlReturn_t devices_begin(unsigned flags)
@@ -160,9 +186,21 @@ nvmlReturn_t devices_count(unsigned *count)
     return r;
 }
 
-nvmlDevice_t devices_handle(unsigned index)
+nvmlReturn_t devices_handle(unsigned index, nvmlDevice_t *device)
 {
-    return index < NVML_DEVICES_MAX ? &devices[index] : NULL;
+    nvmlReturn_t r = NVML_ERROR_UNINITIALIZED;
+
+    pthread_mutex_lock(&mutex);
+    if (begun > 0) {
+        r = index >= device_count          ? NVML_ERROR_INVALID_ARGUMENT
+            : devices[index].watch == NULL ? devices[index].result
+                                           : NVML_SUCCESS;
+    }
+    if (r == NVML_SUCCESS) {
+        *device = &devices[index];
+    }
+    pthread_mutex_unlock(&mutex);
+    return r;
 }
 
 /* Whether it is a handle; with the mutex. */
@@ -180,10 +218,9 @@ static void refresh_look(struct nvmlDevice_st *device)
 {
     const uint64_t now = clock_ns();
 
-    if (device->read_ns == 0 || now - device->read_ns > CARD_AGE_NS) {
-        const int r = vgpu_watch_card(device->watch, &device->look.card, device->look.owners);
-
-        device->result = r == VGPU_OK ? NVML_SUCCESS : NVML_ERROR_GPU_IS_LOST;
+    if (device->watch && (device->read_ns == 0 || now - device->read_ns > CARD_AGE_NS)) {
+        device->result = result_of(
+            vgpu_watch_card(device->watch, &device->look.card, device->look.owners));
         device->read_ns = clock_ns();
     }
 }
@@ -224,7 +261,7 @@ unsigned devices_processes(const struct look *look, struct gpu_process *found)
             found[count++] = (struct gpu_process){.pid = pid};
         }
         found[at].memory += (uint64_t)session->memory * VGPU_CARD_UNIT;
-        found[at].busy += session->busy / 10;
+        found[at].busy += session->busy_permille / 10;
         found[at].busy = found[at].busy < 100 ? found[at].busy : 100;
     }
     return count;

@@ -42,10 +42,13 @@ nvmlReturn_t devices_end(void);
 /* UNINITIALIZED, or SUCCESS with how many devices there are. */
 nvmlReturn_t devices_count(unsigned *count);
 
-/* The handle of a device; NULL beyond their number. */
-nvmlDevice_t devices_handle(unsigned index);
+/* The handle of a device. UNINITIALIZED, INVALID_ARGUMENT, or why it cannot be opened. */
+nvmlReturn_t devices_handle(unsigned index, nvmlDevice_t *device);
 
-/* UNINITIALIZED, INVALID_ARGUMENT for what is no handle, GPU_IS_LOST without a mediator. */
+/*
+ * UNINITIALIZED; INVALID_ARGUMENT for what is no handle; GPU_IS_LOST without a mediator; NOT_READY
+ * where the host has told nothing yet; LIB_RM_VERSION_MISMATCH where it does not tell.
+ */
 nvmlReturn_t devices_look(nvmlDevice_t device, struct look *look);
 
 /* Each process once, with the sum of its sessions. `found` has room for VGPU_MAX_QUEUES. */

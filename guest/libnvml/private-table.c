@@ -98,7 +98,10 @@ static nvmlReturn_t give_none(nvmlDevice_t device, unsigned *count, void *infos)
     return nvmlDeviceGetGraphicsRunningProcesses_v3(device, count, infos);
 }
 
-/* Of processes' use of the GPU since a moment; nvidia-smi pmon has "-" for none. */
+/*
+ * Of processes' use of the GPU since a moment; how a sample looks is not known, and nvidia-smi pmon
+ * has "-" for none.
+ */
 static nvmlReturn_t give_no_samples(void)
 {
     return NVML_ERROR_NOT_FOUND;

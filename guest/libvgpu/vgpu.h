@@ -244,8 +244,9 @@ int vgpu_watch_open(const char *address, const struct vgpu_host_options *host,
 
 /*
  * The card as it is now. `owners`, where not NULL, becomes the process id of who has each queue, as
- * far as that is known: 0 otherwise. VGPU_OFFLINE without a mediator, VGPU_INCOMPATIBLE where the
- * host, or the guest driver, is of a release that does not tell.
+ * far as that is known: 0 otherwise. VGPU_OFFLINE without a mediator, VGPU_TIMED_OUT where the host
+ * has told nothing for half a second, which is waited for; VGPU_INCOMPATIBLE where its QEMU, or the
+ * guest driver, is of a release that does not tell; VGPU_NO_DEVICE when the device is gone.
  */
 int vgpu_watch_card(struct vgpu_watch *watch, struct vgpu_card *card,
                     int32_t owners[VGPU_MAX_QUEUES]);

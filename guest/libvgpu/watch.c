@@ -30,7 +30,6 @@ struct vgpu_watch {
     int file;                     /* of the driver; -1: none */
     struct pci_device pci;        /* `regs` not NULL */
     struct vgpu_control *control; /* of sysfs: who has which queue; NULL: not known */
-    bool silent;                  /* there was no card, however long that was waited for */
 };
 
 static uint32_t watch_word(struct vgpu_watch *watch, uint32_t offset)
@@ -72,47 +71,53 @@ static void tidy_card(struct vgpu_card *card)
     card->facts.vbios[sizeof(card->facts.vbios) - 1] = '\0';
 }
 
-static int read_card(struct vgpu_watch *watch, struct vgpu_card *card)
+static int say_offline(void)
 {
-    const uint64_t start = clock_ns();
-    uint64_t waited = 0;
+    return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
+}
 
-    for (;;) {
-        const bool whole = read_once(watch, card);
+static int say_silent(uint32_t version)
+{
+    /* Minor 1 is the first that tells. */
+    return (version & 0xffff) == 0
+               ? vgpu_fail(VGPU_INCOMPATIBLE, "the host does not tell what its GPU is: its QEMU's "
+                                              "device is older")
+               : vgpu_fail(VGPU_TIMED_OUT,
+                           "the host does not tell what its GPU is, or not yet: its "
+                           "mediator is just starting, or is older");
+}
 
-        /* What a mediator has left is not true any more. */
-        if (watch_word(watch, VGPU_REG_STATUS) == VGPU_STATUS_OFFLINE) {
-            return vgpu_fail(VGPU_OFFLINE,
-                             "the device is offline: no mediator is running on the host");
-        }
-        if (whole) {
-            return VGPU_OK;
-        }
-        waited = clock_ns() - start;
-        if (watch->silent || waited > FIRST_LIMIT_NS) {
-            watch->silent = true;
-            return vgpu_fail(VGPU_INCOMPATIBLE, "the host does not tell what its GPU is: its "
-                                                "mediator, or its QEMU's device, is older");
-        }
-        vgpu_pause(waited);
+static int read_registers(struct vgpu_watch *watch, struct vgpu_card *card)
+{
+    const bool whole = read_once(watch, card);
+
+    /* What a mediator has left is not true any more. */
+    if (watch_word(watch, VGPU_REG_STATUS) == VGPU_STATUS_OFFLINE) {
+        return say_offline();
     }
+    return whole ? VGPU_OK : say_silent(watch_word(watch, VGPU_REG_VERSION));
 }
 
 static int read_driver(struct vgpu_watch *watch, struct vgpu_card *card,
                        int32_t owners[VGPU_MAX_QUEUES])
 {
     struct vgpu_driver_card answer;
+    struct vgpu_driver_info info = {0};
 
     if (ioctl(watch->file, VGPU_IOC_CARD, &answer) < 0) {
         switch (errno) {
         case EIO:
-            return vgpu_fail(VGPU_OFFLINE,
-                             "the device is offline: no mediator is running on the host");
+            return say_offline();
         case ENODEV:
             return vgpu_fail(VGPU_NO_DEVICE, "the device is gone");
+        case EAGAIN:
+        case EINTR:
+        case ETIMEDOUT:
+            ioctl(watch->file, VGPU_IOC_INFO, &info);
+            return say_silent(info.version);
         default:
-            return vgpu_fail(VGPU_INCOMPATIBLE, "the guest driver, or the host, does not tell what "
-                                                "the GPU is: it is older");
+            return vgpu_fail(VGPU_INCOMPATIBLE, "the guest driver does not tell what the GPU is: "
+                                                "it is older");
         }
     }
     *card = answer.card;
@@ -138,19 +143,20 @@ static void read_owners(struct vgpu_watch *watch, int32_t owners[VGPU_MAX_QUEUES
 int vgpu_watch_card(struct vgpu_watch *watch, struct vgpu_card *card,
                     int32_t owners[VGPU_MAX_QUEUES])
 {
+    const uint64_t start = clock_ns();
+    uint64_t waited = 0;
     int r;
 
-    if (watch->file >= 0) {
-        r = read_driver(watch, card, owners);
-    } else {
-        r = read_card(watch, card);
-        if (r == VGPU_OK && owners) {
+    do {
+        vgpu_pause(waited);
+        r = watch->file >= 0 ? read_driver(watch, card, owners) : read_registers(watch, card);
+        waited = clock_ns() - start;
+    } while (r == VGPU_TIMED_OUT && waited < FIRST_LIMIT_NS);
+    if (r == VGPU_OK) {
+        tidy_card(card);
+        if (owners && watch->file < 0) {
             read_owners(watch, owners);
         }
-    }
-    if (r == VGPU_OK) {
-        watch->silent = false;
-        tidy_card(card);
     }
     return r;
 }
@@ -225,14 +231,27 @@ static int watch_guest(struct vgpu_watch *watch, const char *wanted)
         return watch_pci(watch, address);
     }
     watch->file = open(path, O_RDONLY | O_CLOEXEC);
-    if (watch->file < 0) {
-        return vgpu_fail(errno == EACCES  ? VGPU_NO_PERMISSION
-                         : errno == EBUSY ? VGPU_INCOMPATIBLE /* it takes a queue all the same */
-                                          : VGPU_SYSTEM,
-                         "cannot open '%s': %s; root may, and the group that 60-vgpu.rules names",
-                         path, strerror(errno));
+    if (watch->file >= 0) {
+        return VGPU_OK;
     }
-    return VGPU_OK;
+    switch (errno) {
+    case EACCES:
+    case EPERM:
+        return vgpu_fail(VGPU_NO_PERMISSION,
+                         "cannot open '%s': %s; root may, and whom 60-vgpu.rules lets read it",
+                         path, strerror(errno));
+    case ENODEV:
+    case ENOENT:
+    case ENXIO:
+        return vgpu_fail(VGPU_NO_DEVICE, "the device of '%s' is gone", path);
+    case EBUSY:
+        return vgpu_fail(VGPU_INCOMPATIBLE,
+                         "all queues of '%s' are in use, and its driver is too "
+                         "old to be asked without one",
+                         path);
+    default:
+        return vgpu_fail(VGPU_SYSTEM, "cannot open '%s': %s", path, strerror(errno));
+    }
 }
 
 int vgpu_watch_open(const char *address, const struct vgpu_host_options *host,

@@ -2,12 +2,13 @@
 /*
  * A stand-in for NVIDIA's management library, as the gauge loads it: one GPU, that of driver.c,
  * with values that do not change. STAND_IN_NVML in the environment makes it fail: "init" to start,
- * "end" to live on when its sensors are read for the third time.
+ * "end" to live on when its sensors are read for the third time; "hang" has it start for ever.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -24,6 +25,9 @@ static int fails(const char *what)
 
 EXPORTED int nvmlInit_v2(void)
 {
+    while (fails("hang")) {
+        pause();
+    }
     return fails("init") ? 18 : 0;
 }
 

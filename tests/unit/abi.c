@@ -77,7 +77,7 @@
     X(VGPU_EXPORT_EVENT) X(VGPU_LINK_DONE_WELL) X(VGPU_LINK_UNKNOWN) X(VGPU_LINK_OWN)              \
     X(VGPU_LINK_FULL) X(VGPU_EXPORTS_MAX) X(VGPU_SHARED_BITS) X(VGPU_SHARED_SESSION_BITS) X(VGPU_SHARED_EVENTS)                \
     X(VGPU_SHARED_MEMORY) X(VGPU_SHARED_SIZE)                                                      \
-    X(VGPU_REG_CARD) X(VGPU_CARD_MAX) X(VGPU_CARD_UNIT) X(VGPU_CARD_ENGINES) X(VGPU_CLOCKS)        \
+    X(VGPU_REG_CARD) X(VGPU_CARD_MAX) X(VGPU_CARD_UNIT) X(VGPU_CLOCKS)        \
     X(VGPU_KNOWN_DEVICE) X(VGPU_KNOWN_PCI) X(VGPU_KNOWN_CORES) X(VGPU_KNOWN_LINK)                  \
     X(VGPU_KNOWN_CLOCKS) X(VGPU_KNOWN_LIMITS) X(VGPU_KNOWN_ECC) X(VGPU_KNOWN_BOARD)                \
     X(VGPU_KNOWN_BUSY) X(VGPU_KNOWN_TEMPERATURE) X(VGPU_KNOWN_POWER) X(VGPU_KNOWN_POWER_LIMIT)     \
@@ -191,10 +191,10 @@
     X(vgpu_gpu_sensors, temperature) X(vgpu_gpu_sensors, power)                                    \
     X(vgpu_gpu_sensors, power_limit) X(vgpu_gpu_sensors, clock) X(vgpu_gpu_sensors, state)         \
     X(vgpu_gpu_sensors, fan) X(vgpu_gpu_sensors, reserved) X(vgpu_gpu_sensors, memory_used)        \
-    X(vgpu_gpu_sensors, energy) X(vgpu_card_session, memory) X(vgpu_card_session, busy)            \
+    X(vgpu_gpu_sensors, energy) X(vgpu_card_session, memory) X(vgpu_card_session, busy_permille)            \
     X(vgpu_card, sequence) X(vgpu_card, size) X(vgpu_card, backend) X(vgpu_card, known)            \
     X(vgpu_card, facts) X(vgpu_card, sensors) X(vgpu_card, memory_total)                           \
-    X(vgpu_card, memory_used) X(vgpu_card, busy) X(vgpu_card, interval_ms)                         \
+    X(vgpu_card, memory_used) X(vgpu_card, busy_permille) X(vgpu_card, interval_ms)                         \
     X(vgpu_card, session) X(vgpu_gauge, sequence) X(vgpu_gauge, facts) X(vgpu_gauge, sensors)      \
     X(vgpu_control, owners) X(vgpu_regs_page, card) X(vgpu_driver_card, card)                      \
     X(vgpu_driver_card, owner)
