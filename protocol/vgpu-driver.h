@@ -79,8 +79,9 @@ struct vgpu_driver_request {
 
 /*
  * CARD: what the GPU is and does, as it was a tenth of a second ago at most. EIO while there is no
- * mediator, EAGAIN where the host does not tell, or not yet, ETIMEDOUT where it does not end to. It and INFO are all that a file can do which was opened for reading alone; such a file has
- * no queue, and INFO says VGPU_MAX_QUEUES for its number.
+ * mediator, EAGAIN where the host does not tell, or not yet, ETIMEDOUT where it does not end to. It
+ * and INFO are all that a file can do which was opened for reading alone; such a file has no queue,
+ * and INFO says VGPU_MAX_QUEUES for its number.
  */
 struct vgpu_driver_card {
     struct vgpu_card card;          /* out: as it is now */

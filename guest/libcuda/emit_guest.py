@@ -337,4 +337,6 @@ def source(spec):
 def version_script(spec):
     symbols = sorted({row[2] for row in table_rows(spec)} |
                      {row[3][0] for row in table_rows(spec) if row[3]})
-    return "{\nglobal:\n" + "".join(f"    {s};\n" for s in symbols) + "local:\n    *;\n};\n"
+    # By the last one the host's side tells that it has found this library in place of NVIDIA's.
+    return ("{\nglobal:\n" + "".join(f"    {s};\n" for s in [*symbols, "vgpu_cuda"]) +
+            "local:\n    *;\n};\n")

@@ -890,6 +890,17 @@ nvmlReturn_t nvmlEventSetWait(nvmlEventSet_t set, void *data, unsigned int timeo
     return nvmlEventSetWait_v2(set, data, timeout_ms);
 }
 
+/* Whatever kinds: `nvidia-smi -l` goes by it. */
+nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types,
+                                      nvmlEventSet_t set)
+{
+    struct look look;
+    const nvmlReturn_t r = devices_look(device, &look);
+
+    (void)types;
+    return r != NVML_SUCCESS || set ? r : NVML_ERROR_INVALID_ARGUMENT;
+}
+
 nvmlReturn_t nvmlDeviceGetSupportedEventTypes(nvmlDevice_t device, unsigned long long *types)
 {
     struct look look;

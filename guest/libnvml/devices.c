@@ -34,9 +34,15 @@ static struct nvmlDevice_st devices[NVML_DEVICES_MAX];
 static unsigned device_count;
 static unsigned begun; /* nvmlInit()s without their nvmlShutdown() */
 
-/* As libcuda does: only where somebody has set something up for this library. */
+/* As libcuda does: only where somebody has set something up for this library, and once. */
 static void say_no_gpu(const char *why)
 {
+    static char said[256];
+
+    if (strncmp(said, why, sizeof(said) - 1) == 0) {
+        return;
+    }
+    snprintf(said, sizeof(said), "%s", why);
     if (getenv("VGPU_HOST") || getenv("VGPU_ADDRESS") || getenv("VGPU_VERBOSE")) {
         fprintf(stderr, "libnvidia-ml (vGPU): no device: %s\n", why);
     }
@@ -222,6 +228,9 @@ static void refresh_look(struct nvmlDevice_st *device)
         device->result = result_of(
             vgpu_watch_card(device->watch, &device->look.card, device->look.owners));
         device->read_ns = clock_ns();
+        if (device->result != NVML_SUCCESS) {
+            say_no_gpu(vgpu_last_message());
+        }
     }
 }
 

@@ -349,12 +349,21 @@ static const struct command {
     const char *name;
     int min, max; /* arguments */
     int (*run)(const struct options *options);
+    const char *takes; /* for who gives others */
 } commands[] = {
-    {"list", 0, 0, run_list},       {"show", 1, 1, run_show},       {"top", 0, 0, run_top},
-    {"set", 1, 3, run_set},         {"history", 1, 1, run_history}, {"pause", 1, 1, run_pause},
-    {"resume", 1, 1, run_resume},   {"reload", 0, 0, run_reload},   {"upgrade", 0, 0, run_upgrade},
-    {"end", 2, 2, run_end},         {"detach", 1, 1, run_detach},   {"drain", 1, 1, run_drain},
-    {"undrain", 1, 1, run_undrain},
+    {"list", 0, 0, run_list, "nothing"},
+    {"show", 1, 1, run_show, "a VM's number"},
+    {"top", 0, 0, run_top, "options alone"},
+    {"set", 1, 3, run_set, "a VM's number, or that with a key and a value"},
+    {"history", 1, 1, run_history, "a pool's letter"},
+    {"pause", 1, 1, run_pause, "a pool's letter or a VM's number"},
+    {"resume", 1, 1, run_resume, "a pool's letter or a VM's number"},
+    {"reload", 0, 0, run_reload, "nothing"},
+    {"upgrade", 0, 0, run_upgrade, "nothing"},
+    {"end", 2, 2, run_end, "a VM's number and a queue's"},
+    {"detach", 1, 1, run_detach, "a VM's number"},
+    {"drain", 1, 1, run_drain, "a GPU's number"},
+    {"undrain", 1, 1, run_undrain, "a GPU's number"},
 };
 
 static const struct command *find_command(const char *name)
@@ -476,7 +485,8 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (options.argument_count < command->min || options.argument_count > command->max) {
-        usage(stderr);
+        fprintf(stderr, "vgpuctl: %s takes %s; 'vgpuctl list' shows what there is\n", command->name,
+                command->takes);
         return EXIT_USAGE;
     }
     if (options.only_top && command->run != run_top) {

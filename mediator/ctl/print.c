@@ -241,9 +241,8 @@ static void print_workers(struct json_object *vm)
 void print_vm(struct json_object *vm)
 {
     static const char *const keys[] = {
-        "name",   "kind",      "pool",       "priority",      "paused",
-        "state",  "device",    "gpu",        "client_pid",    "client_user",
-        "queues", "shm_bytes", "worker_pid", "worker_starts", NULL,
+        "name",       "kind",        "pool",   "priority",  "paused",     "device",        "gpu",
+        "client_pid", "client_user", "queues", "shm_bytes", "worker_pid", "worker_starts", NULL,
     };
     static const char *const counters[] = {
         "requests", "errors",          "elements",    "turns",     "doorbells", "interrupts",
@@ -251,6 +250,7 @@ void print_vm(struct json_object *vm)
     };
 
     printf("VM %" PRIu64 "\n", get_number(vm, "vm"));
+    printf("  %-18s %s\n", "state", state_of(vm));
     print_keys(vm, keys);
     printf("  %-18s %.3f s\n", "attached", get_real(vm, "attached_seconds"));
     print_memory(vm);

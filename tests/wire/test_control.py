@@ -542,13 +542,14 @@ class Vgpuctl(TestCase):
 
     def test_wrong_usage(self):
         for arguments, words in (
-                ((), "usage:"), (("fry",), "unknown command 'fry'"), (("show",), "usage:"),
-                (("list", "7"), "usage:"), (("show", "seven"), "'seven' is no VM's number"),
+                ((), "usage:"), (("fry",), "unknown command 'fry'"), (("show",), "show takes a VM's number"),
+                (("list", "7"), "list takes nothing"), (("show", "seven"), "'seven' is no VM's number"),
                 (("show", "0"), "'0' is no VM's number"), (("show", "-1"), "usage:"),
                 (("set", "7x", "share", "1"), "'7x' is no VM's number"),
                 (("show", "4294967296"), "is no VM's number"),
                 (("set", "7", "share"), "a value for 'share' is missing"),
-                (("set", "7", "share", "1", "2"), "usage:"), (("--what",), "usage:"),
+                (("set", "7", "share", "1", "2"), "set takes a VM's number, or that with"),
+                (("--what",), "usage:"),
                 (("top", "--interval", "0"), "--interval is '0'"),
                 (("top", "--interval", "1s"), "--interval is '1s'"),
                 (("top", "--interval", "nan"), "--interval is 'nan'"),

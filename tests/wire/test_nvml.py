@@ -231,6 +231,18 @@ class Nvml(v.TestCase):
         self.told(m, "text('nvmlDeviceGetName', d)", "stand-in")
         self.assertIn("is vGPU's own, which is for guests", m.read_log())
 
+    def test_own_libcuda(self):
+        """The same of the other library: the log does not blame NVIDIA's driver."""
+        os.unlink(os.path.join(self.folder, "libcuda.so.1"))
+        library = os.path.join(v.OUT, "guest/libcuda/libcuda.so.1")
+        os.symlink(library, os.path.join(self.folder, "libcuda.so.1"))
+        if v.sanitizer(library):
+            self.skipTest("the worker would need its sanitizer twice")
+        result = subprocess.run([v.WORKER, "--probe"], text=True, check=True, capture_output=True,
+                                env={**os.environ, "LD_LIBRARY_PATH": self.folder},
+                                timeout=v.PATIENCE)
+        self.assertRegex(result.stdout, "^cpu the libcuda.so.1 that is found is vGPU's own")
+
     # Use ------------------------------------------------------------------------------------
 
     def test_cpu(self):
@@ -296,15 +308,18 @@ class Nvml(v.TestCase):
             [n.nvmlDeviceGetFieldValues(d, 2, ctypes.byref(f)), f[7], f[8], f[17]],
             [n.nvmlDeviceGetP2PStatus(d, d, 0, ctypes.byref(w)), w.value],
             [n.nvmlDeviceGetCpuAffinity(d, 2, ctypes.byref(b)), b[0] & 1],
-            [n.nvmlEventSetCreate(ctypes.byref(e)), n.nvmlEventSetFree(e)],
+            [n.nvmlEventSetCreate(ctypes.byref(e)),
+             n.nvmlDeviceRegisterEvents(d, ctypes.c_uint64(8), e),
+             n.nvmlDeviceRegisterEvents(d, ctypes.c_uint64(8), None),
+             n.nvmlEventSetWait_v2(e, ctypes.byref(b), 1), n.nvmlEventSetFree(e)],
             [n.nvmlDeviceGetProcessUtilization(d, None, ctypes.byref(q), ctypes.c_uint64(0))],
             [n.nvmlInitWithFlags(1), n.nvmlShutdown()],
             [n.nvmlDeviceGetCudaComputeCapability(d, ctypes.byref(w), ctypes.byref(q)), w.value],
             ])(ctypes.c_uint(), (ctypes.c_uint * 3)(12 | 1 << 24, 0, 0),
                (ctypes.c_uint * 16)(64 | 1 << 24), (ctypes.c_uint * 20)(186, 0, 0, 0, 0, 0, 0, 0, 0,
                0, 1), (ctypes.c_ulong * 2)(), ctypes.c_void_p(), ctypes.c_uint(0))"""),
-            [[0, 41], [25], [0, 1, 3, 2], [0, 0, 76500, 3], [0, 0], [0, 1], [0, 0], [6], [0, 0],
-             [0, 9]])
+            [[0, 41], [25], [0, 1, 3, 2], [0, 0, 76500, 3], [0, 0], [0, 1],
+             [0, 0, 2, 10, 0], [6], [0, 0], [0, 9]])
 
     def test_fork(self):
         """A child goes on, also while other threads are in the library as it is made."""

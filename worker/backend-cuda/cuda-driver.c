@@ -83,6 +83,12 @@ static int load_driver(char *why, size_t why_size)
         snprintf(why, why_size, "no NVIDIA driver: %s", dlerror());
         return -ENODEV;
     }
+    if (dlsym(library, "vgpu_cuda")) {
+        snprintf(why, why_size,
+                 "the libcuda.so.1 that is found is vGPU's own, which is for guests; "
+                 "take its folder out of the linker's path");
+        return -ENODEV;
+    }
     missing = look_up(library);
     if (missing) {
         snprintf(why, why_size, "the NVIDIA driver is too old: it lacks %s", missing);

@@ -34,6 +34,10 @@
 #include "guest/libvgpu/environment.h"
 #include "guest/libvgpu/session.h"
 
+/* By this the host's side tells that it has found this library in place of NVIDIA's. */
+extern const int vgpu_cuda;
+const int vgpu_cuda = 1;
+
 /* Workers that are tried for one whose driver lies where this process has nothing. */
 #define PLACE_ATTEMPTS 5
 #define PLACE_PAUSE_NS 50000000
