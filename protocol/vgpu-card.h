@@ -71,7 +71,7 @@ struct vgpu_gpu_facts {
     uint32_t power_default;               /* mW: the limit unless set */
     uint32_t ecc;                         /* 1: error correction is on */
     char vbios[32];
-    uint8_t reserved[64]; /* 0 */
+    uint8_t reserved[68]; /* 0 */
 };
 
 /* What changes all the time, of the whole card, whoever uses it. */

@@ -31,9 +31,9 @@ struct look {
 
 /* A process of this guest that has the GPU. */
 struct gpu_process {
-    unsigned pid;
     uint64_t memory; /* bytes of device memory, of all its sessions */
-    unsigned busy;   /* percent */
+    unsigned pid;
+    unsigned busy; /* percent */
 };
 
 nvmlReturn_t devices_begin(unsigned flags);

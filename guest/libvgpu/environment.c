@@ -71,7 +71,7 @@ const char *environment_read(struct environment *environment)
         .on_host = is_set(socket),
         .host = {.socket = socket,
                  .vm_id = (uint32_t)vm_id,
-                 .pool = is_set(pool) ? pool[0] : 'A',
+                 .pool = *(is_set(pool) ? pool : "A"),
                  .priority = priority,
                  .shm_size = shm_mib << 20},
         .address = is_set(address) ? address : NULL,
