@@ -35,12 +35,13 @@ union vgpu_argument {
 static int vgpu_open(struct inode *inode, struct file *file)
 {
 	struct vgpu_device *device = container_of(inode->i_cdev, struct vgpu_device, cdev);
+	const struct file_operations *watch = &vgpu_watch_operations;
 	struct vgpu_session *session;
 	int users;
 
 	if (!(file->f_mode & FMODE_WRITE)) {
 		/* It only looks: no queue is taken for that. The file keeps the device. */
-		replace_fops(file, fops_get(&vgpu_watch_operations));
+		replace_fops(file, fops_get(watch));
 		file->private_data = device;
 		return READ_ONCE(device->gone) ? -ENODEV : stream_open(inode, file);
 	}

@@ -233,14 +233,14 @@ class Users(TestCase):
         with open(RULES, encoding="ascii") as file:
             rules = file.read()
         sysfs, = re.findall(r"RUN\+=\"/bin/sh -c '(.*)'\"", rules)
-        self.assertRegex(rules, r'SUBSYSTEM=="vgpu".*GROUP="render", MODE="0660"')
+        self.assertRegex(rules, r'SUBSYSTEM=="vgpu".*GROUP="render", MODE="0664"')
         path = self.good(guest, f"readlink -f {DEVICE}").strip()
         for way in self.both_ways(guest):
             self.denied(guest, "u")
             if way == "sysfs":
                 self.good(guest, sysfs.replace("$$", "$").replace("/sys%p", path))
             else:
-                self.good(guest, "chgrp render /dev/vgpu0; chmod 0660 /dev/vgpu0")
+                self.good(guest, "chgrp render /dev/vgpu0; chmod 0664 /dev/vgpu0")
             self.denied(guest, "w")
             self.good(guest, "su u -c 'session-check identity builtin_kernels'")
             self.assertRegex(self.good(guest, "su u -c 'session-load 1'"),
