@@ -242,6 +242,8 @@ class Users(TestCase):
             else:
                 self.good(guest, "chgrp render /dev/vgpu0; chmod 0664 /dev/vgpu0")
             self.denied(guest, "w")
+            if way == "driver":
+                self.assertIn("priority ", self.good(guest, "su w -c 'vgpu info'"))
             self.good(guest, "su u -c 'session-check identity builtin_kernels'")
             self.assertRegex(self.good(guest, "su u -c 'session-load 1'"),
                              r"^open\n[1-9]\d* rounds: OK\n$")
