@@ -347,10 +347,22 @@ static bool store_card(struct status_page *page, const struct vgpu_card *card)
     return stored;
 }
 
+/* What is last in a chore that stores. With the mutex, which is let go. */
+static void end_stores(struct status_page *page)
+{
+    const bool released = page->released && !page->busy && !page->card_busy;
+
+    stores--;
+    pthread_mutex_unlock(&mutex);
+    if (released) {
+        page_free(page);
+    }
+    eventfd_write(done_fd, 1);
+}
+
 static void run_stores(struct chore *chore)
 {
     struct status_page *page = LIST_OWNER((uintptr_t)chore, struct status_page, chore);
-    bool released;
 
     pthread_mutex_lock(&mutex);
     while (page->due != 0) {
@@ -370,19 +382,12 @@ static void run_stores(struct chore *chore)
         pthread_mutex_lock(&mutex);
     }
     page->busy = false;
-    stores--;
-    released = page->released && !page->card_busy;
-    pthread_mutex_unlock(&mutex);
-    if (released) {
-        page_free(page);
-    }
-    eventfd_write(done_fd, 1);
+    end_stores(page);
 }
 
 static void run_cards(struct chore *chore)
 {
     struct status_page *page = LIST_OWNER((uintptr_t)chore, struct status_page, card_chore);
-    bool released;
 
     pthread_mutex_lock(&mutex);
     while (page->card_due) {
@@ -396,13 +401,7 @@ static void run_cards(struct chore *chore)
         page->card_lost = !stored;
     }
     page->card_busy = false;
-    stores--;
-    released = page->released && !page->busy;
-    pthread_mutex_unlock(&mutex);
-    if (released) {
-        page_free(page);
-    }
-    eventfd_write(done_fd, 1);
+    end_stores(page);
 }
 
 /* Has the stores done that are due. With the mutex, which is let go where nobody else does them. */

@@ -286,10 +286,10 @@ static nvmlReturn_t find_device(int (*is)(const struct look *look, const char *w
 {
     nvmlReturn_t found = NVML_ERROR_NOT_FOUND;
     unsigned count;
-    const nvmlReturn_t r = devices_count(&count);
+    const nvmlReturn_t r = or_invalid(devices_count(&count), !wanted || !device);
 
-    if (r != NVML_SUCCESS || !wanted || !device) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     for (unsigned i = 0; i < count; i++) {
         struct look look;
@@ -331,10 +331,10 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int len
 {
     char text[48];
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !uuid);
 
-    if (r != NVML_SUCCESS || !uuid) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     uuid_of(&look.card.facts, text);
     return give_string(&look, VGPU_KNOWN_DEVICE, text, uuid, length);
@@ -343,10 +343,10 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int len
 nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !major || !minor);
 
-    if (r != NVML_SUCCESS || !major || !minor) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     if (!(look.card.known & VGPU_KNOWN_DEVICE)) {
         return NVML_ERROR_NOT_SUPPORTED;
@@ -374,11 +374,11 @@ nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t one, nvmlDevice_t other, unsign
                                     unsigned int *status)
 {
     int same = 0;
-    const nvmlReturn_t r = nvmlDeviceOnSameBoard(one, other, &same);
+    const nvmlReturn_t r = or_invalid(nvmlDeviceOnSameBoard(one, other, &same), !status);
 
     (void)kind;
-    if (r != NVML_SUCCESS || !status) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *status = same ? NVML_P2P_STATUS_OK : NVML_P2P_STATUS_NOT_SUPPORTED;
     return NVML_SUCCESS;
@@ -390,10 +390,10 @@ nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t one, nvmlDevice_t other, unsign
 nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !pci);
 
-    if (r != NVML_SUCCESS || !pci) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *pci = (nvmlPciInfo_t){.pciDeviceId = look.card.facts.pci_device,
                            .pciSubSystemId = look.card.facts.pci_subsystem};
@@ -410,10 +410,10 @@ nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci)
 nvmlReturn_t nvmlDeviceGetPciInfo_v2(nvmlDevice_t device, nvmlPciInfo_v2_t *pci)
 {
     nvmlPciInfo_t now;
-    const nvmlReturn_t r = nvmlDeviceGetPciInfo_v3(device, &now);
+    const nvmlReturn_t r = or_invalid(nvmlDeviceGetPciInfo_v3(device, &now), !pci);
 
-    if (r != NVML_SUCCESS || !pci) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *pci = (nvmlPciInfo_v2_t){.domain = now.domain,
                               .bus = now.bus,
@@ -432,10 +432,10 @@ nvmlReturn_t nvmlDeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_v2_t *pci)
 nvmlReturn_t nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvmlPciInfoExt_t *pci)
 {
     nvmlPciInfo_t now;
-    const nvmlReturn_t r = nvmlDeviceGetPciInfo_v3(device, &now);
+    const nvmlReturn_t r = or_invalid(nvmlDeviceGetPciInfo_v3(device, &now), !pci);
 
-    if (r != NVML_SUCCESS || !pci) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     if (pci->version != NVML_VERSION(*pci, 1)) {
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
@@ -463,10 +463,10 @@ static uint64_t memory_free(const struct vgpu_card *card)
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !memory);
 
-    if (r != NVML_SUCCESS || !memory) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     if (look.card.memory_total == 0) {
         return NVML_ERROR_NOT_SUPPORTED;
@@ -480,10 +480,10 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
 nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !memory);
 
-    if (r != NVML_SUCCESS || !memory) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     if (memory->version != NVML_VERSION(*memory, 2)) {
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
@@ -502,10 +502,10 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *rates)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !rates);
 
-    if (r != NVML_SUCCESS || !rates) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *rates = (nvmlUtilization_t){.gpu = look.card.busy_permille[0] / 10,
                                  .memory = look.card.sensors.memory_busy};
@@ -518,10 +518,10 @@ nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, unsigned int sensor,
                                       unsigned int *temperature)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !temperature || sensor != 0);
 
-    if (r != NVML_SUCCESS || !temperature || sensor != 0) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     return give_number(&look, VGPU_KNOWN_TEMPERATURE, look.card.sensors.temperature, temperature);
 }
@@ -547,10 +547,10 @@ nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *t
 static nvmlReturn_t give_clock(nvmlDevice_t device, unsigned clock, int most, unsigned *mhz)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !mhz || clock >= VGPU_CLOCKS);
 
-    if (r != NVML_SUCCESS || !mhz || clock >= VGPU_CLOCKS) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     return most ? give_number(&look, VGPU_KNOWN_CLOCKS, look.card.facts.clock_max[clock], mhz)
                 : give_number(&look, VGPU_KNOWN_CLOCK, look.card.sensors.clock[clock], mhz);
@@ -577,10 +577,10 @@ nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u
                                                           unsigned int *most)
 {
     struct look look;
-    nvmlReturn_t r = devices_look(device, &look);
+    nvmlReturn_t r = or_invalid(devices_look(device, &look), !least || !most);
 
-    if (r != NVML_SUCCESS || !least || !most) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     r = give_number(&look, VGPU_KNOWN_LIMITS, look.card.facts.power_least, least);
     return r == NVML_SUCCESS
@@ -591,10 +591,10 @@ nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u
 nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *energy)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !energy);
 
-    if (r != NVML_SUCCESS || !energy) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     if (!(look.card.known & VGPU_KNOWN_ENERGY)) {
         return NVML_ERROR_NOT_SUPPORTED;
@@ -606,10 +606,10 @@ nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned l
 nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, unsigned int *now, unsigned int *pending)
 {
     struct look look;
-    nvmlReturn_t r = devices_look(device, &look);
+    nvmlReturn_t r = or_invalid(devices_look(device, &look), !now || !pending);
 
-    if (r != NVML_SUCCESS || !now || !pending) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     r = give_number(&look, VGPU_KNOWN_ECC, look.card.facts.ecc, now);
     return r == NVML_SUCCESS ? give_number(&look, VGPU_KNOWN_ECC, look.card.facts.ecc, pending) : r;
@@ -652,10 +652,10 @@ static nvmlReturn_t give_field(const struct look *look, nvmlFieldValue_t *field)
 nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *values)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !values || count < 0);
 
-    if (r != NVML_SUCCESS || !values || count < 0) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     for (int i = 0; i < count; i++) {
         values[i].nvmlReturn = give_field(&look, &values[i]);
@@ -669,10 +669,10 @@ nvmlReturn_t nvmlDeviceGetCpuAffinity(nvmlDevice_t device, unsigned int words, u
     const long processors = sysconf(_SC_NPROCESSORS_CONF);
     const unsigned bits = 8 * sizeof(*set);
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !set || words == 0);
 
-    if (r != NVML_SUCCESS || !set || words == 0) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     memset(set, 0, words * sizeof(*set));
     for (unsigned i = 0; (long)i < processors && i / bits < words; i++) {
@@ -693,11 +693,11 @@ nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, unsigned int words
                                          unsigned long *set, unsigned int scope)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !set || words == 0);
 
     (void)scope;
-    if (r != NVML_SUCCESS || !set || words == 0) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     memset(set, 0, words * sizeof(*set));
     set[0] = 1;
@@ -714,11 +714,12 @@ static nvmlReturn_t give_processes(nvmlDevice_t device, unsigned *count, void *i
 {
     struct gpu_process found[VGPU_MAX_QUEUES];
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look),
+                                      !count || (*count > 0 && !infos));
     unsigned number, room;
 
-    if (r != NVML_SUCCESS || !count || (*count > 0 && !infos)) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     number = devices_processes(&look, found);
     room = *count;
@@ -740,10 +741,10 @@ static nvmlReturn_t give_processes(nvmlDevice_t device, unsigned *count, void *i
 static nvmlReturn_t give_no_processes(nvmlDevice_t device, unsigned *count)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !count);
 
-    if (r != NVML_SUCCESS || !count) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *count = 0;
     return NVML_SUCCESS;
@@ -816,12 +817,12 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
 {
     struct gpu_process found[VGPU_MAX_QUEUES];
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !count);
     unsigned number, room;
 
     (void)last;
-    if (r != NVML_SUCCESS || !count) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     number = devices_processes(&look, found);
     room = samples ? *count : 0;
@@ -849,10 +850,10 @@ struct nvmlEventSet_st {
 nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set)
 {
     unsigned count;
-    const nvmlReturn_t r = devices_count(&count);
+    const nvmlReturn_t r = or_invalid(devices_count(&count), !set);
 
-    if (r != NVML_SUCCESS || !set) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *set = calloc(1, sizeof(**set));
     return *set ? NVML_SUCCESS : NVML_ERROR_MEMORY;
@@ -861,10 +862,10 @@ nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set)
 nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set)
 {
     unsigned count;
-    const nvmlReturn_t r = devices_count(&count);
+    const nvmlReturn_t r = or_invalid(devices_count(&count), !set);
 
-    if (r != NVML_SUCCESS || !set) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     free(set);
     return NVML_SUCCESS;
@@ -875,10 +876,10 @@ nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, void *data, unsigned int ti
     struct timespec left = {.tv_sec = timeout_ms / 1000,
                             .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
     unsigned count;
-    const nvmlReturn_t r = devices_count(&count);
+    const nvmlReturn_t r = or_invalid(devices_count(&count), !set || !data);
 
-    if (r != NVML_SUCCESS || !set || !data) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     while (nanosleep(&left, &left) < 0 && errno == EINTR) {
     }
@@ -904,10 +905,10 @@ nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long ty
 nvmlReturn_t nvmlDeviceGetSupportedEventTypes(nvmlDevice_t device, unsigned long long *types)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !types);
 
-    if (r != NVML_SUCCESS || !types) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *types = 0;
     return NVML_SUCCESS;

@@ -15,6 +15,7 @@
 #ifndef VGPU_GUEST_LIBNVML_DEVICES_H
 #define VGPU_GUEST_LIBNVML_DEVICES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "guest/libnvml/nvml-types.h"
@@ -50,6 +51,12 @@ nvmlReturn_t devices_handle(unsigned index, nvmlDevice_t *device);
  * where the host has told nothing yet; LIB_RM_VERSION_MISMATCH where it does not tell.
  */
 nvmlReturn_t devices_look(nvmlDevice_t device, struct look *look);
+
+/* `r`, or where that is SUCCESS and the arguments are `wrong`, INVALID_ARGUMENT. */
+static inline nvmlReturn_t or_invalid(nvmlReturn_t r, bool wrong)
+{
+    return r == NVML_SUCCESS && wrong ? NVML_ERROR_INVALID_ARGUMENT : r;
+}
 
 /* Each process once, with the sum of its sessions. `found` has room for VGPU_MAX_QUEUES. */
 unsigned devices_processes(const struct look *look, struct gpu_process *found);

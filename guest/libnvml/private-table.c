@@ -46,10 +46,10 @@ static nvmlReturn_t take_log(void)
 static nvmlReturn_t give_monitored(nvmlDevice_t device, unsigned *yes)
 {
     struct look look;
-    const nvmlReturn_t r = devices_look(device, &look);
+    const nvmlReturn_t r = or_invalid(devices_look(device, &look), !yes);
 
-    if (r != NVML_SUCCESS || !yes) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     *yes = 1;
     return NVML_SUCCESS;
@@ -75,10 +75,11 @@ static nvmlReturn_t give_named(nvmlDevice_t device, unsigned *count, struct name
 {
     nvmlProcessInfo_v2_t found[VGPU_MAX_QUEUES];
     unsigned number = VGPU_MAX_QUEUES, room;
-    const nvmlReturn_t r = nvmlDeviceGetComputeRunningProcesses_v3(device, &number, found);
+    const nvmlReturn_t r = or_invalid(
+        nvmlDeviceGetComputeRunningProcesses_v3(device, &number, found), !count);
 
-    if (r != NVML_SUCCESS || !count) {
-        return r != NVML_SUCCESS ? r : NVML_ERROR_INVALID_ARGUMENT;
+    if (r != NVML_SUCCESS) {
+        return r;
     }
     room = infos ? *count : 0;
     *count = number;
