@@ -193,12 +193,14 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
 {
     const struct config_vm *vm;
     const struct config_limits *limits;
+    struct identity who;
 
     if (!well_formed(hello, reason)) {
         return false;
     }
-    vm = config_find_vm(config, hello->vm_id);
-    limits = config_limits_of(config, hello->vm_id);
+    identity_of_hello(hello, &who);
+    vm = config_find_vm(config, &who);
+    limits = config_limits_of(config, &who);
     /* This rule comes first: other users are not to learn which VMs there are. */
     if (!may_attach(config, vm, facts->user)) {
         return REFUSE(false,

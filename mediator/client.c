@@ -242,7 +242,8 @@ static uint32_t choose_id(const struct client *client)
 {
     uint32_t id = CHOSEN_IDS + (uint32_t)client->peer.pid;
 
-    while (vm_find(client->mediator, id) || config_find_vm(&client->mediator->config, id) ||
+    while (vm_find(client->mediator, id) ||
+           config_find_vm(&client->mediator->config, &(struct identity){.id = id}) ||
            mediator_was_ended(client->mediator, id)) {
         id++;
     }

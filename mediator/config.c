@@ -43,7 +43,7 @@ struct place {
 
 /* A section of the configuration, which may be spread over several of the files. */
 struct section {
-    char name[sizeof("vm 4294967295")];
+    char name[sizeof("vm ") + IDENTITY_TEXT];
     const struct key *keys;
     void *fields;                       /* what they are set in */
     struct place first;                 /* where it begins first */
@@ -53,7 +53,7 @@ struct section {
 struct vm_section {
     struct section section;
     struct config_vm vm;
-    struct vm_section *next; /* with a higher id */
+    struct vm_section *next;
 };
 
 struct parser {
@@ -96,19 +96,31 @@ static void config_mistake(struct parser *p, const struct place *place, const ch
 
 /* Sections ------------------------------------------------------------------------ */
 
-const struct config_vm *config_find_vm(const struct config *config, uint32_t id)
+/* How sure it is that a section is meant: a number is one VM's alone. */
+static int sureness(const struct identity *named)
 {
-    for (size_t i = 0; i < config->vm_count; i++) {
-        if (config->vms[i].id == id) {
-            return &config->vms[i];
-        }
-    }
-    return NULL;
+    return named->id != 0 ? 3 : named->name[0] == '\0' ? 2 : 1;
 }
 
-const struct config_limits *config_limits_of(const struct config *config, uint32_t id)
+const struct config_vm *config_find_vm(const struct config *config, const struct identity *who)
 {
-    const struct config_vm *vm = config_find_vm(config, id);
+    const struct config_vm *found = NULL;
+
+    for (size_t i = 0; i < config->vm_count; i++) {
+        const struct config_vm *vm = &config->vms[i];
+
+        if (identity_matches(&vm->named, who) &&
+            (!found || sureness(&vm->named) > sureness(&found->named))) {
+            found = vm;
+        }
+    }
+    return found;
+}
+
+const struct config_limits *config_limits_of(const struct config *config,
+                                             const struct identity *who)
+{
+    const struct config_vm *vm = config_find_vm(config, who);
 
     return vm ? &vm->limits : &config->defaults;
 }
@@ -127,25 +139,25 @@ static struct section *config_find_pool(struct parser *p, const char *name)
     return &p->pools[pool - 'A'];
 }
 
-/*
- * The sections are kept in the order of their ids, which is the order that config->vms must have.
- */
 static struct section *find_vm(struct parser *p, const char *name)
 {
     struct vm_section **link = &p->vms;
+    struct identity named;
     struct vm_section *vm;
-    const char *end;
-    uint64_t id;
+    char text[IDENTITY_TEXT];
 
-    if (!config_parse_u64(name, UINT32_MAX, &id, &end) || *end != '\0' || id == 0) {
-        config_mistake(p, &p->place, "section [vm %s]: a VM is named by its id, 1 to 4294967295",
-                       name);
+    if (!identity_parse(name, &named)) {
+        config_mistake(p, &p->place,
+                       "section [vm %s]: a VM is named by its id, 1 to 4294967295, by its UUID, or "
+                       "by its name of at most %zu bytes",
+                       name, sizeof(named.name) - 1);
         return NULL;
     }
-    while (*link && (*link)->vm.id < id) {
+    /* One said field, and all others empty: so a section is the same where it matches itself. */
+    while (*link && !identity_matches(&(*link)->vm.named, &named)) {
         link = &(*link)->next;
     }
-    if (*link && (*link)->vm.id == id) {
+    if (*link) {
         return &(*link)->section;
     }
     vm = calloc(1, sizeof(*vm));
@@ -153,10 +165,9 @@ static struct section *find_vm(struct parser *p, const char *name)
         config_mistake(p, &p->place, "section [vm %s]: out of memory", name);
         return NULL;
     }
-    vm->vm = (struct config_vm){.id = (uint32_t)id, .user = (uid_t)-1};
+    vm->vm = (struct config_vm){.named = named, .user = (uid_t)-1};
     vm->section = (struct section){.keys = config_vm_keys, .fields = &vm->vm};
-    snprintf(vm->section.name, sizeof(vm->section.name), "vm %" PRIu32, vm->vm.id);
-    vm->next = *link;
+    snprintf(vm->section.name, sizeof(vm->section.name), "vm %s", identity_format(&named, text));
     *link = vm;
     return &vm->section;
 }
@@ -396,9 +407,9 @@ static bool begin_parser(struct parser *p, struct config *config, config_report 
 }
 
 /*
- * Makes config->vms of the sections, which are in its order. A key that a VM's section does not
- * have gets the default. This is done at the end, because [defaults] may come after the VM or in
- * another file, and by the table, so that it holds for new keys too.
+ * Makes config->vms of the sections. A key that a VM's section does not have gets the default. This
+ * is done at the end, because [defaults] may come after the VM or in another file, and by the
+ * table, so that it holds for new keys too.
  */
 static void fill_vms(struct parser *p)
 {

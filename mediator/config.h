@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "mediator/identity.h"
 #include "protocol/vgpu-regs.h"
 
 #define CONFIG_POOLS 26 /* one for each letter */
@@ -50,7 +51,7 @@ struct config_pool {
 };
 
 struct config_vm {
-    uint32_t id;
+    struct identity named; /* how its section does */
     struct config_limits limits;
     uid_t user; /* who may attach it; (uid_t)-1: whoever may attach at all */
 };
@@ -78,7 +79,7 @@ struct config {
 
     struct config_limits defaults;          /* of VMs without a section, and of keys left out */
     struct config_pool pools[CONFIG_POOLS]; /* by letter */
-    struct config_vm *vms;                  /* ascending ids */
+    struct config_vm *vms;                  /* no two are named alike */
     size_t vm_count;
 };
 
@@ -110,12 +111,16 @@ bool config_get_limit(const struct config_limits *limits, const char *key, char 
 extern const char *const config_limit_keys[];
 
 /* What a VM is allowed: its section's, or the defaults. */
-const struct config_limits *config_limits_of(const struct config *config, uint32_t id);
+const struct config_limits *config_limits_of(const struct config *config,
+                                             const struct identity *who);
 
 void config_free(struct config *config);
 
-/* The VM's section, or NULL. */
-const struct config_vm *config_find_vm(const struct config *config, uint32_t id);
+/*
+ * The VM's section, or NULL. Where several name it, the one by its number counts, then by its UUID,
+ * then by its name.
+ */
+const struct config_vm *config_find_vm(const struct config *config, const struct identity *who);
 
 /* "low", "medium", "high". */
 const char *config_priority_name(uint32_t priority);

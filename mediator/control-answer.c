@@ -47,6 +47,15 @@ struct json_object *control_error(const char *format, ...)
     return answer;
 }
 
+/* For the log, who has asked for what changes something. */
+static const char *by_whom(void)
+{
+    static char text[64];
+
+    snprintf(text, sizeof(text), "process %d of user %ld", (int)asked_by->pid, (long)asked_by->uid);
+    return text;
+}
+
 /* What a question names -------------------------------------------------------------------- */
 
 /*
@@ -82,21 +91,42 @@ static bool asked_number(struct json_object *question, const char *key, const ch
     return true;
 }
 
-/* NULL, and *error says why. */
+/*
+ * The VM that a question names in any way. A name that several have names none of them: whoever
+ * starts a QEMU may call it what he likes. NULL, and *error says why.
+ */
 static struct vm *asked_vm(struct mediator *mediator, struct json_object *question,
                            struct json_object **error)
 {
-    struct vm *vm;
-    int64_t id;
+    const char *text = text_of(question, "vm", error);
+    struct identity named, who;
+    struct vm *found = NULL;
 
-    if (!asked_number(question, "vm", "a VM's number", &id, error)) {
+    if (!text) {
         return NULL;
     }
-    vm = id > 0 && id <= UINT32_MAX ? vm_find(mediator, (uint32_t)id) : NULL;
-    if (!vm) {
-        *error = control_error("no VM %" PRId64 " is attached; 'vgpuctl list' shows who is", id);
+    if (!identity_parse(text, &named)) {
+        *error = control_error("'%s' names no VM: that is its number, 1 to 4294967295, its UUID, "
+                               "or its name",
+                               text);
+        return NULL;
     }
-    return vm;
+    for (struct vm *vm = mediator->vms; vm; vm = vm->next) {
+        vm_identify(vm, &who);
+        if (!identity_matches(&named, &who)) {
+            continue;
+        }
+        if (found) {
+            *error = control_error("VM %" PRIu32 " and VM %" PRIu32 " are both %s: say the number",
+                                   found->id, vm->id, text);
+            return NULL;
+        }
+        found = vm;
+    }
+    if (!found) {
+        *error = control_error("no VM %s is attached; 'vgpuctl list' shows who is", text);
+    }
+    return found;
 }
 
 /* NULL, and *error says why. */
@@ -189,7 +219,7 @@ static struct json_object *answer_set(struct mediator *mediator, struct json_obj
     vm_set_limits(vm, &limits, forced);
     /* The answer has the value as it stands, which may look different: 1024M is 1G. */
     config_get_limit(&vm->limits, key, text, sizeof(text));
-    log_info("VM %" PRIu32 ": %s is %s now", vm->id, key, text);
+    log_info("VM %" PRIu32 ": %s is %s now, as %s asks", vm->id, key, text, by_whom());
     answer = describe_object();
     describe_number(answer, "vm", vm->id);
     describe_string(answer, "key", key);
@@ -215,7 +245,7 @@ static struct json_object *set_vm_paused(struct mediator *mediator, struct json_
         return error;
     }
     vm_set_paused(vm, paused);
-    log_info("VM %" PRIu32 ": %s", vm->id, paused ? "paused" : "resumed");
+    log_info("VM %" PRIu32 ": %s by %s", vm->id, paused ? "paused" : "resumed", by_whom());
     return describe_object();
 }
 
@@ -244,7 +274,7 @@ static struct json_object *set_paused(struct mediator *mediator, struct json_obj
     mediator_note_pools(mediator);
     /* A pause takes the turn away, and resuming grants one: both change the next deadline. */
     mediator_watch_pool(mediator, pool);
-    log_info("pool %c: %s", pool->id, paused ? "paused" : "resumed");
+    log_info("pool %c: %s by %s", pool->id, paused ? "paused" : "resumed", by_whom());
     return describe_object();
 }
 
@@ -258,32 +288,29 @@ static struct json_object *answer_resume(struct mediator *mediator, struct json_
     return set_paused(mediator, question, false);
 }
 
-static struct json_object *answer_reload(struct mediator *mediator, struct json_object *question)
+static void add_line(void *context, const char *line)
 {
-    const int unchanged = reload_again(mediator);
-    struct json_object *answer;
-
-    (void)question;
-    if (unchanged < 0) {
-        return control_error("the configuration has mistakes, which the mediator's log names, and "
-                             "is not taken over; 'vgpu-mediator --check-config%s%s' names them too",
-                             mediator->config_name ? " --config " : "",
-                             mediator->config_name ? mediator->config_name : "");
-    }
-    answer = describe_object();
-    if (unchanged > 0) {
-        describe_number(answer, "restart", (uint64_t)unchanged);
-    }
-    return answer;
+    describe_element(context, json_object_new_string(line));
 }
 
-/* For the log, who has asked for what ends something. */
-static const char *by_whom(void)
+static struct json_object *answer_reload(struct mediator *mediator, struct json_object *question)
 {
-    static char text[64];
+    struct json_object *lines = describe_array(), *answer;
 
-    snprintf(text, sizeof(text), "process %d of user %ld", (int)asked_by->pid, (long)asked_by->uid);
-    return text;
+    (void)question;
+    log_info("the configuration is read again, as %s asks", by_whom());
+    if (reload_again(mediator, add_line, lines) < 0) {
+        answer = control_error("the configuration has mistakes, and is not taken over");
+        describe_part(answer, "mistakes", lines);
+        return answer;
+    }
+    answer = describe_object();
+    if (json_object_array_length(lines) > 0) {
+        describe_part(answer, "restart", lines);
+    } else {
+        json_object_put(lines);
+    }
+    return answer;
 }
 
 static struct json_object *answer_end(struct mediator *mediator, struct json_object *question)
@@ -366,7 +393,7 @@ static int on_leave(sd_event_source *source, uint64_t usec, void *context)
 
 static struct json_object *answer_upgrade(struct mediator *mediator, struct json_object *question)
 {
-    struct json_object *answer;
+    struct json_object *answer, *lines;
     unsigned sessions = 0;
 
     (void)question;
@@ -374,10 +401,13 @@ static struct json_object *answer_upgrade(struct mediator *mediator, struct json
         return control_error("nobody keeps the sessions meanwhile: that takes systemd, with "
                              "FileDescriptorStoreMax in the unit, or vgpu-keeper");
     }
-    if (reload_check(mediator) > 0) {
-        return control_error("the next mediator would not start: the configuration has mistakes, "
-                             "which this one's log names");
+    lines = describe_array();
+    if (reload_check(mediator, add_line, lines) > 0) {
+        answer = control_error("the next mediator would not start: the configuration has mistakes");
+        describe_part(answer, "mistakes", lines);
+        return answer;
     }
+    json_object_put(lines);
     if (sd_event_add_time_relative(mediator->event, NULL, CLOCK_MONOTONIC, LEAVE_NS / NS_PER_US, 0,
                                    on_leave, NULL) < 0) {
         return NULL;

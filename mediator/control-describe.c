@@ -213,6 +213,11 @@ struct json_object *describe_vm(struct vm *vm)
 
     describe_number(object, "vm", vm->id);
     describe_string(object, "name", vm->name);
+    if (!sd_id128_is_null(vm->uuid)) {
+        char uuid[SD_ID128_UUID_STRING_MAX];
+
+        describe_string(object, "uuid", sd_id128_to_uuid_string(vm->uuid, uuid));
+    }
     describe_string(object, "kind", vm->host ? "host" : "vm");
     add_pool(object, vm->pool);
     describe_string(object, "priority", config_priority_name(vm->priority));

@@ -430,7 +430,7 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
     (void)source;
     (void)info;
     sd_notify(0, "RELOADING=1");
-    reload_again(context);
+    reload_again(context, NULL, NULL);
     sd_notify(0, "READY=1");
     return 0;
 }

@@ -136,7 +136,8 @@ struct vm_record {
     bool finishing;  /* the worker was told to end when it can */
     uint8_t known;   /* VGPU_ATTACHED_* that the client was told */
     uint32_t stop_serial;
-    uint64_t reserved[15]; /* 0 */
+    uint8_t uuid[sizeof(((struct vgpu_hello *)0)->uuid)];
+    uint64_t reserved[13]; /* 0 */
     struct process_record worker;
 
     struct queue_record queue[VGPU_MAX_QUEUES];

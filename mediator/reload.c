@@ -11,28 +11,55 @@
 #include "mediator/reload.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "mediator/vm.h"
 
-static void report_mistakes(void *context, const char *file, int line, const char *text)
+#define LINE_SIZE 1024
+
+/* Whom each line is told, beside the log; `line` NULL: nobody. */
+struct listener {
+    reload_line *line;
+    void *context;
+};
+
+static void tell_line(const struct listener *listener, enum log_level level, const char *format,
+                      ...) __attribute__((format(printf, 3, 4)));
+
+static void tell_line(const struct listener *listener, enum log_level level, const char *format,
+                      ...)
 {
-    (void)context;
-    if (file && line > 0) {
-        log_error("%s:%d: %s", file, line, text);
-    } else if (file) {
-        log_error("%s: %s", file, text);
-    } else {
-        log_error("configuration: %s", text);
+    char text[LINE_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    log_line(level, "%s", text);
+    if (listener->line) {
+        listener->line(listener->context, text);
     }
 }
 
-/* Returns the number of mistakes, each logged. */
-static int load_config(const struct mediator *m, struct config *config)
+static void report_mistakes(void *context, const char *file, int line, const char *text)
+{
+    if (file && line > 0) {
+        tell_line(context, LOG_LEVEL_ERROR, "%s:%d: %s", file, line, text);
+    } else if (file) {
+        tell_line(context, LOG_LEVEL_ERROR, "%s: %s", file, text);
+    } else {
+        tell_line(context, LOG_LEVEL_ERROR, "configuration: %s", text);
+    }
+}
+
+/* Returns the number of mistakes, each told. */
+static int load_config(const struct mediator *m, struct config *config, struct listener *listener)
 {
     return config_load(config, m->config_name ? m->config_name : RELOAD_DEFAULT_FILE,
-                       !m->config_name, report_mistakes, NULL);
+                       !m->config_name, report_mistakes, listener);
 }
 
 /* What the gauge reads it is told as it starts; who sees it may change. */
@@ -41,10 +68,10 @@ static bool begins_or_ends(enum config_sensors old, enum config_sensors new)
     return (old == CONFIG_SENSORS_OFF) != (new == CONFIG_SENSORS_OFF);
 }
 
-/* Says which keys are read at the start alone, where they have changed; how many these are. */
-static int tell_unchanged(const struct config *old, const struct config *new)
+/* Says which keys are read at the start alone, where they have changed. */
+static void tell_unchanged(const struct config *old, const struct config *new,
+                           const struct listener *listener)
 {
-    int told = 0;
     const struct {
         const char *key;
         bool changed;
@@ -60,8 +87,8 @@ static int tell_unchanged(const struct config *old, const struct config *new)
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (keys[i].changed) {
-            log_warning("'%s' has changed: that takes a restart", keys[i].key);
-            told++;
+            tell_line(listener, LOG_LEVEL_WARNING, "'%s' has changed: that takes a restart",
+                      keys[i].key);
         }
     }
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
@@ -70,14 +97,12 @@ static int tell_unchanged(const struct config *old, const struct config *new)
         if (a->defined != b->defined || a->exclusive != b->exclusive ||
             a->device_count != b->device_count ||
             memcmp(a->devices, b->devices, sizeof(a->devices)) != 0) {
-            log_warning("pool %c %s: that takes a restart", 'A' + (int)i,
-                        !a->defined   ? "is new"
-                        : !b->defined ? "has gone"
-                                      : "has other GPUs");
-            told++;
+            tell_line(listener, LOG_LEVEL_WARNING, "pool %c %s: that takes a restart", 'A' + (int)i,
+                      !a->defined   ? "is new"
+                      : !b->defined ? "has gone"
+                                    : "has other GPUs");
         }
     }
-    return told;
 }
 
 /*
@@ -118,23 +143,23 @@ static void keep_fixed(struct config *old, struct config *new)
 
 int reload_first(struct mediator *m)
 {
-    return load_config(m, &m->config);
+    return load_config(m, &m->config, &(struct listener){0});
 }
 
-int reload_check(const struct mediator *m)
+int reload_check(const struct mediator *m, reload_line *line, void *context)
 {
     struct config config;
-    const int mistakes = load_config(m, &config);
+    const int mistakes = load_config(m, &config, &(struct listener){line, context});
 
     config_free(&config);
     return mistakes;
 }
 
-int reload_again(struct mediator *m)
+int reload_again(struct mediator *m, reload_line *line, void *context)
 {
+    struct listener listener = {line, context};
     struct config config;
-    const int mistakes = load_config(m, &config);
-    int unchanged;
+    const int mistakes = load_config(m, &config, &listener);
 
     if (mistakes > 0) {
         log_error("the configuration has %d mistake%s and is not taken over", mistakes,
@@ -142,7 +167,7 @@ int reload_again(struct mediator *m)
         config_free(&config);
         return -EINVAL;
     }
-    unchanged = tell_unchanged(&m->config, &config);
+    tell_unchanged(&m->config, &config, &listener);
     keep_fixed(&m->config, &config);
     config_free(&m->config);
     /* It is moved: its texts and lists are the mediator's from here on. */
@@ -158,9 +183,9 @@ int reload_again(struct mediator *m)
      * for.
      */
     for (struct vm *vm = m->vms; vm; vm = vm->next) {
-        vm_set_limits(vm, config_limits_of(&m->config, vm->id), false);
+        vm_set_limits(vm, vm_configured(vm), false);
     }
     mediator_open_to_users(m);
     log_info("the configuration was read again");
-    return unchanged;
+    return 0;
 }

@@ -11,13 +11,19 @@
 /* Reads the configuration into mediator->config. Returns the number of mistakes, each logged. */
 int reload_first(struct mediator *mediator);
 
-/* The number of mistakes in it as it is now, each logged; nothing changes. */
-int reload_check(const struct mediator *mediator);
+/* Called with each line that is logged, for whoever asked; the text is the caller's. */
+typedef void reload_line(void *context, const char *text);
 
 /*
- * Reads it again, and takes over what may change. Returns how many changes take a restart, each
- * logged. Nothing changes when there are mistakes in it: -EINVAL, logged.
+ * The number of mistakes in it as it is now, each logged; nothing changes. `line` may be NULL, here
+ * and below.
  */
-int reload_again(struct mediator *mediator);
+int reload_check(const struct mediator *mediator, reload_line *line, void *context);
+
+/*
+ * Reads it again, and takes over what may change; a line is told for each change that takes a
+ * restart. Nothing changes when there are mistakes in it: -EINVAL, and a line for each.
+ */
+int reload_again(struct mediator *mediator, reload_line *line, void *context);
 
 #endif

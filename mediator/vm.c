@@ -486,13 +486,30 @@ static void change_standing(struct vm *vm)
     mediator_watch_pool(vm->mediator, vm->pool);
 }
 
+void vm_identify(const struct vm *vm, struct identity *who)
+{
+    *who = (struct identity){.id = vm->id, .uuid = vm->uuid};
+    /* A host process's is that of a program, and could be a VM's. */
+    if (!vm->host) {
+        memcpy(who->name, vm->name, sizeof(who->name));
+    }
+}
+
+const struct config_limits *vm_configured(const struct vm *vm)
+{
+    struct identity who;
+
+    vm_identify(vm, &who);
+    return config_limits_of(&vm->mediator->config, &who);
+}
+
 /* For the next mediator, which takes the configuration's limits where those have changed. */
 static void note_standing(struct vm *vm)
 {
     vm->kept->paused = vm->paused;
     vm->kept->priority = vm->priority;
     vm->kept->limits = vm->limits;
-    vm->kept->configured = *config_limits_of(&vm->mediator->config, vm->id);
+    vm->kept->configured = *vm_configured(vm);
 }
 
 void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced)
@@ -653,13 +670,14 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
     vm->id = hello->vm_id;
     vm->host = (hello->flags & VGPU_HELLO_HOST) != 0;
     printable_copy(vm->name, sizeof(vm->name), hello->name);
+    memcpy(vm->uuid.bytes, hello->uuid, sizeof(vm->uuid.bytes));
     vm->shm_size = hello->shm_size;
     vm->queues = hello->queues;
     vm->attached_ns = clock_ns();
     vm->pool = mediator_pool(mediator, grant->pool);
     vm->asked = (enum vgpu_priority)hello->priority;
     vm->priority = grant->priority;
-    vm->limits = *config_limits_of(&mediator->config, vm->id);
+    vm->limits = *vm_configured(vm);
     vm->kept->resting = mediator_rest_ns(mediator) != 0;
     memcpy(vm->fds, fds, vgpu_attach_fds(vm->queues) * sizeof(fds[0]));
     r = set_up(vm, -1, -1);
@@ -723,6 +741,7 @@ void vm_keep_on(struct vm *vm, int connection)
     kept->shm_size = vm->shm_size;
     kept->attached_ns = vm->attached_ns;
     memcpy(kept->name, vm->name, sizeof(kept->name));
+    memcpy(kept->uuid, vm->uuid.bytes, sizeof(kept->uuid));
     note_standing(vm);
     vm->lasting = true;
     for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
@@ -824,7 +843,7 @@ static bool same_limits(const struct config_limits *a, const struct config_limit
 /* The configuration may have changed; what vgpuctl has set holds as long as it has not. */
 static void restore_limits(struct vm *vm)
 {
-    const struct config_limits *configured = config_limits_of(&vm->mediator->config, vm->id);
+    const struct config_limits *configured = vm_configured(vm);
 
     if (same_limits(configured, &vm->kept->configured)) {
         vm->limits = vm->kept->limits;
@@ -850,6 +869,7 @@ static void restore_vm(struct vm *vm)
     vm->attached_ns = kept->attached_ns;
     vm->paused = kept->paused != 0;
     printable_copy(vm->name, sizeof(vm->name), kept->name);
+    memcpy(vm->uuid.bytes, kept->uuid, sizeof(vm->uuid.bytes));
     restore_limits(vm);
     note_standing(vm);
     /* Its names are there, and so there was room. */

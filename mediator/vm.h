@@ -64,6 +64,7 @@ struct vm {
     bool host;   /* a host process, not a VM */
     bool paused; /* by an operator, until it is resumed or detached */
     char name[sizeof(((struct vgpu_hello *)0)->name)]; /* printable */
+    sd_id128_t uuid;                                   /* null: it has none */
     uid_t user;
     pid_t peer; /* of QEMU */
     uint64_t shm_size;
@@ -165,6 +166,12 @@ void vm_finish(struct vm *vm);
  * where `forced`, the limit's.
  */
 void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool forced);
+
+/* What the configuration allows it. */
+const struct config_limits *vm_configured(const struct vm *vm);
+
+/* Who it is. */
+void vm_identify(const struct vm *vm, struct identity *who);
 
 /* Its work stops, and is taken off the GPU where that can be; or it goes on. */
 void vm_set_paused(struct vm *vm, bool paused);

@@ -94,6 +94,7 @@ struct vgpu_hello {
     uint32_t queues;   /* number of queues, at most vgpu_queues_max() of `shm_size`; may be 0 */
     uint64_t shm_size; /* bytes of BAR2, see vgpu_shm_size_valid() */
     char name[64];     /* of the VM or process, for people; NUL-terminated, may be empty */
+    uint8_t uuid[16];  /* of the VM, in the order of its text (RFC 4122); 0: it has none */
 };
 
 /* struct vgpu_attached.flags; a client ignores other bits */
@@ -158,7 +159,7 @@ struct vgpu_msg {
     };
 };
 
-static_assert(sizeof(struct vgpu_hello) == 96, "ABI");
+static_assert(sizeof(struct vgpu_hello) == 112, "ABI");
 static_assert(sizeof(struct vgpu_attached) == 32, "ABI");
 static_assert(sizeof(struct vgpu_refused) == 192, "ABI");
 static_assert(sizeof(struct vgpu_reset) == 4, "ABI");

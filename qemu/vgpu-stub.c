@@ -541,6 +541,9 @@ static void vgpu_stub_send_hello(VgpuStub *s)
     msg.hello.queues = s->queues;
     msg.hello.shm_size = s->shm_size;
     g_strlcpy(msg.hello.name, name ? name : "", sizeof(msg.hello.name));
+    if (qemu_uuid_set) {
+        memcpy(msg.hello.uuid, qemu_uuid.data, sizeof(msg.hello.uuid));
+    }
     s->rx_len = 0;
     s->link = LINK_HELLO_SENT;
     trace_vgpu_stub_hello(s->vm_id, s->memfd >= 0);

@@ -70,8 +70,19 @@ static void usage(FILE *out)
           "  --batch        top: print tables, as it does where there is no terminal\n"
           "  --help, --version\n"
           "\n"
+          "A VM is named by its number, its UUID, or its name, as 'list' and 'show' have them.\n"
           "Exit codes: 0 done, 1 the mediator refused, 2 wrong usage, 3 no mediator.\n",
           out);
+}
+
+/* What an answer with an error says, and with which exit code. */
+static int refused(const char *command, struct json_object *answer)
+{
+    fprintf(stderr, "vgpuctl: %s: %s\n", command, get_text(answer, "error"));
+    for (size_t i = 0; i < get_length(answer, "mistakes"); i++) {
+        fprintf(stderr, "  %s\n", json_object_get_string(get_element(answer, "mistakes", i)));
+    }
+    return EXIT_REFUSED;
 }
 
 /*
@@ -91,8 +102,7 @@ static int ask_and_print(const struct options *options, const char *command,
         fprintf(stderr, "vgpuctl: %s\n", problem);
         code = EXIT_NO_MEDIATOR;
     } else if (error) {
-        fprintf(stderr, "vgpuctl: %s: %s\n", command, json_object_get_string(error));
-        code = EXIT_REFUSED;
+        code = refused(command, answer);
     } else if (options->top.json) {
         puts(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PRETTY));
     } else if (print) {
@@ -123,21 +133,10 @@ static bool read_number(const char *text, unsigned long most, unsigned long *num
     return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *number <= most;
 }
 
-/* A question about the VM that the first argument names; NULL, printed, where it names none. */
+/* A question about the VM that the first argument names, by number, UUID or name. */
 static struct json_object *question_about(const char *command, const char *name)
 {
-    struct json_object *question;
-    unsigned long id;
-
-    if (!read_number(name, UINT32_MAX, &id) || id < 1) {
-        fprintf(stderr,
-                "vgpuctl: %s: '%s' is no VM's number, 1 to 4294967295; 'vgpuctl list' shows them\n",
-                command, name);
-        return NULL;
-    }
-    question = ask_question(command);
-    json_object_object_add(question, "vm", json_object_new_uint64(id));
-    return question;
+    return question_with(command, "vm", name);
 }
 
 static int run_list(const struct options *options)
@@ -147,9 +146,7 @@ static int run_list(const struct options *options)
 
 static int run_show(const struct options *options)
 {
-    struct json_object *question = question_about("show", options->arguments[0]);
-
-    return question ? ask_and_print(options, "show", question, print_vm) : EXIT_USAGE;
+    return ask_and_print(options, "show", question_about("show", options->arguments[0]), print_vm);
 }
 
 /* With a VM alone it shows the keys that can be set, from the answer to "show". */
@@ -166,9 +163,6 @@ static int run_set(const struct options *options)
         return EXIT_USAGE;
     }
     question = question_about(only_show ? "show" : "set", options->arguments[0]);
-    if (!question) {
-        return EXIT_USAGE;
-    }
     if (only_show) {
         return ask_and_print(options, "set", question, print_limits);
     }
@@ -183,15 +177,15 @@ static int run_history(const struct options *options)
                          question_with("history", "pool", options->arguments[0]), print_history);
 }
 
-/* Pools are letters, and VMs are numbers. */
+/* Pools are letters; a VM whose name is one has a number too. */
 static int pause_or_resume(const struct options *options, const char *command)
 {
     const char *name = options->arguments[0];
-    struct json_object *question = name[0] >= '0' && name[0] <= '9'
-                                       ? question_about(command, name)
-                                       : question_with(command, "pool", name);
+    const bool pool = name[0] != '\0' && name[1] == '\0' && (name[0] < '0' || name[0] > '9');
 
-    return question ? ask_and_print(options, command, question, NULL) : EXIT_USAGE;
+    return ask_and_print(
+        options, command,
+        pool ? question_with(command, "pool", name) : question_about(command, name), NULL);
 }
 
 static int run_pause(const struct options *options)
@@ -206,11 +200,8 @@ static int run_resume(const struct options *options)
 
 static void print_reload(struct json_object *answer)
 {
-    struct json_object *restart = get(answer, "restart");
-
-    if (restart) {
-        printf("%s of the changes take a restart of the mediator, whose log names them\n",
-               json_object_get_string(restart));
+    for (size_t i = 0; i < get_length(answer, "restart"); i++) {
+        puts(json_object_get_string(get_element(answer, "restart", i)));
     }
 }
 
@@ -221,9 +212,7 @@ static int run_reload(const struct options *options)
 
 static int run_detach(const struct options *options)
 {
-    struct json_object *question = question_about("detach", options->arguments[0]);
-
-    return question ? ask_and_print(options, "detach", question, NULL) : EXIT_USAGE;
+    return ask_and_print(options, "detach", question_about("detach", options->arguments[0]), NULL);
 }
 
 static void print_drain(struct json_object *answer)
@@ -278,9 +267,6 @@ static int run_end(const struct options *options)
         return EXIT_USAGE;
     }
     question = question_about("end", options->arguments[0]);
-    if (!question) {
-        return EXIT_USAGE;
-    }
     json_object_object_add(question, "queue", json_object_new_uint64(number));
     return ask_and_print(options, "end", question, NULL);
 }
@@ -317,8 +303,7 @@ static int run_upgrade(const struct options *options)
     json_object_put(question);
     after = before && !error ? await_next(options, get_number(before, "generation")) : NULL;
     if (error) {
-        fprintf(stderr, "vgpuctl: upgrade: %s\n", json_object_get_string(error));
-        code = EXIT_REFUSED;
+        code = refused("upgrade", before);
     } else if (!after) {
         fprintf(stderr, "vgpuctl: upgrade: %s\n",
                 before ? "no other mediator has come; its log says why" : problem);
@@ -352,16 +337,16 @@ static const struct command {
     const char *takes; /* for who gives others */
 } commands[] = {
     {"list", 0, 0, run_list, "nothing"},
-    {"show", 1, 1, run_show, "a VM's number"},
+    {"show", 1, 1, run_show, "a VM"},
     {"top", 0, 0, run_top, "options alone"},
-    {"set", 1, 3, run_set, "a VM's number, or that with a key and a value"},
+    {"set", 1, 3, run_set, "a VM, or that with a key and a value"},
     {"history", 1, 1, run_history, "a pool's letter"},
-    {"pause", 1, 1, run_pause, "a pool's letter or a VM's number"},
-    {"resume", 1, 1, run_resume, "a pool's letter or a VM's number"},
+    {"pause", 1, 1, run_pause, "a pool's letter or a VM"},
+    {"resume", 1, 1, run_resume, "a pool's letter or a VM"},
     {"reload", 0, 0, run_reload, "nothing"},
     {"upgrade", 0, 0, run_upgrade, "nothing"},
-    {"end", 2, 2, run_end, "a VM's number and a queue's"},
-    {"detach", 1, 1, run_detach, "a VM's number"},
+    {"end", 2, 2, run_end, "a VM and a queue's number"},
+    {"detach", 1, 1, run_detach, "a VM"},
     {"drain", 1, 1, run_drain, "a GPU's number"},
     {"undrain", 1, 1, run_undrain, "a GPU's number"},
 };

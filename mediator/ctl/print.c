@@ -241,8 +241,9 @@ static void print_workers(struct json_object *vm)
 void print_vm(struct json_object *vm)
 {
     static const char *const keys[] = {
-        "name",       "kind",        "pool",   "priority",  "paused",     "device",        "gpu",
-        "client_pid", "client_user", "queues", "shm_bytes", "worker_pid", "worker_starts", NULL,
+        "name",   "uuid",      "kind",       "pool",          "priority",
+        "paused", "device",    "gpu",        "client_pid",    "client_user",
+        "queues", "shm_bytes", "worker_pid", "worker_starts", NULL,
     };
     static const char *const counters[] = {
         "requests", "errors",          "elements",    "turns",     "doorbells", "interrupts",

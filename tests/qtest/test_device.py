@@ -47,6 +47,17 @@ class Identity(Device):
         self.assertEqual(q.read(BAR0 + N["VGPU_REG_PRIORITY"]), 0)
 
 
+    def test_name_and_uuid_are_told(self):
+        """And who they are counts: the section is the VM's by its name."""
+        uuid = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+        m = self.mediator("[vm web01]\nmax-priority = low\n")
+        q = self.machine(f"path={m.socket}", "vm-id=7,priority=high",
+                         extra=("-name", "web01", "-uuid", uuid)).map()
+        self.assertEqual(q.read(BAR0 + N["VGPU_REG_PRIORITY"]), 0)
+        vm = m.vm(7)
+        self.assertEqual((vm["name"], vm["uuid"]), ("web01", uuid))
+
+
 class Dumps(Device):
     def test_shared_memory_is_no_guest_ram(self):
         """A dump of that leaves it out, and allocates nothing of it."""

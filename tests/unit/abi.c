@@ -114,7 +114,8 @@
     X(vgpu_msg, magic) X(vgpu_msg, version) X(vgpu_msg, type) X(vgpu_msg, serial)                  \
     X(vgpu_msg, hello.flags) X(vgpu_msg, hello.vm_id) X(vgpu_msg, hello.pool)                      \
     X(vgpu_msg, hello.priority) X(vgpu_msg, hello.vectors) X(vgpu_msg, hello.queues)               \
-    X(vgpu_msg, hello.shm_size) X(vgpu_msg, hello.name) X(vgpu_msg, attached.flags)                \
+    X(vgpu_msg, hello.shm_size) X(vgpu_msg, hello.name) X(vgpu_msg, hello.uuid)                    \
+    X(vgpu_msg, attached.flags)                                                                    \
     X(vgpu_msg, attached.vm_id) X(vgpu_msg, attached.pool) X(vgpu_msg, attached.priority)          \
     X(vgpu_msg, attached.vectors) X(vgpu_msg, attached.queues) X(vgpu_msg, attached.shm_size)      \
     X(vgpu_msg, refused.reason) X(vgpu_turn_word, state) X(vgpu_turn_word, reserved)               \

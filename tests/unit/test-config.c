@@ -80,7 +80,7 @@ static void test_no_file(void **state)
     assert_int_equal(config.defaults.doorbells, 0);
     assert_int_equal(config.defaults.interrupts, 0);
     assert_int_equal(config.defaults.kernel_ns, 0);
-    assert_ptr_equal(config_limits_of(&config, 1), &config.defaults);
+    assert_ptr_equal(config_limits_of(&config, &(struct identity){.id = 1}), &config.defaults);
     config_free(&config);
 }
 
@@ -148,6 +148,11 @@ static void test_pools(void **state)
     config_free(&config);
 }
 
+#define SIXTY_THREE "123456789 123456789 123456789 123456789 123456789 123456789 abc"
+#define NAMED                                                                                      \
+    "a VM is named by its id, 1 to 4294967295, by its UUID, or by its name of at most 63 bytes\n"
+#define U "\x4d\xea\x22\xb3\x1d\x52\xd8\xf3\x25\x16\x78\x2e\x98\xab\x3f\xa0"
+
 /* Every key of a VM, in its section; the others have them from [defaults], which comes later. */
 static const char vms[] = "[vm 9]\n"
                           "pool = B\n"
@@ -180,10 +185,20 @@ static const char vms[] = "[vm 9]\n"
                           "[pool C]\n"
                           "devices = 1\n";
 
+static const struct config_vm *find(const struct config *config, uint32_t id)
+{
+    return config_find_vm(config, &(struct identity){.id = id});
+}
+
+static const struct config_limits *limits_of(const struct config *config, uint32_t id)
+{
+    return config_limits_of(config, &(struct identity){.id = id});
+}
+
 static void check_vm_3(const struct config *config)
 {
-    const struct config_vm *vm = config_find_vm(config, 3);
-    const struct config_limits *limits = config_limits_of(config, 3);
+    const struct config_vm *vm = find(config, 3);
+    const struct config_limits *limits = limits_of(config, 3);
 
     assert_int_equal(vm->user, (uid_t)-1);
     assert_int_equal(limits->pool, 'C');
@@ -208,10 +223,8 @@ static void test_vms(void **state)
     assert_int_equal(read_text(&config, vms), 0);
     assert_string_equal(reports, "");
     assert_int_equal(config.vm_count, 3);
-    assert_int_equal(config.vms[0].id, 3);
-    assert_int_equal(config.vms[2].id, 9);
-    vm = config_find_vm(&config, 9);
-    limits = config_limits_of(&config, 9);
+    vm = find(&config, 9);
+    limits = limits_of(&config, 9);
     assert_ptr_equal(limits, &vm->limits);
     assert_int_equal(vm->user, 77);
     assert_int_equal(limits->pool, 'B');
@@ -226,9 +239,44 @@ static void test_vms(void **state)
     assert_int_equal(limits->kernel_ns, NS_PER_MS);
 
     check_vm_3(&config);
-    assert_int_equal(config_limits_of(&config, 5)->sessions, 2);
-    assert_null(config_find_vm(&config, 4));
-    assert_int_equal(config_limits_of(&config, 4)->sessions, 2);
+    assert_int_equal(limits_of(&config, 5)->sessions, 2);
+    assert_null(find(&config, 4));
+    assert_int_equal(limits_of(&config, 4)->sessions, 2);
+    config_free(&config);
+}
+
+/* A section by number counts before one by UUID, and that before one by name. */
+static void test_vms_by_name(void **state)
+{
+    static const struct {
+        struct identity who;
+        uint32_t share; /* 100: that of the defaults */
+    } vm[] = {
+        {{.id = 1}, 100},
+        {{.id = 7, .name = "db"}, 70},
+        {{.id = 8, .name = "web 01"}, 30},
+        {{.id = 8, .name = "web 0"}, 100},
+        {{.id = 8, .name = "WEB 01"}, 100},
+        {{.id = 7, .name = "web 01", .uuid = {U}}, 70},
+        {{.id = 9, .name = "web 01", .uuid = {U}}, 50},
+        {{.id = 9, .uuid = {U}}, 50},
+        {{.id = 9, .name = SIXTY_THREE}, 60},
+    };
+    struct config config;
+
+    (void)state;
+    assert_int_equal(read_text(&config, "[vm web 01]\nshare = 30\n[vm 7]\nshare = 70\n"
+                                        "[vm 4DEA22B3-1d52-d8f3-2516-782e98ab3fa0]\nshare = 40\n"
+                                        "[vm " SIXTY_THREE "]\nshare = 60\n"
+                                        "[vm 4dea22b3-1d52-d8f3-2516-782e98ab3fa0]\nshare = 50\n"
+                                        "[vm web 01]\nsessions = 2\n"),
+                     0);
+    assert_string_equal(reports, "");
+    assert_int_equal(config.vm_count, 4);
+    for (size_t i = 0; i < sizeof(vm) / sizeof(vm[0]); i++) {
+        assert_int_equal(config_limits_of(&config, &vm[i].who)->share, vm[i].share);
+    }
+    assert_int_equal(config_limits_of(&config, &vm[2].who)->sessions, 2);
     config_free(&config);
 }
 
@@ -370,9 +418,15 @@ static const struct {
      "2: section [vm 1]: key 'interrupt-rate' is '4294967297', " NUMBER("10000000")},
     {"[vm 1]\nmax-kernel = 999us\n", "2: section [vm 1]: key 'max-kernel' is '999us', must be a "
                                      "duration from 1ms to 86400s, or none\n"},
-    {"[vm 0]\npool = A\n", "1: section [vm 0]: a VM is named by its id, 1 to 4294967295\n"},
-    {"[vm 4294967296]\npool = A\n",
-     "1: section [vm 4294967296]: a VM is named by its id, 1 to 4294967295\n"},
+    {"[vm 0]\npool = A\n", "1: section [vm 0]: " NAMED},
+    {"[vm 4294967296]\npool = A\n", "1: section [vm 4294967296]: " NAMED},
+    {"[vm ]\npool = A\n", "1: section [vm ]: " NAMED},
+    {"[vm 00000000-0000-0000-0000-000000000000]\n",
+     "1: section [vm 00000000-0000-0000-0000-000000000000]: " NAMED},
+    {"[vm a\tb]\n", "1: section [vm a\tb]: " NAMED},
+    {"[vm " SIXTY_THREE "x]\n", "1: section [vm " SIXTY_THREE "x]: " NAMED},
+    {"[vm web 01]\npool = B\n",
+     "2: section [vm web 01]: key 'pool' is 'B': there is no section [pool B]\n"},
     {"[vm 1]\n[vm 2]\n[vm 1]\npool = B\n",
      "4: section [vm 1]: key 'pool' is 'B': there is no section [pool B]\n"},
 
@@ -571,7 +625,7 @@ static void test_odd_lines(void **state)
                                         "\t[vm 2]\t; a VM\r\nshare=7"),
                      0);
     assert_int_equal(config.max_vms, 5);
-    assert_int_equal(config_limits_of(&config, 2)->share, 7);
+    assert_int_equal(limits_of(&config, 2)->share, 7);
     config_free(&config);
 
     assert_int_equal(read_bytes(&config, nul, sizeof(nul) - 1), 1);
@@ -813,6 +867,7 @@ int main(void)
         cmocka_unit_test(test_mediator),
         cmocka_unit_test(test_pools),
         cmocka_unit_test(test_vms),
+        cmocka_unit_test(test_vms_by_name),
         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_durations),

@@ -146,19 +146,21 @@ class Questions(TestCase):
                 ({"command": "fry"}, "knows list, show, set, history, pause, resume, reload, end, detach, "
                                     "upgrade"),
                 ({"command": "show"}, "no 'vm'"),
-                ({"command": "show", "vm": "7"}, "no 'vm'"),
+                ({"command": "show", "vm": ""}, "'' names no VM"),
+                ({"command": "show", "vm": "seven"}, "no VM seven is attached"),
+                ({"command": "show", "vm": "\x1b[2J"}, "names no VM"),
                 ({"command": "show", "vm": 7.5}, "no 'vm'"),
                 ({"command": "show", "vm": {}}, "no 'vm'"),
                 ({"command": "show", "vm": 8}, "no VM 8 is attached; 'vgpuctl list' shows who is"),
                 ({"command": "show", "vm": -7}, "no VM -7 is attached"),
-                ({"command": "show", "vm": 7 + (1 << 32)}, "no VM 4294967303 is attached"),
+                ({"command": "show", "vm": 7 + (1 << 32)}, "'4294967303' names no VM"),
                 ({"command": "history"}, "no 'pool'"),
                 ({"command": "history", "pool": []}, "no 'pool'"),
                 ({"command": "history", "pool": "C"}, "no pool 'C'; there is B, D"),
                 ({"command": "pause", "pool": "BD"}, "no pool 'BD'"),
                 ({"command": "resume", "pool": ""}, "no pool ''"),
                 ({"command": "pause", "vm": 8}, "no VM 8 is attached"),
-                ({"command": "resume", "vm": "7"}, "no 'vm'"),
+                ({"command": "resume", "vm": "8"}, "no VM 8 is attached"),
                 ({"command": "resume", "pool": "b"}, "no pool 'b'"),
                 ({"command": "set"}, "no 'vm'"),
                 ({"command": "set", "vm": 9, "key": "share", "value": 1}, "no VM 9 is attached"),
@@ -444,23 +446,43 @@ class Changes(TestCase):
         self.make()
         with open(self.m.config, "a", encoding="ascii") as file:
             file.write("[mediator]\nworker = /nowhere\n[pool B]\ndevices = 1\n")
-        self.assertEqual(self.m.ask("reload"), {"restart": 3})  # pool A was there of itself
-        self.assertIn("3 of the changes take a restart", self.ctl("reload"))
-        self.assertIn("pool B is new", self.m.read_log())
+        # Pool A was there of itself.
+        changes = [f"{what}: that takes a restart" for what in
+                   ("'worker' has changed", "pool A has gone", "pool B is new")]
+        self.assertEqual(self.m.ask("reload"), {"restart": changes})
+        self.assertEqual(self.ctl("reload").splitlines(), changes)
+        for change in changes:
+            self.assertIn("warning: " + change, self.m.read_log())
 
     def test_reload_with_a_mistake(self):
         self.make(config="[vm 1]\nshare = 70\n")
         device = self.attach(1)
         self.rewrite("share = 70", "share = 80\nshare-of = 3")
-        self.refused("the mediator's log names", "reload")
+        self.refused("has mistakes", "reload")
         self.assertIn(f"{self.m.config}:", self.m.read_log())
         self.assertIn("unknown key 'share-of'", self.m.read_log())
         self.assertEqual(self.m.vms()[1]["share"], 70)
-        self.assertIn("is not taken over", self.ctl("reload", code=1))
+        self.assertRegex(self.ctl("reload", code=1),
+                         rf"is not taken over\n  {re.escape(self.m.config)}:\d+: section \[vm 1\]: "
+                         r"unknown key 'share-of': there are user, ")
         self.assertEqual(device.call(v.add_inline([20], [22])), (0, b"\x2a\0\0\0"))
         self.rewrite("share-of = 3", "")
         self.ctl("reload")
         self.assertEqual(self.m.vms()[1]["share"], 80)
+
+    def test_sections_by_name(self):
+        uuid = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+        self.make(config=f"[vm web01]\nshare = 70\n[vm {uuid}]\nshare = 50\n")
+        self.attach(1, hello__name=b"web01")
+        self.attach(2, hello__name=b"web01", hello__uuid=bytes.fromhex(uuid.replace("-", "")))
+        self.attach(3, hello__name=b"web02", hello__flags=0)
+        self.attach(4, hello__name=b"web01", hello__flags=N["VGPU_HELLO_HOST"])
+        shares = lambda: [vm["share"] for _, vm in sorted(self.m.vms().items())]  # noqa: E731
+        self.assertEqual(shares(), [70, 50, 100, 100])
+        self.rewrite("share = 70", "share = 80")
+        self.rewrite("share = 50", "share = 60")
+        self.ctl("reload")
+        self.assertEqual(shares(), [80, 60, 100, 100])
 
     def test_hangup(self):
         """SIGHUP does the same."""
@@ -532,6 +554,57 @@ class Vgpuctl(TestCase):
         self.assertIn("no VM 9 is attached", self.ctl("set", "9", "share", "1", code=1))
         self.assertIn("no VM 9 is attached", self.ctl("set", "9", code=1))
 
+    def test_by_name(self):
+        """And by UUID; a name that two have is nobody's."""
+        uuid = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+        self.attach(9, hello__name=b"web 01", hello__uuid=bytes.fromhex(uuid.replace("-", "")))
+        self.attach(5, hello__name=b"9")
+        self.attach(6, hello__name=b"seven", hello__flags=N["VGPU_HELLO_HOST"])
+        for name in ("9", "web 01", uuid, uuid.upper()):
+            text = self.ctl("show", name)
+            self.assertRegex(text, r"^VM 9\n")
+            self.assertRegex(text, rf"(?m)^  uuid +{uuid}$")
+        self.assertRegex(self.ctl("show", "seven"), r"^VM 7\n")
+        self.assertNotIn("uuid", self.m.vm(7))
+        self.ctl("pause", "web 01")
+        self.assertTrue(self.m.vm(9)["paused"])
+        self.ctl("resume", uuid)
+        self.assertFalse(self.m.vm(9)["paused"])
+        self.ctl("set", "seven", "share", "42")
+        self.assertEqual(self.m.vm(7)["share"], 42)
+        self.ctl("end", "seven", "3")
+        v.wait_until("its end", lambda: self.q.state() == "ENDED")
+        self.attach(10, hello__name=b"web 01")
+        self.assertIn("VM 9 and VM 10 are both web 01: say the number",
+                      self.ctl("detach", "web 01", code=1))
+        self.ctl("detach", uuid)
+        self.assertEqual(sorted(self.m.vms()), [5, 6, 7, 8, 10])
+
+    def test_who_asked(self):
+        """For each that changes something, the log tells."""
+        self.attach(9, hello__name=b"web")
+        for command, words in (
+                (("set", "9", "share", "7"), "VM 9: share is 7 now, as WHO asks"),
+                (("pause", "9"), "VM 9: paused by WHO"), (("resume", "9"), "VM 9: resumed by WHO"),
+                (("pause", "C"), "pool C: paused by WHO"),
+                (("resume", "C"), "pool C: resumed by WHO"),
+                (("drain", "2"), "as WHO asks"), (("undrain", "2"), "as WHO asks"),
+                (("reload",), "the configuration is read again, as WHO asks"),
+                (("end", "7", "3"), "VM 7 queue 3: its session is ended by WHO"),
+                (("detach", "9"), "VM 9: is detached by WHO")):
+            before = len(self.m.read_log())
+            self.ctl(*command)
+            self.assertRegex(self.m.read_log()[before:], re.escape(words).replace(
+                "WHO", rf"process \d+ of user {os.getuid()}"))
+
+    def test_no_such_vm(self):
+        for name, words in (("eight", "no VM eight is attached"), ("0", "'0' names no VM"),
+                            ("7x", "no VM 7x is attached"), ("4294967296", "names no VM"),
+                            ("", "'' names no VM")):
+            for command in (("show", name), ("set", name, "share", "1"), ("detach", name),
+                            ("end", name, "0")):
+                self.assertIn(words, self.ctl(*command, code=1))
+
     def test_history(self):
         self.spin(self.q, 0.001)
         self.assertEqual(self.q.call("SYNC")[0], 0)
@@ -542,13 +615,10 @@ class Vgpuctl(TestCase):
 
     def test_wrong_usage(self):
         for arguments, words in (
-                ((), "usage:"), (("fry",), "unknown command 'fry'"), (("show",), "show takes a VM's number"),
-                (("list", "7"), "list takes nothing"), (("show", "seven"), "'seven' is no VM's number"),
-                (("show", "0"), "'0' is no VM's number"), (("show", "-1"), "usage:"),
-                (("set", "7x", "share", "1"), "'7x' is no VM's number"),
-                (("show", "4294967296"), "is no VM's number"),
+                ((), "usage:"), (("fry",), "unknown command 'fry'"), (("show",), "show takes a VM;"),
+                (("list", "7"), "list takes nothing"), (("show", "-1"), "usage:"),
                 (("set", "7", "share"), "a value for 'share' is missing"),
-                (("set", "7", "share", "1", "2"), "set takes a VM's number, or that with"),
+                (("set", "7", "share", "1", "2"), "set takes a VM, or that with"),
                 (("--what",), "usage:"),
                 (("top", "--interval", "0"), "--interval is '0'"),
                 (("top", "--interval", "1s"), "--interval is '1s'"),
@@ -924,7 +994,7 @@ class Metrics(TestCase):
     def test_reload_keeps_the_place(self):
         self.serve()
         self.rewrite(f"127.0.0.1:{self.port}", "off")
-        self.assertEqual(self.m.ask("reload"), {"restart": 1})
+        self.assertEqual(len(self.m.ask("reload")["restart"]), 1)
         self.assertIn("'metrics' has changed: that takes a restart", self.m.read_log())
         self.assertEqual(self.value("vgpu_vms"), 0)
 

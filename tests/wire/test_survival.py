@@ -468,6 +468,20 @@ class Operator(v.TestCase):
         vm = self.m.vm(5)
         self.assertEqual((vm["limits"]["share"], vm["priority"]), ("50", "low"))
 
+    def test_names_outlive_it(self):
+        """And the sections that are about them."""
+        uuid = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+        self.m = self.mediator("[vm web01]\nshare = 70\n[vm " + uuid + "]\nshare = 50\n",
+                               keeper=True)
+        for number, fields in ((1, {}), (2, {"hello__uuid": bytes.fromhex(uuid.replace("-", ""))})):
+            device = v.Device(v.Client(self.m), vm_id=number, hello__name=b"web01", **fields)
+            self.addCleanup(device.close)
+        for _ in range(2):
+            vms = self.m.vms()
+            self.assertEqual([(vm["name"], vm.get("uuid"), vm["share"]) for vm in
+                              (vms[1], vms[2])], [("web01", None, 70), ("web01", uuid, 50)])
+            self.ctl("upgrade")
+
     def test_configuration_that_forbids_it(self):
         """It holds: what may not attach any more does not go on either."""
         self.make()
