@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -33,6 +34,7 @@
 static const char *log_program = "vgpu";
 static enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_to_journal;
+static bool log_has_times;
 static int log_file = STDERR_FILENO;
 static struct log_budget *log_own; /* of all lines; NULL: there is none */
 static unsigned log_lost;          /* lines, since the last one that was written; by any thread */
@@ -67,6 +69,29 @@ void log_open(const char *program)
 void log_limit(struct log_budget *budget)
 {
     log_own = budget;
+}
+
+/* The time now, and a blank; nothing where lines have none. */
+static void put_time(char text[32])
+{
+    struct timespec now;
+    struct tm parts;
+    size_t length;
+
+    text[0] = '\0';
+    if (log_has_times && clock_gettime(CLOCK_REALTIME, &now) == 0 &&
+        gmtime_r(&now.tv_sec, &parts)) {
+        length = strftime(text, 32, "%Y-%m-%dT%H:%M:%S", &parts);
+        snprintf(text + length, 32 - length, ".%03ldZ ", now.tv_nsec / 1000000);
+    }
+}
+
+void log_times(void)
+{
+    char text[32];
+
+    log_has_times = true;
+    put_time(text);
 }
 
 void log_set_file(int file)
@@ -111,7 +136,7 @@ static bool put_line(char *line, size_t bytes)
 
 static bool write_line(enum log_level level, const char *format, va_list args)
 {
-    char line[1024];
+    char line[1024], when[32];
     const int size = (int)sizeof(line);
     int n;
 
@@ -121,7 +146,8 @@ static bool write_line(enum log_level level, const char *format, va_list args)
          */
         n = snprintf(line, sizeof(line), "<%d>", (int)level);
     } else {
-        n = snprintf(line, sizeof(line), "%s: %s", log_program, level_word(level));
+        put_time(when);
+        n = snprintf(line, sizeof(line), "%s%s: %s", when, log_program, level_word(level));
     }
     n += vsnprintf(line + n, sizeof(line) - (size_t)n, format, args);
     if (n > size - 1) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Log lines on stderr. Under systemd each carries its priority for the journal
- * (sd-daemon(3)); elsewhere it starts with the program's name.
+ * (sd-daemon(3)); elsewhere it starts with the program's name, and before that with the time in
+ * UTC where log_times() was called: 2026-11-30T16:05:21.042Z (RFC 3339).
  */
 #ifndef VGPU_COMMON_LOG_H
 #define VGPU_COMMON_LOG_H
@@ -20,6 +21,12 @@ enum log_level {
  * change the name. SIGPIPE and SIGXFSZ are ignored from then on: a log does not end its program.
  */
 void log_open(const char *program);
+
+/*
+ * Lines have the time from now on: for what runs in the background. Once, before a sandbox: the
+ * first use looks for files.
+ */
+void log_times(void);
 
 /* Lines go to this descriptor from now on; at first it is stderr. */
 void log_set_file(int file);

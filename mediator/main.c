@@ -673,7 +673,15 @@ int main(int argc, char **argv)
     keep_open();
     parse_options(argc, argv, &options);
     mediator.config_name = options.config;
+    if (!options.check) {
+        log_times();
+    }
     r = reload_first(&mediator);
+    if (r == 0 && options.check && access(mediator.config.worker, X_OK) < 0) {
+        log_error("section [mediator]: key 'worker' is '%s', which cannot be run: %s",
+                  mediator.config.worker, strerror(errno));
+        r = 1;
+    }
     if (r > 0 || options.check) {
         config_free(&mediator.config);
         return r > 0 ? 2 : 0;

@@ -225,6 +225,7 @@ int main(int argc, char **argv)
 
     log_open("vgpu-worker");
     parse_options(argc, argv, &options);
+    log_times();
     /*
      * At once: what the driver does at exit() is nothing that the sandbox has been made for, and a
      * sanitizer that looked for leaks would wait for a thread that the filter has killed.

@@ -569,6 +569,7 @@ int main(int argc, char **argv)
         return 2;
     }
     keeper.command = &argv[optind];
+    log_times();
     raise_keeper_limit();
     r = open_notify();
     r = r == 0 ? block_signals() : r;

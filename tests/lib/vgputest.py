@@ -82,6 +82,10 @@ def _read_abi():
 N, FIELDS, SIZES = _read_abi()
 
 
+# What a line of the mediator's and of its workers' log begins with.
+LOG_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+
+
 def wait_until(what, condition, patience=PATIENCE):
     """Polls until the condition holds and returns its value."""
     end = time.monotonic() + patience

@@ -7,8 +7,10 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -102,6 +104,34 @@ static void test_reader_is_gone(void **state)
     log_set_file(STDERR_FILENO);
 }
 
+/* In UTC, whatever the time zone; the journal has its own. */
+static void test_times(void **state)
+{
+    char text[256], *end;
+    int ends[2], milliseconds = -1;
+    struct tm parts = {0};
+    time_t now;
+
+    (void)state;
+    assert_int_equal(setenv("TZ", "XYZ-05:30", 1), 0);
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    log_open("test");
+    log_set_file(ends[1]);
+    log_times();
+    log_warning("a line");
+    now = time(NULL);
+    read_all(ends[0], text, sizeof(text));
+    end = strptime(text, "%Y-%m-%dT%H:%M:%S", &parts);
+    assert_non_null(end);
+    assert_in_range(timegm(&parts), now - 60, now);
+    assert_int_equal(sscanf(end, ".%3dZ ", &milliseconds), 1);
+    assert_in_range(milliseconds, 0, 999);
+    assert_string_equal(end + 6, "test: warning: a line\n");
+    log_set_file(STDERR_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static unsigned count_lines(const char *text)
 {
     unsigned count = 0;
@@ -152,9 +182,9 @@ static void test_budget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reader_stands_still),
-        cmocka_unit_test(test_reader_is_gone),
+        cmocka_unit_test(test_reader_stands_still), cmocka_unit_test(test_reader_is_gone),
         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_times), /* from then on lines have them */
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

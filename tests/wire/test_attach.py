@@ -10,6 +10,7 @@ common/unixaddr.c"""
 import ctypes
 import fcntl
 import os
+import re
 import random
 import signal
 import socket
@@ -553,7 +554,10 @@ class Configuration(v.TestCase):
             result = subprocess.run([v.MEDIATOR, "--config", m.config, *arguments],
                                     capture_output=True, timeout=v.PATIENCE, check=False)
             self.assertEqual(result.returncode, 2)
-            self.assertIn(f"{m.config}:".encode(), result.stderr)
+            # On a terminal nobody wants to know when; in a log everybody.
+            self.assertRegex(result.stderr.decode(),
+                             rf"^{'' if arguments else v.LOG_TIME}vgpu-mediator: error: "
+                             rf"{re.escape(m.config)}:\d+: ")
             self.assertIn(b"unknown key 'colour'", result.stderr)
 
     def test_wrong_paths(self):
@@ -569,6 +573,11 @@ class Configuration(v.TestCase):
                                 timeout=v.PATIENCE, check=False)
         self.assertEqual(result.returncode, 1)
         self.assertIn(b"cannot run the worker '/nonexistent'", result.stderr)
+        result = subprocess.run([v.MEDIATOR, "--config", m.config, "--check-config"],
+                                capture_output=True, timeout=v.PATIENCE, check=False)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn(b"key 'worker' is '/nonexistent', which cannot be run: No such file",
+                      result.stderr)
 
 
 if __name__ == "__main__":
