@@ -326,6 +326,17 @@ static void fill_use(struct card_meter *meter, struct vm *vm, const struct pool_
     meter->gpu = gpu;
 }
 
+/* As the VM's workers call it. */
+static void name_gpu(const struct vm *vm, struct vgpu_gpu_facts *facts)
+{
+    const char *name = vm->mediator->config.pools[vm->pool->id - 'A'].gpu_name;
+
+    static_assert(sizeof(facts->name) == CONFIG_GPU_NAME, "one room for names");
+    if (name[0] != '\0') {
+        memcpy(facts->name, name, sizeof(facts->name));
+    }
+}
+
 static void fill_card(struct vm *vm, struct vgpu_card *card)
 {
     const struct mediator *m = vm->mediator;
@@ -338,6 +349,7 @@ static void fill_card(struct vm *vm, struct vgpu_card *card)
     if (gauge) {
         card->known = gauge->known;
         card->facts = gauge->facts;
+        name_gpu(vm, &card->facts);
         card->sensors = gauge->sensors;
     }
     if (m->config.sensors != CONFIG_SENSORS_GUESTS) {

@@ -84,6 +84,8 @@ const struct key config_pool_keys[] = {
      "a duration from 10us to 100ms", 10 * NS_PER_US, 100 * NS_PER_MS},
     {"least-share", FIELD(struct config_pool, least_share), config_read_percentage,
      "a percentage from 0% to 30% with at most 3 decimals", 0, 30000},
+    {"gpu-name", FIELD(struct config_pool, gpu_name), config_read_gpu_name,
+     "a printable name of at most 63 bytes, or none", .none = true},
     {NULL},
 };
 

@@ -19,6 +19,7 @@
 
 #include "common/clock.h"
 #include "mediator/arbiter.h"
+#include "mediator/printable.h"
 #include "mediator/users.h"
 
 #define ITEM_SIZE 256 /* of one word of a list */
@@ -156,6 +157,20 @@ const char *config_read_text(const struct key *key, const char *value, void *fie
     }
     free(*text);
     *text = copy;
+    return NULL;
+}
+
+const char *config_read_gpu_name(const struct key *key, const char *value, void *field)
+{
+    char name[CONFIG_GPU_NAME] = "";
+
+    if (!is_none(key, value)) {
+        printable_copy(name, sizeof(name), value);
+        if (name[0] == '\0' || strcmp(name, value) != 0) {
+            return key->expected;
+        }
+    }
+    memcpy(field, name, sizeof(name));
     return NULL;
 }
 

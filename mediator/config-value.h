@@ -34,6 +34,7 @@ struct key {
 
 read_value config_read_devices;
 read_value config_read_duration;
+read_value config_read_gpu_name;
 read_value config_read_metrics;
 read_value config_read_number;
 read_value config_read_percentage;

@@ -18,7 +18,8 @@
 
 #define CONFIG_POOLS 26 /* one for each letter */
 #define CONFIG_USERS 16
-#define CONFIG_DEVICES 16 /* of a pool */
+#define CONFIG_DEVICES 16  /* of a pool */
+#define CONFIG_GPU_NAME 64 /* bytes, as CUDA and NVML have room for, with a NUL */
 
 enum config_backend { CONFIG_BACKEND_AUTO, CONFIG_BACKEND_CPU, CONFIG_BACKEND_CUDA };
 
@@ -44,10 +45,11 @@ struct config_pool {
     bool defined;
     bool exclusive; /* a GPU serves one VM at a time */
     int devices[CONFIG_DEVICES];
-    unsigned device_count; /* at least 1 where defined */
-    uint64_t slice_ns;     /* of a turn that others of the band wait for */
-    uint64_t window_ns;    /* work on an engine at a time, beside one piece more */
-    uint32_t least_share;  /* of each band but the highest, in ARBITER_LEAST_ONEths */
+    unsigned device_count;          /* at least 1 where defined */
+    uint64_t slice_ns;              /* of a turn that others of the band wait for */
+    uint64_t window_ns;             /* work on an engine at a time, beside one piece more */
+    uint32_t least_share;           /* of each band but the highest, in ARBITER_LEAST_ONEths */
+    char gpu_name[CONFIG_GPU_NAME]; /* that guests see; "": what the card is called */
 };
 
 struct config_vm {

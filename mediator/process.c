@@ -643,7 +643,9 @@ static int launch_worker(struct process *process, const struct process_start *st
     /* Where a GPU was found, a worker that cannot use it has failed. */
     const bool cuda = config->backend == CONFIG_BACKEND_AUTO && process->mediator->has_gpu;
     const char *backend = backends[cuda ? CONFIG_BACKEND_CUDA : config->backend];
-    char size[32], device[16];
+    const struct pool *pool = process->worker.account->gpu->pool;
+    const char *gpu_name = config->pools[pool->id - 'A'].gpu_name;
+    char size[32], device[16], name[sizeof("--gpu-name=") + CONFIG_GPU_NAME];
     const char *arguments[ARGUMENTS_MAX + 1] = {
         "--shm-size", size,   "--backend", backend,
         "--device",   device, "--label",   process_label(process)};
@@ -656,6 +658,10 @@ static int launch_worker(struct process *process, const struct process_start *st
     process->kept->may_be_off = start->preempt && mediator_preempts(process->mediator);
     if (process->kept->may_be_off) {
         arguments[count++] = "--preempt";
+    }
+    if (gpu_name[0] != '\0') {
+        snprintf(name, sizeof(name), "--gpu-name=%s", gpu_name);
+        arguments[count++] = name;
     }
     for (size_t i = 0; start->arguments[i] && count < ARGUMENTS_MAX; i++) {
         arguments[count++] = start->arguments[i];

@@ -35,7 +35,7 @@ static void usage(FILE *out)
           "       vgpu-worker --shm-size BYTES [--backend auto|cpu|cuda] [--device N]\n"
           "                   [--takeover resume|discard|fail:CODE] [--user UID:GID]\n"
           "                   [--queues COUNT --queue N] [--preempt] [--resting | --rest NS]\n"
-          "                   [--label TEXT]\n"
+          "                   [--label TEXT] [--gpu-name=TEXT]\n"
           "       vgpu-worker --gauge [--backend auto|cpu|cuda] [--sensors] [--user UID:GID]\n"
           "\n"
           "The last two are for vgpu-mediator, which passes descriptors along.\n"
@@ -138,23 +138,15 @@ static bool options_fit(const struct options *o)
 static void parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {
-        {"probe", no_argument, NULL, 'p'},
-        {"shm-size", required_argument, NULL, 's'},
-        {"backend", required_argument, NULL, 'b'},
-        {"device", required_argument, NULL, 'd'},
-        {"takeover", required_argument, NULL, 't'},
-        {"user", required_argument, NULL, 'u'},
-        {"label", required_argument, NULL, 'l'},
-        {"queues", required_argument, NULL, 'Q'},
-        {"queue", required_argument, NULL, 'q'},
-        {"resting", no_argument, NULL, 'R'},
-        {"rest", required_argument, NULL, 'r'},
-        {"preempt", no_argument, NULL, 'P'},
-        {"gauge", no_argument, NULL, 'g'},
-        {"sensors", no_argument, NULL, 'S'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {NULL, 0, NULL, 0},
+        {"probe", no_argument, NULL, 'p'},          {"shm-size", required_argument, NULL, 's'},
+        {"backend", required_argument, NULL, 'b'},  {"device", required_argument, NULL, 'd'},
+        {"takeover", required_argument, NULL, 't'}, {"user", required_argument, NULL, 'u'},
+        {"label", required_argument, NULL, 'l'},    {"queues", required_argument, NULL, 'Q'},
+        {"queue", required_argument, NULL, 'q'},    {"resting", no_argument, NULL, 'R'},
+        {"rest", required_argument, NULL, 'r'},     {"preempt", no_argument, NULL, 'P'},
+        {"gpu-name", required_argument, NULL, 'n'}, {"gauge", no_argument, NULL, 'g'},
+        {"sensors", no_argument, NULL, 'S'},        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
     };
     bool good = true;
     int c;
@@ -195,6 +187,9 @@ static void parse_options(int argc, char **argv, struct options *o)
             break;
         case 'P':
             o->preempt = true;
+            break;
+        case 'n':
+            o->gpu_name = optarg;
             break;
         case 'g':
             o->gauge = true;

@@ -338,6 +338,7 @@ static enum vgpu_queue_end ring_worker_start(struct ring_worker *w, const struct
         log_error("cannot open what computes: %s", why[0] ? why : strerror(-r));
         return r == -ENOMEM ? VGPU_QUEUE_END_NO_MEMORY : VGPU_QUEUE_END_BACKEND;
     }
+    worker_name_gpu(o, &gpu->info);
     /* Without it the session shares nothing with others, and all else works. */
     r = sharing_make_files(gpu->info.backend == VGPU_FEATURE_BACKEND_CPU, &files);
     if (r < 0) {

@@ -81,6 +81,14 @@ static int worker_send(const struct vgpu_link_msg *msg)
     return n < 0 ? (int)n : 0;
 }
 
+void worker_name_gpu(const struct options *options, struct vgpu_device_info *info)
+{
+    if (options->gpu_name) {
+        memset(info->name, 0, sizeof(info->name));
+        snprintf(info->name, sizeof(info->name), "%s", options->gpu_name);
+    }
+}
+
 int worker_send_ready(const struct vgpu_device_info *info, bool can_be_off)
 {
     ready = (struct vgpu_link_msg){.type = VGPU_LINK_READY,

@@ -26,11 +26,12 @@ struct options {
     uint64_t rest_ns;      /* after which a device that nothing asks for is given back; 0: never */
     uid_t user;
     gid_t group;
-    bool preempt;    /* its work may be taken off the GPU */
-    bool gauge;      /* no guest's: it tells of the GPUs */
-    bool sensors;    /* and of their sensors */
-    uint32_t queues; /* of the device; 0: serve the register page */
-    uint32_t queue;  /* to serve */
+    bool preempt;         /* its work may be taken off the GPU */
+    const char *gpu_name; /* that the guest sees; NULL: what the card is called */
+    bool gauge;           /* no guest's: it tells of the GPUs */
+    bool sensors;         /* and of their sensors */
+    uint32_t queues;      /* of the device; 0: serve the register page */
+    uint32_t queue;       /* to serve */
 };
 
 /* Both return the process's exit code. */
@@ -42,6 +43,9 @@ void *worker_map(int fd, uint64_t size, uint64_t offset, const char *what);
 
 /* Maps the VM's account page, and logs within the VM's budget there from now on. */
 struct vgpu_account_page *worker_account(void);
+
+/* What computes has the name that the guest is to see. */
+void worker_name_gpu(const struct options *options, struct vgpu_device_info *info);
 
 /* Waits until the mediator lets it make its context; ends the process where it goes instead. */
 void worker_await_open(void);

@@ -126,7 +126,9 @@ static void test_pools(void **state)
     (void)state;
     assert_int_equal(read_text(&config, "[pool B]\n"
                                         "devices = 2\n"
+                                        "gpu-name = Half a card\n"
                                         "[pool C]\n"
+                                        "gpu-name = none\n"
                                         "devices = 255 0,7 , 1\n"
                                         "exclusive = yes\n"
                                         "slice = 1.5ms\n"
@@ -138,6 +140,8 @@ static void test_pools(void **state)
     assert_true(pool(&config, 'B')->defined);
     assert_int_equal(pool(&config, 'B')->device_count, 1);
     assert_int_equal(pool(&config, 'B')->devices[0], 2);
+    assert_string_equal(pool(&config, 'B')->gpu_name, "Half a card");
+    assert_string_equal(pool(&config, 'C')->gpu_name, "");
     assert_int_equal(pool(&config, 'C')->device_count, 4);
     assert_int_equal(pool(&config, 'C')->devices[0], 255);
     assert_int_equal(pool(&config, 'C')->devices[3], 1);
@@ -342,7 +346,7 @@ static const struct {
     {"[pool b]\ndevices = 0\n", "1: section [pool b]: a pool is named by a letter from A to Z\n"},
     {"[pool A]\ndevice = 0\ndevices = 0\n",
      "2: section [pool A]: unknown key 'device': there are devices, exclusive, slice, window, "
-     "least-share\n"},
+     "least-share, gpu-name\n"},
     {"[pool A]\ndevices = first\n", "2: section [pool A]: key 'devices' is 'first', must be 1 to "
                                     "16 numbers of GPUs, 0 to 255, each once\n"},
     {"[pool A]\ndevices = 0 256\n", "2: section [pool A]: key 'devices' is '0 256', must be 1 to "
@@ -418,6 +422,12 @@ static const struct {
      "2: section [vm 1]: key 'interrupt-rate' is '4294967297', " NUMBER("10000000")},
     {"[vm 1]\nmax-kernel = 999us\n", "2: section [vm 1]: key 'max-kernel' is '999us', must be a "
                                      "duration from 1ms to 86400s, or none\n"},
+    {"[pool A]\ndevices = 0\ngpu-name = " SIXTY_THREE "x\n",
+     "3: section [pool A]: key 'gpu-name' is '" SIXTY_THREE
+     "x', must be a printable name of at most 63 bytes, or none\n"},
+    {"[pool A]\ndevices = 0\ngpu-name =\n",
+     "3: section [pool A]: key 'gpu-name' is '', must be a printable name of at most 63 bytes, or "
+     "none\n"},
     {"[vm 0]\npool = A\n", "1: section [vm 0]: " NAMED},
     {"[vm 4294967296]\npool = A\n", "1: section [vm 4294967296]: " NAMED},
     {"[vm ]\npool = A\n", "1: section [vm ]: " NAMED},

@@ -10,8 +10,8 @@ common/unixaddr.c"""
 import ctypes
 import fcntl
 import os
-import re
 import random
+import re
 import signal
 import socket
 import subprocess

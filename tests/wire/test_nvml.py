@@ -120,6 +120,19 @@ class Nvml(v.TestCase):
                        "nvmlDeviceGetClockInfo', 0", "nvmlDeviceGetEnforcedPowerLimit'"):
             self.assertEqual(self.tell(m, f"number('{sensor})"), -3, sensor)
 
+    def test_name_of_the_operators(self):
+        """In NVML, CUDA and register mode; the pool's, and the host's own figures have the card's."""
+        m = self.with_gpu("host", "[pool A]\ndevices = 0\ngpu-name = A part of a card\n")
+        self.told(m, "text('nvmlDeviceGetName', d)", "A part of a card")
+        info = self.info(m)
+        self.assertEqual(info["name"], "A part of a card")
+        device = v.Device(v.Client(m), vm_id=7, shm=8 * MIB, queues=1)
+        self.addCleanup(device.close)
+        v.Queue(device, 0).open()
+        self.assertEqual(m.vm(7)["sessions"][0]["device"], "A part of a card")
+        self.assertIn(b"A part of a card\0", device.call(v.request(v.N["VGPU_OP_DEVICE_INFO"]))[1])
+        self.assertIn("stand-in", m.ask("list")["computes_on"])
+
     def test_sensors(self):
         """Guests see them where the configuration says so, and from then on."""
         m = self.with_gpu("guests")
