@@ -199,6 +199,7 @@ static void client_refuse(struct client *client, const char *reason)
 {
     struct vgpu_msg msg = {0};
 
+    client->mediator->refusals++;
     log_refusal(client, reason);
     drop_vm(client);
     client->progress.state = ATTACH_REFUSED;

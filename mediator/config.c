@@ -97,7 +97,7 @@ static void config_mistake(struct parser *p, const struct place *place, const ch
 /* Sections ------------------------------------------------------------------------ */
 
 /* How sure it is that a section is meant: a number is one VM's alone. */
-static int sureness(const struct identity *named)
+static int section_sureness(const struct identity *named)
 {
     return named->id != 0 ? 3 : named->name[0] == '\0' ? 2 : 1;
 }
@@ -110,7 +110,7 @@ const struct config_vm *config_find_vm(const struct config *config, const struct
         const struct config_vm *vm = &config->vms[i];
 
         if (identity_matches(&vm->named, who) &&
-            (!found || sureness(&vm->named) > sureness(&found->named))) {
+            (!found || section_sureness(&vm->named) > section_sureness(&found->named))) {
             found = vm;
         }
     }

@@ -74,10 +74,14 @@ struct mediator {
     uint64_t gap_ns;              /* adopt.c: for how long there was none; 0: not known */
     int fd_most;         /* main.c: descriptors from this number on are for VMs that are attached */
     int fd_control_most; /* and from this one on for nobody who asks either */
-    uint64_t longest_ns; /* main.c: that anything in the event loop has taken so far */
-    char computes_on[192]; /* main.c, for people: a GPU's name or why there is none */
-    bool has_gpu;          /* main.c */
-    bool can_preempt;      /* main.c: the driver lets kernels be taken off the GPU */
+    uint64_t refusals;   /* client.c: connections that were refused, so far */
+    uint64_t reloads;    /* reload.c: so far, whether taken over or not */
+    uint64_t reload_failures; /* reload.c: of those, with mistakes in the configuration */
+    bool misconfigured;       /* reload.c: the last one was such */
+    uint64_t longest_ns;      /* main.c: that anything in the event loop has taken so far */
+    char computes_on[192];    /* main.c, for people: a GPU's name or why there is none */
+    bool has_gpu;             /* main.c */
+    bool can_preempt;         /* main.c: the driver lets kernels be taken off the GPU */
 };
 
 /* After how much rest register mode gives its device back, in ns; 0: never. */

@@ -266,18 +266,65 @@ static void put_vm_info(const struct page *page)
     }
 }
 
-/* These are the mediator's own figures, without a VM among the labels. */
-static void put_pools(FILE *out, const struct mediator *mediator)
+/* The mediator's own figures, without labels. */
+static void put_own(FILE *out, const struct mediator *m)
 {
-    page_begin(out, "vgpu_pool_workers", "gauge", "Worker processes on a GPU.");
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } own[] = {
+        {"vgpu_vms", "gauge", "Attached VMs and host processes.", m->vm_count},
+        {"vgpu_vms_max", "gauge", "As many as may be attached.", m->config.max_vms},
+        {"vgpu_preempts", "gauge", "1 where kernels that run are taken off the GPU for others.",
+         mediator_preempts(m)},
+        {"vgpu_generation", "gauge", "Mediators since the first that kept sessions.",
+         m->generation},
+        {"vgpu_refusals_total", "counter", "Connections of VMs and host processes refused.",
+         m->refusals},
+        {"vgpu_reloads_total", "counter", "Times that the configuration was read again.",
+         m->reloads},
+        {"vgpu_reload_failures_total", "counter", "Of those, with mistakes in it: nothing changed.",
+         m->reload_failures},
+        {"vgpu_config_good", "gauge", "0 while the configuration as read last has mistakes.",
+         !m->misconfigured},
+    };
+
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        page_begin(out, own[i].name, own[i].type, own[i].help);
+        fprintf(out, "%s %" PRIu64 "\n", own[i].name, own[i].value);
+    }
+}
+
+/* A number of each GPU that is in a pool. */
+static void put_pool_gpus(FILE *out, const struct mediator *mediator, const char *name,
+                          const char *help, unsigned (*value)(const struct pool_gpu *gpu))
+{
+    page_begin(out, name, "gauge", help);
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         const struct pool *pool = &mediator->pools[i];
 
         for (unsigned j = 0; pool->id != 0 && j < pool->gpu_count; j++) {
-            fprintf(out, "vgpu_pool_workers{pool=\"%c\",gpu=\"%" PRIu32 "\"} %u\n", pool->id,
-                    pool->gpus[j].number, pool->gpus[j].worker_count);
+            fprintf(out, "%s{pool=\"%c\",gpu=\"%" PRIu32 "\"} %u\n", name, pool->id,
+                    pool->gpus[j].number, value(&pool->gpus[j]));
         }
     }
+}
+
+static unsigned gpu_workers(const struct pool_gpu *gpu)
+{
+    return gpu->worker_count;
+}
+
+static unsigned gpu_drained(const struct pool_gpu *gpu)
+{
+    return gpu->drained;
+}
+
+static void put_pools(FILE *out, const struct mediator *mediator)
+{
+    put_pool_gpus(out, mediator, "vgpu_pool_workers", "Worker processes on a GPU.", gpu_workers);
+    put_pool_gpus(out, mediator, "vgpu_pool_drained", "1 while nothing new is placed on the GPU.",
+                  gpu_drained);
     page_begin(out, "vgpu_pool_paused", "gauge", "1 while nothing new starts on the pool's GPUs.");
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         if (mediator->pools[i].id != 0) {
@@ -397,16 +444,12 @@ static void put_page(const struct page *page, const struct mediator *mediator)
 {
     page_begin(page->out, "vgpu_build_info", "gauge", "1, with the mediator's version.");
     fputs("vgpu_build_info{version=\"" VGPU_PACKAGE_VERSION "\"} 1\n", page->out);
-    page_begin(page->out, "vgpu_vms", "gauge", "Attached VMs and host processes.");
-    fprintf(page->out, "vgpu_vms %zu\n", page->count);
+    put_own(page->out, mediator);
     page_begin(page->out, "vgpu_loop_longest_seconds", "gauge",
                "The longest that anything has kept the mediator from everything else.");
     fputs("vgpu_loop_longest_seconds ", page->out);
     put_seconds(page->out, mediator->longest_ns);
     fputc('\n', page->out);
-    page_begin(page->out, "vgpu_preempts", "gauge",
-               "1 where kernels that run are taken off the GPU for others.");
-    fprintf(page->out, "vgpu_preempts %d\n", mediator_preempts(mediator));
     put_pools(page->out, mediator);
     put_cards(page->out, mediator);
     put_vm_info(page);

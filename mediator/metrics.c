@@ -87,7 +87,8 @@ static enum MHD_Result metrics_refuse(struct MHD_Connection *connection, unsigne
         return MHD_NO;
     }
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED) {
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, MHD_HTTP_METHOD_GET);
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW,
+                                MHD_HTTP_METHOD_GET ", " MHD_HTTP_METHOD_HEAD);
     }
     result = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
@@ -108,8 +109,10 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (strcmp(url, "/metrics") != 0) {
         return metrics_refuse(connection, MHD_HTTP_NOT_FOUND, "there is /metrics alone\n");
     }
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0) {
-        return metrics_refuse(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET alone is allowed\n");
+    /* For HEAD the daemon leaves the page itself out. */
+    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
+        return metrics_refuse(connection, MHD_HTTP_METHOD_NOT_ALLOWED,
+                              "GET and HEAD alone are allowed\n");
     }
     page = page_of(context);
     return page ? MHD_queue_response(connection, MHD_HTTP_OK, page) : MHD_NO;

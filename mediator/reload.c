@@ -161,7 +161,10 @@ int reload_again(struct mediator *m, reload_line *line, void *context)
     struct config config;
     const int mistakes = load_config(m, &config, &listener);
 
+    m->reloads++;
+    m->misconfigured = mistakes > 0;
     if (mistakes > 0) {
+        m->reload_failures++;
         log_error("the configuration has %d mistake%s and is not taken over", mistakes,
                   mistakes > 1 ? "s" : "");
         config_free(&config);

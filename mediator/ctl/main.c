@@ -76,7 +76,7 @@ static void usage(FILE *out)
 }
 
 /* What an answer with an error says, and with which exit code. */
-static int refused(const char *command, struct json_object *answer)
+static int print_refusal(const char *command, struct json_object *answer)
 {
     fprintf(stderr, "vgpuctl: %s: %s\n", command, get_text(answer, "error"));
     for (size_t i = 0; i < get_length(answer, "mistakes"); i++) {
@@ -102,7 +102,7 @@ static int ask_and_print(const struct options *options, const char *command,
         fprintf(stderr, "vgpuctl: %s\n", problem);
         code = EXIT_NO_MEDIATOR;
     } else if (error) {
-        code = refused(command, answer);
+        code = print_refusal(command, answer);
     } else if (options->top.json) {
         puts(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PRETTY));
     } else if (print) {
@@ -303,7 +303,7 @@ static int run_upgrade(const struct options *options)
     json_object_put(question);
     after = before && !error ? await_next(options, get_number(before, "generation")) : NULL;
     if (error) {
-        code = refused("upgrade", before);
+        code = print_refusal("upgrade", before);
     } else if (!after) {
         fprintf(stderr, "vgpuctl: upgrade: %s\n",
                 before ? "no other mediator has come; its log says why" : problem);

@@ -75,6 +75,23 @@ EXPORTED int nvmlDeviceGetTemperature(const void *handle, unsigned sensor, unsig
     return handle == &device && sensor == 0 ? 0 : 2;
 }
 
+/* Of the GPU, and of its memory; in percent. */
+EXPORTED int nvmlDeviceGetUtilizationRates(const void *handle, unsigned rates[2])
+{
+    rates[0] = 37;
+    rates[1] = 12;
+    return handle != &device ? 2 : fails("busy") ? 3 : 0;
+}
+
+/* In all, free, used; in bytes. */
+EXPORTED int nvmlDeviceGetMemoryInfo(const void *handle, unsigned long long memory[3])
+{
+    memory[0] = 1024ull << 20;
+    memory[1] = 724ull << 20;
+    memory[2] = 300ull << 20;
+    return handle == &device ? 0 : 2;
+}
+
 EXPORTED int nvmlDeviceGetPowerManagementLimitConstraints(const void *handle, unsigned *least,
                                                           unsigned *most)
 {

@@ -855,9 +855,35 @@ class Metrics(TestCase):
         page = self.page()
         self.assertEqual(page["vgpu_vms"], {(): 0})
         self.assertEqual(page["vgpu_preempts"], {(): 1})
+        self.assertEqual(page["vgpu_vms_max"], {(): 256})
+        self.assertEqual(page["vgpu_generation"], {(): 1})
+        self.assertEqual(page["vgpu_pool_drained"], {('pool="B"', 'gpu="4"'): 0,
+                                                     ('pool="B"', 'gpu="6"'): 0})
         self.assertEqual(list(page["vgpu_build_info"].values()), [1])
         self.assertEqual(page["vgpu_pool_workers"], {('pool="B"', 'gpu="4"'): 0,
                                                      ('pool="B"', 'gpu="6"'): 0})
+
+    def test_refusals_reloads_and_drains(self):
+        self.serve(config="[vm 1]\nshare = 70\n")
+        for name in ("refusals_total", "reloads_total", "reload_failures_total"):
+            self.assertEqual(self.value("vgpu_" + name), 0)
+        self.assertEqual(self.value("vgpu_config_good"), 1)
+        for _ in range(3):
+            with v.Client(self.m) as client:
+                client.send(v.hello(vm_id=0))
+                client.receive()
+        self.ctl("drain", "0")
+        self.ctl("reload")
+        self.rewrite("share = 70", "share = much")
+        self.ctl("reload", code=1)
+        self.fresh("a new page", "vgpu_refusals_total", lambda value: value == 3)
+        self.fresh("a new page", "vgpu_config_good", lambda value: value == 0)
+        self.assertEqual(self.value("vgpu_reloads_total"), 2)
+        self.assertEqual(self.value("vgpu_reload_failures_total"), 1)
+        self.assertEqual(self.value("vgpu_pool_drained", pool="A", gpu=0), 1)
+        self.rewrite("share = much", "share = 7")
+        self.ctl("reload")
+        self.fresh("a new page", "vgpu_config_good", lambda value: value == 1)
 
     def test_values(self):
         """As the control socket has them, and never less than before."""
@@ -948,7 +974,7 @@ class Metrics(TestCase):
                 status_now, headers, _ = self.http(
                     request.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n"))
                 self.assertEqual(status_now, status)
-                self.assertEqual("allow: get" in headers, status == 405)
+                self.assertEqual("allow: get, head" in headers, status == 405)
         for garbage in (b"\0" * 100, b"GET\r\n\r\n", b"\r\n" * 50, b"x" * 100000):
             connection = self.connect()
             try:

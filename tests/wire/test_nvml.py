@@ -157,7 +157,7 @@ class Nvml(v.TestCase):
     def test_metrics(self):
         """The operator's side of the same."""
         path = os.path.join(self.folder, "metrics")
-        m = self.with_gpu(f"host\nmetrics = {path}")
+        m = self.with_gpu(f"host\nmetrics = {path}", STAND_IN_NVML="busy")
 
         def page():
             with socket.socket(socket.AF_UNIX) as client:
@@ -171,6 +171,7 @@ class Nvml(v.TestCase):
         for line in ('vgpu_gpu_info{pool="A",gpu="0",name="stand-in",uuid="GPU-5a5a5a5a-5a5a-5a5a-'
                      '5a5a-5a5a5a5a5a5a",bus="0000:01:00.0",driver="555.42.01"} 1',
                      f"vgpu_gpu_memory_total_bytes{gpu} 1073741824",
+                     f"vgpu_gpu_memory_used_bytes{gpu} 314572800",
                      f"vgpu_gpu_temperature_celsius{gpu} 41", f"vgpu_gpu_power_watts{gpu} 76.5",
                      f"vgpu_gpu_power_limit_watts{gpu} 650", f"vgpu_gpu_clock_hertz{gpu} 301000000"):
             self.assertIn("\n" + line + "\n", text)
