@@ -1,22 +1,69 @@
 # SPDX-License-Identifier: MIT
-"""The demonstration behind ./demo: three guests, high, medium and low, each add vectors from
-files. The pool is paused until all have asked, low first, so that the order in which they are
-served is the mediator's choice and not chance."""
+"""The demonstration behind ./demo: builds what it needs, and then three guests, high, medium and
+low, each add vectors from files. The pool is paused until all have asked, low first, so that the
+order in which they are served is the mediator's choice and not chance."""
+import argparse
+import contextlib
 import os
+import shutil
+import subprocess
 import sys
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests/lib"))
+import steps as todo  # noqa: E402
 import vgputest as v  # noqa: E402
 
 GUESTS = ((1, "high"), (2, "medium"), (3, "low"))
 LENGTH = 500
+OBJECT = os.path.join(v.BUILD, "qemu/vgpu-stub.so")
+
+
+class Trouble(Exception):
+    """What went wrong, and what to do; for people."""
 
 
 def say(line):
     print(line, flush=True)
 
+
+def build(quick):
+    """What is not there yet. The weights are seconds of one idle processor."""
+    log = os.path.join(v.BUILD, "demo-{}.log").format
+    steps = [todo.Step("vgpu", ["scripts/build", "--demo"], log("vgpu"), 40,
+                       ninja=os.path.join(v.BUILD, "out.log")),
+             todo.Step("the guests' image", ["scripts/guest-image", "--demo"], log("guest"), 15,
+                       after=["vgpu"])]
+    if quick:
+        steps.append(todo.Step("the device for the installed QEMU", ["qemu/build-preload"],
+                               log("preload"), 60))
+    else:
+        steps.append(todo.Step("QEMU", ["qemu/build-minimal"], log("qemu"), 460,
+                               ninja=os.path.join(v.BUILD, "qemu/minimal.log")))
+    say("building vgpu, " + ("the device for the installed QEMU" if quick else "QEMU with the device") +
+        " and an image for the guests ...")
+    todo.run(steps, TOP)
+
+
+def check_backend(backend):
+    """Before guests are booted: what was asked for may not be there."""
+    if backend != "cuda":
+        return
+    probe = subprocess.run([v.WORKER, "--probe"], capture_output=True, text=True, check=False,
+                           timeout=v.PATIENCE)
+    if not probe.stdout.startswith("cuda"):
+        why = (probe.stdout.splitlines() or probe.stderr.splitlines() or ["it cannot be found out"])[0]
+        raise Trouble(f"this host has no GPU to compute on: {why.removeprefix('cpu ')}\n"
+                      "'./demo' without 'cuda' shows the same with the CPU.")
+
+
+def qemu_of(quick):
+    """The program, its environment, and where its firmware is."""
+    if not quick:
+        return {}
+    return {"qemu": shutil.which("qemu-system-x86_64"),
+            "environment": {**os.environ, "LD_PRELOAD": OBJECT}}
 
 def write_vectors(guest, vm):
     """Two files of numbers in the guest; the sums that should come out."""
@@ -77,19 +124,43 @@ def run(mediator, guests):
     return 0 if good else 1
 
 
-def main():
-    backend = sys.argv[1] if len(sys.argv) > 1 else "auto"
-    mediator = v.Mediator(mediator=f"backend = {backend}")
+def demonstrate(arguments):
+    mediator = v.Mediator(mediator=f"backend = {arguments.backend}")
     guests = {}
     try:
         say("booting three guests from Debian's kernel ...")
         for vm, priority in GUESTS:
-            guests[vm] = v.Guest(mediator, vm, priority)
+            guests[vm] = v.Guest(mediator, vm, priority, image="initramfs-demo.cpio",
+                                 accel=("kvm", "tcg") if os.access("/dev/kvm", os.W_OK) else ("tcg",),
+                                 **qemu_of(arguments.quick))
         return run(mediator, guests)
+    except AssertionError as error:
+        # What a test would show. The mediator's log goes with its folder.
+        path = os.path.join(v.BUILD, "demo-mediator.log")
+        shutil.copy(mediator.log, path)
+        raise Trouble(f"{error}\nThe mediator's log is {path}.") from error
     finally:
         for guest in guests.values():
-            guest.kill()
+            with contextlib.suppress(OSError):
+                guest.kill()
         mediator.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="demo")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("backend", choices=("auto", "cpu", "cuda"), nargs="?", default="auto")
+    arguments = parser.parse_args()
+    try:
+        build(arguments.quick)
+        check_backend(arguments.backend)
+        return demonstrate(arguments)
+    except (Trouble, todo.Failed, AssertionError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted; what was built is kept", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import unittest
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("VGPU_BUILD", os.path.join(TOP, "build"))
 OUT = os.environ.get("VGPU_OUT", os.path.join(BUILD, "out"))
+ACCEL = ("kvm" if os.environ.get("VGPU_TEST_KVM") else "tcg",)  # the first that works
 QEMU = os.path.join(BUILD, "qemu/minimal/qemu-system-x86_64")
 
 # Only a bound on what never happens: busy machines are slow.
@@ -759,22 +760,24 @@ class Guest:
     """A real guest: QEMU with the stub, a Debian kernel, a shell on the serial line."""
 
     def __init__(self, mediator, vm_id, priority="medium", pool="A", shm="256M", memory=256,
-                 extra=(), device="", pass_fds=(), reboot=False, kernel=""):
+                 extra=(), device="", pass_fds=(), reboot=False, kernel="",
+                 image="initramfs.cpio", qemu=QEMU, environment=None, accel=ACCEL, plug=True):
         self.name = f"guest{vm_id}"
         guest = os.path.join(BUILD, "guest")
         arguments = [
-            QEMU, "-L", os.path.join(guest, "firmware"), "-M", "q35", "-accel",
-            "kvm" if os.environ.get("VGPU_TEST_KVM") else "tcg", "-cpu", "max", "-m", str(memory),
+            qemu, "-L", os.path.join(guest, "firmware"), "-M", "q35",
+            *(word for name in accel for word in ("-accel", name)), "-cpu", "max", "-m", str(memory),
             "-nodefaults", "-no-user-config", *([] if reboot else ["-no-reboot"]), "-display", "none", "-name", self.name,
             "-serial", "stdio", "-kernel", os.path.join(guest, "vmlinux"),
-            "-initrd", os.path.join(guest, "initramfs.cpio"),
+            "-initrd", os.path.join(guest, image),
             # Emulated on a busy machine, timers look broken and everything stuck.
             "-append", "console=ttyS0 quiet nokaslr no_timer_check nowatchdog " + kernel,
             "-chardev", f"socket,id=mediator,path={mediator.socket},reconnect=1",
-            "-device", f"vgpu-stub,chardev=mediator,vm-id={vm_id},pool={pool},"
-                       f"priority={priority},shm={shm}{device}", *extra]
+            *(["-device", f"vgpu-stub,chardev=mediator,vm-id={vm_id},pool={pool},"
+                          f"priority={priority},shm={shm}{device}"] if plug else []), *extra]
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, pass_fds=pass_fds)
+                                        stderr=subprocess.PIPE, pass_fds=pass_fds,
+                                        env=environment)
         self.buffer = b""
         self.count = 0
 
