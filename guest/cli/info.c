@@ -96,7 +96,13 @@ static void print_lines(const struct info *info)
     printf("priority   %s\n", priority_name(id->priority));
     printf("protocol   %" PRIu32 ".%" PRIu32 "\n", id->version >> 16, id->version & 0xffff);
     printf("by         %s\n", info->way);
-    printf("shared     %" PRIu64 " MiB\n", id->shm_size >> 20);
+    if (id->shm_size == 0) {
+        /* As vgpu_open() would say. */
+        puts("shared     none: it has no address, as the bridge above the device has no room; see "
+             "pref64-reserve in hotplug.md");
+    } else {
+        printf("shared     %" PRIu64 " MiB\n", id->shm_size >> 20);
+    }
     printf("queues     %" PRIu32 "\n", id->queues);
     printf("status     %s\n", status_name(id->status));
     printf("generation %" PRIu32 "\n", id->generation);

@@ -70,6 +70,8 @@ struct vgpu_session {
 	atomic_t events;		/* since the last read() */
 	spinlock_t eventfd_lock;
 	struct eventfd_ctx *eventfd;
+
+	struct page *nothing;		/* in place of memory that has gone; NULL: nobody has looked */
 };
 
 struct vgpu_device {

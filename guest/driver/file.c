@@ -270,6 +270,29 @@ static struct vgpu_region vgpu_region(struct vgpu_session *session, unsigned lon
 	return region;
 }
 
+/*
+ * The device has gone. A program is told by its next call, and not by a signal that ends it: it
+ * finds an empty page in place of each, the same one, which no other process has.
+ */
+static vm_fault_t vgpu_fault_gone(struct vm_fault *fault, struct vgpu_session *session)
+{
+	struct page *page = READ_ONCE(session->nothing);
+
+	if (!page) {
+		struct page *other;
+
+		page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!page)
+			return VM_FAULT_OOM;
+		other = cmpxchg(&session->nothing, NULL, page);
+		if (other) {
+			__free_page(page);
+			page = other;
+		}
+	}
+	return vmf_insert_pfn(fault->vma, fault->address & PAGE_MASK, page_to_pfn(page));
+}
+
 static vm_fault_t vgpu_fault(struct vm_fault *fault)
 {
 	struct vm_area_struct *vma = fault->vma;
@@ -284,7 +307,7 @@ static vm_fault_t vgpu_fault(struct vm_fault *fault)
 
 	/* What is inserted now is zapped by vgpu_remove(), which waits until this has left. */
 	if (!vgpu_enter(session->device, &users))
-		return VM_FAULT_SIGBUS;
+		return vgpu_fault_gone(fault, session);
 	r = vmf_insert_pfn(vma, missed, pfn + ((missed - vma->vm_start) >> PAGE_SHIFT));
 	/* The neighbours are a courtesy. */
 	for (; r == VM_FAULT_NOPAGE && at < end; at += PAGE_SIZE)

@@ -24,7 +24,7 @@
  * character device, which keeps struct vgpu_device. What touches a BAR does so between
  * vgpu_enter() and vgpu_leave(), also page faults; vgpu_remove() sets `gone`, wakes all that
  * wait, and goes on when nobody is in between. Nothing there touches user memory, and what waits
- * looks at `gone`. Mappings are zapped then; no fault brings them back.
+ * looks at `gone`. Mappings are zapped then; a fault puts an empty page there.
  *
  * Locks, outermost first: mmap_lock; `users` (SRCU); session->mutex, request_lock or card_lock;
  * device->lock; eventfd_lock.
@@ -178,9 +178,13 @@ static int vgpu_request_interrupts(struct vgpu_device *device)
 static void vgpu_destroy(struct device *dev)
 {
 	struct vgpu_device *device = container_of(dev, struct vgpu_device, dev);
+	u32 i;
 
 	cleanup_srcu_struct(&device->users);
 	ida_free(&vgpu_numbers, device->number);
+	for (i = 0; device->sessions && i < device->queues; i++)
+		if (device->sessions[i].nothing)
+			__free_page(device->sessions[i].nothing);
 	kfree(device->sessions);
 	kfree(device);
 }
@@ -264,6 +268,11 @@ static int vgpu_identify(struct vgpu_device *device)
 		/* Left to those who use register mode through sysfs. */
 		pci_info(pdev, "has no queues: nothing for this driver\n");
 		return -ENODEV;
+	}
+	if (!pci_resource_len(pdev, VGPU_BAR_SHM)) {
+		pci_err(pdev, "its shared memory has no address, since the bridge above it has no room for %llu MiB: give its port pref64-reserve=%lluM in QEMU, or use OVMF\n",
+			device->shm_size >> 20, device->shm_size >> 20);
+		return -ENOSPC;
 	}
 	if (!vgpu_shm_size_valid(device->shm_size) ||
 	    device->shm_size != pci_resource_len(pdev, VGPU_BAR_SHM) ||

@@ -194,6 +194,14 @@ int pci_open_file(struct pci_device *device, const char *address)
     return VGPU_OK;
 }
 
+bool pci_has_shm(const struct pci_device *device)
+{
+    char path[128];
+
+    /* The kernel makes no file of a BAR without an address. */
+    return access(device_path(device->address, "resource2", path), F_OK) == 0;
+}
+
 int pci_open_shm(const struct pci_device *device)
 {
     char path[128];
@@ -203,6 +211,16 @@ int pci_open_shm(const struct pci_device *device)
     fd = open(device_path(device->address, "resource2_wc", path), O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         fd = open(device_path(device->address, "resource2", path), O_RDWR | O_CLOEXEC);
+    }
+    if (fd < 0 && !pci_has_shm(device)) {
+        const unsigned long long mib = pci_shm_size_of(device) >> 20;
+
+        return vgpu_fail(
+            VGPU_SYSTEM,
+            "the shared memory of device %s has no address: the bridge above it has no "
+            "room for %llu MiB; give its port pref64-reserve=%lluM in QEMU, or use "
+            "OVMF",
+            device->address, mib, mib);
     }
     return fd >= 0 ? fd
                    : vgpu_fail(errno == EACCES ? VGPU_NO_PERMISSION : VGPU_SYSTEM,

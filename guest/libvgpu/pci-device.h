@@ -36,6 +36,9 @@ int pci_map_regs(struct pci_device *device);
 
 void pci_close_device(struct pci_device *device);
 
+/* Whether the shared memory has an address, for which a bridge may have no room. */
+bool pci_has_shm(const struct pci_device *device);
+
 /* Opens the shared memory's file; a descriptor, or a result. */
 int pci_open_shm(const struct pci_device *device);
 

@@ -251,7 +251,10 @@ int vgpu_watch_open(const char *address, const struct vgpu_host_options *host,
 int vgpu_watch_card(struct vgpu_watch *watch, struct vgpu_card *card,
                     int32_t owners[VGPU_MAX_QUEUES]);
 
-/* The registers that identify the device. Cannot fail, also while offline. */
+/*
+ * The registers that identify the device. Cannot fail, also while offline. A shared memory of 0
+ * bytes is one without an address: a bridge had no room for it when it was plugged in.
+ */
 void vgpu_watch_identify(struct vgpu_watch *watch, struct vgpu_identity *identity);
 
 /* How the device is reached, for people: "guest driver", "sysfs", "mediator's socket"; static. */

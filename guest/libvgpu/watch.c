@@ -30,6 +30,7 @@ struct vgpu_watch {
     int file;                     /* of the driver; -1: none */
     struct pci_device pci;        /* `regs` not NULL */
     struct vgpu_control *control; /* of sysfs: who has which queue; NULL: not known */
+    bool no_memory;               /* of sysfs: BAR2 has no address */
 };
 
 static uint32_t watch_word(struct vgpu_watch *watch, uint32_t offset)
@@ -195,7 +196,7 @@ void vgpu_watch_identify(struct vgpu_watch *watch, struct vgpu_identity *identit
         .features = info.features,
         .generation = info.generation,
         .queues = info.queues,
-        .shm_size = info.shm_size,
+        .shm_size = watch->no_memory ? 0 : info.shm_size,
         .status = (enum vgpu_status)info.status,
     };
 }
@@ -211,8 +212,11 @@ static int watch_pci(struct vgpu_watch *watch, const char *address)
         r = pci_map_regs(&watch->pci);
     }
     /* Who has which queue is of use, and nothing is without it. */
-    shm = r == VGPU_OK && pci_queue_count(&watch->pci) > 0 ? pci_open_shm(&watch->pci) : -1;
-    if (shm >= 0) {
+    shm = r == VGPU_OK ? pci_open_shm(&watch->pci) : -1;
+    watch->no_memory = r == VGPU_OK && !pci_has_shm(&watch->pci);
+    if (shm >= 0 && pci_queue_count(&watch->pci) == 0) {
+        close(shm);
+    } else if (shm >= 0) {
         watch->control = pci_map_control(shm);
         close(shm);
     }
