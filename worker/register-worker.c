@@ -263,6 +263,10 @@ static int open_backend(struct worker *w, const struct options *o, char *why, si
     }
     resting.info = s->turn_page->device;
     resting.info.name[sizeof(resting.info.name) - 1] = '\0';
+    /* Without one it is not known yet what there is. */
+    if (resting.info.name[0] != '\0') {
+        worker_name_gpu(o, &resting.info);
+    }
     resting.info.backend = o->backend == BACKEND_CUDA ? VGPU_FEATURE_BACKEND_GPU
                                                       : VGPU_FEATURE_BACKEND_CPU;
     s->backend = &resting;

@@ -597,6 +597,29 @@ class Vgpuctl(TestCase):
             self.assertRegex(self.m.read_log()[before:], re.escape(words).replace(
                 "WHO", rf"process \d+ of user {os.getuid()}"))
 
+    def complete(self, *words):
+        """What bash offers for the last of these."""
+        script = (f"vgpuctl() {{ command {v.VGPUCTL} \"$@\"; }}; "
+                  f". {v.TOP}/packaging/bash-completion/vgpuctl; "
+                  "COMP_WORDS=(vgpuctl \"$@\"); COMP_CWORD=$#; _vgpuctl; echo \"${COMPREPLY[*]}\"")
+        return subprocess.run(["bash", "-c", script, "bash", "--socket", self.m.control, *words],
+                              text=True, check=True, capture_output=True,
+                              timeout=v.PATIENCE).stdout.split()
+
+    def test_completion(self):
+        """By place, and by what the mediator of that socket has."""
+        self.attach(9, hello__name=b"two words")
+        self.attach(10, hello__name=b"shell", hello__flags=N["VGPU_HELLO_HOST"])
+        vms = ["7", "8", "9", "10", "seven"]
+        for words, offered in (
+                (("dr",), ["drain"]), (("re",), ["resume", "reload"]), (("show", ""), vms),
+                (("--json", "show", "se"), ["seven"]), (("pause", ""), ["A", "C", *vms]),
+                (("history", ""), ["A", "C"]), (("drain", ""), ["0", "1", "2"]),
+                (("set", "seven", "sh"), ["share"]), (("set", "seven", "share", ""), []),
+                (("end", "7", ""), []), (("list", ""), []), (("list", "--js"), ["--json"]),
+                (("top", "--interval", ""), [])):
+            self.assertEqual(self.complete(*words), offered, words)
+
     def test_no_such_vm(self):
         for name, words in (("eight", "no VM eight is attached"), ("0", "'0' names no VM"),
                             ("7x", "no VM 7x is attached"), ("4294967296", "names no VM"),

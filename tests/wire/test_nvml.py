@@ -131,6 +131,7 @@ class Nvml(v.TestCase):
         v.Queue(device, 0).open()
         self.assertEqual(m.vm(7)["sessions"][0]["device"], "A part of a card")
         self.assertIn(b"A part of a card\0", device.call(v.request(v.N["VGPU_OP_DEVICE_INFO"]))[1])
+        self.assertEqual(m.vm(7)["device"], "A part of a card")
         self.assertIn("stand-in", m.ask("list")["computes_on"])
 
     def test_sensors(self):
