@@ -53,18 +53,11 @@ int adopt_host(struct mediator *m)
 static const char *may_go_on(const struct mediator *m, const struct vm_record *record)
 {
     static char reason[ATTACH_REASON_SIZE];
-    struct vgpu_hello hello = {.flags = record->host ? VGPU_HELLO_HOST : 0,
-                               .vm_id = record->id,
-                               .pool = record->pool,
-                               .priority = record->asked,
-                               .vectors = vgpu_attach_vectors(record->queues),
-                               .queues = record->queues,
-                               .shm_size = record->shm_size};
+    struct vgpu_hello hello;
     const struct attach_facts facts = {.user = record->user, .vm_count = m->vm_count};
     struct attach_grant grant;
 
-    memcpy(hello.name, record->name, sizeof(hello.name));
-    memcpy(hello.uuid, record->uuid, sizeof(hello.uuid));
+    record_hello(record, &hello);
     return attach_decide(&m->config, &hello, &facts, &grant, reason) ? NULL : reason;
 }
 

@@ -130,11 +130,24 @@ static bool user_listed(const struct config *config, uid_t user)
 
 /*
  * A VM's own `user` counts instead of `users` and not beside it: even root may not attach such a VM
- * unless it is that user.
+ * unless it is that user. That holds for each section that names it, and not only for the one whose
+ * limits it gets: otherwise a VM with another number could have the name that is somebody's.
  */
-static bool may_attach(const struct config *config, const struct config_vm *vm, uid_t user)
+static bool may_attach(const struct config *config, const struct identity *who, uid_t user)
 {
-    return vm && vm->user != (uid_t)-1 ? vm->user == user : user_listed(config, user);
+    bool own = false;
+
+    for (size_t i = 0; i < config->vm_count; i++) {
+        const struct config_vm *vm = &config->vms[i];
+
+        if (vm->user != (uid_t)-1 && identity_matches(&vm->named, who)) {
+            if (vm->user != user) {
+                return false;
+            }
+            own = true;
+        }
+    }
+    return own || user_listed(config, user);
 }
 
 bool attach_knows_user(const struct config *config, uid_t user)
@@ -202,7 +215,7 @@ bool attach_decide(const struct config *config, const struct vgpu_hello *hello,
     vm = config_find_vm(config, &who);
     limits = config_limits_of(config, &who);
     /* This rule comes first: other users are not to learn which VMs there are. */
-    if (!may_attach(config, vm, facts->user)) {
+    if (!may_attach(config, &who, facts->user)) {
         return REFUSE(false,
                       "user %ld may not attach VM %" PRIu32
                       ": see 'users' and 'user' in the mediator's configuration",

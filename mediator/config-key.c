@@ -85,7 +85,7 @@ const struct key config_pool_keys[] = {
     {"least-share", FIELD(struct config_pool, least_share), config_read_percentage,
      "a percentage from 0% to 30% with at most 3 decimals", 0, 30000},
     {"gpu-name", FIELD(struct config_pool, gpu_name), config_read_gpu_name,
-     "a printable name of at most 63 bytes, or none", .none = true},
+     "a name of at most 63 printable ASCII characters, or none", .none = true},
     {NULL},
 };
 

@@ -14,12 +14,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "mediator/arbiter.h"
-#include "mediator/printable.h"
 #include "mediator/users.h"
 
 #define ITEM_SIZE 256 /* of one word of a list */
@@ -165,8 +165,14 @@ const char *config_read_gpu_name(const struct key *key, const char *value, void 
     char name[CONFIG_GPU_NAME] = "";
 
     if (!is_none(key, value)) {
-        printable_copy(name, sizeof(name), value);
-        if (name[0] == '\0' || strcmp(name, value) != 0) {
+        /* Printable ASCII, as the protocol has it. */
+        for (size_t i = 0; value[i] != '\0'; i++) {
+            if (i == sizeof(name) - 1 || value[i] < ' ' || value[i] > '~') {
+                return key->expected;
+            }
+            name[i] = value[i];
+        }
+        if (name[0] == '\0') {
             return key->expected;
         }
     }
@@ -446,11 +452,16 @@ const char *config_read_users(const struct key *key, const char *value, void *fi
     struct config *config = field;
     char item[ITEM_SIZE];
 
+    static char unknown[ITEM_SIZE + 64];
+
     config->user_count = 0;
     while (next_item(&value, item)) {
-        if (config->user_count == CONFIG_USERS ||
-            !find_user(item, &config->users[config->user_count], NULL)) {
+        if (config->user_count == CONFIG_USERS) {
             return key->expected;
+        }
+        if (!find_user(item, &config->users[config->user_count], NULL)) {
+            snprintf(unknown, sizeof(unknown), "users on this host, where nobody is '%s'", item);
+            return unknown;
         }
         config->user_count++;
     }

@@ -149,7 +149,7 @@ static struct section *find_vm(struct parser *p, const char *name)
     if (!identity_parse(name, &named)) {
         config_mistake(p, &p->place,
                        "section [vm %s]: a VM is named by its id, 1 to 4294967295, by its UUID, or "
-                       "by its name of at most %zu bytes",
+                       "by its name: at most %zu bytes, the first one a letter or _",
                        name, sizeof(named.name) - 1);
         return NULL;
     }

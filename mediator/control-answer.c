@@ -99,7 +99,7 @@ static struct vm *asked_vm(struct mediator *mediator, struct json_object *questi
                            struct json_object **error)
 {
     const char *text = text_of(question, "vm", error);
-    struct identity named, who;
+    struct identity named;
     struct vm *found = NULL;
 
     if (!text) {
@@ -107,13 +107,12 @@ static struct vm *asked_vm(struct mediator *mediator, struct json_object *questi
     }
     if (!identity_parse(text, &named)) {
         *error = control_error("'%s' names no VM: that is its number, 1 to 4294967295, its UUID, "
-                               "or its name",
+                               "or its name, which begins with a letter or _",
                                text);
         return NULL;
     }
     for (struct vm *vm = mediator->vms; vm; vm = vm->next) {
-        vm_identify(vm, &who);
-        if (!identity_matches(&named, &who)) {
+        if (!identity_matches(&named, &vm->who)) {
             continue;
         }
         if (found) {

@@ -213,10 +213,10 @@ struct json_object *describe_vm(struct vm *vm)
 
     describe_number(object, "vm", vm->id);
     describe_string(object, "name", vm->name);
-    if (!sd_id128_is_null(vm->uuid)) {
+    if (!sd_id128_is_null(vm->who.uuid)) {
         char uuid[SD_ID128_UUID_STRING_MAX];
 
-        describe_string(object, "uuid", sd_id128_to_uuid_string(vm->uuid, uuid));
+        describe_string(object, "uuid", sd_id128_to_uuid_string(vm->who.uuid, uuid));
     }
     describe_string(object, "kind", vm->host ? "host" : "vm");
     add_pool(object, vm->pool);

@@ -13,6 +13,20 @@
 static_assert(IDENTITY_TEXT >= SD_ID128_UUID_STRING_MAX, "room for a UUID");
 static_assert(IDENTITY_TEXT >= sizeof(((struct identity *)0)->name), "room for a name");
 
+/* ASCII's letters, and whatever is beyond ASCII. */
+static bool begins_name(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80);
+}
+
+/* Nearly a UUID: one digit less or more, say. */
+static bool is_mistyped(const char *text)
+{
+    const size_t length = strlen(text);
+
+    return length > 28 && text[strspn(text, "0123456789abcdefABCDEF-")] == '\0';
+}
+
 bool identity_parse(const char *text, struct identity *named)
 {
     *named = (struct identity){0};
@@ -29,8 +43,11 @@ bool identity_parse(const char *text, struct identity *named)
         sd_id128_from_string(text, &named->uuid) == 0) {
         return !sd_id128_is_null(named->uuid);
     }
+    if (!begins_name(text[0]) || text[strlen(text) - 1] == ' ' || is_mistyped(text)) {
+        return false;
+    }
     printable_copy(named->name, sizeof(named->name), text);
-    return text[0] != '\0' && strcmp(named->name, text) == 0;
+    return strcmp(named->name, text) == 0;
 }
 
 const char *identity_format(const struct identity *named, char text[IDENTITY_TEXT])

@@ -21,9 +21,11 @@ struct identity {
 
 /*
  * Reads how somebody names a VM: digits are its number, what has the form of a UUID, such as
- * 4dea22b3-1d52-d8f3-2516-782e98ab3fa0, is that, and all else is its name. Exactly one field of
- * *named is said then. False for what names none: nothing, a number that is 0 or too large, a name
- * that is too long or not printable.
+ * 4dea22b3-1d52-d8f3-2516-782e98ab3fa0, is that, and what begins with a letter or _ and does not
+ * end with a blank is its name. Exactly one field of *named is said then. False for what names
+ * none: a number that is 0 or too large, a name that is too long or not printable, and what looks
+ * like a number or a UUID that was mistyped, which is not to be somebody else's name. A VM whose
+ * name is like that has its number and its UUID.
  */
 bool identity_parse(const char *text, struct identity *named);
 
@@ -35,8 +37,8 @@ const char *identity_format(const struct identity *named, char text[IDENTITY_TEX
 bool identity_matches(const struct identity *named, const struct identity *who);
 
 /*
- * Who says HELLO. Its name is NUL-terminated. A host process has no name here: its name is that of
- * a program, and could be a VM's.
+ * Who says HELLO. Its name is NUL-terminated. A host process has a number here and nothing else:
+ * its name is that of a program, and could be a VM's.
  */
 void identity_of_hello(const struct vgpu_hello *hello, struct identity *who);
 

@@ -673,18 +673,14 @@ int main(int argc, char **argv)
     keep_open();
     parse_options(argc, argv, &options);
     mediator.config_name = options.config;
-    if (!options.check) {
-        log_times();
+    if (options.check) {
+        return reload_check(&mediator, NULL, NULL) > 0 ? 2 : 0;
     }
+    log_times();
     r = reload_first(&mediator);
-    if (r == 0 && options.check && access(mediator.config.worker, X_OK) < 0) {
-        log_error("section [mediator]: key 'worker' is '%s', which cannot be run: %s",
-                  mediator.config.worker, strerror(errno));
-        r = 1;
-    }
-    if (r > 0 || options.check) {
+    if (r > 0) {
         config_free(&mediator.config);
-        return r > 0 ? 2 : 0;
+        return 2;
     }
     /* From here on there are side effects; with --check-config there were none. */
     raise_descriptor_limit(&mediator);

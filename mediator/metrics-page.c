@@ -275,6 +275,8 @@ static void put_own(FILE *out, const struct mediator *m)
     } own[] = {
         {"vgpu_vms", "gauge", "Attached VMs and host processes.", m->vm_count},
         {"vgpu_vms_max", "gauge", "As many as may be attached.", m->config.max_vms},
+        {"vgpu_computes_on_gpu", "gauge", "1 where a GPU computes, 0 where the CPU does.",
+         m->has_gpu},
         {"vgpu_preempts", "gauge", "1 where kernels that run are taken off the GPU for others.",
          mediator_preempts(m)},
         {"vgpu_generation", "gauge", "Mediators since the first that kept sessions.",

@@ -270,8 +270,10 @@ int metrics_start(struct mediator *mediator, struct metrics **started)
     metrics->mediator = mediator;
     r = metrics_serve(metrics, address);
     if (r < 0) {
+        /* Sessions are worth more: any user may have taken the port while there was no mediator. */
+        log_warning("going on without metrics; 'vgpuctl upgrade' tries again");
         free(metrics);
-        return r;
+        return 0;
     }
     r = metrics_watch(metrics);
     if (r < 0) {

@@ -16,7 +16,7 @@ struct metrics;
 
 /*
  * Listens where the configuration says. Returns 0 or -errno, logged; *started is NULL where they
- * are off.
+ * are off, or where that address is not to be had, which is logged too.
  */
 int metrics_start(struct mediator *mediator, struct metrics **started);
 

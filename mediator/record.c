@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -57,4 +58,17 @@ void *record_open(int fd, size_t size)
         return NULL;
     }
     return map;
+}
+
+void record_hello(const struct vm_record *record, struct vgpu_hello *hello)
+{
+    *hello = (struct vgpu_hello){.flags = record->host ? VGPU_HELLO_HOST : 0,
+                                 .vm_id = record->id,
+                                 .pool = record->pool,
+                                 .priority = record->asked,
+                                 .vectors = vgpu_attach_vectors(record->queues),
+                                 .queues = record->queues,
+                                 .shm_size = record->shm_size};
+    memcpy(hello->name, record->name, sizeof(hello->name));
+    memcpy(hello->uuid, record->uuid, sizeof(hello->uuid));
 }

@@ -173,6 +173,9 @@ struct host_record {
 /* Makes a record of so many bytes, all zero but its header. Returns 0 or -errno. */
 int record_create(const char *name, size_t size, int *fd, void **record);
 
+/* The HELLO by which it would attach as it is. */
+void record_hello(const struct vm_record *record, struct vgpu_hello *hello);
+
 /*
  * Maps a record that was kept. NULL when it is none of this layout; the descriptor stays the
  * caller's.

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/log.h"
 #include "mediator/vm.h"
@@ -94,13 +95,19 @@ static void tell_unchanged(const struct config *old, const struct config *new,
     for (unsigned i = 0; i < CONFIG_POOLS; i++) {
         const struct config_pool *a = &old->pools[i], *b = &new->pools[i];
 
-        if (a->defined != b->defined || a->exclusive != b->exclusive ||
-            a->device_count != b->device_count ||
-            memcmp(a->devices, b->devices, sizeof(a->devices)) != 0) {
+        if (a->defined != b->defined) {
             tell_line(listener, LOG_LEVEL_WARNING, "pool %c %s: that takes a restart", 'A' + (int)i,
-                      !a->defined   ? "is new"
-                      : !b->defined ? "has gone"
-                                    : "has other GPUs");
+                      b->defined ? "is new" : "has gone");
+            continue;
+        }
+        if (a->device_count != b->device_count ||
+            memcmp(a->devices, b->devices, sizeof(a->devices)) != 0) {
+            tell_line(listener, LOG_LEVEL_WARNING,
+                      "pool %c: 'devices' has changed: that takes a restart", 'A' + (int)i);
+        }
+        if (a->exclusive != b->exclusive) {
+            tell_line(listener, LOG_LEVEL_WARNING,
+                      "pool %c: 'exclusive' has changed: that takes a restart", 'A' + (int)i);
         }
     }
 }
@@ -146,10 +153,30 @@ int reload_first(struct mediator *m)
     return load_config(m, &m->config, &(struct listener){0});
 }
 
+/* By its mode: who starts it is another process, and may do what this one may not. */
+static bool worker_exists(const struct config *config, const struct listener *listener)
+{
+    struct stat status;
+
+    if (stat(config->worker, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 0111)) {
+        return true;
+    }
+    tell_line(
+        listener, LOG_LEVEL_ERROR,
+        "section [mediator]: key 'worker' is '%s', must be the path of the program vgpu-worker",
+        config->worker);
+    return false;
+}
+
 int reload_check(const struct mediator *m, reload_line *line, void *context)
 {
+    struct listener listener = {line, context};
     struct config config;
-    const int mistakes = load_config(m, &config, &(struct listener){line, context});
+    int mistakes = load_config(m, &config, &listener);
+
+    if (config.worker) {
+        mistakes += !worker_exists(&config, &listener);
+    }
 
     config_free(&config);
     return mistakes;

@@ -15,8 +15,8 @@ int reload_first(struct mediator *mediator);
 typedef void reload_line(void *context, const char *text);
 
 /*
- * The number of mistakes in it as it is now, each logged; nothing changes. `line` may be NULL, here
- * and below.
+ * The number of mistakes in it as it is now, each logged, with what else would keep a mediator from
+ * starting; nothing changes. `line` may be NULL, here and below.
  */
 int reload_check(const struct mediator *mediator, reload_line *line, void *context);
 

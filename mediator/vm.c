@@ -486,21 +486,9 @@ static void change_standing(struct vm *vm)
     mediator_watch_pool(vm->mediator, vm->pool);
 }
 
-void vm_identify(const struct vm *vm, struct identity *who)
-{
-    *who = (struct identity){.id = vm->id, .uuid = vm->uuid};
-    /* A host process's is that of a program, and could be a VM's. */
-    if (!vm->host) {
-        memcpy(who->name, vm->name, sizeof(who->name));
-    }
-}
-
 const struct config_limits *vm_configured(const struct vm *vm)
 {
-    struct identity who;
-
-    vm_identify(vm, &who);
-    return config_limits_of(&vm->mediator->config, &who);
+    return config_limits_of(&vm->mediator->config, &vm->who);
 }
 
 /* For the next mediator, which takes the configuration's limits where those have changed. */
@@ -670,7 +658,7 @@ int vm_create(struct mediator *mediator, const struct vm_owner *owner,
     vm->id = hello->vm_id;
     vm->host = (hello->flags & VGPU_HELLO_HOST) != 0;
     printable_copy(vm->name, sizeof(vm->name), hello->name);
-    memcpy(vm->uuid.bytes, hello->uuid, sizeof(vm->uuid.bytes));
+    identity_of_hello(hello, &vm->who);
     vm->shm_size = hello->shm_size;
     vm->queues = hello->queues;
     vm->attached_ns = clock_ns();
@@ -741,7 +729,7 @@ void vm_keep_on(struct vm *vm, int connection)
     kept->shm_size = vm->shm_size;
     kept->attached_ns = vm->attached_ns;
     memcpy(kept->name, vm->name, sizeof(kept->name));
-    memcpy(kept->uuid, vm->uuid.bytes, sizeof(kept->uuid));
+    memcpy(kept->uuid, vm->who.uuid.bytes, sizeof(kept->uuid));
     note_standing(vm);
     vm->lasting = true;
     for (uint32_t i = 0; i < vgpu_attach_fds(vm->queues); i++) {
@@ -857,6 +845,7 @@ static void restore_limits(struct vm *vm)
 static void restore_vm(struct vm *vm)
 {
     const struct vm_record *kept = vm->kept;
+    struct vgpu_hello hello;
 
     vm->id = kept->id;
     vm->host = kept->host != 0;
@@ -869,7 +858,8 @@ static void restore_vm(struct vm *vm)
     vm->attached_ns = kept->attached_ns;
     vm->paused = kept->paused != 0;
     printable_copy(vm->name, sizeof(vm->name), kept->name);
-    memcpy(vm->uuid.bytes, kept->uuid, sizeof(vm->uuid.bytes));
+    record_hello(kept, &hello);
+    identity_of_hello(&hello, &vm->who);
     restore_limits(vm);
     note_standing(vm);
     /* Its names are there, and so there was room. */

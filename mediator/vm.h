@@ -64,7 +64,7 @@ struct vm {
     bool host;   /* a host process, not a VM */
     bool paused; /* by an operator, until it is resumed or detached */
     char name[sizeof(((struct vgpu_hello *)0)->name)]; /* printable */
-    sd_id128_t uuid;                                   /* null: it has none */
+    struct identity who;                               /* as sections and questions name it */
     uid_t user;
     pid_t peer; /* of QEMU */
     uint64_t shm_size;
@@ -169,9 +169,6 @@ void vm_set_limits(struct vm *vm, const struct config_limits *limits, bool force
 
 /* What the configuration allows it. */
 const struct config_limits *vm_configured(const struct vm *vm);
-
-/* Who it is. */
-void vm_identify(const struct vm *vm, struct identity *who);
 
 /* Its work stops, and is taken off the GPU where that can be; or it goes on. */
 void vm_set_paused(struct vm *vm, bool paused);

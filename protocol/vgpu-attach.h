@@ -84,7 +84,7 @@ enum vgpu_msg_type {
 #define VGPU_HELLO_HANDOVER (1u << 0) /* the descriptors come with this message */
 #define VGPU_HELLO_HOST (1u << 1)     /* a host process, not a VM */
 
-/* HELLO; written by the client. The mediator refuses any value but these. */
+/* HELLO; written by the client. From flags to shm_size any value but these is refused. */
 struct vgpu_hello {
     uint32_t flags;    /* VGPU_HELLO_*; all other bits are 0 */
     uint32_t vm_id;    /* not 0; a host process may say 0, and gets a number */

@@ -42,7 +42,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines
 
 #define VGPU_MAGIC 0x55504756u /* "VGPU", read as little-endian bytes */
 #define VGPU_VERSION_MAJOR 2u
-#define VGPU_VERSION_MINOR 1u /* 1: VGPU_REG_CARD */
+#define VGPU_VERSION_MINOR 2u /* 1: VGPU_REG_CARD; 2: HELLO has a UUID */
 #define VGPU_VERSION (VGPU_VERSION_MAJOR << 16 | VGPU_VERSION_MINOR)
 
 /* Register offsets in BAR0, in bytes. RO, RW and WO are the guest's access. */

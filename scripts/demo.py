@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ def check_backend(backend):
     if not probe.stdout.startswith("cuda"):
         why = (probe.stdout.splitlines() or probe.stderr.splitlines() or ["it cannot be found out"])[0]
         raise Trouble(f"this host has no GPU to compute on: {why.removeprefix('cpu ')}\n"
-                      "'./demo' without 'cuda' shows the same with the CPU.")
+                      "Without 'cuda' the same is shown with the CPU.")
 
 
 def qemu_of(quick):
@@ -151,6 +152,9 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("backend", choices=("auto", "cpu", "cuda"), nargs="?", default="auto")
     arguments = parser.parse_args()
+    # What builds is to end with this: a closed terminal says so by the one, a service by the other.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         build(arguments.quick)
         check_backend(arguments.backend)

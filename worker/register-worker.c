@@ -255,8 +255,9 @@ static int open_backend(struct worker *w, const struct options *o, char *why, si
         worker_await_open();
         r = backend_open(o->backend, o->device, s->shm, s->shm_size, &s->backend, why, why_size);
         if (r == 0) {
-            worker_name_gpu(o, &s->backend->info);
+            /* As the card is called: the next worker may be told another name, or none. */
             s->turn_page->device = s->backend->info;
+            worker_name_gpu(o, &s->backend->info);
             w->rest_ns = o->rest_ns;
         }
         return r;

@@ -18,6 +18,7 @@
 #include <linux/version.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include "vgpu-driver.h"
 #include "vgpu-request.h"
@@ -71,7 +72,7 @@ struct vgpu_session {
 	spinlock_t eventfd_lock;
 	struct eventfd_ctx *eventfd;
 
-	struct page *nothing;		/* in place of memory that has gone; NULL: nobody has looked */
+	struct xarray dummies;		/* pages in place of memory that has gone, by offset */
 };
 
 struct vgpu_device {

@@ -271,12 +271,13 @@ static struct vgpu_region vgpu_region(struct vgpu_session *session, unsigned lon
 }
 
 /*
- * The device has gone. A program is told by its next call, and not by a signal that ends it: it
- * finds an empty page in place of each, the same one, which no other process has.
+ * The device has gone. A program is told by its next call, and not by a signal that ends it: in
+ * place of each page it finds one of its own, zero at first. vgpu_destroy() frees them: each
+ * mapping's file keeps the device until then.
  */
 static vm_fault_t vgpu_fault_gone(struct vm_fault *fault, struct vgpu_session *session)
 {
-	struct page *page = READ_ONCE(session->nothing);
+	struct page *page = xa_load(&session->dummies, fault->pgoff);
 
 	if (!page) {
 		struct page *other;
@@ -284,9 +285,13 @@ static vm_fault_t vgpu_fault_gone(struct vm_fault *fault, struct vgpu_session *s
 		page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 		if (!page)
 			return VM_FAULT_OOM;
-		other = cmpxchg(&session->nothing, NULL, page);
+		/* Another thread of the process may have been here. */
+		other = xa_cmpxchg(&session->dummies, fault->pgoff, NULL, page,
+				   GFP_KERNEL_ACCOUNT);
 		if (other) {
 			__free_page(page);
+			if (xa_is_err(other))
+				return VM_FAULT_OOM;
 			page = other;
 		}
 	}

@@ -24,7 +24,7 @@
  * character device, which keeps struct vgpu_device. What touches a BAR does so between
  * vgpu_enter() and vgpu_leave(), also page faults; vgpu_remove() sets `gone`, wakes all that
  * wait, and goes on when nobody is in between. Nothing there touches user memory, and what waits
- * looks at `gone`. Mappings are zapped then; a fault puts an empty page there.
+ * looks at `gone`. Mappings are zapped then; a fault puts an empty page of the program's own there.
  *
  * Locks, outermost first: mmap_lock; `users` (SRCU); session->mutex, request_lock or card_lock;
  * device->lock; eventfd_lock.
@@ -178,13 +178,17 @@ static int vgpu_request_interrupts(struct vgpu_device *device)
 static void vgpu_destroy(struct device *dev)
 {
 	struct vgpu_device *device = container_of(dev, struct vgpu_device, dev);
+	struct page *page;
+	unsigned long index;
 	u32 i;
 
 	cleanup_srcu_struct(&device->users);
 	ida_free(&vgpu_numbers, device->number);
-	for (i = 0; device->sessions && i < device->queues; i++)
-		if (device->sessions[i].nothing)
-			__free_page(device->sessions[i].nothing);
+	for (i = 0; device->sessions && i < device->queues; i++) {
+		xa_for_each(&device->sessions[i].dummies, index, page)
+			__free_page(page);
+		xa_destroy(&device->sessions[i].dummies);
+	}
 	kfree(device->sessions);
 	kfree(device);
 }

@@ -490,6 +490,7 @@ int vgpu_sessions_create(struct vgpu_device *device)
 		mutex_init(&session->mutex);
 		init_waitqueue_head(&session->wait);
 		spin_lock_init(&session->eventfd_lock);
+		xa_init(&session->dummies);
 	}
 	return 0;
 }

@@ -198,23 +198,24 @@ bool pci_has_shm(const struct pci_device *device)
 {
     char path[128];
 
-    /* The kernel makes no file of a BAR without an address. */
-    return access(device_path(device->address, "resource2", path), F_OK) == 0;
+    /* The kernel makes no file of a BAR without an address; of a gone device it has none. */
+    return access(device_path(device->address, "resource2", path), F_OK) == 0 ||
+           access(device_path(device->address, "resource0", path), F_OK) != 0;
 }
 
 int pci_open_shm(const struct pci_device *device)
 {
+    const unsigned long long mib = pci_shm_size_of(device) >> 20;
     char path[128];
-    int fd;
+    int fd, error;
 
     /* Write-combining where there is a choice: stores then go out in whole lines. */
     fd = open(device_path(device->address, "resource2_wc", path), O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         fd = open(device_path(device->address, "resource2", path), O_RDWR | O_CLOEXEC);
     }
-    if (fd < 0 && !pci_has_shm(device)) {
-        const unsigned long long mib = pci_shm_size_of(device) >> 20;
-
+    error = errno;
+    if (fd < 0 && error == ENOENT && !pci_has_shm(device)) {
         return vgpu_fail(
             VGPU_SYSTEM,
             "the shared memory of device %s has no address: the bridge above it has no "
@@ -223,8 +224,8 @@ int pci_open_shm(const struct pci_device *device)
             device->address, mib, mib);
     }
     return fd >= 0 ? fd
-                   : vgpu_fail(errno == EACCES ? VGPU_NO_PERMISSION : VGPU_SYSTEM,
-                               "cannot open '%s': %s", path, strerror(errno));
+                   : vgpu_fail(error == EACCES ? VGPU_NO_PERMISSION : VGPU_SYSTEM,
+                               "cannot open '%s': %s", path, strerror(error));
 }
 
 /* Queues and parts ----------------------------------------------------------------------- */

@@ -212,11 +212,11 @@ static int watch_pci(struct vgpu_watch *watch, const char *address)
         r = pci_map_regs(&watch->pci);
     }
     /* Who has which queue is of use, and nothing is without it. */
-    shm = r == VGPU_OK ? pci_open_shm(&watch->pci) : -1;
     watch->no_memory = r == VGPU_OK && !pci_has_shm(&watch->pci);
-    if (shm >= 0 && pci_queue_count(&watch->pci) == 0) {
-        close(shm);
-    } else if (shm >= 0) {
+    shm = r == VGPU_OK && !watch->no_memory && pci_queue_count(&watch->pci) > 0
+              ? pci_open_shm(&watch->pci)
+              : -1;
+    if (shm >= 0) {
         watch->control = pci_map_control(shm);
         close(shm);
     }

@@ -53,7 +53,7 @@ static void usage(FILE *out)
           "  top               who uses the GPUs now; q ends it\n"
           "  set VM            what can be set for a VM, and how it stands\n"
           "  set VM KEY VALUE  set it, until the next reload\n"
-          "  history POOL      the last turns on a pool's GPUs that had to be waited for\n"
+          "  history POOL      the last turns on a pool's GPUs that had to be asked for\n"
           "  pause POOL|VM     take its work off the GPUs, and let nothing new start\n"
           "  resume POOL|VM    undo pause\n"
           "  reload            let the mediator read its configuration again\n"

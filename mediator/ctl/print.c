@@ -17,6 +17,7 @@
 #include "mediator/ctl/figures.h"
 
 #define GPUS_TEXT 64u
+#define NAME_WIDTH_MAX 63u /* as long as a name can be */
 
 const char *format_bytes(uint64_t bytes, char text[UNIT_TEXT])
 {
@@ -127,6 +128,19 @@ static const char *state_of(struct json_object *vm)
     return state;
 }
 
+/* So wide that no name is cut: they are to be typed again. In bytes, which are not fewer. */
+static unsigned name_width(struct json_object *answer)
+{
+    size_t width = 16;
+
+    for (size_t i = 0; i < get_length(answer, "vms"); i++) {
+        const size_t length = strlen(get_text(get_element(answer, "vms", i), "name"));
+
+        width = length > width ? length : width;
+    }
+    return width < NAME_WIDTH_MAX ? (unsigned)width : NAME_WIDTH_MAX;
+}
+
 /*
  * The counters in this table are those since the VM was attached, and so only grow. `vgpuctl top`
  * shows their growth of late.
@@ -134,6 +148,7 @@ static const char *state_of(struct json_object *vm)
 void print_list(struct json_object *answer)
 {
     char used[UNIT_TEXT], limit[UNIT_TEXT], gpus[GPUS_TEXT], name[FIGURES_COLUMN];
+    unsigned width;
 
     printf("computing on %s\n", get_text(answer, "computes_on"));
     print_pools(answer);
@@ -141,15 +156,16 @@ void print_list(struct json_object *answer)
         puts("no VM is attached");
         return;
     }
-    printf("%-10s %-16s %-4s %-8s %-8s %5s %-5s %8s %8s %8s %12s %8s %6s %10s\n", "VM", "NAME",
-           "POOL", "PRIORITY", "STATE", "SHARE", "GPU", "SESSIONS", "MEMORY", "LIMIT", "REQUESTS",
-           "ERRORS", "FAULTS", "BUSY");
+    width = name_width(answer);
+    printf("%-10s %-*s %-4s %-8s %-8s %5s %-5s %8s %8s %8s %12s %8s %6s %10s\n", "VM", (int)width,
+           "NAME", "POOL", "PRIORITY", "STATE", "SHARE", "GPU", "SESSIONS", "MEMORY", "LIMIT",
+           "REQUESTS", "ERRORS", "FAULTS", "BUSY");
     for (size_t i = 0; i < get_length(answer, "vms"); i++) {
         struct json_object *vm = get_element(answer, "vms", i);
 
         printf("%-10" PRIu64 " %s %-4s %-8s %-8s %5" PRIu64 " %-5s %8zu %8s %8s %12" PRIu64
                " %8" PRIu64 " %6" PRIu64 " %9.3fs\n",
-               get_number(vm, "vm"), figures_column(get_text(vm, "name"), 16, name),
+               get_number(vm, "vm"), figures_column(get_text(vm, "name"), width, name),
                get_text(vm, "pool"), get_text(vm, "priority"), state_of(vm),
                get_number(vm, "share"), gpus_of(vm, gpus), get_length(vm, "sessions"),
                format_bytes(get_number(vm, "memory_used"), used),

@@ -291,6 +291,33 @@ static void test_unknown_in_use_and_full(void **state)
     assert_string_equal(reason, "VM 7 is not in the mediator's configuration");
 }
 
+/* Who has a name, a UUID or a number by `user` is the only one. */
+static void test_users_of_every_section(void **state)
+{
+    struct vgpu_hello hello = good_hello();
+    struct attach_grant grant;
+
+    (void)state;
+    configure("[mediator]\nusers = 1000\n[vm 7]\n[vm web]\nuser = 1001\n"
+              "[vm db]\nuser = 1000\nmax-priority = low\n[vm 9]\nuser = 1000\n"
+              "[vm 4dea22b3-1d52-d8f3-2516-782e98ab3fa0]\nuser = 1001\n");
+    assert_true(decide(&hello, &grant));
+    strcpy(hello.name, "web");
+    assert_false(decide(&hello, &grant));
+    hello.vm_id = 9;
+    assert_false(decide(&hello, &grant));
+    assert_non_null(strstr(reason, "user 1000 may not attach VM 9"));
+    strcpy(hello.name, "db");
+    assert_true(decide(&hello, &grant));
+    memcpy(hello.uuid, "\x4d\xea\x22\xb3\x1d\x52\xd8\xf3\x25\x16\x78\x2e\x98\xab\x3f\xa0", 16);
+    assert_false(decide(&hello, &grant));
+    /* A host process has a number alone. */
+    hello.flags = VGPU_HELLO_HOST;
+    strcpy(hello.name, "web");
+    assert_true(decide(&hello, &grant));
+    assert_int_equal(grant.priority, VGPU_PRIORITY_HIGH);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +332,7 @@ int main(void)
         cmocka_unit_test_teardown(test_above_the_limit, tear_down),
         cmocka_unit_test_teardown(test_who_may_attach, tear_down),
         cmocka_unit_test_teardown(test_unknown_in_use_and_full, tear_down),
+        cmocka_unit_test_teardown(test_users_of_every_section, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,9 +152,11 @@ static void test_pools(void **state)
     config_free(&config);
 }
 
-#define SIXTY_THREE "123456789 123456789 123456789 123456789 123456789 123456789 abc"
+#define SIXTY_THREE "abcdefghi 123456789 123456789 123456789 123456789 123456789 abc"
 #define NAMED                                                                                      \
-    "a VM is named by its id, 1 to 4294967295, by its UUID, or by its name of at most 63 bytes\n"
+    "a VM is named by its id, 1 to 4294967295, by its UUID, or by its name: at most 63 bytes, "    \
+    "the "                                                                                         \
+    "first one a letter or _\n"
 #define U "\x4d\xea\x22\xb3\x1d\x52\xd8\xf3\x25\x16\x78\x2e\x98\xab\x3f\xa0"
 
 /* Every key of a VM, in its section; the others have them from [defaults], which comes later. */
@@ -316,8 +318,9 @@ static const struct {
     {"[mediator]\nabove-limit = allow\n",
      "2: section [mediator]: key 'above-limit' is 'allow', must be lower or refuse\n"},
     {"[mediator]\nusers = root nosuchuserhere\n",
-     "2: section [mediator]: key 'users' is 'root nosuchuserhere', must be at most 16 names or "
-     "numbers of users on this host\n"},
+     "2: section [mediator]: key 'users' is 'root nosuchuserhere', must be users on this host, "
+     "where "
+     "nobody is 'nosuchuserhere'\n"},
     {"[mediator]\nusers = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n",
      "2: section [mediator]: key 'users' is '1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17', must be "
      "at most 16 names or numbers of users on this host\n"},
@@ -424,10 +427,10 @@ static const struct {
                                      "duration from 1ms to 86400s, or none\n"},
     {"[pool A]\ndevices = 0\ngpu-name = " SIXTY_THREE "x\n",
      "3: section [pool A]: key 'gpu-name' is '" SIXTY_THREE
-     "x', must be a printable name of at most 63 bytes, or none\n"},
+     "x', must be a name of at most 63 printable ASCII characters, or none\n"},
     {"[pool A]\ndevices = 0\ngpu-name =\n",
-     "3: section [pool A]: key 'gpu-name' is '', must be a printable name of at most 63 bytes, or "
-     "none\n"},
+     "3: section [pool A]: key 'gpu-name' is '', must be a name of at most 63 printable ASCII "
+     "characters, or none\n"},
     {"[vm 0]\npool = A\n", "1: section [vm 0]: " NAMED},
     {"[vm 4294967296]\npool = A\n", "1: section [vm 4294967296]: " NAMED},
     {"[vm ]\npool = A\n", "1: section [vm ]: " NAMED},

@@ -576,8 +576,8 @@ class Configuration(v.TestCase):
         result = subprocess.run([v.MEDIATOR, "--config", m.config, "--check-config"],
                                 capture_output=True, timeout=v.PATIENCE, check=False)
         self.assertEqual(result.returncode, 2)
-        self.assertIn(b"key 'worker' is '/nonexistent', which cannot be run: No such file",
-                      result.stderr)
+        self.assertEqual(result.stderr.decode(), "vgpu-mediator: error: section [mediator]: key 'worker' "
+                         "is '/nonexistent', must be the path of the program vgpu-worker\n")
 
 
 if __name__ == "__main__":

@@ -36,15 +36,18 @@ def names_in(text):
 
 
 class Monitoring(v.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        # It may be downloaded: that takes as long as it takes.
+        cls.tool = subprocess.run([os.path.join(TOP, "tests/lib/promtool"), v.BUILD], text=True,
+                                  stdout=subprocess.PIPE, check=True).stdout.strip()
+
     def setUp(self):
-        self.tool = subprocess.run([os.path.join(TOP, "tests/lib/promtool"), v.BUILD], text=True,
-                                   capture_output=True, timeout=v.PATIENCE, check=False)
-        self.assertEqual(self.tool.returncode, 0, self.tool.stderr)
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
 
     def promtool(self, *arguments, **keywords):
-        result = subprocess.run([self.tool.stdout.strip(), *arguments], text=True, check=False,
+        result = subprocess.run([self.tool, *arguments], text=True, check=False,
                                 capture_output=True, timeout=v.PATIENCE, **keywords)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         return result.stdout
@@ -93,6 +96,25 @@ class Monitoring(v.TestCase):
         for path in ("packaging/monitoring/alerts.yml", "packaging/monitoring/dashboard.json",
                      "tests/wire/monitoring/alerts-test.yml", "docs/metrics.md"):
             self.assertEqual(names_in(read(path)) - there, set(), path)
+
+    def test_labels(self):
+        """Selectors and groups name labels that these metrics have, or that Prometheus adds."""
+        labels = {}
+        for line in self.page().splitlines():
+            match = re.match(r"(vgpu_\w+)(?:\{(.*)\})? ", line)
+            if match:
+                labels.setdefault(match[1], set()).update(
+                    re.findall(r'(\w+)="', match[2] or ""))
+        every = set().union(*labels.values()) | {"instance", "job", "le", "alertname", "severity"}
+        for path in ("packaging/monitoring/alerts.yml", "packaging/monitoring/dashboard.json",
+                     "tests/wire/monitoring/alerts-test.yml"):
+            text = read(path).replace('\\"', '"')
+            for name, inside in re.findall(r"(vgpu_[a-z_]+)\{([^}]*)\}", text):
+                used = set(re.findall(r"(\w+)=~?\"", inside)) - {"instance", "job"}
+                # One whose label a test leaves out is still another's.
+                self.assertEqual(used - labels[name], set(), f"{path}: {name}")
+            for inside in re.findall(r"(?:by|on|group_left) \(([^)]*)\)", text):
+                self.assertEqual(set(re.findall(r"\w+", inside)) - every, set(), path)
 
     def test_alerts(self):
         alerts = os.path.join(MONITORING, "alerts.yml")
