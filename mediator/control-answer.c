@@ -304,7 +304,7 @@ static struct json_object *answer_reload(struct mediator *mediator, struct json_
         return answer;
     }
     answer = describe_object();
-    if (json_object_array_length(lines) > 0) {
+    if (lines && json_object_array_length(lines) > 0) {
         describe_part(answer, "restart", lines);
     } else {
         json_object_put(lines);

@@ -38,7 +38,7 @@ bool identity_parse(const char *text, struct identity *named)
         named->id = errno == 0 && id <= UINT32_MAX ? (uint32_t)id : 0;
         return named->id != 0;
     }
-    /* 32 digits without hyphens are a UUID for the library, and may be a name. */
+    /* For the library 32 digits without hyphens are one too; here they are a mistake. */
     if (strlen(text) == SD_ID128_UUID_STRING_MAX - 1 &&
         sd_id128_from_string(text, &named->uuid) == 0) {
         return !sd_id128_is_null(named->uuid);
