@@ -235,8 +235,9 @@ void vm_tell_stored(struct vm *vm)
     /* A worker may still have to give an answer, or to drop one. */
     if (vm->kept->stop_asked && vm->worker.kept->pid == 0 &&
         vm->kept->takeover == TAKEOVER_RESUME && !session_is_ending(vm)) {
-        vm->owner.done(vm->owner.client, VGPU_MSG_STOPPED, vm->kept->stop_serial);
+        /* In this order: once it is said, the page is the client's to fill, and nobody else's. */
         vm->kept->stop_asked = false;
+        vm->owner.done(vm->owner.client, VGPU_MSG_STOPPED, vm->kept->stop_serial);
     }
 }
 
@@ -1033,6 +1034,10 @@ void vm_go_on(struct vm *vm)
         }
     }
     vm_settle_account(vm);
+    if (kept->stopped && !kept->stop_asked) {
+        /* Once more: the mediator before may have ended before it had said so. */
+        vm->owner.done(vm->owner.client, VGPU_MSG_STOPPED, kept->stop_serial);
+    }
     vm_tell_stored(vm);
 }
 

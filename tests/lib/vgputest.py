@@ -369,6 +369,18 @@ class Client:
         self.close()
 
 
+def may_trace():
+    """Whether one process may watch another one here."""
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        with subprocess.Popen([KILL_AT, str(sleeper.pid), "100"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as killer:
+            watching = killer.stdout.readline() == b"watching\n"
+            killer.stdin.close()
+            killer.stdin = None
+        sleeper.kill()
+    return watching
+
+
 class Device:
     """What a host process sees after it has attached: shared memory, registers, doorbell."""
 

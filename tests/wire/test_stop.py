@@ -8,6 +8,7 @@ import random
 import select
 import signal
 import struct
+import subprocess
 import sys
 import time
 
@@ -19,6 +20,7 @@ BUSY, COMPLETE = N["VGPU_STATUS_BUSY"], N["VGPU_STATUS_COMPLETE"]
 LOADED = N["VGPU_CONTINUE_LOADED"]
 SHM = 64 << 20
 KILLS = int(os.environ.get("VGPU_KILLS", "12"))
+STEP = int(os.environ.get("VGPU_POINT_STEP", "7"))
 
 
 class TestCase(v.TestCase):
@@ -357,6 +359,44 @@ class Survives(TestCase):
         self.send("CONTINUE", go_on__flags=LOADED)
         self.works()
         self.assertEqual([queue.status() for queue in queues], [("ENDED", "TIMEOUT", 70)] * 2)
+
+    def test_killed_as_it_says_stopped(self):
+        """
+        At moments of that; at each with VGPU_POINT_STEP=1. What is filled in right behind STOPPED
+        stays, whoever has said it.
+        """
+        if not v.may_trace():
+            self.skipTest("no process may watch another one here")
+        self.attach(keeper=True, queues=1)
+        queue = v.Queue(self.device)
+        queue.open()
+        queue.close()
+        queue.wait_state("FREE")
+        offset = self.device.shm_size + N["VGPU_REG_QUEUE_STATUS"]
+        for point in range(random.randrange(1, 1 + STEP), 1000, STEP):
+            count = 60000 + point
+            word = N["VGPU_QUEUE_ENDED"] | N["VGPU_QUEUE_END_TIMEOUT"] << 8 | count << 16
+            pid = self.m.pid
+            killer = subprocess.Popen([v.KILL_AT, str(pid), str(point)], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=True)
+            self.assertEqual(killer.stdout.readline(), "watching\n")
+            self.stop()
+            self.device.map[offset:offset + 4] = struct.pack("<I", word)
+            time.sleep(0.05)
+            killer.stdin.close()
+            killed = killer.stdout.readline() == "killed\n"
+            killer.stdout.close()
+            self.assertEqual(killer.wait(), 0)
+            if killed:
+                v.wait_until("the next mediator", lambda pid=pid: self.m.pid != pid)
+                self.m.vm(1)
+            self.assertEqual(queue.status(), ("ENDED", "TIMEOUT", count))
+            self.send("CONTINUE", go_on__flags=LOADED)
+            self.works()
+            self.assertEqual(queue.status(), ("ENDED", "TIMEOUT", count))
+            if not killed:
+                break
+        self.assertGreater(point, 5)
 
     def test_it_stands_on(self):
         self.attach(keeper=True, shm=SHM)

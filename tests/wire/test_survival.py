@@ -122,18 +122,6 @@ class Player(v.Aside):
         return serial
 
 
-def may_trace():
-    """Whether one process may watch another one here."""
-    with subprocess.Popen(["sleep", "60"]) as sleeper:
-        with subprocess.Popen([v.KILL_AT, str(sleeper.pid), "100"], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as killer:
-            watching = killer.stdout.readline() == b"watching\n"
-            killer.stdin.close()
-            killer.stdin = None
-        sleeper.kill()
-    return watching
-
-
 class Survival(v.TestCase):
     backend = "cpu"
 
@@ -183,7 +171,7 @@ class Blame(v.TestCase):
     @unittest.skipIf(v.sanitizer(v.MEDIATOR), "a sanitizer takes the signals of crashes")
     def test_vm_that_crashes_them(self):
         """It is ended and stays out for a while; others live."""
-        if not may_trace():
+        if not v.may_trace():
             self.skipTest("no process may watch another one here")
         self.m = self.mediator(keeper=True)
         self.device = v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=1)
@@ -614,7 +602,7 @@ class Points(v.TestCase):
     """
 
     def setUp(self):
-        if not may_trace():
+        if not v.may_trace():
             self.skipTest("no process may watch another one here")
         self.m = self.mediator(keeper=True)
         self.device = v.Device(v.Client(self.m), vm_id=1, shm=4 << 20, queues=3)
