@@ -78,7 +78,7 @@ static int driver_failed(const char *what)
 {
     switch (errno) {
     case EIO:
-        return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
+        return vgpu_fail_offline();
     case ETIMEDOUT:
         return vgpu_fail(VGPU_TIMED_OUT, "the device has not %s in time", what);
     case EBUSY:

@@ -113,4 +113,7 @@ int vgpu_refused(struct vgpu *vgpu, uint32_t error);
 /* Sets vgpu_last_message() and returns `result`. */
 int vgpu_fail(int result, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* VGPU_OFFLINE: nobody on the host serves this VM, for whichever reason. */
+int vgpu_fail_offline(void);
+
 #endif

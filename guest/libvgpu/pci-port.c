@@ -147,7 +147,7 @@ static int take_queue(struct pci_port *pci)
         }
     }
     if (pci_offline(&pci->device)) {
-        return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
+        return vgpu_fail_offline();
     }
     return vgpu_fail(VGPU_BUSY, "all %u queues of device %s are in use by other sessions", queues,
                      pci->device.address);
@@ -165,8 +165,7 @@ static int take_both(struct pci_port *pci, struct vgpu_control *control, uint64_
      */
     if (pci_queue_count(&pci->device) == 0) {
         return pci_offline(&pci->device)
-                   ? vgpu_fail(VGPU_OFFLINE,
-                               "the device is offline: no mediator is running on the host")
+                   ? vgpu_fail_offline()
                    : vgpu_fail(VGPU_INCOMPATIBLE, "device %s has no queues: the host gave it none",
                                pci->device.address);
     }

@@ -60,7 +60,7 @@ int vgpu_queue_act(const struct vgpu_queue_access *access, uint32_t queue, uint3
             access->control(access->context, queue, action);
         }
         if (access->offline(access->context)) {
-            return vgpu_fail(VGPU_OFFLINE, "no mediator is running on the host");
+            return vgpu_fail_offline();
         }
         if (waited > ACT_LIMIT_NS) {
             return vgpu_fail(VGPU_TIMED_OUT, "the host has not %s queue %u within %u s",

@@ -44,6 +44,13 @@ int vgpu_fail(int result, const char *format, ...)
     return result;
 }
 
+int vgpu_fail_offline(void)
+{
+    return vgpu_fail(VGPU_OFFLINE,
+                     "the device is offline: no mediator is running on the host, or it "
+                     "has refused this VM, which its log tells");
+}
+
 static const struct {
     const char *name, *text;
 } errors[] = {
@@ -243,7 +250,7 @@ int vgpu_request(struct vgpu *vgpu, const void *request, uint32_t length, void *
     }
     switch (get_operand(vgpu, VGPU_REG_STATUS)) {
     case VGPU_STATUS_OFFLINE:
-        return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
+        return vgpu_fail_offline();
     case VGPU_STATUS_BUSY:
         /* Left behind by a process that ended midway, or by one whose request timed out. */
         r = vgpu_reset(vgpu);

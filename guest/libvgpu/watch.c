@@ -74,7 +74,7 @@ static void tidy_card(struct vgpu_card *card)
 
 static int say_offline(void)
 {
-    return vgpu_fail(VGPU_OFFLINE, "the device is offline: no mediator is running on the host");
+    return vgpu_fail_offline();
 }
 
 static int say_silent(uint32_t version)

@@ -319,7 +319,10 @@ class Sessions(Served):
         self.assertEqual(self.m.vms()[7]["sessions"], [])
 
     def test_idle_sessions_cost_nothing(self):
-        """After work: neither worker nor mediator gets any time for ten seconds."""
+        """
+        After work: neither worker nor mediator polls for ten seconds. A hundredth of the time may go
+        to what the mediator does each second, its VMs' cards; polling would take all of it.
+        """
         q = v.Queue(self.attach()).open()
         self.good(q)
         for _ in range(500):
@@ -330,7 +333,7 @@ class Sessions(Served):
         time.sleep(10)
         after = [ticks(pid) for pid in processes]
         for now, then in zip(after, before):
-            self.assertLessEqual(now, then + 1)
+            self.assertLessEqual(now, then + 10)
         self.assertTrue(q.nop())
 
     def test_reset_with_and_without_queues(self):
