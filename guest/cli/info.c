@@ -98,8 +98,8 @@ static void print_lines(const struct info *info)
     printf("by         %s\n", info->way);
     if (id->shm_size == 0) {
         /* As vgpu_open() would say. */
-        puts("shared     none: it has no address, as the bridge above the device has no room; see "
-             "pref64-reserve in hotplug.md");
+        puts("shared     none: it has no address, as the bridge above the device has no room; give "
+             "its port a larger pref64-reserve in QEMU, or use OVMF");
     } else {
         printf("shared     %" PRIu64 " MiB\n", id->shm_size >> 20);
     }

@@ -205,7 +205,6 @@ bool pci_has_shm(const struct pci_device *device)
 
 int pci_open_shm(const struct pci_device *device)
 {
-    const unsigned long long mib = pci_shm_size_of(device) >> 20;
     char path[128];
     int fd, error;
 
@@ -216,6 +215,8 @@ int pci_open_shm(const struct pci_device *device)
     }
     error = errno;
     if (fd < 0 && error == ENOENT && !pci_has_shm(device)) {
+        const unsigned long long mib = pci_shm_size_of(device) >> 20;
+
         return vgpu_fail(
             VGPU_SYSTEM,
             "the shared memory of device %s has no address: the bridge above it has no "

@@ -72,11 +72,6 @@ static void tidy_card(struct vgpu_card *card)
     card->facts.vbios[sizeof(card->facts.vbios) - 1] = '\0';
 }
 
-static int say_offline(void)
-{
-    return vgpu_fail_offline();
-}
-
 static int say_silent(uint32_t version)
 {
     /* Minor 1 is the first that tells. */
@@ -94,7 +89,7 @@ static int read_registers(struct vgpu_watch *watch, struct vgpu_card *card)
 
     /* What a mediator has left is not true any more. */
     if (watch_word(watch, VGPU_REG_STATUS) == VGPU_STATUS_OFFLINE) {
-        return say_offline();
+        return vgpu_fail_offline();
     }
     return whole ? VGPU_OK : say_silent(watch_word(watch, VGPU_REG_VERSION));
 }
@@ -108,7 +103,7 @@ static int read_driver(struct vgpu_watch *watch, struct vgpu_card *card,
     if (ioctl(watch->file, VGPU_IOC_CARD, &answer) < 0) {
         switch (errno) {
         case EIO:
-            return say_offline();
+            return vgpu_fail_offline();
         case ENODEV:
             return vgpu_fail(VGPU_NO_DEVICE, "the device is gone");
         case EAGAIN:
